@@ -1,0 +1,118 @@
+"""One registry for everything that is found by name: views, sources, attacks, structures."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from probe.core.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name: where it is defined and its one-line summary."""
+
+    name: str
+    module: str
+    summary: str
+
+
+class Registry(Generic[T]):
+    """Names and the objects behind them, discovered in the modules of one package.
+
+    Listing names reads the package's source files without importing them, so that
+    ``--help`` stays fast; looking a name up imports the one module that registers it.
+    An object is registered by a decorator with a literal name::
+
+        VIEWS: Registry[View] = Registry("view", "studies.filters.views")
+
+        @VIEWS.register("weights")
+        def compute(...): ...
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._objects: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Register the decorated object under ``name``; a name taken by another object raises ValueError."""
+
+        def add(item: T) -> T:
+            if name in self._objects:
+                raise ValueError(f"{self.kind} '{name}' is registered twice")
+            self._objects[name] = item
+            return item
+
+        return add
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every registered name with its module and summary, sorted by name; nothing is imported."""
+        found: dict[str, Entry] = {}
+        for path in self._files():
+            for entry in _scan(path, f"{self.package}.{path.stem}"):
+                if entry.name in found:
+                    raise ValueError(
+                        f"{self.kind} '{entry.name}' is registered in {found[entry.name].module} "
+                        f"and in {entry.module}"
+                    )
+                found[entry.name] = entry
+        return dict(sorted(found.items()))
+
+    def names(self) -> tuple[str, ...]:
+        """Every registered name, sorted."""
+        return tuple(self.entries)
+
+    def get(self, name: str) -> T:
+        """Return the object called ``name``; an unknown name raises UsageError and lists the known ones."""
+        entry = self.entries.get(name)
+        if entry is None:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(f"There is no {self.kind} '{name}'.{hint} Known: {', '.join(self.names())}.")
+        importlib.import_module(entry.module)
+        return self._objects[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def _files(self) -> list[Path]:
+        spec = importlib.util.find_spec(self.package)
+        roots = spec.submodule_search_locations if spec else None
+        if not roots:
+            raise ValueError(f"{self.package} is not a package")
+        return sorted(path for root in roots for path in Path(root).glob("[!_]*.py"))
+
+
+def _scan(path: Path, module: str) -> Iterator[Entry]:
+    """Yield the names that a file registers, read from its decorators."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for decorator in node.decorator_list:
+            name = _registered_name(decorator)
+            if name is not None:
+                summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
+                yield Entry(name, module, summary)
+
+
+def _registered_name(decorator: ast.expr) -> str | None:
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute)):
+        return None
+    if decorator.func.attr != "register" or not decorator.args:
+        return None
+    name = decorator.args[0]
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None

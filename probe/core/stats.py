@@ -1,0 +1,60 @@
+"""Intervals and tests; thin over scipy. Every function takes plain numbers and returns plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval for a proportion (Wilson 1927); (0, 1) when n is 0.
+
+    Raises ValueError unless 0 ≤ successes ≤ n.
+    """
+    from scipy.stats import binomtest
+
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes among {n}")
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Return the two-sided exact McNemar p-value from the two discordant counts (1 when both are 0)."""
+    from scipy.stats import binomtest
+
+    n = only_first + only_second
+    return 1.0 if n == 0 else float(binomtest(only_first, n, 0.5).pvalue)
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t-interval for the mean of at least two values; raises ValueError for fewer."""
+    from scipy.stats import t
+
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        raise ValueError("a t-interval needs at least two values")
+    half = float(t.ppf((1 + confidence) / 2, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size))
+    return float(data.mean()) - half, float(data.mean()) + half
+
+
+def bootstrap(
+    values: Sequence[float],
+    statistic: Callable[[NDArray[np.float64]], float],
+    seed: int,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of ``statistic`` (Efron 1979); raises ValueError when empty."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size == 0:
+        raise ValueError("a bootstrap needs at least one value")
+    rng = np.random.default_rng(seed)
+    draws = [statistic(data[rng.integers(0, data.size, data.size)]) for _ in range(resamples)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
