@@ -1,0 +1,106 @@
+"""The registry lists names without importing, imports one module on demand, and refuses doubles."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from probe.core.errors import UsageError
+from probe.core.registry import Registry
+
+FILE = '''
+from {package}.registry import THINGS
+
+@THINGS.register("{name}")
+def thing():
+    """{summary}
+
+    More text.
+    """
+    return "{name}"
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    name = f"registry_{abs(hash(request.node.name))}"
+    folder = tmp_path / name
+    (folder / "things").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "things" / "__init__.py").touch()
+    (folder / "registry.py").write_text(
+        "from probe.core.registry import Registry\n"
+        f"THINGS = Registry('thing', '{name}.things')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def add(package: Path, file: str, name: str, summary: str = "Say it.") -> None:
+    text = FILE.format(package=package.name, name=name, summary=summary)
+    (package / "things" / f"{file}.py").write_text(text)
+
+
+def registry(package: Path) -> Registry[object]:
+    module = __import__(f"{package.name}.registry", fromlist=["THINGS"])
+    things: Registry[object] = module.THINGS
+    return things
+
+
+def test_names_are_listed_without_importing(package: Path) -> None:
+    add(package, "b", "beta", "Do beta.")
+    add(package, "a", "alpha", "Do alpha.")
+    things = registry(package)
+    assert things.names() == ("alpha", "beta")
+    assert things.entries["beta"].summary == "Do beta."
+    assert f"{package.name}.things.a" not in sys.modules
+
+
+def test_get_imports_only_the_module_asked_for(package: Path) -> None:
+    add(package, "a", "alpha")
+    add(package, "b", "beta")
+    things = registry(package)
+    thing = things.get("alpha")
+    assert callable(thing)
+    assert thing() == "alpha"
+    assert f"{package.name}.things.b" not in sys.modules
+
+
+def test_a_file_that_cannot_be_imported_does_not_hide_the_others(package: Path) -> None:
+    add(package, "a", "alpha")
+    add(package, "b", "beta")
+    with (package / "things" / "b.py").open("a") as file:
+        file.write("\nraise RuntimeError('broken')\n")
+    things = registry(package)
+    assert things.names() == ("alpha", "beta")
+    things.get("alpha")
+    with pytest.raises(RuntimeError, match="broken"):
+        things.get("beta")
+
+
+def test_unknown_names_list_the_known_and_the_nearest(package: Path) -> None:
+    add(package, "a", "alpha")
+    with pytest.raises(UsageError, match=r"no thing 'alpa'.*Did you mean 'alpha'.*Known: alpha"):
+        registry(package).get("alpa")
+
+
+def test_the_same_name_in_two_files_is_refused(package: Path) -> None:
+    add(package, "a", "alpha")
+    add(package, "b", "alpha")
+    with pytest.raises(ValueError, match=r"'alpha' is registered in .*\.a and in .*\.b"):
+        registry(package).names()
+
+
+def test_the_same_name_twice_at_run_time_is_refused() -> None:
+    things: Registry[object] = Registry("thing", "nowhere")
+    things.register("x")(object())
+    with pytest.raises(ValueError, match="registered twice"):
+        things.register("x")(object())
+
+
+def test_files_that_begin_with_an_underscore_are_helpers(package: Path) -> None:
+    add(package, "_helper", "hidden")
+    add(package, "a", "alpha")
+    assert registry(package).names() == ("alpha",)

@@ -1,0 +1,66 @@
+"""Imports point downward only: the command line, the studies, the models, the parts, the core."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+LEVELS = {
+    "probe.core": 0,
+    "probe.attacks": 1,
+    "probe.graph": 1,
+    "probe.report": 1,
+    "probe.data": 1,
+    "probe.training": 1,
+    "probe.models": 2,
+    "studies.filters": 3,
+    "studies.adversarial": 3,
+    "studies.ablation": 3,
+    "probe.console": 4,
+    "probe.options": 4,
+    "probe.cli": 5,
+}
+LAZY_NAMES = {"probe", "studies"}  # the packages themselves only hold lazily loaded public names
+
+
+def part(module: str) -> str | None:
+    """The part of the architecture that a module belongs to."""
+    return next((name for name in LEVELS if module == name or module.startswith(f"{name}.")), None)
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in LAZY_NAMES}
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = [p for top in ("probe", "studies") for p in sorted((ROOT / top).rglob("*.py"))]
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
+    return [(name, path) for name, path in zip(names, paths, strict=True) if name not in LAZY_NAMES]
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda v: v if isinstance(v, str) else "")
+def test_imports_point_downward(name: str, path: Path) -> None:
+    own = part(name)
+    assert own is not None, f"{name} has no place in the architecture"
+    for imported in imports(path):
+        other = part(imported)
+        if other is None or other == own:
+            continue
+        assert LEVELS[other] < LEVELS[own], f"{name} imports {imported}"
+
+
+def test_a_forbidden_import_would_be_seen(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from probe.models import load\n")
+    assert {part(name) for name in imports(bad)} == {"probe.models"}
+    assert LEVELS["probe.models"] > LEVELS["probe.data"]
