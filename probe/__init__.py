@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from probe.models.loaded import LoadedModel as LoadedModel
     from probe.report.render import write_report as write_report
 
-__all__ = ["__version__", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

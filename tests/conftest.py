@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,10 @@ settings.load_profile("probe")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep caches of the person who runs the tests out of them, and what tests cache out of theirs."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("PROBE_CACHE", str(folder / "probe"))
     monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
     monkeypatch.setenv("HF_HOME", str(folder / "hf"))
-    yield folder
+    return folder

@@ -1,0 +1,167 @@
+"""The command line: parse → load → study.run → render → exit code. No logic of its own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probe import __version__
+from probe.console import Console, line, summary, table
+from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, ProbeError
+from probe.options import Auto, Names, Numbers, common, one_or_per_channel, option
+from studies.filters.view import VIEWS
+
+if TYPE_CHECKING:
+    from probe.core.report import Report
+    from probe.data.images import ImageSet
+    from probe.models.loaded import LoadedModel
+
+REPORTS = Path("reports")
+
+_EXAMPLES = """\b
+Examples:
+  probe filters                                  the embedded ImageNet network, no network needed
+  probe filters --model resnet18
+  probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
+  probe models resnet                            what can be loaded
+"""
+
+
+@click.group(
+    epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="probe")
+def cli() -> None:
+    """Ask of a convolutional network: what did it learn, how fragile is it, which parts do the work?"""
+
+
+def _view_list() -> str:
+    return "\b\nViews:\n" + "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
+
+
+@cli.command(epilog=_view_list())
+@common
+@option("--views", type=Names(), metavar="A,B", help="Only these views [default: all].")
+@option(
+    "--layers", "--layer", type=Auto(Names()), default="auto", help="Layers, or the last of every resolution."
+)
+@option("--channels", type=Auto(Numbers(int)), default="auto", help="Channels, or those that stand out most.")
+@option(
+    "--images", type=Numbers(int), default="4", help="How many images to look at one by one, or which: 0,5,7."
+)
+@option("--steps", type=click.IntRange(min=1), default=128, help="Optimisation steps of a feature picture.")
+@click.pass_context
+def filters(ctx: click.Context, /, **options: Any) -> None:
+    """Look at the filters and at what excites them.
+
+    With no other word: the embedded ImageNet network on the embedded photographs.
+    """
+    from studies import filters as study
+
+    console = Console(options["quiet"])
+    model, images = _load(options, console)
+    shown = options["images"]
+    config = study.FiltersConfig(
+        views=options["views"] or (),
+        layers=options["layers"],
+        channels=options["channels"],
+        images=shown[0] if len(shown) == 1 else shown,
+        steps=options["steps"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+    )
+    report = study.run(model, images, config, progress=console, command=_command())
+    ctx.exit(_finish(report, options["out"], console))
+
+
+@cli.command()
+@click.argument("query", default="")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def models(query: str, debug: bool) -> None:
+    """List what can be loaded, where its weights would come from, and whether they are there now.
+
+    QUERY is a part of a name, or a source such as zoo: or timm:
+    """
+    from probe.models.load import catalogue
+
+    rows = catalogue(query)
+    table(("name", "source", "weights", "come from", "here"), [_model_row(row) for row in rows])
+    line(f"{len(rows)} models")
+
+
+def _model_row(row: Any) -> tuple[str, ...]:
+    return row.name, row.source, row.weights, row.origin, "yes" if row.present else "no"
+
+
+def _load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageSet]:
+    from probe.models.pair import load_both
+
+    return load_both(
+        options["model"],
+        options["data"],
+        n=options["num_samples"],
+        weights=options["weights"],
+        img_size=options["img_size"],
+        mean=one_or_per_channel(options["mean"], "mean"),
+        std=one_or_per_channel(options["std"], "std"),
+        labels=options["labels"],
+        allow_partial=options["allow_partial"],
+        device=options["device"],
+        seed=options["seed"],
+        offline=options["offline"],
+        progress=console,
+    )
+
+
+def _finish(report: Report, out: Path | None, console: Console) -> int:
+    """Write the report, say where it is, and return the exit code."""
+    from probe.report.index import update_index
+    from probe.report.place import report_folder
+    from probe.report.render import write_report
+
+    folder = out or report_folder(REPORTS, report.study, report.model.name, report.data.name, datetime.now())
+    page = write_report(report, folder)
+    if out is None:
+        update_index(REPORTS)
+    summary(report, str(page), console)
+    return EXIT_SKIPPED if report.data.skipped else 0
+
+
+def _command() -> str:
+    return shlex.join(["probe", *sys.argv[1:]])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and end it with the documented exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """Run one command and return its exit code; every error is one line on stderr."""
+    console = Console()
+    try:
+        code = cli.main(words, prog_name="probe", standalone_mode=False)
+    except click.ClickException as error:
+        console.error(error.format_message())
+        return error.exit_code
+    except ProbeError as error:
+        if "--debug" in words:
+            raise
+        console.error(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.error("interrupted; no report was written.")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        console.error(f"{type(error).__name__}: {error} (a defect of probe; --debug shows where)")
+        return ProbeError.exit_code
+    return int(code or 0)

@@ -1,0 +1,154 @@
+"""The options that every study shares, and how their words become values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from probe.core.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    _Words = click.ParamType[Any]
+else:
+    _Words = click.ParamType  # generic in newer releases only
+
+
+class Numbers(_Words):
+    """Numbers separated by commas, such as ``0.485,0.456,0.406``."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | float, ...]:
+        """Parse the words; click reports what cannot be understood."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of numbers separated by commas", param, ctx)
+
+
+class Names(_Words):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split at commas; empty parts are refused."""
+        if isinstance(value, tuple):
+            return value
+        parts = tuple(part.strip() for part in str(value).split(","))
+        if not all(parts):
+            self.fail(f"'{value}' has an empty name", param, ctx)
+        return parts
+
+
+class Auto(_Words):
+    """``auto`` (None), or whatever another type understands."""
+
+    def __init__(self, inner: _Words) -> None:
+        self.inner = inner
+        self.name = f"auto|{inner.name}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return None for ``auto``."""
+        return None if value is None or value == "auto" else self.inner.convert(value, param, ctx)
+
+
+class Size(_Words):
+    """A side length such as ``224``, or ``height,width``."""
+
+    name = "side"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return one number, or (height, width)."""
+        sides = Numbers(int).convert(value, param, ctx)
+        if len(sides) > 2 or min(sides) < 1:
+            self.fail(f"'{value}' is neither a side length nor height,width", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def option(*names: str, **how: Any) -> Callable[[F], F]:
+    """Declare an option whose default, if it has one, is shown in the help."""
+    return click.option(*names, show_default="default" in how, **how)
+
+
+_PATH = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+_COMMON: tuple[Callable[[F], F], ...] = (
+    option(
+        "-m", "--model", metavar="NAME", help="resnet18, timm:NAME, net.py:factory, … (see: probe models)."
+    ),
+    option(
+        "--weights",
+        metavar="WHICH",
+        default="default",
+        help="default, none, digits, IMAGENET1K_V2, or a file.",
+    ),
+    option(
+        "-d",
+        "--data",
+        metavar="WHICH",
+        help="digits, imagenet-samples, fashion-mnist, cifar10, a folder, a file.",
+    ),
+    option(
+        "-n",
+        "--num-samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At most N images, a seeded sample.",
+    ),
+    option("-b", "--batch-size", type=click.IntRange(min=1), default=32),
+    option("--img-size", type=Size(), help="Input side of the network, or height,width."),
+    option(
+        "--mean",
+        type=Numbers(float),
+        help="Normalisation of pixels in [0, 1], one number or one per channel.",
+    ),
+    option("--std", type=Numbers(float), help="Normalisation, like --mean."),
+    option("--labels", type=_PATH, metavar="FILE", help="Class names: one a line, or JSON."),
+    option("--allow-partial", is_flag=True, help="Load a checkpoint whose keys do not all fit."),
+    option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    option("--seed", type=click.IntRange(min=0), default=0),
+    option(
+        "--out", type=_FOLDER, metavar="DIR", help="Folder of the report [default: a new one in reports/]."
+    ),
+    option("--offline", is_flag=True, help="Never try the network."),
+    option("-q", "--quiet", is_flag=True, help="Print the report's path only."),
+    option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def common(function: F) -> F:
+    """Add the shared options to a command."""
+    for add in reversed(_COMMON):
+        function = add(function)
+    return function
+
+
+def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[float, ...] | None:
+    """Check a normalisation option: finite numbers, and a positive std; raises UsageError."""
+    import math
+
+    if values is None:
+        return None
+    if not all(math.isfinite(value) for value in values):
+        raise UsageError(f"--{name} takes finite numbers; got {', '.join(map(str, values))}.")
+    if name == "std" and min(values) <= 0:
+        raise UsageError(f"--std must be positive; got {', '.join(map(str, values))}.")
+    if max(abs(value) for value in values) > 20:
+        raise UsageError(f"--{name} is in units of pixels in [0, 1]; divide {values[0]:g} by 255.")
+    return values

@@ -1,0 +1,1 @@
+"""The three ways of studying a convolutional network; siblings never import each other."""

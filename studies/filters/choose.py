@@ -1,0 +1,99 @@
+"""Which layers, channels and images a run looks at when the user leaves it to the study."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from probe.core.errors import NotApplicableError, UsageError
+from probe.core.seeds import generator
+from probe.graph.layers import LayerInfo, stages
+from studies.filters.observe import LayerObservation, Observations
+
+AUTO_LAYERS = 5
+AUTO_CHANNELS = 5
+
+
+def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the wanted layers in execution order, or the last layer of every resolution.
+
+    Raises UsageError for a name that is no layer with a map, and names those close to it.
+    """
+    known = [info.name for info in maps]
+    if not known:
+        raise NotApplicableError("The network has no layer whose output is a map (N, C, H, W).")
+    if wanted is None:
+        return stages(maps, AUTO_LAYERS)
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:6]
+            raise UsageError(
+                f"There is no layer '{name}' with a map in this network. Near: {', '.join(near)}."
+            )
+    return tuple(name for name in known if name in set(wanted))
+
+
+def choose_channels(seen: LayerObservation, wanted: Sequence[int] | None, layer: str) -> tuple[int, ...]:
+    """Return the wanted channels, or those whose strongest response stands out most.
+
+    ``auto`` ranks by (largest − mean) / standard deviation of the images' peaks. Raises UsageError for a number
+    outside the layer.
+    """
+    channels = seen.values.shape[1]
+    if wanted is not None:
+        for channel in wanted:
+            if not 0 <= channel < channels:
+                raise UsageError(
+                    f"Layer '{layer}' has channels 0 to {channels - 1}; there is no channel {channel}."
+                )
+        return tuple(dict.fromkeys(wanted))
+    score = standout(seen.values[0], seen)
+    return tuple(score.sort(descending=True, stable=True).indices[:AUTO_CHANNELS].sort().values.tolist())
+
+
+def standout(values: Tensor, seen: LayerObservation) -> Tensor:
+    """Return how many standard deviations each channel's value lies above its mean peak; 0 for constant channels."""
+    return torch.where(seen.deviation > 0, (values - seen.mean) / seen.deviation.clamp_min(1e-12), 0.0)
+
+
+def choose_images(seen: Observations, wanted: int | Sequence[int], seed: int) -> tuple[int, ...]:
+    """Return the wanted images, or a seeded draw in which one mistake of the network has a place.
+
+    Raises UsageError for an index that is not among the readable images.
+    """
+    readable = seen.indices.tolist()
+    if not isinstance(wanted, int):
+        for index in wanted:
+            if index not in set(readable):
+                raise UsageError(f"There is no readable image {index}; indices go from 0 to {max(readable)}.")
+        return tuple(dict.fromkeys(wanted))
+    if wanted < 1:
+        raise UsageError(f"--images must be at least 1; got {wanted}.")
+    order = torch.randperm(len(readable), generator=generator(seed, "shown")).tolist()
+    picked = order[:wanted]
+    wrong = [p for p in order if seen.labels[p] >= 0 and seen.labels[p] != seen.predictions[p]]
+    if wrong and wanted > 1 and not set(wrong) & set(picked):
+        picked[-1] = wrong[0]
+    return tuple(sorted(readable[p] for p in picked))
+
+
+def answering_layer(network: nn.Module, maps: Sequence[LayerInfo], convolution: str) -> str:
+    """Return the layer where a convolution's filters answer: the norm that runs right after it, or itself.
+
+    The usual activations keep the sign of their input, so a filter fires where this layer is positive.
+    """
+    names = [info.name for info in maps]
+    at = names.index(convolution)
+    own = maps[at].shape
+    for info in maps[at + 1 : at + 2]:
+        after = network.get_submodule(info.name)
+        if info.shape == own and _is_norm(after):
+            return info.name
+    return convolution
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()

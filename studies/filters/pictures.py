@@ -1,0 +1,58 @@
+"""From tensors to the pictures of a report: filter tiles, overlays, crops."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from probe.core.report import to_uint8
+
+Pixels = NDArray[np.uint8]
+
+
+def thumbnail(image: Tensor, side: int) -> Pixels:
+    """Return an image (C, H, W) in [0, 1] as uint8 pixels whose longer side is at most ``side``."""
+    return shrink(to_uint8(image), side)
+
+
+def shrink(pixels: Pixels, side: int) -> Pixels:
+    """Return the pixels with their longer side reduced to ``side``; smaller ones stay as they are."""
+    height, width = pixels.shape[:2]
+    if max(height, width) <= side:
+        return pixels
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def signed_tile(kernel: Tensor, scale: float) -> Pixels:
+    """Draw a kernel (3, k, k) or (1, k, k): 0 is mid-grey, ``±scale`` white and black per colour channel."""
+    return to_uint8(0.5 + 0.5 * kernel / scale if scale > 0 else kernel * 0 + 0.5)
+
+
+def centred(signal: Tensor) -> Tensor:
+    """Scale a signed (C, H, W) signal so that 0 is mid-grey and its 99.5th percentile of |value| is ±1."""
+    scale = float(np.quantile(signal.abs().numpy(), 0.995)) or float(signal.abs().max())
+    return (0.5 + 0.5 * signal / scale).clamp(0, 1) if scale > 0 else signal * 0 + 0.5
+
+
+def overlay(image: Tensor, heat: Tensor, side: int) -> Pixels:
+    """Lay an activation map over an image: bright where the channel is active, dark elsewhere.
+
+    ``image`` (C, H, W) in [0, 1]; ``heat`` (h, w): values up to 0 stay dark, those from the 99th percentile on
+    are fully lit; it is enlarged bicubically to the image's size. The picture keeps the image's own
+    colours, so that what excites the channel stays recognisable.
+    """
+    pixels = thumbnail(image, side)
+    rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    size = rgb.shape[1], rgb.shape[0]
+    values = heat.float().clamp_min(0).numpy()
+    top = float(np.quantile(values, 0.99)) or float(values.max()) or 1.0
+    enlarged = Image.fromarray(values / top).resize(size, Image.Resampling.BICUBIC)
+    alpha = np.clip(np.asarray(enlarged), 0, 1)[..., None] ** 0.7  # lifts weak responses into sight
+    grey = rgb.mean(axis=2, keepdims=True)
+    dark = 0.25 * grey + 0.05 * rgb
+    lit: Pixels = np.rint(dark + alpha * (rgb - dark)).astype(np.uint8)
+    return lit

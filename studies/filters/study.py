@@ -1,0 +1,154 @@
+"""The filters study: what did the network learn?"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor
+
+from probe.core.environment import environment
+from probe.core.errors import NotApplicableError
+from probe.core.progress import SILENT, Progress
+from probe.core.report import DataInfo, Report, Result, Section, percent
+from probe.core.seeds import generator
+from probe.data.images import ImageSet
+from probe.graph.layers import LayerInfo, convolutions, feature_layers
+from probe.models.loaded import LoadedModel
+from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
+from studies.filters.observe import Observations, observe
+from studies.filters.workspace import VIEWS, FiltersConfig, View, Workspace
+
+DEFAULTS = FiltersConfig()
+
+ORDER = ("weights", "activations", "patches", "features", "attribution")
+"""The order in which a report shows the views; others follow by name."""
+
+
+def run(
+    model: LoadedModel,
+    images: ImageSet,
+    config: FiltersConfig = DEFAULTS,
+    *,
+    progress: Progress = SILENT,
+    command: str = "",
+) -> Report:
+    """Look at the filters of a network and at what excites them; return the report.
+
+    Parameters: a loaded model, images, and the options. A view that cannot apply becomes a section with the reason.
+    Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can
+    be read or the network answers with NaN.
+    """
+    started = time.perf_counter()
+    views = chosen_views(config.views)
+    if images.labelled and images.num_classes is not None:
+        model.check_classes(images.class_names or images.num_classes, images.name)
+    space = prepare(model, images, config, progress)
+    sections = tuple(_section(name, view, space) for name, view in views)
+    results = _accuracy(space.observed)
+    warnings = model.provenance.notes
+    info = images.info(space.observed.n)
+    return Report(
+        study="filters",
+        title=f"What {model.name} learned",
+        model=model.info(),
+        data=info,
+        config={**dataclasses.asdict(config), **_choices(space)},
+        environment=environment(str(model.device)),
+        seed=config.seed,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - started, 2),
+        headline=_headline(space, results, sections, info),
+        sections=sections,
+        results=results,
+        warnings=warnings,
+        status="skipped inputs" if info.skipped else "done",
+    )
+
+
+def chosen_views(wanted: Sequence[str]) -> list[tuple[str, View]]:
+    """Return the views to compute with their names, in the order of the report; all when none is named."""
+    names = wanted or VIEWS.names()
+    ordered = sorted(dict.fromkeys(names), key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+    return [(name, VIEWS.get(name)) for name in ordered]
+
+
+def prepare(model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress) -> Workspace:
+    """Choose layers, look at all images once, then choose channels and the images to show."""
+    example = _example(model)
+    maps = feature_layers(model.network, example)
+    layers = choose_layers(maps, config.layers)
+    firing = _firing(model, maps, example, layers)
+    observed = observe(
+        model, images, tuple(dict.fromkeys([*layers, *firing.values()])), config.batch_size, progress
+    )
+    channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
+    shown = choose_images(observed, config.images, config.seed)
+    return Workspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
+
+
+def _example(model: LoadedModel) -> Tensor:
+    noise = torch.rand((1, *model.input.size), generator=generator(0, "example"))
+    return noise.to(model.device, memory_format=model.memory_format)
+
+
+def _firing(
+    model: LoadedModel, maps: Sequence[LayerInfo], example: Tensor, layers: Sequence[str]
+) -> dict[str, str]:
+    """Where the filters of the first convolution, and of the first one inside each layer, answer."""
+    every = [convolution.name for convolution in convolutions(model.network, example)]
+    inside = [next((c for c in every if c == layer or c.startswith(f"{layer}.")), None) for layer in layers]
+    names = [name for name in [*every[:1], *inside] if name is not None]
+    return {name: answering_layer(model.network, maps, name) for name in dict.fromkeys(names)}
+
+
+def _section(name: str, view: View, space: Workspace) -> Section:
+    started = time.perf_counter()
+    try:
+        section = view(space)
+    except NotApplicableError as error:
+        section = Section(name, name.capitalize(), reason=str(error))
+    return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
+
+
+def _accuracy(seen: Observations) -> tuple[Result, ...]:
+    labelled = int((seen.labels >= 0).sum())
+    if labelled == 0:
+        return ()
+    return (Result.proportion("accuracy", seen.correct, labelled, higher_is_better=True),)
+
+
+def _choices(space: Workspace) -> dict[str, object]:
+    """What the study chose where the user left it open."""
+    return {
+        "layers": list(space.layers),
+        "channels": {layer: list(chosen) for layer, chosen in space.channels.items()},
+        "images": list(space.shown),
+    }
+
+
+def _headline(
+    space: Workspace, results: Sequence[Result], sections: Sequence[Section], data: DataInfo
+) -> tuple[str, ...]:
+    lines: list[str] = []
+    for result in results:
+        if result.n and isinstance(result.value, float):
+            lines.append(
+                f"{space.model.name} names {space.observed.correct} of {result.n} images of {data.name} right: "
+                f"{percent(result.value, result.ci)} (95% interval)."
+            )
+    if not results:
+        mean = float(space.observed.confidences.mean())
+        lines.append(
+            f"{space.model.name} looked at {space.observed.n} unlabelled images of {data.name}; its mean confidence "
+            f"is {percent(mean)}. Without labels nothing is said about accuracy."
+        )
+    lines += [finding for section in sections for finding in section.findings]
+    refused = [section.title for section in sections if section.reason]
+    if refused:
+        lines.append(f"Not applicable here, with the reason in the section: {', '.join(refused)}.")
+    return tuple(lines)

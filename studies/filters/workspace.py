@@ -1,0 +1,83 @@
+"""What every view of the filters study is given, computed once and shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from probe.core.progress import Progress
+from probe.core.seeds import generator
+from probe.data.images import ImageSet
+from probe.graph.layers import LayerInfo
+from probe.models.loaded import LoadedModel
+from studies.filters.observe import Observations
+from studies.filters.view import VIEWS, View
+
+__all__ = ["VIEWS", "FiltersConfig", "View", "Workspace"]
+
+
+@dataclass(frozen=True)
+class FiltersConfig:
+    """The options of ``probe filters``; None means that the study chooses (``auto``).
+
+    ``images`` is how many pictures are looked at one by one, or their indices. ``steps`` is the number of
+    optimisation steps of the feature visualisation.
+    """
+
+    views: tuple[str, ...] = ()
+    layers: tuple[str, ...] | None = None
+    channels: tuple[int, ...] | None = None
+    images: int | tuple[int, ...] = 4
+    steps: int = 128
+    batch_size: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A model, its images, and the layers, channels and images that this run looks at.
+
+    ``layers`` are names of modules of ``model.network`` with a 4-D output, in execution order (at
+    least one). ``channels[layer]`` are the channel numbers shown for it. ``shown`` are indices into
+    ``images`` of the pictures that the activation and attribution views use. ``observed`` is what one
+    pass over all images saw; ``maps`` describes every layer with a map. ``firing`` maps the convolutions of the
+    weights view to the observed layer at which their filters answer.
+    """
+
+    model: LoadedModel
+    images: ImageSet
+    config: FiltersConfig
+    progress: Progress
+    layers: tuple[str, ...]
+    channels: dict[str, tuple[int, ...]]
+    shown: tuple[int, ...]
+    observed: Observations
+    maps: tuple[LayerInfo, ...]
+    firing: dict[str, str]
+
+    @cached_property
+    def best(self) -> dict[str, dict[int, float]]:
+        """``best[layer][channel]``: the largest activation of that channel anywhere in the data set."""
+        return {
+            layer: {channel: float(self.observed.layers[layer].values[0, channel]) for channel in chosen}
+            for layer, chosen in self.channels.items()
+        }
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One image of seeded uniform noise, (1, C, H, W), to trace and check networks with."""
+        noise = torch.rand((1, *self.model.input.size), generator=generator(self.config.seed, "example"))
+        return noise.to(self.model.device, memory_format=self.model.memory_format)
+
+    def pixels(self, indices: tuple[int, ...]) -> Tensor:
+        """Return the images at ``indices`` as (N, C, H, W) on the model's device."""
+        stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
+        return stacked.to(self.model.device, memory_format=self.model.memory_format)
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class, or its number where there is no name."""
+        names = self.model.class_names or self.images.class_names
+        return names[index] if names and index < len(names) else f"class {index}"
