@@ -1,0 +1,156 @@
+"""Deconvnet and guided-backprop pictures of many units, computed on no more of the image than each unit sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from probe.core.progress import Advance
+from probe.graph.field import ReceptiveField
+from probe.graph.rewrite import modular
+from probe.graph.upto import upto
+from studies.filters.attribute import unit_backprop
+from studies.filters.workspace import Workspace
+
+Rule = Literal["deconvnet", "guided"]
+RULES: tuple[Rule, ...] = ("deconvnet", "guided")
+Box = tuple[int, int, int, int]
+
+_WORTHWHILE = 0.6  # a window this part of the image, or larger, is not worth the cutting
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a channel at its strongest in one image: where it is and how strong."""
+
+    channel: int
+    image: int
+    row: int
+    col: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the image, (height, width) pixels, that holds the receptive field of any unit of a layer.
+
+    Windows begin at multiples of the layer's ``jump``, so that every stride falls on the same pixels as in the
+    whole image, and lie inside the image, so that padding is where it was. Then a unit computed from its window has
+    the value it has in the whole image.
+    """
+
+    size: tuple[int, int]
+    image: tuple[int, int]
+    jump: tuple[int, int]
+
+    @classmethod
+    def of(cls, field: ReceptiveField) -> Window | None:
+        """Return the smallest window for a layer, or None when the whole image is as good."""
+        if field.note or any(step != int(step) or step < 1 for step in field.jump):
+            return None
+        jump = int(field.jump[0]), int(field.jump[1])
+        sides = [
+            min(whole, -(-(extent + step) // step) * step)
+            for extent, step, whole in zip(field.size, jump, field.image, strict=True)
+        ]
+        # The last window ends at the image's edge; it must begin at a multiple of the jump as well.
+        if any((whole - side) % step for whole, side, step in zip(field.image, sides, jump, strict=True)):
+            return None
+        if sides[0] * sides[1] > _WORTHWHILE * field.image[0] * field.image[1]:
+            return None
+        return cls((sides[0], sides[1]), field.image, jump)
+
+    def corner(self, box: Box) -> tuple[int, int]:
+        """Return (top, left) of the window that holds a receptive field."""
+        starts = (
+            min(begin // step * step, whole - side)
+            for begin, step, whole, side in zip(box[:2], self.jump, self.image, self.size, strict=True)
+        )
+        top, left = starts
+        return top, left
+
+
+def backproject(
+    space: Workspace, layer: str, units: Sequence[Unit], field: ReceptiveField | None, advance: Advance
+) -> dict[tuple[Rule, Unit], Tensor]:
+    """Return for every unit and rule the signal (C, h, w) at the pixels of the unit's receptive field.
+
+    Raises NotApplicableError when the rules are not defined for the network's activations or it cannot be
+    rewritten.
+    """
+    cut = upto(space.model.module, f"network.{layer}", space.example)
+    rewritten = modular(cut, space.example)
+    window = Window.of(field) if field is not None else None
+    if window is not None and not _agrees(space, cut, units[:8], window, field):
+        window = None
+    found: dict[tuple[Rule, Unit], Tensor] = {}
+    for some in _groups(units, space.config.batch_size):
+        found.update(_batch(space, rewritten, some, window, field))
+        advance(len(some))
+    return found
+
+
+def box_of(space: Workspace, unit: Unit, field: ReceptiveField | None) -> Box:
+    """Return the unit's receptive field inside the image; the whole image where it is not known."""
+    _, height, width = space.model.input.size
+    return (0, 0, height, width) if field is None else field.box(unit.row, unit.col)
+
+
+def _groups(units: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:
+    for start in range(0, len(units), size):
+        yield units[start : start + size]
+
+
+def _batch(
+    space: Workspace,
+    rewritten: fx.GraphModule,
+    units: Sequence[Unit],
+    window: Window | None,
+    field: ReceptiveField | None,
+) -> dict[tuple[Rule, Unit], Tensor]:
+    images, rows, cols, corners = _inputs(space, units, window, field)
+    channels = [unit.channel for unit in units]
+    found: dict[tuple[Rule, Unit], Tensor] = {}
+    for rule in RULES:
+        maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
+        for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
+            top, left, bottom, right = box_of(space, unit, field)
+            found[rule, unit] = signal[:, top - y : bottom - y, left - x : right - x].clone()
+    return found
+
+
+def _inputs(
+    space: Workspace, units: Sequence[Unit], window: Window | None, field: ReceptiveField | None
+) -> tuple[Tensor, list[int], list[int], list[tuple[int, int]]]:
+    """Return the images or their windows, and where each unit is in them."""
+    images = space.pixels(tuple(unit.image for unit in units))
+    if window is None or field is None:
+        return images, [u.row for u in units], [u.col for u in units], [(0, 0)] * len(units)
+    corners = [window.corner(field.box(unit.row, unit.col)) for unit in units]
+    height, width = window.size
+    parts = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(images, corners, strict=True)]
+    rows = [unit.row - y // window.jump[0] for unit, (y, _) in zip(units, corners, strict=True)]
+    cols = [unit.col - x // window.jump[1] for unit, (_, x) in zip(units, corners, strict=True)]
+    return torch.stack(parts).contiguous(memory_format=space.model.memory_format), rows, cols, corners
+
+
+def _agrees(
+    space: Workspace, cut: nn.Module, units: Sequence[Unit], window: Window, field: ReceptiveField | None
+) -> bool:
+    """Tell whether units computed from their windows have the values seen in the whole images."""
+    images, rows, cols, _ = _inputs(space, units, window, field)
+    try:
+        with torch.inference_mode():
+            maps = cut(images).float().cpu()
+    except RuntimeError:  # the network insists on its input size
+        return False
+    if max(rows) >= maps.shape[2] or max(cols) >= maps.shape[3]:
+        return False
+    values = maps[range(len(units)), [unit.channel for unit in units], rows, cols]
+    seen = torch.tensor([unit.value for unit in units])
+    return bool(((values - seen).abs() <= _TOLERANCE * seen.abs().clamp_min(1)).all())
