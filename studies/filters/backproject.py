@@ -78,15 +78,16 @@ class Window:
 def backproject(
     space: Workspace, layer: str, units: Sequence[Unit], field: ReceptiveField | None, advance: Advance
 ) -> dict[tuple[Rule, Unit], Tensor]:
-    """Return for every unit and rule the signal (C, h, w) at the pixels of the unit's receptive field.
+    """Return for every unit and rule the signal (C, H, W) in the image; 0 outside the unit's receptive field.
 
     Raises NotApplicableError when the rules are not defined for the network's activations or it cannot be
     rewritten.
     """
-    cut = upto(space.model.module, f"network.{layer}", space.example)
+    # Before the activation: a saturated ReLU6 would send no signal back, and above 0 a ReLU sends the same.
+    cut = upto(space.model.module, f"network.{layer}", space.example, before_activation=True)
     rewritten = modular(cut, space.example)
     window = Window.of(field) if field is not None else None
-    if window is not None and not _agrees(space, cut, units[:8], window, field):
+    if window is not None and not _agrees(space, cut, units[:4], window, field):
         window = None
     found: dict[tuple[Rule, Unit], Tensor] = {}
     for some in _groups(units, space.config.batch_size):
@@ -120,7 +121,9 @@ def _batch(
         maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
         for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
             top, left, bottom, right = box_of(space, unit, field)
-            found[rule, unit] = signal[:, top - y : bottom - y, left - x : right - x].clone()
+            whole = torch.zeros(space.model.input.size)
+            whole[:, top:bottom, left:right] = signal[:, top - y : bottom - y, left - x : right - x]
+            found[rule, unit] = whole
     return found
 
 
@@ -142,15 +145,17 @@ def _inputs(
 def _agrees(
     space: Workspace, cut: nn.Module, units: Sequence[Unit], window: Window, field: ReceptiveField | None
 ) -> bool:
-    """Tell whether units computed from their windows have the values seen in the whole images."""
-    images, rows, cols, _ = _inputs(space, units, window, field)
-    try:
-        with torch.inference_mode():
-            maps = cut(images).float().cpu()
-    except RuntimeError:  # the network insists on its input size
-        return False
-    if max(rows) >= maps.shape[2] or max(cols) >= maps.shape[3]:
-        return False
-    values = maps[range(len(units)), [unit.channel for unit in units], rows, cols]
-    seen = torch.tensor([unit.value for unit in units])
-    return bool(((values - seen).abs() <= _TOLERANCE * seen.abs().clamp_min(1)).all())
+    """Tell whether units computed from their windows have the values that they have in the whole images."""
+    channels = [unit.channel for unit in units]
+    values: list[Tensor] = []
+    for part in (None, window):
+        images, rows, cols, _ = _inputs(space, units, part, field)
+        try:
+            with torch.inference_mode():
+                maps = cut(images).float().cpu()
+        except RuntimeError:  # the network insists on its input size
+            return False
+        if max(rows) >= maps.shape[2] or max(cols) >= maps.shape[3]:
+            return False
+        values.append(maps[range(len(units)), channels, rows, cols])
+    return bool(((values[0] - values[1]).abs() <= _TOLERANCE * values[0].abs().clamp_min(1)).all())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch import Tensor
 from probe.core.report import to_uint8
 
 Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 
 def thumbnail(image: Tensor, side: int) -> Pixels:
@@ -56,3 +60,36 @@ def overlay(image: Tensor, heat: Tensor, side: int) -> Pixels:
     dark = 0.25 * grey + 0.05 * rgb
     lit: Pixels = np.rint(dark + alpha * (rgb - dark)).astype(np.uint8)
     return lit
+
+
+def framed(image: Tensor, box: Box, frame: Box) -> Tensor:
+    """Cut ``frame`` (top, left, bottom, right) out of an image (C, H, W); mid-grey wherever it is outside ``box``."""
+    top, left, bottom, right = frame
+    canvas = torch.full((image.shape[0], bottom - top, right - left), 0.5)
+    rows = slice(max(box[0], top), min(box[2], bottom))
+    cols = slice(max(box[1], left), min(box[3], right))
+    if rows.start < rows.stop and cols.start < cols.stop:
+        canvas[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left] = image[
+            :, rows, cols
+        ]
+    return canvas
+
+
+def magnified(image: Tensor, side: int) -> Pixels:
+    """Return pixels whose longer side is ``side``: shrunk smoothly, or enlarged with crisp pixels."""
+    pixels = to_uint8(image)
+    height, width = pixels.shape[:2]
+    factor = side / max(height, width)
+    if factor <= 1:
+        return shrink(pixels, side)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))
+
+
+def stacked(parts: Sequence[Pixels], gap: int = 3) -> Pixels:
+    """Stack pictures of one width from top to bottom, with a mid-grey gap."""
+    wide = any(part.ndim == 3 for part in parts)
+    full = [np.repeat(p[..., None], 3, axis=2) if wide and p.ndim == 2 else p for p in parts]
+    band = np.full((gap, *full[0].shape[1:]), 128, dtype=np.uint8)
+    rows = [row for part in full for row in (part, band)][:-1]
+    return np.concatenate(rows)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.core.report import Block, Gallery, Note, Picture, Section, Strip
 from probe.graph.field import ReceptiveField, receptive_fields
-from studies.filters.backproject import Rule, Unit, backproject, box_of
+from studies.filters.backproject import RULES, Box, Rule, Unit, backproject, box_of
 from studies.filters.observe import LayerObservation
-from studies.filters.pictures import Pixels, centred, thumbnail
+from studies.filters.pictures import centred, framed, magnified, stacked
 from studies.filters.workspace import VIEWS, Workspace
 
-RULES: tuple[tuple[Rule, str], ...] = (("deconvnet", "deconvnet"), ("guided", "guided backprop"))
-SIDE = 96
+SIDE = 88
 
 
 @VIEWS.register("patches")
@@ -28,21 +28,25 @@ def patches(space: Workspace) -> Section:
             blocks += _layer(space, layer, units[layer], fields.get(layer), advance)
     summary = (
         f"For each channel the regions of {space.observed.n} images with its strongest responses, one per image "
-        "at most. Under each: the deconvnet picture (Zeiler & Fergus 2013: the signal goes back through the "
-        "recorded max-pool positions and only positive signal passes a ReLU) and the guided-backprop picture "
-        "(Springenberg 2014) of the same unit."
+        "at most. Every tile is one unit, three times: the region; the deconvnet picture (Zeiler & Fergus 2013: "
+        "the signal goes back through the recorded max-pool positions and only positive signal passes a ReLU); "
+        "the guided-backprop picture (Springenberg 2014), which also stops where the ReLU's input was negative."
     )
     return Section("patches", "Strongest patches", summary, tuple(blocks))
 
 
 def strongest(seen: LayerObservation, channel: int) -> list[Unit]:
-    """Return the channel's strongest units, at most nine, one per image, strongest first."""
+    """Return the channel's strongest units, at most nine, one per image, strongest first.
+
+    Units that are not positive are not excited; only a channel that never is shows its largest one.
+    """
     columns = (seen.images, seen.rows, seen.cols, seen.values)
-    return [
+    units = [
         Unit(channel, int(image), int(row), int(col), float(value))
         for image, row, col, value in zip(*(part[:, channel].tolist() for part in columns), strict=True)
         if image >= 0
     ]
+    return [unit for unit in units if unit.value > 0] or units[:1]
 
 
 def _units(space: Workspace, layer: str) -> list[Unit]:
@@ -69,54 +73,52 @@ def _layer(
         signals = {}
         notes.append(f"{layer}: deconvnet and guided backprop do not apply. {error}")
         advance(len(units))
-    strips: list[Strip] = []
-    for channel in space.channels[layer]:
-        strips += _strips(space, layer, channel, [u for u in units if u.channel == channel], field, signals)
-    return [_gallery(layer, tuple(strips), field), *map(Note, notes)]
+    strips = tuple(
+        Strip(
+            tuple(_tile(space, layer, unit, field, signals) for unit in units if unit.channel == channel),
+            label=f"channel {channel}",
+            anchor=f"{layer}/ch{channel}/patches",
+        )
+        for channel in space.channels[layer]
+    )
+    return [_gallery(layer, strips, field), *map(Note, notes)]
 
 
-def _strips(
+def _tile(
     space: Workspace,
     layer: str,
-    channel: int,
-    units: list[Unit],
+    unit: Unit,
     field: ReceptiveField | None,
     signals: dict[tuple[Rule, Unit], Tensor],
-) -> list[Strip]:
-    boxes = [box_of(space, unit, field) for unit in units]
-    anchor = f"{layer}/ch{channel}"
-    crops = tuple(
-        Picture(
-            _crop(space.images.get(unit.image, space.model.input), box),
-            f"Region of {space.images.item_name(unit.image)} that excites channel {channel} of {layer}",
-            f"{unit.value:.3g}",
-            pixelated=_small(box),
-        )
-        for unit, box in zip(units, boxes, strict=True)
+) -> Picture:
+    """Stack the region and, where they apply, the signals of both rules in it."""
+    box, frame = box_of(space, unit, field), _frame(space, unit, field)
+    image = space.images.get(unit.image, space.model.input)
+    parts = [framed(image, box, frame)]
+    for rule in RULES:
+        if (rule, unit) in signals:
+            top, left, bottom, right = box
+            signal = torch.zeros_like(image)
+            signal[:, top:bottom, left:right] = centred(signals[rule, unit][:, top:bottom, left:right])
+            parts.append(framed(signal, box, frame))
+    name = space.images.item_name(unit.image)
+    also = ", with its deconvnet and guided-backprop pictures" if len(parts) > 1 else ""
+    return Picture(
+        stacked([magnified(part, SIDE) for part in parts]),
+        f"Region of {name} that excites channel {unit.channel} of {layer} to {unit.value:.3g}{also}",
+        f"{unit.value:.3g}",
     )
-    strips = [Strip(crops, label=f"channel {channel}", note="patches", anchor=f"{anchor}/patches")]
-    for rule, name in RULES:
-        pictures = tuple(
-            Picture(
-                thumbnail(centred(signals[rule, unit]), SIDE),
-                f"{name} of that unit",
-                pixelated=_small(box),
-            )
-            for unit, box in zip(units, boxes, strict=True)
-            if (rule, unit) in signals
-        )
-        if pictures:
-            strips.append(Strip(pictures, note=name))
-    return strips
 
 
-def _small(box: tuple[int, int, int, int]) -> bool:
-    return max(box[2] - box[0], box[3] - box[1]) <= SIDE // 3
-
-
-def _crop(image: Tensor, box: tuple[int, int, int, int]) -> Pixels:
-    top, left, bottom, right = box
-    return thumbnail(image[:, top:bottom, left:right], SIDE)
+def _frame(space: Workspace, unit: Unit, field: ReceptiveField | None) -> Box:
+    """Return the rectangle that a tile shows: as large for every unit of the layer, inside or around the image."""
+    _, height, width = space.model.input.size
+    if field is None:
+        return 0, 0, height, width
+    top, left, bottom, right = field.open_box(unit.row, unit.col)
+    rows = (top, bottom) if field.size[0] <= height else (0, height)
+    cols = (left, right) if field.size[1] <= width else (0, width)
+    return rows[0], cols[0], rows[1], cols[1]
 
 
 def _gallery(layer: str, strips: tuple[Strip, ...], field: ReceptiveField | None) -> Gallery:
@@ -126,9 +128,10 @@ def _gallery(layer: str, strips: tuple[Strip, ...], field: ReceptiveField | None
         height, width = field.size
         size = f"receptive field {height}×{width} px, a new one every {field.jump[0]:g} px"
     reading = (
-        f"{layer} ({size}; cut where it leaves the image). The number is the activation. Nine regions that share "
-        "one thing – an edge, a texture, a part – mean that the channel stands for it; nine that share nothing "
-        "mean that it does not stand for one thing alone, or that there are too few images to tell. In the "
-        "pictures below them mid-grey is no influence, and what stands out is what made the unit fire."
+        f"{layer} ({size}; grey where it leaves the image). From top to bottom: region, deconvnet, guided "
+        "backprop; the number is the activation. Nine regions that share one thing – an edge, a texture, a part – "
+        "mean that the channel stands for it; nine that share nothing mean that it does not stand for one thing "
+        "alone, or that there are too few images to tell. In the lower two mid-grey is no influence, and what "
+        "stands out is what made the unit fire."
     )
-    return Gallery(f"{layer}: strongest patches", strips, reading, size=72)
+    return Gallery(f"{layer}: strongest patches", strips, reading, size=SIDE)

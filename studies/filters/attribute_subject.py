@@ -1,0 +1,114 @@
+"""A network made ready for attribution: a private copy, its rewrite, and the layer that GradCAM reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from probe.core.errors import NotApplicableError
+from probe.core.state import frozen_parameters
+from probe.graph.rewrite import hidden_activations, modular
+from probe.graph.shell import isolated, shell
+from probe.graph.trace import TraceError
+from studies.filters.attribute_rules import hookable, is_elementwise, quiet_captum
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network as the attribution methods need it; made by ``prepare``.
+
+    ``module`` is a copy in eval mode that shares its tensors with the network. ``rewritten`` has every
+    activation as a module of its own, or is None and ``refusal`` says why. ``layer`` names the last module of
+    ``module`` whose output is a map larger than 1 × 1 ("" when there is none).
+    """
+
+    module: nn.Module
+    rewritten: fx.GraphModule | None
+    refusal: str
+    layer: str
+
+    def graph(self, method: str) -> fx.GraphModule:
+        """Return the rewritten network; raises NotApplicableError when there is none."""
+        if self.rewritten is None:
+            raise NotApplicableError(
+                f"{method} has to see every activation, and this network cannot be rewritten so that "
+                f"each is a module of its own: {self.refusal}"
+            )
+        return self.rewritten
+
+
+def prepare(module: nn.Module, example: Tensor) -> Subject:
+    """Return the subject for ``module``; ``example`` is one batch (N, C, H, W) of what it is fed.
+
+    A network that cannot be rewritten is no error: the methods that need the rewrite then refuse.
+    """
+    copy = shell(module)
+    try:
+        rewritten, refusal = modular(module, example), ""
+    except TraceError as error:
+        rewritten, refusal = None, str(error)
+    return Subject(copy, rewritten, refusal, last_map_layer(copy, example))
+
+
+def last_map_layer(module: nn.Module, example: Tensor) -> str:
+    """Return the name of the last module that runs once and gives (N, C, H, W) with H, W > 1, or ""."""
+    finished: list[str] = []
+    calls: Counter[str] = Counter()
+
+    def noting(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            calls[name] += 1
+            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+                finished.append(name)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, sub in module.named_modules():
+            if name:
+                stack.callback(sub.register_forward_hook(noting(name)).remove)
+        stack.enter_context(isolated(module))
+        module(example)
+    return next((name for name in reversed(finished) if calls[name] == 1), "")
+
+
+def guided_refusal(graph_module: fx.GraphModule) -> str:
+    """Say why guided backpropagation and deconvnet do not apply to a rewritten network, or "" when they do.
+
+    Both are rules for the backward pass of ReLU; through other activations they are not defined. A network
+    without any activation is linear: there both are the gradient.
+    """
+    hidden = hidden_activations(graph_module)
+    if hidden:
+        return f"activations that cannot be made modules are hidden in {', '.join(sorted(hidden)[:3])}"
+    activations = [sub for sub in graph_module.modules() if is_elementwise(sub)]
+    if activations and not any(isinstance(sub, nn.ReLU) for sub in activations):
+        names = sorted({type(sub).__name__ for sub in activations})
+        return f"the rule is defined for ReLU, and this network has {' and '.join(names)} instead"
+    return ""
+
+
+def guidable(graph_module: fx.GraphModule) -> nn.Module:
+    """Return a copy for captum's guided methods; raises NotApplicableError where they do not apply."""
+    refusal = guided_refusal(graph_module)
+    if refusal:
+        raise NotApplicableError(refusal)
+    return hookable(graph_module)
+
+
+@contextmanager
+def gradients_of(module: nn.Module) -> Iterator[None]:
+    """Allow gradients inside the block, with the parameters frozen and captum's notices silenced."""
+    with torch.inference_mode(False), torch.enable_grad(), frozen_parameters(module), quiet_captum():
+        yield
+
+
+def private(images: Tensor) -> Tensor:
+    """Return a clone that requires a gradient, in the same memory format."""
+    return images.detach().clone().requires_grad_()

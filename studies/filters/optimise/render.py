@@ -1,0 +1,194 @@
+"""The optimisation itself: many pictures in one batch, each from random streams of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from probe.core import seeds
+from probe.core.errors import UsageError
+from probe.core.state import frozen_parameters
+from studies.filters.optimise.basis import FourierBasis, Parametrisation
+from studies.filters.optimise.objectives import Objective, evaluate, stack
+from studies.filters.optimise.transforms import Transforms
+
+_LAST_RATE = 0.1
+"""Share of the learning rate that is left at the last step."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pictures are optimised: Adam on coefficients, the rate falling along a half cosine.
+
+    Each picture's gradient is brought to unit mean square before Adam sees it, so that neither
+    the layer's scale nor its depth changes the pace. ``transforms`` None takes the published set for the
+    picture's size. ``batch_size`` is the largest number of pictures at a time. ``half`` runs the network in bfloat16 while optimising.
+    Raises UsageError for fewer than one step.
+    """
+
+    steps: int = 128
+    rate: float = 0.08
+    transforms: Transforms | None = None
+    batch_size: int = 8
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers below one."""
+        if self.steps < 1 or self.batch_size < 1:
+            raise UsageError("Feature visualisation needs at least 1 step and a batch size of at least 1.")
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        share = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.rate * (_LAST_RATE + (1 - _LAST_RATE) * share)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """``pictures`` (N, C, H, W) float32 in [0, 1], on the CPU like the rest.
+
+    ``values`` (N,) are the objectives of the final pictures, in float32 and without transformations;
+    ``history`` (steps, N) holds the values during the optimisation, on moved pictures.
+    """
+
+    pictures: Tensor
+    values: Tensor
+    history: Tensor
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is optimised for: ``features`` maps (N, C, H, W) pixels in [0, 1] to (N, K, h, w) or (N, K).
+
+    ``fast`` may be a quicker module that computes the same; it is used for the gradients only. ``name``
+    (of the layer) keeps the random streams of different layers apart.
+    """
+
+    features: nn.Module
+    name: str = ""
+    fast: nn.Module | None = None
+    device: torch.device | str = "cpu"
+    memory_format: torch.memory_format = torch.contiguous_format
+
+
+def render(
+    subject: Subject,
+    objectives: Sequence[Objective],
+    size: tuple[int, int],
+    recipe: Recipe,
+    *,
+    channels: int = 3,
+    grey: bool = False,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda _units: None,
+) -> Rendering:
+    """Optimise one picture of ``size`` (H, W) for each objective (Olah et al. 2017).
+
+    The picture of an objective depends on ``seed``, the subject and the objective alone, not on what
+    shares its batch. ``advance`` is called with the number of picture-steps done. The network is left
+    as it was: no parameter gets a gradient. Raises UsageError for a channel or class that the output does not have.
+    """
+    parametrisation = Parametrisation(FourierBasis(*size), channels, grey)
+    parts: list[Rendering] = []
+    with _differentiable(subject):
+        for part in _even_parts(objectives, recipe.batch_size):
+            parts.append(_render_batch(subject, part, parametrisation, recipe, seed, advance))
+    if not parts:
+        empty = torch.zeros(0, channels, *size)
+        return Rendering(empty, torch.zeros(0), torch.zeros(recipe.steps, 0))
+    return Rendering(
+        torch.cat([part.pictures for part in parts]),
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.history for part in parts], 1),
+    )
+
+
+def _render_batch(
+    subject: Subject,
+    objectives: Sequence[Objective],
+    parametrisation: Parametrisation,
+    recipe: Recipe,
+    seed: int,
+    advance: Callable[[float], None],
+) -> Rendering:
+    basis = parametrisation.basis
+    size = basis.height, basis.width
+    transforms = Transforms.for_size(size) if recipe.transforms is None else recipe.transforms
+    streams = [seeds.generator(seed, "features", subject.name, objective.key) for objective in objectives]
+    coefficients = torch.stack([parametrisation.start(stream) for stream in streams]).to(subject.device)
+    movements = torch.stack([transforms.draw(recipe.steps, size, stream) for stream in streams], 1)
+    weights = stack(objectives, _output_shape(subject, parametrisation)).to(subject.device)
+    ascent = torch.tensor([float(o.sign) for o in objectives], device=subject.device)
+    coefficients.requires_grad_(True)
+    adam = torch.optim.Adam([coefficients])
+    history: list[Tensor] = []
+    for step in range(recipe.steps):
+        pictures = parametrisation.pictures(coefficients)
+        if transforms.moves:
+            pictures = Transforms.apply(pictures, movements[step])
+        output = _forward(subject, pictures, recipe.half)
+        history.append(evaluate(output.detach(), weights).cpu())
+        downhill = -_along(weights, ascent).to(output.dtype)
+        (gradient,) = torch.autograd.grad(output, coefficients, downhill)
+        coefficients.grad = _unit_mean_square(gradient)
+        adam.param_groups[0]["lr"] = recipe.rate_at(step)
+        adam.step()
+        advance(len(objectives))
+    with torch.no_grad():
+        pictures = parametrisation.pictures(coefficients)
+        output = subject.features(pictures.contiguous(memory_format=subject.memory_format))
+    return Rendering(
+        pictures.float().cpu().contiguous(), evaluate(output, weights).cpu(), torch.stack(history)
+    )
+
+
+def _even_parts(objectives: Sequence[Objective], most: int) -> Iterator[Sequence[Objective]]:
+    """Yield parts of at most ``most`` objectives whose lengths differ by one at most."""
+    count = -(-len(objectives) // most)
+    for part in range(count):
+        yield objectives[part * len(objectives) // count : (part + 1) * len(objectives) // count]
+
+
+def _forward(subject: Subject, pictures: Tensor, half: bool) -> Tensor:
+    network = subject.features if subject.fast is None else subject.fast
+    pictures = pictures.contiguous(memory_format=subject.memory_format)
+    with torch.autocast(torch.device(subject.device).type, torch.bfloat16, enabled=half):
+        output: Tensor = network(pictures)
+    return output
+
+
+def _output_shape(subject: Subject, parametrisation: Parametrisation) -> tuple[int, ...]:
+    basis = parametrisation.basis
+    with torch.no_grad():
+        blank = torch.full(
+            (1, parametrisation.channels, basis.height, basis.width), 0.5, device=subject.device
+        )
+        return tuple(subject.features(blank.contiguous(memory_format=subject.memory_format)).shape[1:])
+
+
+def _along(weights: Tensor, factors: Tensor) -> Tensor:
+    return weights * factors.view(-1, *[1] * (weights.dim() - 1))
+
+
+def _unit_mean_square(gradient: Tensor) -> Tensor:
+    """Scale each picture's gradient to unit mean square; what is not finite counts as zero."""
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+    size = gradient.flatten(1).square().mean(1).sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient / size.view(-1, *[1] * (gradient.dim() - 1))
+
+
+@contextmanager
+def _differentiable(subject: Subject) -> Iterator[None]:
+    """Let gradients flow to the pictures and to nothing else."""
+    with ExitStack() as stack_:
+        stack_.enter_context(torch.inference_mode(False))
+        stack_.enter_context(torch.enable_grad())
+        for module in (subject.features, subject.fast):
+            if module is not None:
+                stack_.enter_context(frozen_parameters(module))
+        yield

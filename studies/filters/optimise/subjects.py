@@ -1,0 +1,92 @@
+"""What to optimise for in a network: the part below a layer, and how large a picture it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from probe.graph.trace import trace
+from probe.graph.upto import upto
+from probe.models.loaded import LoadedModel
+from studies.filters.optimise.render import Subject
+from studies.filters.optimise.speed import folded
+
+_UNITS = 12
+"""How many units of a map a picture should span along each side, where the limits below allow it."""
+
+_SMALLEST, _LARGEST, _STEP = 64, 128, 32
+_FEWEST_UNITS = 3
+
+
+@dataclass(frozen=True)
+class LayerSubject:
+    """A layer below its activation (``subject``), the layer's own output, the picture's (H, W).
+
+    ``stride`` is the distance in pixels between neighbouring units of the map.
+    """
+
+    subject: Subject
+    output: nn.Module
+    size: tuple[int, int]
+    stride: float
+
+
+def layer_subject(model: LoadedModel, traced: nn.Module, layer: str, example: Tensor) -> LayerSubject:
+    """Cut ``model`` above ``layer``; ``traced`` is its graph for ``example`` (1, C, H, W).
+
+    The picture is as small as the layer allows and at most 128 pixels; the model's own input size where
+    that is smaller or where the layer cannot be run on anything else. Raises TraceError.
+    """
+    name = f"network.{layer}"
+    below = upto(traced, name, example, before_activation=True)
+    output = upto(traced, name, example)
+    units = _map_size(output, example)
+    stride = max(side / max(count, 1) for side, count in zip(example.shape[2:], units, strict=True))
+    return LayerSubject(_subject(model, below, layer), output, picture_size(output, example), stride)
+
+
+def class_subject(model: LoadedModel, traced: nn.Module) -> Subject:
+    """Return the whole network, for its logits."""
+    return _subject(model, traced, "logits")
+
+
+def traced_model(model: LoadedModel, example: Tensor) -> nn.Module:
+    """Return the model's graph, which all its layers can be cut from; raises TraceError."""
+    return trace(model.module, example)
+
+
+def picture_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Choose the (H, W) of a picture for a layer that gives maps, seen at the model's own input size.
+
+    About 12 units of the map a side, between 64 and 128 pixels in steps of 32, never more than the model's
+    input and never so few that the map has less than 3 units a side.
+    """
+    own = int(example.shape[2]), int(example.shape[3])
+    units = _map_size(features, example)
+    size = tuple(min(side, _side(side / max(count, 1))) for side, count in zip(own, units, strict=True))
+    wanted = size[0], size[1]
+    if wanted == own:
+        return own
+    try:
+        found = _map_size(features, example[:, :, : wanted[0], : wanted[1]])
+    except (RuntimeError, ValueError, AssertionError, IndexError):
+        # Some layers only take the size that the network was built for.
+        return own
+    return wanted if min(found) >= min(_FEWEST_UNITS, *units) else own
+
+
+def _side(stride: float) -> int:
+    steps = -(-_UNITS * stride // _STEP)
+    return int(min(max(steps * _STEP, _SMALLEST), _LARGEST))
+
+
+def _map_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
+    with torch.no_grad():
+        shape = features(example.contiguous()).shape
+    return int(shape[2]), int(shape[3])
+
+
+def _subject(model: LoadedModel, features: nn.Module, name: str) -> Subject:
+    return Subject(features, name, folded(features), model.device, model.memory_format)

@@ -1,0 +1,240 @@
+"""Feature visualisation: pictures made from nothing but the wish of one channel, unit or class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from probe.core.errors import NotApplicableError
+from probe.core.progress import Advance
+from probe.core.report import (
+    Block,
+    Column,
+    Gallery,
+    Note,
+    Picture,
+    Section,
+    Strip,
+    Table,
+    finite,
+    to_uint8,
+)
+from studies.filters.optimise import Channel, Class, Objective, Recipe, Rendering, Subject, Unit, render
+from studies.filters.optimise.speed import half_helps
+from studies.filters.optimise.subjects import LayerSubject, class_subject, layer_subject, traced_model
+from studies.filters.optimise_report import Reached, checks, findings, results, table
+from studies.filters.workspace import VIEWS, Workspace
+
+CLASSES = 3
+SIDE = 112
+_GREY_DOMAINS = frozenset({"digits", "fashion-mnist"})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one layer, or the classes, adds to the section."""
+
+    blocks: tuple[Block, ...]
+    reached: tuple[Reached, ...] = ()
+
+
+@VIEWS.register("features")
+def features(space: Workspace) -> Section:
+    """Make the pictures that excite each channel most, by optimisation from noise."""
+    if space.model.input.size[0] not in (1, 3):
+        raise NotApplicableError(
+            f"The network takes {space.model.input.size[0]} channels; only 1 or 3 can be shown as a picture."
+        )
+    traced = traced_model(space.model, space.example)
+    subjects, refused = _subjects(space, traced)
+    classes = _classes(space)
+    pictures = len(classes) + sum(len(_objectives(space, layer)) for layer in subjects)
+    with space.progress.task("Features", pictures * space.config.steps) as advance:
+        parts = [_layer(space, layer, subject, advance) for layer, subject in subjects.items()]
+        parts.append(_class_part(space, class_subject(space.model, traced), classes, advance))
+    reached = tuple(one for part in parts for one in part.reached)
+    blocks = [*_random_note(space), *refused, *(block for part in parts for block in part.blocks)]
+    if reached:
+        blocks.append(table(reached, space.observed.n))
+    return Section(
+        "features",
+        "Feature visualisation",
+        _summary(space),
+        tuple(blocks),
+        results=results(reached),
+        checks=checks(reached),
+        findings=findings(reached),
+    )
+
+
+def _subjects(space: Workspace, traced: nn.Module) -> tuple[dict[str, LayerSubject], list[Note]]:
+    """Cut the network above every layer; a layer that cannot be cut becomes a note."""
+    found: dict[str, LayerSubject] = {}
+    refused: list[Note] = []
+    for layer in space.layers:
+        try:
+            found[layer] = layer_subject(space.model, traced, layer, space.example)
+        except NotApplicableError as error:
+            refused.append(Note(f"{layer}: no pictures. {error}"))
+    return found, refused
+
+
+def _objectives(space: Workspace, layer: str) -> list[Objective]:
+    """Every channel's maximum, minimum and middle unit, in this order."""
+    channels = space.channels[layer]
+    return [
+        *(Channel(channel) for channel in channels),
+        *(Channel(channel, -1) for channel in channels),
+        *(Unit(channel) for channel in channels),
+    ]
+
+
+def _render(
+    space: Workspace,
+    subject: Subject,
+    objectives: Sequence[Objective],
+    size: tuple[int, int],
+    advance: Advance,
+) -> Rendering:
+    recipe = Recipe(space.config.steps, half=half_helps(subject.features, space.model.device))
+    return render(
+        subject,
+        objectives,
+        size,
+        recipe,
+        channels=space.model.input.size[0],
+        grey=space.model.domain in _GREY_DOMAINS,
+        seed=space.config.seed,
+        advance=advance,
+    )
+
+
+def _layer(space: Workspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
+    pictures = _render(space, cut.subject, _objectives(space, layer), cut.size, advance).pictures
+    channels = space.channels[layer]
+    most, least, middle = torch.split(pictures, len(channels))
+    high = [float(m[c].max()) for m, c in zip(_maps(space, cut.output, most), channels, strict=True)]
+    low = [
+        float(m[c].min()) for m, c in zip(_maps(space, cut.subject.features, least), channels, strict=True)
+    ]
+    unit = [_middle(m[c]) for m, c in zip(_maps(space, cut.output, middle), channels, strict=True)]
+    reached = tuple(
+        Reached(layer, channel, value, space.best[layer][channel])
+        for channel, value in zip(channels, high, strict=True)
+    )
+    strips = (
+        _strip("most", f"excites channel {{}} of {layer} most", most, channels, high, layer, ""),
+        _strip("least", f"drives channel {{}} of {layer} down", least, channels, low, layer, "/least"),
+        _strip(
+            "one unit",
+            f"excites the middle unit of channel {{}} of {layer}",
+            middle,
+            channels,
+            unit,
+            layer,
+            "/unit",
+        ),
+    )
+    height, width = cut.size
+    reading = (
+        f"{width}×{height} px. First row: the channel's mean over its map is as high as possible; the number is the "
+        "largest activation in the picture. Second row: as low as possible; the number is the lowest value before "
+        "the activation. Third row: the one unit in the middle of the map, which sees its receptive field only. A "
+        "texture or part that comes again and again is what the channel answers to; the second row shows what it is "
+        "set against."
+    )
+    return _Part((Gallery(f"{layer}: optimised pictures", strips, reading, size=SIDE),), reached)
+
+
+def _maps(space: Workspace, module: nn.Module, pictures: Tensor) -> Tensor:
+    """Return the maps (N, C, h, w) of pictures, float32, without transformations."""
+    with torch.inference_mode():
+        batches = torch.split(pictures, space.config.batch_size)
+        maps = [module(b.to(space.model.device, memory_format=space.model.memory_format)) for b in batches]
+    return torch.cat([part.float().cpu() for part in maps])
+
+
+def _middle(channel: Tensor) -> float:
+    return float(channel[channel.shape[0] // 2, channel.shape[1] // 2])
+
+
+def _strip(
+    label: str,
+    alt: str,
+    pictures: Tensor,
+    channels: Sequence[int],
+    values: Sequence[float],
+    layer: str,
+    suffix: str,
+) -> Strip:
+    return Strip(
+        tuple(
+            Picture(
+                to_uint8(picture),
+                f"Optimised picture that {alt.format(channel)}; value {value:.3g}",
+                f"ch {channel} · {value:.3g}",
+                anchor=f"{layer}/ch{channel}{suffix}",
+            )
+            for picture, channel, value in zip(pictures, channels, values, strict=True)
+        ),
+        label=label,
+    )
+
+
+def _classes(space: Workspace) -> tuple[int, ...]:
+    """The first few classes that the network names in the shown images."""
+    seen = space.observed
+    named = [int(seen.predictions[seen.position(index)]) for index in space.shown]
+    return tuple(dict.fromkeys(named))[:CLASSES]
+
+
+def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], advance: Advance) -> _Part:
+    _, height, width = space.model.input.size
+    rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance)
+    shares = _maps(space, subject.features, rendering.pictures).softmax(1)
+    natural = _maps(space, subject.features, space.pixels(space.shown))
+    rows = []
+    pictures = []
+    for row, (index, value) in enumerate(zip(classes, rendering.values.tolist(), strict=True)):
+        name = space.class_name(index)
+        share, best = float(shares[row, index]), float(natural[:, index].max())
+        rows.append((name, finite(value), finite(share), finite(best)))
+        pictures.append(
+            Picture(
+                to_uint8(rendering.pictures[row]),
+                f"Optimised picture for the class {name}; logit {value:.3g}",
+                f"{name} · {value:.3g}",
+                anchor=f"class/{index}",
+            )
+        )
+    reading = (
+        "Pictures whose logit for one class is as high as possible (the number), at the network's own input "
+        "size; the classes are those that the network names in the images shown. They show what counts as evidence for "
+        "the class: often parts, repeated, and not the whole."
+    )
+    gallery = Gallery("Classes: optimised pictures", (Strip(tuple(pictures)),), reading, size=2 * SIDE)
+    columns = (
+        Column("class"),
+        Column("logit reached", help="Of the optimised picture, without transformations"),
+        Column("probability", proportion=True, help="Softmax of the optimised picture"),
+        Column("best logit among the images shown"),
+    )
+    return _Part((gallery, Table("Classes: values reached", columns, tuple(rows))))
+
+
+def _random_note(space: Workspace) -> list[Note]:
+    if not space.model.provenance.weights.startswith("random"):
+        return []
+    text = "The weights are random: these pictures show what the architecture prefers, not what was learned."
+    return [Note(text, "warning")]
+
+
+def _summary(space: Workspace) -> str:
+    return (
+        f"Pictures made by {space.config.steps} steps of optimisation from noise (Olah et al. 2017): Fourier "
+        "coefficients with decorrelated colours, under random shifts, rotations and changes of size. Values are "
+        "measured on the final picture in float32 without these movements."
+    )
