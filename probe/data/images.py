@@ -1,0 +1,186 @@
+"""``ImageSet``: images in [0, 1], read when needed, with labels where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.core.errors import CannotRunError, UsageError
+from probe.core.report import DataInfo, Skipped
+from probe.data.ahead import ahead
+from probe.data.fit import check_channels, fit
+from probe.data.items import LazyItems, subset
+from probe.data.sampling import choose
+from probe.data.spec import Batch, InputSpec, Interpolation, Item, UnreadableError
+
+__all__ = ["Batch", "ImageSet", "InputSpec", "Interpolation", "Item", "UnreadableError"]
+
+_READ = NDArray[np.float32] | UnreadableError
+_REASONS_NAMED = 3
+
+
+@dataclass
+class ImageSet:
+    """A lazily read set of images.
+
+    ``items`` builds each Item on demand, so memory does not grow with pixels. ``domain`` names the task
+    ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` says that the subject already
+    fills the frame, so nothing is cropped. ``num_classes`` is the number of labels there can be (by default
+    that of ``class_names``; None: unknown). ``found`` lists what was passed over before reading; reading adds
+    to ``skipped``. ``total`` is the number of images this set was sampled from (None: not sampled).
+    """
+
+    name: str
+    items: Sequence[Item]
+    class_names: tuple[str, ...] | None
+    domain: str
+    source: str = ""
+    licence: str = ""
+    framed: bool = False
+    found: tuple[Skipped, ...] = ()
+    total: int | None = None
+    num_classes: int | None = None
+    _skipped: dict[int, Skipped] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take the number of classes from their names where nothing else is said."""
+        if self.num_classes is None and self.class_names is not None:
+            self.num_classes = len(self.class_names)
+
+    def __len__(self) -> int:
+        """Return the number of images, those that turn out to be unreadable included."""
+        return len(self.items)
+
+    @property
+    def labelled(self) -> bool:
+        """True when every image has a label."""
+        return len(self.items) > 0 and self.items[0].label is not None
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What was passed over when the set was made, then what could not be read so far, each once."""
+        return self.found + tuple(self._skipped[index] for index in sorted(self._skipped))
+
+    def label(self, index: int) -> int | None:
+        """Return the label of one image, or None when it has none."""
+        return self.items[index].label
+
+    def item_name(self, index: int) -> str:
+        """Return the name of one image as reports show it."""
+        return self.items[index].name
+
+    def info(self, n_used: int) -> DataInfo:
+        """Return what a report says about this set, of which ``n_used`` images were used."""
+        total = len(self) if self.total is None else self.total
+        return DataInfo(self.name, n_used, total, self.labelled, self.source, self.licence, self.skipped)
+
+    def subset(self, indices: Sequence[int]) -> ImageSet:
+        """Return the images at ``indices``, in that order, with what is known about them."""
+        chosen = [range(len(self))[index] for index in indices]
+        known = {new: self._skipped[old] for new, old in enumerate(chosen) if old in self._skipped}
+        total = len(self) if self.total is None else self.total
+        return replace(self, items=subset(self.items, chosen), total=total, _skipped=known)
+
+    def unlabelled(self) -> ImageSet:
+        """Return the same images without labels and classes."""
+
+        def make(index: int) -> Item:
+            return replace(self.items[index], label=None)
+
+        items = LazyItems(len(self), make)
+        return replace(self, items=items, class_names=None, num_classes=None, _skipped=dict(self._skipped))
+
+    def sample(self, n: int, seed: int = 0) -> ImageSet:
+        """Return ``n`` images drawn without replacement, in their own order; all when there are no more.
+
+        The draw depends on the seed alone and is stratified when the set is labelled: every class has its
+        share to within one image. ``n`` below 1 raises UsageError.
+        """
+        if n < 1:
+            raise UsageError(f"The number of images must be at least 1; got {n}.")
+        return self.subset(choose(len(self), n, seed, self._labels(range(len(self)))).tolist())
+
+    def get(self, index: int, spec: InputSpec) -> Tensor:
+        """Return one image as (C, H, W) float32 in [0, 1]; raises UnreadableError with the reason."""
+        check_channels(spec)
+        index = range(len(self))[index]
+        read = self._read(index, spec)
+        if isinstance(read, UnreadableError):
+            self._note(index, read)
+            raise read
+        return torch.from_numpy(read)
+
+    def batches(
+        self, spec: InputSpec, batch_size: int, indices: Sequence[int] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the images (all, or those at ``indices``) in order, ``batch_size`` at a time.
+
+        Unreadable images are left out, noted in ``skipped``, and their places taken by the next ones: only
+        the last batch may be smaller. Images are read ahead in one thread, about two batches at most.
+        Raises CannotRunError when none of the images can be read, or when the model takes neither 1 nor 3
+        channels; UsageError when ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise UsageError(f"The batch size must be at least 1; got {batch_size}.")
+        check_channels(spec)
+        everything = range(len(self))
+        wanted = everything if indices is None else [everything[index] for index in indices]
+        return self._stream(spec, batch_size, wanted)
+
+    def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
+        readable = False
+        kept: list[int] = []
+        pixels: list[NDArray[np.float32]] = []
+        with closing(ahead(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
+            for index, read in results:
+                if isinstance(read, UnreadableError):
+                    self._note(index, read)
+                    continue
+                readable = True
+                kept.append(index)
+                pixels.append(read)
+                if len(kept) == batch_size:
+                    batch = self._batch(kept, pixels)
+                    kept, pixels = [], []
+                    yield batch
+        if kept:
+            yield self._batch(kept, pixels)
+        if wanted and not readable:
+            raise self._nothing_readable(wanted)
+
+    def _batch(self, kept: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
+        # Stacked by numpy: torch's threads would fight for the processor with the reading thread.
+        labels = self._labels(kept)
+        return Batch(
+            images=torch.from_numpy(np.stack(pixels)),
+            labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
+            indices=tuple(kept),
+        )
+
+    def _labels(self, indices: Sequence[int]) -> list[int] | None:
+        labels = [label for label in map(self.label, indices) if label is not None]
+        return labels if self.labelled and len(labels) == len(indices) else None
+
+    def _read(self, index: int, spec: InputSpec) -> _READ:
+        # What was unreadable once stays out, so that every pass over the set sees the same images.
+        if index in self._skipped:
+            return UnreadableError(self._skipped[index].reason)
+        try:
+            return fit(self.items[index].read(), spec, self.framed)
+        except UnreadableError as error:
+            return error
+
+    def _note(self, index: int, error: UnreadableError) -> None:
+        self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))
+
+    def _nothing_readable(self, wanted: Sequence[int]) -> CannotRunError:
+        known = [self._skipped[index] for index in dict.fromkeys(wanted)]
+        named = "; ".join(f"{one.name}: {one.reason}" for one in known[:_REASONS_NAMED])
+        more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""
+        return CannotRunError(f"No image of '{self.name}' can be read ({named}{more}). Give other images.")

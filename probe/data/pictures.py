@@ -1,0 +1,165 @@
+"""Reading one picture file: by content, within limits, upright, or not at all and with the reason."""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, cast
+
+from PIL import Image
+
+from probe.data.fit import MAX_PIXELS
+from probe.data.modes import plain
+from probe.data.spec import UnreadableError
+
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM")
+"""The formats that are read; Pillow is never asked to try another."""
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"BM", "BMP"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_HEADER_BYTES = 30
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_reading = threading.Lock()
+_readers = 0
+_added = False
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """Return a picture file as a Pillow image of mode L, RGB or F (grey in [0, 1]), upright.
+
+    The content decides the format, not the file's name; of animations the first frame is read. At most
+    50 megapixels, checked before anything is decoded. See ``modes.plain`` for transparency, CMYK and deep
+    pixels. Raises UnreadableError with a short reason for anything else, damaged files included.
+    """
+    with _opened(path) as file:
+        kind = _kind(file)
+        file.seek(0)
+        try:
+            with _pillow_warnings_ignored():
+                return _decode(file, kind)
+        except UnreadableError:
+            raise
+        except Image.DecompressionBombError:
+            raise UnreadableError(_too_large(None)) from None
+        except Exception:
+            # A damaged file can end a decoder with almost any exception; to the user they are one.
+            raise UnreadableError(f"damaged or truncated {kind} file") from None
+
+
+def picture_kind(path: str | Path) -> str:
+    """Return the format that a file's first bytes claim; raises UnreadableError when it is none of ours."""
+    with _opened(path) as file:
+        return _kind(file)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[IO[bytes]]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror or 'input/output error'}") from None
+
+
+def _kind(file: IO[bytes]) -> str:
+    header = file.read(_HEADER_BYTES)
+    if not header:
+        raise UnreadableError("empty file")
+    for magic, kind in _MAGIC:
+        if header.startswith(magic):
+            return kind
+    if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
+        _check_size(_webp_size(header))
+        return "WebP"
+    if header[:1] == b"P" and header[1:2] in b"123456" and header[2:3].isspace():
+        return "PPM"
+    raise UnreadableError(f"not an image ({', '.join(FORMATS)})")
+
+
+def _decode(file: IO[bytes], kind: str) -> Image.Image:
+    with Image.open(file, formats=(kind.upper(),)) as image:
+        _check_size(image.size)
+        image.load()
+        method = _UPRIGHT.get(_orientation(image))
+        pixels = plain(image)
+    return pixels if method is None else pixels.transpose(method)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UnreadableError(_too_large(size))
+
+
+def _too_large(size: tuple[int, int] | None) -> str:
+    limit = f"more than {MAX_PIXELS // 10**6} megapixels"
+    return limit if size is None else f"{limit} ({size[0]} × {size[1]} pixels)"
+
+
+def _webp_size(header: bytes) -> tuple[int, int]:
+    """Return the canvas (width, height) that a WebP header claims; Pillow allocates it while opening."""
+    kind = header[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(header[24:27], "little") + 1, int.from_bytes(header[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(header[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = header[26:28], header[28:30]
+    return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 1 (upright) when there is none or the EXIF data are broken."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        # Broken metadata can raise almost anything and says nothing about the pixels.
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+@contextmanager
+def _pillow_warnings_ignored() -> Iterator[None]:
+    """Ignore the warnings that Pillow's own modules give (about metadata) inside the block.
+
+    Not ``warnings.catch_warnings``: that swaps the process's whole list of filters, and reading happens in a
+    second thread, where an overlap with another swap would leave the wrong list behind for good.
+    One narrow filter is put in by the first reader and taken out by the last.
+    """
+    global _readers, _added
+    with _reading:
+        if _readers == 0:
+            _added = _IGNORED not in warnings.filters
+        _readers += 1
+        # Each time, because another's catch_warnings may have brought back an older list meanwhile.
+        warnings.filterwarnings("ignore", module=_IGNORED[3].pattern)
+    try:
+        yield
+    finally:
+        with _reading:
+            _readers -= 1
+            if _readers == 0 and _added:
+                with suppress(ValueError):
+                    cast(list[object], warnings.filters).remove(_IGNORED)

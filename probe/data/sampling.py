@@ -1,0 +1,42 @@
+"""Which images to take when not all are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.seeds import derive
+
+Indices = NDArray[np.int64]
+
+
+def choose(total: int, n: int, seed: int, labels: Sequence[int] | Indices | None = None) -> Indices:
+    """Return ``min(n, total)`` distinct indices below ``total``, ascending, the same for the same seed.
+
+    With ``labels`` (one for each index) the draw is stratified: each class gets its share of ``n``, rounded
+    down or up (largest remainders first, ties broken by the seed), so that no class is off by one or more.
+    """
+    if n >= total:
+        return np.arange(total, dtype=np.int64)
+    rng = np.random.default_rng(derive(seed, "sample"))
+    if labels is None:
+        return np.sort(rng.permutation(total)[:n]).astype(np.int64)
+    classes, member = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
+    counts = np.bincount(member, minlength=len(classes))
+    quotas = _shares(counts, n, rng)
+    order = rng.permutation(total)
+    by_class = order[np.argsort(member[order], kind="stable")]
+    starts = np.cumsum(counts) - counts
+    chosen = [by_class[start : start + quota] for start, quota in zip(starts, quotas, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _shares(counts: Indices, n: int, rng: np.random.Generator) -> Indices:
+    """Divide ``n`` among the classes by the method of largest remainders, in exact integers."""
+    shares, remainders = np.divmod(n * counts, counts.sum())
+    ties = rng.permutation(len(counts))
+    largest_first = np.lexsort((ties, -remainders))
+    shares[largest_first[: n - shares.sum()]] += 1
+    return np.asarray(shares, dtype=np.int64)
