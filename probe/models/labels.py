@@ -1,0 +1,82 @@
+"""Class names that the user gives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probe.core.errors import UsageError
+
+
+def class_names(
+    labels: str | os.PathLike[str] | Sequence[str], num_classes: int, model: str
+) -> tuple[str, ...]:
+    """Return the class names, one for each of the model's classes, from names or from a file.
+
+    Raises UsageError when the file cannot be read or the number of names is not ``num_classes``.
+    """
+    if isinstance(labels, str | os.PathLike):
+        names, origin = read_labels(Path(labels).expanduser()), str(labels)
+    else:
+        names, origin = tuple(map(str, labels)), "labels"
+    if len(names) != num_classes:
+        raise UsageError(f"{origin} names {len(names)} classes but the model {model} has {num_classes}.")
+    return names
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read class names: one per line, or JSON: a list, or a dictionary from index to name.
+
+    Empty lines at the end are ignored. Raises UsageError when the file cannot be read so.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"The labels file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The labels file {path} is not text in UTF-8.") from error
+    if text.lstrip().startswith(("[", "{")) or path.suffix.lower() == ".json":
+        return _from_json(text, path)
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    empty = next((number for number, line in enumerate(lines, 1) if not line), None)
+    if not lines or empty is not None:
+        raise UsageError(f"The labels file {path} has no name on line {empty or 1}.")
+    return tuple(lines)
+
+
+def _from_json(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"The labels file {path} is not valid JSON: {error}.") from error
+    if isinstance(value, Mapping):
+        value = _ordered(value, path)
+    if not isinstance(value, list) or not value:
+        raise UsageError(
+            f"The labels file {path} must hold a list of names, or a dictionary from index to name."
+        )
+    return tuple(_name(each, path) for each in value)
+
+
+def _ordered(value: Mapping[str, Any], path: Path) -> list[Any]:
+    try:
+        by_index = {int(key): name for key, name in value.items()}
+    except ValueError as error:
+        raise UsageError(f"The labels file {path} has keys that are not class numbers.") from error
+    if sorted(by_index) != list(range(len(value))):
+        raise UsageError(
+            f"The labels file {path} must number its {len(value)} classes 0 to {len(value) - 1}."
+        )
+    return [by_index[index] for index in range(len(value))]
+
+
+def _name(value: Any, path: Path) -> str:
+    # torchvision-style files hold [WordNet id, name] for each class.
+    if isinstance(value, list) and value:
+        value = value[-1]
+    if not isinstance(value, str):
+        raise UsageError(f"The labels file {path} holds {value!r}, which is not a name.")
+    return value

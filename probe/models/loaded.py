@@ -1,0 +1,185 @@
+"""``LoadedModel``: a network with its normalisation inside, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from probe.core import seeds
+from probe.core.errors import UsageError
+from probe.core.report import ModelInfo
+from probe.data.images import InputSpec
+
+
+class Normalise(nn.Module):
+    """Map pixels in [0, 1] to ``(pixels − mean) / std``, one value per channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) pixels."""
+        return (pixels - self.mean) / self.std
+
+
+class PixelModel(nn.Module):
+    """A network that takes pixels in [0, 1]: ``network(normalise(pixels))``."""
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes) for (N, C, H, W) pixels in [0, 1]."""
+        logits: Tensor = self.network(self.normalise(pixels))
+        return logits
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the network and its weights came from.
+
+    ``source`` is what was loaded (``torchvision:resnet18``); ``weights`` says in plain words which weights
+    these are; ``notes`` are sentences that console and report must show (digits weights, random weights …).
+    """
+
+    source: str
+    weights: str
+    file: str = ""
+    url: str = ""
+    sha256: str | None = None
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to be studied.
+
+    ``module`` takes pixels in [0, 1], shape (N, C, H, W), is in eval mode with parameters frozen and
+    returns logits (N, num_classes). Layer names that users type are those of ``network``.
+    ``domain`` is the task: 'imagenet', 'digits', 'fashion-mnist', 'cifar10' or 'unknown'.
+    ``factory`` builds the same architecture with random weights, drawn from torch's global generator.
+    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image.
+    """
+
+    name: str
+    module: PixelModel
+    input: InputSpec
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    domain: str
+    device: torch.device
+    memory_format: torch.memory_format
+    provenance: Provenance
+    factory: Callable[[], nn.Module]
+    macs: int | None = None
+    device_text: str = ""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, without the normalisation."""
+        return self.module.network
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters, a shared one counted once."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def fresh(self, seed: int) -> LoadedModel:
+        """Return the same network with newly drawn weights; everything else is as it is here.
+
+        The same seed gives identical weights, another seed others; the global generators are left alone.
+        The result is in eval mode with parameters frozen, as every LoadedModel. A factory that always
+        returns the same weights has them redrawn by each module's ``reset_parameters``; where that
+        leaves a weight as it was, CannotRunError names it.
+        """
+        with seeds.scoped(seed, "fresh weights"):
+            network = self.factory()
+        mean, std = self.module.normalise.mean, self.module.normalise.std
+        module = prepare(
+            network,
+            tuple(mean.flatten().tolist()),
+            tuple(std.flatten().tolist()),
+            self.device,
+            self.memory_format,
+        )
+        provenance = random_provenance(self.provenance.source, seed, self.provenance.licence)
+        return replace(self, module=module, provenance=provenance)
+
+    def logits(self, images: Tensor, batch_size: int = 32) -> Tensor:
+        """Return logits (N, num_classes) on the model's device for (N, C, H, W) images in [0, 1].
+
+        Computed in inference mode, ``batch_size`` images at a time; the images may be on any device.
+        """
+        if len(images) == 0:
+            return torch.empty(0, self.num_classes, device=self.device)
+        with torch.inference_mode():
+            parts = [
+                self.module(part.to(self.device, memory_format=self.memory_format))
+                for part in torch.split(images, batch_size)
+            ]
+        return torch.cat(parts)
+
+    def check_classes(self, classes: Sequence[str] | int, data_name: str) -> None:
+        """Raise UsageError unless the data has as many classes as the model has logits.
+
+        ``classes`` are the data's class names or their number.
+        """
+        count = classes if isinstance(classes, int) else len(classes)
+        if count != self.num_classes:
+            raise UsageError(
+                f"The model {self.name} ({self.provenance.weights}) has {self.num_classes} classes but the "
+                f"data {data_name} has {count}: choose data with {self.num_classes} classes, or a model or "
+                f"--weights with {count}."
+            )
+
+    def info(self) -> ModelInfo:
+        """Return what a report says of this model."""
+        origin = self.provenance
+        return ModelInfo(
+            name=self.name,
+            source=origin.source,
+            weights=origin.weights,
+            sha256=origin.sha256,
+            parameters=self.parameters,
+            macs=self.macs,
+            input_size=self.input.size,
+            num_classes=self.num_classes,
+            licence=origin.licence,
+            file=origin.file,
+            notes=origin.notes,
+        )
+
+    def to(self, device: torch.device | str) -> LoadedModel:
+        """Move the module to another device, in place, and return the LoadedModel that says so."""
+        target = torch.device(device)
+        self.module.to(target)
+        return replace(self, device=target, device_text=str(target))
+
+
+def prepare(
+    network: nn.Module,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    memory_format: torch.memory_format,
+) -> PixelModel:
+    """Put the normalisation in front of a network, freeze it, set eval mode, and place it."""
+    module = PixelModel(network, mean, std).eval().requires_grad_(False)
+    return module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+
+
+def random_provenance(source: str, seed: int, licence: str = "", notes: tuple[str, ...] = ()) -> Provenance:
+    """Return the provenance of a network whose weights were just drawn, with the note that says so."""
+    note = f"The weights are random (seed {seed}): this network has learned nothing."
+    return Provenance(source, f"random, seed {seed}", licence=licence, notes=(note, *notes))

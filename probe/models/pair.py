@@ -1,0 +1,65 @@
+"""A model and the images to study it with, from the words that a user typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from probe.core.progress import SILENT, Progress
+from probe.data.images import ImageSet
+from probe.data.load import load_images
+from probe.models.load import load_model
+from probe.models.loaded import LoadedModel
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+_DATA_OF_DOMAIN = {
+    "imagenet": "imagenet-samples",
+    "digits": "digits",
+    "fashion-mnist": "fashion-mnist",
+    "cifar10": "cifar10",
+}
+
+
+def default_data(model: LoadedModel) -> str:
+    """Return the images that fit a model's task; photographs for an unknown task."""
+    return _DATA_OF_DOMAIN.get(model.domain, "imagenet-samples")
+
+
+def load_both(
+    model: str | None,
+    data: str | None,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    offline: bool = False,
+    progress: Progress = SILENT,
+    **how: Any,
+) -> tuple[LoadedModel, ImageSet]:
+    """Load a model and images; what is not named is chosen to fit the other.
+
+    ``how`` goes to ``load_model``. The images' class count reaches the model, so that random weights are drawn for
+    the right number of classes. Pictures that the user did not choose lose their labels when these
+    are not the model's classes. Raises the loaders' errors.
+    """
+    images = None if data is None else load_images(data, n=n, seed=seed, offline=offline, progress=progress)
+    loaded = load_model(
+        model or DEFAULT_MODEL,
+        num_classes=None if images is None else images.num_classes,
+        seed=seed,
+        offline=offline,
+        progress=progress,
+        **how,
+    )
+    _say(loaded, progress)
+    if images is None:
+        images = load_images(default_data(loaded), n=n, seed=seed, offline=offline, progress=progress)
+        if images.num_classes != loaded.num_classes:
+            images = images.unlabelled()
+    return loaded, images
+
+
+def _say(model: LoadedModel, progress: Progress) -> None:
+    source, weights = model.provenance.source, model.provenance.weights
+    progress.say(f"Model: {source}, weights: {weights}, on {model.device}.")
+    for note in model.provenance.notes:
+        progress.say(f"! {note}")

@@ -1,0 +1,66 @@
+"""Factories that always give random weights, also where the user's own loads trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from probe.core.errors import CannotRunError
+from probe.core.seeds import scoped
+from probe.models.source import Architecture, Build
+
+_DETECTION_SEEDS = (1, 2)
+
+
+def always_same(build: Callable[[], nn.Module]) -> bool:
+    """Return whether a factory gives the same values under two seeds: it loads them, or sets them itself."""
+    states: list[dict[str, Tensor]] = []
+    for seed in _DETECTION_SEEDS:
+        with scoped(seed, "are the weights random"):
+            states.append(build().state_dict())
+    first, second = states
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def redraw(network: nn.Module, name: str) -> nn.Module:
+    """Draw new weights, in place, by calling ``reset_parameters`` on every module that has it.
+
+    Raises CannotRunError naming a parameter that is still as it was, unless it is constant (a bias of zeros).
+    """
+    before = {key: value.detach().clone() for key, value in network.named_parameters()}
+    with torch.no_grad():
+        for sub in network.modules():
+            # nn.MultiheadAttention's is private.
+            reset = getattr(sub, "reset_parameters", None) or getattr(sub, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+    kept = [
+        key
+        for key, value in network.named_parameters()
+        if torch.equal(value, before[key]) and value.numel() and not torch.all(value == value.flatten()[0])
+    ]
+    if kept:
+        raise CannotRunError(
+            f"Random weights cannot be drawn for {name}: it loads its weights itself, and {kept[0]} "
+            f"({len(kept)} in all) is in a module without reset_parameters. Give that module one."
+        )
+    return network
+
+
+def random_builder(architecture: Architecture, same: bool | None = None) -> Callable[[Build], nn.Module]:
+    """Return a function that builds the architecture with weights drawn from the global generator.
+
+    ``same`` says whether a user's function always gives the same weights; None finds out when it is needed.
+    """
+    if not architecture.user_code or same is False:
+        return architecture.build
+    is_same = cache(lambda options: always_same(partial(architecture.build, options)))
+
+    def build(options: Build) -> nn.Module:
+        network = architecture.build(options)
+        return redraw(network, architecture.source) if same or is_same(options) else network
+
+    return build

@@ -1,0 +1,44 @@
+"""The networks of this project: small, configurable, without published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from probe.models.factories import FactoryCall
+from probe.models.source import SOURCES, ZOO, Access, Architecture, Build, Row
+from probe.models.store import stored_names
+
+
+@SOURCES.register("zoo")
+class Zoo:
+    """Small networks of the literature, configurable, trained here on digits."""
+
+    rank: int | None = 0
+
+    def knows(self, target: str) -> bool:
+        """Return whether the zoo has this network."""
+        return target in ZOO
+
+    def names(self) -> Collection[str]:
+        """Return the zoo's networks."""
+        return ZOO.names()
+
+    def find(self, target: str, options: Mapping[str, Any], access: Access) -> Architecture:
+        """Return the network; an unknown name or option raises UsageError."""
+        call = FactoryCall(ZOO.get(target), f"zoo:{target}", options)
+        call.check(Build())
+        shown = "&".join(f"{key}={value}" for key, value in options.items())
+        return Architecture(
+            name=target,
+            source=f"zoo:{target}" + (f"?{shown}" if shown else ""),
+            build=call,
+            licence="MIT",
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Yield one line per network."""
+        here = stored_names()
+        for name in ZOO:
+            present = ("digits",) if name in here else ()
+            yield Row(name, "zoo", ("digits", "none"), "trained here on digits, once", present)

@@ -1,0 +1,61 @@
+"""The cache of weights that were trained here: where it is, and how a file gets into it whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from safetensors.torch import save
+from torch import Tensor
+
+import probe
+
+VARIABLE = "PROBE_CACHE"
+"""Environment variable: the folder in place of the user's cache folder."""
+
+
+def cache_root() -> Path:
+    """Return the folder for what is computed once and kept (``$PROBE_CACHE``, else the user's cache)."""
+    named = os.environ.get(VARIABLE, "").strip()
+    return Path(named).expanduser() if named else user_cache_path("cnn-probe", appauthor=False)
+
+
+def digits_file(name: str, key: str) -> Path:
+    """Return where digits weights of a network are kept; ``key`` covers all that they depend on."""
+    return cache_root() / "digits" / f"{_safe(name)}-{probe.__version__}-{key}.safetensors"
+
+
+def stored_names() -> frozenset[str]:
+    """Return the names of the networks whose digits weights are kept, written as in file names."""
+    pattern = re.compile(rf"(.+)-{re.escape(probe.__version__)}-[0-9a-f]+\.safetensors")
+    try:
+        files = os.listdir(cache_root() / "digits")
+    except OSError:
+        return frozenset()
+    return frozenset(match[1] for match in map(pattern.fullmatch, files) if match)
+
+
+def write_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a state dict as safetensors: to a temporary file first, renamed when it is whole.
+
+    Raises OSError when the disk does.
+    """
+    data = save(
+        {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, dict(metadata)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:80]

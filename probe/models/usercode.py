@@ -1,0 +1,134 @@
+"""Running a user's own Python file or module, and saying in one line what went wrong in it and where."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from probe.core.errors import CannotRunError, ProbeError, UsageError
+from probe.models.suggest import unknown_name
+
+_MESSAGE_LENGTH = 200
+
+
+class UserCodeError(CannotRunError):
+    """The user's code raised an error; the message names the file and the line."""
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file as a module of its own and return it; its folder can be imported from.
+
+    Raises UsageError when there is no such file and UserCodeError when it raises.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no Python file {path}.")
+    name = f"probe_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with explained(path, "cannot be imported"), searched(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except ProbeError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load_package(dotted: str) -> ModuleType:
+    """Import a module by its dotted name, from the current folder too.
+
+    Raises UsageError when there is none of this name and UserCodeError when it raises.
+    """
+    with explained(None, f"{dotted} cannot be imported"), searched(Path.cwd()):
+        try:
+            return importlib.import_module(dotted)
+        except ModuleNotFoundError as error:
+            # A module that is missing inside the user's module is the user's error, told with its line.
+            if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
+                raise
+            raise UsageError(
+                f"There is no module '{error.name}', here or installed, to take {dotted} from; "
+                "for a file write path/to/net.py:FUNCTION."
+            ) from error
+
+
+def attribute(module: ModuleType, name: str, place: str) -> Any:
+    """Return a module's function or class; a name that is not there raises UsageError with those that are."""
+    if not hasattr(module, name):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if not key.startswith("_")
+            and callable(value)
+            and getattr(value, "__module__", "") == module.__name__
+        ]
+        error = unknown_name(name, f"function in {place}", own)
+        listed = f" It defines {', '.join(own[:6])}." if own else " It defines no functions."
+        raise UsageError(str(error).partition(" `")[0] + listed)
+    return getattr(module, name)
+
+
+def digest(module: ModuleType) -> str:
+    """Return the sha256 of the module's source file, or of its name when there is none."""
+    file = inspect.getsourcefile(module)
+    try:
+        content = Path(file).read_bytes() if file else module.__name__.encode()
+    except OSError:
+        content = module.__name__.encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def searched(folder: Path) -> Iterator[None]:
+    """Let imports find modules in ``folder`` inside the block."""
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+@contextmanager
+def explained(path: Path | None, what: str) -> Iterator[None]:
+    """Turn whatever the user's code raises in the block into UserCodeError with file, line and message."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except SyntaxError as error:
+        place = f"{error.filename or path}, line {error.lineno}"
+        raise UserCodeError(f"{place}: {type(error).__name__}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines() or [""]
+        message = lines[0][:_MESSAGE_LENGTH].rstrip(".")
+        said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UserCodeError(f"{_place(error, path) or what}: {said}.") from error
+
+
+def _place(error: BaseException, path: Path | None) -> str:
+    """Return file and line of the last frame in the user's file, or in code that is not installed."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename, path)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_users(filename: str, path: Path | None) -> bool:
+    file = Path(filename)
+    if path is not None:
+        return file.resolve() == path.resolve()
+    ours = Path(__file__).resolve().parents[1]
+    installed = {"site-packages", "importlib"} & set(file.parts)
+    return file.is_file() and not installed and ours not in file.resolve().parents
