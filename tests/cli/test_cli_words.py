@@ -1,0 +1,177 @@
+"""What words become: which call they make, which code they end with, and that help stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from probe import cli
+from probe.core.errors import CannotRunError, GateFailedError, UsageError
+
+HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["filters", "--help"], ["models", "--help"], []]
+)
+def test_help_loads_none_of_the_heavy_packages(words: list[str]) -> None:
+    code = (
+        "import sys; from probe import cli; code = cli.run(sys.argv[1:]);"
+        f"print('LOADED', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
+    assert done.returncode == (0 if words else 2)
+
+
+def test_help_lists_every_view_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["filters", "--help"]) == 0
+    text = capsys.readouterr().out
+    for entry in cli.VIEWS.entries.values():
+        assert entry.summary
+        assert entry.name in text
+        assert entry.summary[:40] in text
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Record what the filters command asks for, instead of doing it."""
+    from probe.models import pair
+    from studies.filters import study
+
+    seen: dict[str, Any] = {}
+
+    def load(model: object, data: object, **how: object) -> tuple[str, str]:
+        seen.update(model=model, data=data, **how)
+        return "model", "images"
+
+    def run(model: object, images: object, config: object, **how: object) -> object:
+        seen.update(config=config, command=how["command"])
+        raise GateFailedError("stop here")
+
+    monkeypatch.setattr(pair, "load_both", load)
+    monkeypatch.setattr(study, "run", run)
+    return seen
+
+
+def test_no_words_ask_for_the_defaults(called: dict[str, Any]) -> None:
+    assert cli.run(["filters"]) == 1
+    assert (called["model"], called["data"], called["weights"], called["n"]) == (None, None, "default", None)
+    config = called["config"]
+    assert (config.views, config.layers, config.channels, config.images) == ((), None, None, 4)
+    assert (config.seed, config.steps, config.batch_size) == (0, 128, 32)
+
+
+def test_words_reach_the_study(called: dict[str, Any]) -> None:
+    words = [
+        "filters",
+        "-m",
+        "net.py:f?depth=8",
+        "--weights",
+        "w.pth",
+        "-d",
+        "dir",
+        "-n",
+        "7",
+        "-b",
+        "3",
+        "--img-size",
+        "32,48",
+        "--mean",
+        "0.1,0.2,0.3",
+        "--std",
+        "0.5",
+        "--labels",
+        "l.txt",
+        "--device",
+        "cpu",
+        "--seed",
+        "5",
+        "--offline",
+        "--views",
+        "weights,patches",
+        "--layer",
+        "a.b,c",
+        "--channels",
+        "3,1",
+        "--images",
+        "4,2",
+        "--steps",
+        "9",
+        "--allow-partial",
+    ]
+    assert cli.run(words) == 1
+    config = called.pop("config")
+    assert called["model"] == "net.py:f?depth=8"
+    assert (called["mean"], called["std"], called["img_size"]) == ((0.1, 0.2, 0.3), (0.5,), (32, 48))
+    assert called["offline"] is True
+    assert called["allow_partial"] is True
+    assert (called["n"], called["seed"], str(called["labels"])) == (7, 5, "l.txt")
+    assert (config.views, config.layers, config.channels) == (("weights", "patches"), ("a.b", "c"), (3, 1))
+    assert (config.images, config.steps, config.batch_size, config.seed) == ((4, 2), 9, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("filtres", "No such command 'filtres'"),
+        ("filters -n 0", "0 is not in the range"),
+        ("filters --channels a", "not a list of numbers"),
+        ("filters --views a,,b", "empty name"),
+        ("filters --img-size 1,2,3", "neither a side length"),
+        ("filters --std 0", "--std must be positive"),
+        ("filters --mean 123.7,116.3,103.5", "divide 123.7 by 255"),
+        ("filters --mean nan", "finite"),
+        ("filters --views nosuch", "no view 'nosuch'"),
+    ],
+)
+def test_usage_errors_are_one_line_and_code_2(
+    words: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.models import pair
+
+    monkeypatch.setattr(pair, "load_both", lambda *a, **k: (None, None))
+    assert cli.run(words.split()) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no\nsuch thing"), 2),
+        (CannotRunError("cannot"), 3),
+        (GateFailedError("low"), 1),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("defect"), 3),
+    ],
+)
+def test_every_error_has_its_code_and_one_line(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.models import pair
+
+    monkeypatch.setattr(pair, "load_both", raises(error))
+    assert cli.run(["filters"]) == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from probe.models import pair
+
+    monkeypatch.setattr(pair, "load_both", raises(CannotRunError("cannot")))
+    with pytest.raises(CannotRunError):
+        cli.run(["filters", "--debug"])
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def function(*_args: object, **_how: object) -> Any:
+        raise error
+
+    return function
