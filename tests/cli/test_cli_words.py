@@ -67,43 +67,12 @@ def test_no_words_ask_for_the_defaults(called: dict[str, Any]) -> None:
 
 
 def test_words_reach_the_study(called: dict[str, Any]) -> None:
-    words = [
-        "filters",
-        "-m",
-        "net.py:f?depth=8",
-        "--weights",
-        "w.pth",
-        "-d",
-        "dir",
-        "-n",
-        "7",
-        "-b",
-        "3",
-        "--img-size",
-        "32,48",
-        "--mean",
-        "0.1,0.2,0.3",
-        "--std",
-        "0.5",
-        "--labels",
-        "l.txt",
-        "--device",
-        "cpu",
-        "--seed",
-        "5",
-        "--offline",
-        "--views",
-        "weights,patches",
-        "--layer",
-        "a.b,c",
-        "--channels",
-        "3,1",
-        "--images",
-        "4,2",
-        "--steps",
-        "9",
-        "--allow-partial",
-    ]
+    text = (
+        "filters -m net.py:f?depth=8 --weights w.pth -d dir -n 7 -b 3 --img-size 32,48 "
+        "--mean 0.1,0.2,0.3 --std 0.5 --labels l.txt --device cpu --seed 5 --offline --allow-partial "
+        "--views weights,patches --layer a.b,c --channels 3,1 --images 4,2 --steps 9"
+    )
+    words = text.split()
     assert cli.run(words) == 1
     config = called.pop("config")
     assert called["model"] == "net.py:f?depth=8"

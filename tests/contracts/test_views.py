@@ -28,7 +28,7 @@ class Untraceable(SmallNet):
     """Looks at its input's values, which a graph cannot."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x * 2 if float(x.mean()) > 1e6 else x)
+        return super().forward(x * 2 if float(x.detach().mean()) > 1e6 else x)
 
 
 class Smooth(nn.Module):
@@ -73,7 +73,6 @@ def test_a_view_gives_a_section_or_a_reason_and_leaves_the_network_alone(name: s
     try:
         section = VIEWS.get(name)(space)
     except NotApplicableError as error:
-        assert str(error).endswith(".")
         section = Section(name, name, reason=str(error))
     assert fingerprint(space.model.module) == before
     assert torch.equal(torch.get_rng_state(), random)
