@@ -1,0 +1,157 @@
+"""A network rewritten so that every activation and pooling is a module of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from probe.graph.activations import (
+    FUNCTIONS,
+    HIDEABLE,
+    MAKERS,
+    UpperClamp,
+    clamp,
+    function_name,
+    module_activation,
+)
+from probe.graph.inplace import functionalise
+from probe.graph.shell import shell
+from probe.graph.trace import Annotator, TraceError, annotate, trace_and_run, verify
+
+__all__ = ["UpperClamp", "hidden_activations", "modular"]
+
+
+def modular(module: nn.Module, example: Tensor) -> fx.GraphModule:
+    """Return a copy of ``module`` in which every activation and pooling is a module that is called once.
+
+    ``example`` is an input (N, C, H, W). Functions and tensor methods become modules, a reused module becomes one
+    module per call (with the same parameters), nothing works in place, and ReLU6 becomes a ReLU followed by an
+    ``UpperClamp``, so that methods that hook modules (guided backpropagation, DeepLift) see them all. The copy is
+    in eval mode and shares the module's parameters and buffers; the module is not changed.
+
+    Raises TraceError when the network cannot be traced, and when the copy does not give the module's output within
+    1e-5 of its largest value.
+    """
+    traced, expected = trace_and_run(module, example)
+    copy = shell(traced)
+    if not isinstance(copy, fx.GraphModule):
+        raise TraceError("The traced network cannot be copied.")
+    _unshare(copy)
+    functionalise(copy)
+    _split_bounded(copy)
+    _functions_to_modules(copy)
+    copy.delete_all_unused_submodules()
+    copy.graph.lint()
+    copy.recompile()
+    listening = _Listening(copy)
+    verify(expected, annotate(listening, example))
+    copy.meta["hidden"] = tuple(dict.fromkeys(listening.found))
+    return copy
+
+
+def hidden_activations(graph_module: fx.GraphModule) -> tuple[str, ...]:
+    """Return ``layer: function`` for every activation that ``modular`` could not make a module of its own."""
+    hidden: tuple[str, ...] = graph_module.meta.get("hidden", ())
+    return hidden
+
+
+def _unshare(copy: fx.GraphModule) -> None:
+    """Give every call of a module its own instance; the first keeps the name."""
+    called: set[str] = set()
+    for node in copy.graph.nodes:
+        if node.op != "call_module":
+            continue
+        target = str(node.target)
+        if target in called:
+            node.target = _free_name(copy, target)
+            copy.add_submodule(str(node.target), shell(copy.get_submodule(target)))
+        called.add(target)
+
+
+def _split_bounded(copy: fx.GraphModule) -> None:
+    """Write ReLU6 and its kin as a ReLU and an upper clamp."""
+    for node in list(copy.graph.nodes):
+        if node.op != "call_module":
+            continue
+        own = copy.get_submodule(str(node.target))
+        if isinstance(own, nn.Hardtanh) and own.min_val == 0 and not own.inplace:
+            made = clamp(0.0, own.max_val)
+            if made is not None:
+                _replace(copy, node, made, str(node.target), node.args[0])
+
+
+def _functions_to_modules(copy: fx.GraphModule) -> None:
+    for node in list(copy.graph.nodes):
+        made = _module_for(node)
+        if made is not None:
+            path = node.meta["path"]
+            name = ".".join([*path[-1:], str(function_name(node))])
+            _replace(copy, node, made, _free_name(copy, name), node.all_input_nodes[0])
+
+
+def _module_for(node: fx.Node) -> nn.Module | None:
+    """Return a module that does what a function or method call does, None where there is none."""
+    maker = MAKERS.get(function_name(node) or "")
+    if maker is None or len(node.all_input_nodes) != 1 or node.meta["mutates"] & node.meta["aliases"]:
+        return None
+    options = {key: value for key, value in node.kwargs.items() if key != "input"}
+    try:
+        return maker(*node.args[0 if "input" in node.kwargs else 1 :], **options)
+    except (TypeError, ValueError):
+        return None
+
+
+def _replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, value: Any) -> None:
+    """Put ``made`` in the place of ``node``, part by part if it is a sequence."""
+    parts = list(made) if isinstance(made, nn.Sequential) else [made]
+    for number, part in enumerate(parts):
+        target = name if number == 0 else _free_name(copy, f"{name}_bound")
+        copy.add_submodule(target, part.eval())
+        with copy.graph.inserting_before(node):
+            value = copy.graph.call_module(target, (value,))
+        value.meta = dict(node.meta)
+    node.replace_all_uses_with(value)
+    copy.graph.erase_node(node)
+
+
+def _free_name(copy: fx.GraphModule, name: str) -> str:
+    """Return ``name``, or ``name_1``, ``name_2`` … if there is such a module already."""
+    taken = {path for path, _ in copy.named_modules()}
+    number, free = 0, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+class _Listener(TorchFunctionMode):
+    """Hear which activation functions are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = FUNCTIONS.get(func)
+        if name in HIDEABLE:
+            self.heard.append(str(name))
+        return func(*args, **(kwargs or {}))
+
+
+class _Listening(Annotator):
+    """Annotate a graph and hear which activations are not modules."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.found: list[str] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op == "call_module" and module_activation(self.fetch_attr(str(n.target))):
+            return super().run_node(n)
+        with _Listener() as listener:
+            result = super().run_node(n)
+        where = str(n.target) if n.op == "call_module" else ".".join(n.meta["path"][-1:])
+        self.found += [f"{where or 'the network'}: {name}" for name in listener.heard]
+        return result
