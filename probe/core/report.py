@@ -37,6 +37,13 @@ class Picture:
     anchor: str = ""
     pixelated: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse pixels that are not a non-empty uint8 array of shape (H, W) or (H, W, 3)."""
+        shape = self.pixels.shape
+        fits = len(shape) in (2, 3) and min(shape) > 0 and shape[2:] in ((), (3,))
+        if self.pixels.dtype != np.uint8 or not fits:
+            raise ValueError(f"picture '{self.alt}' is {self.pixels.dtype} of shape {shape}")
+
 
 @dataclass(frozen=True)
 class Strip:

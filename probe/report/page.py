@@ -1,0 +1,229 @@
+"""Report → the HTML page: what the template is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import probe
+from probe.core.report import Check, Figure, Gallery, Note, Picture, Report, Section, Skipped, Strip, Table
+from probe.report import pictures
+from probe.report.anchors import Anchors
+from probe.report.figures import chart
+from probe.report.tables import Grid, grid
+from probe.report.templating import is_number, render
+
+LIMIT = 15_000_000
+"""Bytes that a page never exceeds because of its pictures."""
+
+TABLE_ROWS = 2000
+_RESERVED = ("main", "findings", "warnings", "checks", "provenance", "results", "contents")
+"""The page's own ids; its other ids have a colon, which no anchor has."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture on the page; ``encoded`` is None when it was left out to keep the file small."""
+
+    encoded: pictures.Encoded | None
+    alt: str
+    caption: str
+    id: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strip with its tiles."""
+
+    label: str
+    note: str
+    id: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class GalleryView:
+    """A gallery: ``flow`` is the width of strips that stand side by side, or 0; ``stacked``: names above."""
+
+    gallery: Gallery
+    width: int
+    flow: int
+    stacked: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a section; ``kind`` is note, table, chart or gallery."""
+
+    id: str
+    kind: str
+    content: Any
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section with its blocks."""
+
+    id: str
+    section: Section
+    blocks: tuple[Block, ...]
+
+
+def page(report: Report, *, beside: bool = True) -> str:
+    """Return the whole HTML page; ``beside`` says that results.json will lie beside it.
+
+    Pictures are stored at the best fidelity that keeps them below a comfortable size; never does
+    the page exceed ``LIMIT`` because of them.
+    """
+    shown = list(_pictures(report))
+    html = ""
+    for fidelity in pictures.STEPS:
+        encoded = pictures.encode_all(shown, fidelity)
+        size = sum(len(item.uri) for item in encoded if item)
+        last = fidelity is pictures.STEPS[-1]
+        if not last and size > (pictures.COMFORTABLE if fidelity is pictures.STEPS[0] else 0.9 * LIMIT):
+            continue
+        html = _render(report, encoded, fidelity, beside)
+        if last or len(html.encode()) <= LIMIT:
+            break
+    return html
+
+
+def _pictures(report: Report) -> Iterator[Picture]:
+    for section in report.sections:
+        for block in section.blocks:
+            if isinstance(block, Gallery):
+                for strip in block.strips:
+                    yield from strip.pictures
+
+
+def _render(
+    report: Report, encoded: Sequence[pictures.Encoded | None], fidelity: pictures.Fidelity, beside: bool
+) -> str:
+    anchors = Anchors(set(_RESERVED))
+    supply = iter(encoded)
+    ids = [anchors.take(section.id) for section in report.sections]
+    parts = tuple(
+        Part(own, section, tuple(_blocks(own, section, anchors, supply)))
+        for own, section in zip(ids, report.sections, strict=True)
+    )
+    views = [block.content for part in parts for block in part.blocks if block.kind == "gallery"]
+    widths = {width for view in views for width in (view.width, view.flow)}
+    widths |= {tile.width for view in views for row in view.rows for tile in row.tiles}
+    return render(
+        "report.html.j2",
+        "".join(f".w{width}{{--tile:{width}px}}" for width in sorted(widths)),
+        report=report,
+        parts=parts,
+        warnings=warnings(report, fidelity),
+        skipped=grouped(report.data.skipped),
+        checks=_checks(report, ids),
+        tally=_tally(report.all_checks),
+        tiles=[result for result in report.results if is_number(result)][:4],
+        version=probe.__version__,
+        beside=beside,
+    )
+
+
+def _blocks(
+    own: str, section: Section, anchors: Anchors, supply: Iterator[pictures.Encoded | None]
+) -> Iterator[Block]:
+    for number, block in enumerate(section.blocks, 1):
+        identifier = anchors.take(f"{own}/{number}")
+        if isinstance(block, Note):
+            yield Block(identifier, "note", block)
+        elif isinstance(block, Table):
+            yield Block(identifier, "table", *_cut(block))
+        elif isinstance(block, Figure):
+            yield Block(identifier, "chart", chart(block, identifier))
+        else:
+            rows = tuple(_row(strip, block, anchors, supply) for strip in block.strips)
+            yield Block(
+                identifier,
+                "gallery",
+                GalleryView(block, _shown_width(block), _flow_width(block), _stacked(block), rows),
+            )
+
+
+def _cut(table: Table) -> tuple[Grid, str]:
+    cut = len(table.rows) > TABLE_ROWS
+    note = f"The first {TABLE_ROWS:,} of {len(table.rows):,} rows." if cut else ""
+    return grid(table, TABLE_ROWS), note
+
+
+def _row(strip: Strip, gallery: Gallery, anchors: Anchors, supply: Iterator[pictures.Encoded | None]) -> Row:
+    own = anchors.take(strip.anchor) if strip.anchor else ""
+    tiles = tuple(_tile(picture, gallery, anchors, next(supply)) for picture in strip.pictures)
+    return Row(strip.label, strip.note, own, tiles)
+
+
+def _tile(picture: Picture, gallery: Gallery, anchors: Anchors, encoded: pictures.Encoded | None) -> Tile:
+    high, wide = picture.pixels.shape[:2]
+    width = _shown_width(gallery)
+    if picture.pixelated and wide <= width:
+        width = round(width / wide) * wide  # whole squares
+    height = max(1, round(width * high / wide))
+    own = anchors.take(picture.anchor) if picture.anchor else ""
+    alt = picture.alt or picture.caption or gallery.title
+    return Tile(encoded, alt, picture.caption, own, width, height, picture.pixelated)
+
+
+def _shown_width(gallery: Gallery) -> int:
+    return max(16, min(int(gallery.size), 640))
+
+
+def _flow_width(gallery: Gallery) -> int:
+    """Return the width of one strip when strips are short enough to stand side by side, else 0."""
+    longest = max((len(strip.pictures) for strip in gallery.strips), default=0)
+    width = longest * (gallery.size + 10)
+    return width if len(gallery.strips) > 1 and width <= 430 else 0
+
+
+def _stacked(gallery: Gallery) -> bool:
+    """Tell whether names go above the strips, because beside them the pictures would not fit in one line."""
+    longest = max((len(strip.pictures) for strip in gallery.strips), default=0)
+    return longest * (gallery.size + 10) > 750
+
+
+def warnings(report: Report, fidelity: pictures.Fidelity) -> tuple[str, ...]:
+    """Return the sentences that must not be missed, each once."""
+    sentences = [*report.model.notes, *report.warnings]
+    if report.status == "interrupted":
+        sentences.insert(0, "The run was interrupted: this report holds only what was finished by then.")
+    if fidelity.told:
+        sentences.append(f"{fidelity.told} to keep this file below {LIMIT // 1_000_000} MB.")
+    return tuple(dict.fromkeys(sentences))
+
+
+def grouped(skipped: Sequence[Skipped]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Group skipped inputs by reason, the most frequent reason first."""
+    groups: dict[str, list[str]] = {}
+    for item in skipped:
+        groups.setdefault(item.reason, []).append(item.name)
+    return tuple((reason, tuple(names)) for reason, names in sorted(groups.items(), key=lambda g: -len(g[1])))
+
+
+def _checks(report: Report, ids: Sequence[str]) -> tuple[tuple[Check, str, str], ...]:
+    """Return each check with the id and title of its section (empty for the report's own)."""
+    own = [(check, "", "") for check in report.checks]
+    theirs = [
+        (check, identifier, section.title)
+        for identifier, section in zip(ids, report.sections, strict=True)
+        for check in section.checks
+    ]
+    order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
+    return tuple(sorted(own + theirs, key=lambda row: order[row[0].status]))
+
+
+def _tally(checks: Sequence[Check]) -> tuple[tuple[str, int], ...]:
+    counts = {
+        status: sum(c.status == status for c in checks)
+        for status in ("fail", "warn", "pass", "not applicable")
+    }
+    return tuple((status, count) for status, count in counts.items() if count)

@@ -1,0 +1,131 @@
+"""Templates → self-contained HTML: escaped, neutralised, under a policy that admits only the page itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from probe.core.report import Cell, Column, Result
+from probe.report import text
+from probe.report.anchors import href
+from probe.report.svg import tag
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render(template: str, extra_css: str = "", **values: Any) -> str:
+    """Render a template as one self-contained page whose policy admits only its own style and script."""
+    css = Markup(_source("page.css") + extra_css)
+    script = Markup(_source("page.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    found = _environment().get_template(template)
+    return found.render(css=css, script=script, policy=Markup(policy), **values)
+
+
+def _hash(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+@cache
+def _source(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _finalize(value: object) -> object:
+    """Neutralise every text that a template shows; a forgotten None is an error."""
+    if value is None:
+        raise TypeError("a template shows None")
+    if isinstance(value, Markup):
+        return value
+    return text.visible(value) if isinstance(value, str) else value
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        cell=text.cell,
+        count=text.number,
+        duration=text.duration,
+        href=href,
+        interval=text.result_interval,
+        interval_bar=interval_bar,
+        magnitude=text.magnitude,
+        moment=text.moment,
+        value=text.result_value,
+        plain=_plain,
+        words=_words,
+    )
+    environment.filters["measured"] = _measured
+    environment.tests["numeric"] = _numeric
+    return environment
+
+
+def _words(command: str) -> list[str]:
+    """Split a command into words, each with the spaces after it, so that lines break between words."""
+    return re.findall(r"\S+\s*|^\s+", command)
+
+
+def _plain(value: object) -> str:
+    """Write a config value on one line."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(_plain, value)) or text.EMPTY
+    if value is None:
+        return "auto"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def is_number(result: Result) -> bool:
+    """Tell whether a result has a number to show in large type."""
+    return _numeric(result.value)
+
+
+def _measured(value: Cell) -> str:
+    """Write what a check measured."""
+    if isinstance(value, float):
+        return text.number(value, 3, trim=True)
+    return text.cell(value, Column(""))
+
+
+def _numeric(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def interval_bar(result: Result) -> Markup:
+    """Draw a proportion and its interval on a line from 0 to 1; empty for other results."""
+    if result.unit != "proportion" or not is_number(result) or not text.result_interval(result):
+        return Markup("")
+    value, (low, high) = result.value, result.ci or (0.0, 1.0)
+    ends = [4 + 112 * min(max(float(end), 0.0), 1.0) for end in (low, float(value or 0), high)]
+    return tag(
+        "svg",
+        tag("line", x1=4, x2=116, y1=8, y2=8, class_="grid"),
+        tag("line", x1=ends[0], x2=ends[2], y1=8, y2=8, class_="span"),
+        tag("circle", cx=ends[1], cy=8, r=4, class_="dot"),
+        viewBox="0 0 120 16",
+        width=120,
+        height=16,
+        class_=f"interval-bar{' better' if result.higher_is_better else ''}",
+        aria_hidden="true",
+    )

@@ -1,0 +1,409 @@
+"""Charts: marks where the numbers say, ticks that are true, nothing outside the canvas, the same numbers as a table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from matplotlib import colormaps
+from report_strategies import figures
+
+from probe.core.report import Axis, Figure, Series
+from probe.report import figures as module
+from probe.report.figures import chart
+from probe.report.scales import scale_for, tick_label
+from probe.report.svg import fitted, text_width
+
+SVG = "{http://www.w3.org/2000/svg}"
+X, Y = Axis("Epsilon (pixel units)"), Axis("Accuracy")
+PAGE_CSS = (Path(module.__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+
+
+def drawn(figure: Figure) -> list[Element]:
+    return [ElementTree.fromstring(str(svg)) for _, svg in chart(figure, "f").drawings]
+
+
+def wide(figure: Figure) -> Element:
+    return drawn(figure)[0]
+
+
+def marks(root: Element, tag: str, kind: str) -> list[Element]:
+    return [element for element in root.iter(SVG + tag) if kind in element.get("class", "").split()]
+
+
+def path_points(element: Element) -> list[tuple[float, float]]:
+    numbers = re.findall(r"-?[\d.]+", element.get("d", ""))
+    return list(zip(map(float, numbers[::2]), map(float, numbers[1::2]), strict=True))
+
+
+def number(text: str | None) -> float:
+    return float((text or "").replace("−", "-").replace(",", ""))
+
+
+def line(*series: Series, x: Axis = X, y: Axis = Y) -> Figure:
+    return Figure("Title", "line", x, y, "How to read.", series)
+
+
+def test_points_stand_where_the_ticks_say() -> None:
+    xs, ys = (0.0, 0.013, 0.031, 0.044), (0.91, 0.52, 0.13, 0.02)
+    root = wide(line(Series("s", xs, ys)))
+    labels = [text for text in root.iter(SVG + "text") if text.get("class") is None]
+    upright = [t for t in labels if t.get("text-anchor") == "end"]
+    level = [t for t in labels if t.get("text-anchor") == "middle"]
+    y_fit = np.polyfit([number(t.text) for t in upright], [float(t.get("y", "")) - 4 for t in upright], 1)
+    x_fit = np.polyfit([number(t.text) for t in level], [float(t.get("x", "")) for t in level], 1)
+    (mark,) = marks(root, "path", "line")
+    for (px, py), x, y in zip(path_points(mark), xs, ys, strict=True):
+        assert px == pytest.approx(np.polyval(x_fit, x), abs=0.1)
+        assert py == pytest.approx(np.polyval(y_fit, y), abs=0.1)
+
+
+def test_log_axes_are_logarithmic() -> None:
+    values = (0.001, 0.01, 0.1, 1.0)
+    (mark,) = marks(
+        wide(line(Series("s", values, values), x=Axis("x", "log"), y=Axis("y", "log"))), "path", "line"
+    )
+    points = path_points(mark)
+    for axis in (0, 1):
+        steps = np.diff([point[axis] for point in points])
+        assert steps == pytest.approx([steps[0]] * 3, abs=0.05)
+
+
+def test_what_a_log_axis_cannot_show_is_counted() -> None:
+    shown = chart(line(Series("s", (1.0, 2.0, 3.0), (1.0, 0.0, -1.0)), y=Axis("y", "log")), "f")
+    assert shown.notes == ("2 values cannot be drawn: see the table.",)
+
+
+def test_band_holds_the_line() -> None:
+    root = wide(line(Series("s", (0, 1, 2), (0.5, 0.6, 0.7), (0.4, 0.5, 0.6), (0.6, 0.7, 0.9))))
+    (band,), (mark,) = marks(root, "path", "band"), marks(root, "path", "line")
+    outline = path_points(band)
+    upper, lower = outline[:3], outline[5:2:-1]
+    for (x, y), (ux, uy), (lx, ly) in zip(path_points(mark), upper, lower, strict=True):
+        assert x == ux == lx
+        assert uy < y < ly
+
+
+def test_no_line_is_drawn_through_a_gap() -> None:
+    root = wide(line(Series("s", (0, 1, 2, 3, 4), (0.1, 0.2, math.nan, 0.4, 0.5))))
+    assert [len(path_points(mark)) for mark in marks(root, "path", "line")] == [2, 2]
+    assert len(marks(root, "path", "point")) == 4
+
+
+def test_bars_begin_at_zero_and_are_as_long_as_their_values() -> None:
+    figure = Figure(
+        "t",
+        "bar",
+        Axis("Layer", categories=("a", "b", "c")),
+        Y,
+        "",
+        (Series("s", (0, 1, 2), (2.0, 1.0, -0.5)),),
+    )
+    bars = marks(wide(figure), "rect", "bar")
+    heights = [float(bar.get("height", "")) for bar in bars]
+    assert heights == pytest.approx([heights[0], heights[0] / 2, heights[0] / 4], abs=0.05)
+    tops = [float(bar.get("y", "")) for bar in bars]
+    assert tops[0] + heights[0] == pytest.approx(tops[1] + heights[1], abs=0.05)
+    assert tops[2] == pytest.approx(tops[0] + heights[0], abs=0.05)
+
+
+def test_bars_with_long_names_lie_and_keep_their_lengths() -> None:
+    names = tuple(f"features.{i}.a.very.long.layer.name" for i in range(12))
+    values = tuple(float(i + 1) for i in range(12))
+    for root in drawn(
+        Figure("t", "bar", Axis("Layer", categories=names), Y, "", (Series("s", tuple(range(12)), values),))
+    ):
+        widths = [float(bar.get("width", "")) for bar in marks(root, "rect", "bar")]
+        assert np.array(widths) / widths[0] == pytest.approx(values, abs=0.05)
+
+
+def test_categories_out_of_range_are_not_drawn_elsewhere() -> None:
+    figure = Figure(
+        "t", "bar", Axis("Layer", categories=("a", "b")), Y, "", (Series("s", (0, 7), (1.0, 1.0)),)
+    )
+    assert len(marks(wide(figure), "rect", "bar")) == 1
+    assert chart(figure, "f").notes
+
+
+def test_grouped_bars_do_not_overlap() -> None:
+    series = tuple(Series(str(i), (0, 1, 2), (1.0, 2.0, 3.0)) for i in range(4))
+    bars = marks(
+        wide(Figure("t", "bar", Axis("x", categories=("a", "b", "c")), Y, "", series)), "rect", "bar"
+    )
+    spans = sorted(
+        (float(bar.get("x", "")), float(bar.get("x", "")) + float(bar.get("width", ""))) for bar in bars
+    )
+    assert all(end <= start + 0.01 for (_, end), (start, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "name"), [(((0.0, 1.0), (2.0, 4.0)), "viridis"), (((-1.0, 0.0), (0.5, 0.25)), "RdBu_r")]
+)
+def test_heat_map_cells_have_matplotlibs_colours(matrix: tuple[tuple[float, ...], ...], name: str) -> None:
+    values = np.array(matrix)
+    low, high = (values.min(), values.max()) if name == "viridis" else (-1, 1)
+    root = wide(Figure("t", "heatmap", X, Y, "", matrix=matrix, value_label="v"))
+    fills = [rect.get("fill") for rect in root.iter(SVG + "rect") if rect.get("shape-rendering")]
+    expected = colormaps[name]((values - low) / (high - low), bytes=True)[..., :3].reshape(-1, 3)
+    assert fills == ["#" + bytes(colour.tolist()).hex() for colour in expected]
+
+
+def test_large_heat_maps_become_one_picture_with_the_same_colours() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    values = np.random.default_rng(0).random((50, 40))
+    root = wide(Figure("t", "heatmap", X, Y, "", matrix=tuple(map(tuple, values.tolist()))))
+    (image,) = root.iter(SVG + "image")
+    pixels = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(image.get("href", "").partition(",")[2]))).convert("RGB")
+    )
+    scaled = (values - values.min()) / (values.max() - values.min())
+    assert (pixels == colormaps["viridis"](scaled, bytes=True)[..., :3]).all()
+
+
+def test_missing_cells_of_a_heat_map_are_marked() -> None:
+    root = wide(Figure("t", "heatmap", X, Y, "", matrix=((1.0, math.nan), (2.0,))))
+    assert len(marks(root, "rect", "missing")) == 2
+
+
+def test_twin_table_has_the_same_numbers() -> None:
+    table, note = module.twin(
+        line(
+            Series("a", (0.0, 1.0), (0.1, 0.2), (0.05, 0.1), (0.2, 0.3)), Series("b", (1.0, 2.0), (0.7, 0.8))
+        )
+    )
+    assert [column.name for column in table.columns] == [
+        "Epsilon (pixel units)",
+        "a",
+        "a, low",
+        "a, high",
+        "b",
+    ]
+    assert table.rows == ((0, 0.1, 0.05, 0.2, None), (1, 0.2, 0.1, 0.3, 0.7), (2, None, None, None, 0.8))
+    assert note == ""
+
+
+def test_twin_table_of_points_and_of_matrices() -> None:
+    points, _ = module.twin(replace(line(Series("a", (1.0, 1.0), (2.0, 3.0))), kind="scatter"))
+    assert points.rows == (("a", 1, 2.0), ("a", 1, 3.0))
+    matrix, _ = module.twin(
+        Figure(
+            "t",
+            "heatmap",
+            Axis("x", categories=("p", "q")),
+            Axis("y", categories=("r",)),
+            "",
+            matrix=((0.5, 0.25),),
+        )
+    )
+    assert [column.name for column in matrix.columns] == ["y", "p", "q"]
+    assert matrix.rows == (("r", 0.5, 0.25),)
+
+
+def test_long_twin_tables_are_cut_and_say_so() -> None:
+    table, note = module.twin(line(Series("a", tuple(range(3000)), tuple(map(float, range(3000))))))
+    assert len(table.rows) == 400
+    assert "first 400 of 3000 rows" in note
+
+
+def test_several_series_have_a_key_that_needs_no_colour() -> None:
+    shown = chart(line(*(Series(f"s{i}", (0.0, 1.0), (0.1 * i, 0.1)) for i in range(4))), "f")
+    assert [label for _, label in shown.legend] == ["s0", "s1", "s2", "s3"]
+    keys = [re.sub(r"hue\d", "", str(mark)) for mark, _ in shown.legend]
+    assert len(set(keys)) == 4
+
+
+def test_one_series_needs_no_key() -> None:
+    assert chart(line(Series("s", (0.0,), (1.0,))), "f").legend == ()
+
+
+def test_description_tells_what_is_seen() -> None:
+    root = wide(line(Series("plain", (0.0, 0.1), (0.9, 0.1))))
+    title, description = root.find(SVG + "title"), root.find(SVG + "desc")
+    assert root.get("role") == "img"
+    assert title is not None
+    assert description is not None
+    assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert (
+        description.text
+        == "Line chart of Accuracy against Epsilon (pixel units). plain: from 0.9 at 0 to 0.1 at 0.1."
+    )
+
+
+def coordinates(root: Element) -> Iterator[tuple[float, float]]:
+    for element in root.iter():
+        get = element.get
+        for x, y in (("x", "y"), ("x1", "y1"), ("x2", "y2"), ("cx", "cy")):
+            if get(x) is not None and element.tag != SVG + "linearGradient":
+                yield float(get(x, "0")), float(get(y, "0"))
+        if element.tag == SVG + "rect":
+            yield (
+                float(get("x", "0")) + float(get("width", "0")),
+                float(get("y", "0")) + float(get("height", "0")),
+            )
+        if element.tag == SVG + "path" and "line" in get("class", ""):
+            yield from path_points(element)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(figures)
+def test_any_figure_is_drawn_inside_its_canvas(figure: Figure) -> None:
+    for root in drawn(figure):
+        width, height = float(root.get("width", "")), float(root.get("height", ""))
+        for x, y in coordinates(root):
+            assert -1 <= x <= width + 1
+            assert -1 <= y <= height + 1
+        assert not [element for element in root.iter() if element.get("style")]
+
+
+def test_same_figure_gives_same_bytes_and_other_ids() -> None:
+    figure = Figure("t", "heatmap", X, Y, "", matrix=((1.0, 2.0),))
+    assert chart(figure, "a").drawings == chart(figure, "a").drawings
+    ids = [
+        set(re.findall(r'id="([^"]+)"', "".join(str(svg) for _, svg in chart(figure, name).drawings)))
+        for name in "ab"
+    ]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+sizes = st.floats(-1e12, 1e12).filter(lambda value: value == 0 or abs(value) > 1e-12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(sizes, min_size=1),
+    st.sampled_from(["linear", "log"]),
+    st.sampled_from(["tight", "round", "zero"]),
+    st.floats(40, 900),
+)
+def test_scales_hold_all_values_in_order(values: list[float], kind: str, reach: str, length: float) -> None:
+    scale = scale_for(values, Axis("a", kind), 10, 10 + length, spacing=40, reach=reach)  # type: ignore[arg-type]
+    seen = sorted(value for value in values if scale.shows(value))
+    assert len(seen) == len([value for value in values if not scale.log or value > 0])
+    places = [scale(value) for value in seen]
+    assert places == sorted(places)
+    assert all(9.9 <= place <= 10.1 + length for place in places)
+    assert len(scale.ticks) >= 2
+    assert len({label for _, label in scale.ticks}) == len(scale.ticks)
+    if reach == "zero" and not scale.log:
+        assert scale.low <= 0 <= scale.high
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "label"),
+    [
+        (0.25, 0.25, "0.25"),
+        (0.5, 0.25, "0.50"),
+        (-2, 1, "−2"),
+        (1000, 500, "1,000"),
+        (0, 0.1, "0"),
+        (1e-5, 1e-5, "10⁻⁵"),
+        (2e-5, 1e-5, "2 × 10⁻⁵"),
+        (2.5e-5, 5e-6, "2.5 × 10⁻⁵"),
+        (1e8, 1e8, "10⁸"),
+    ],
+)
+def test_tick_labels(value: float, step: float, label: str) -> None:
+    assert tick_label(value, step) == label
+
+
+@given(st.text(max_size=60), st.floats(20, 300))
+def test_fitted_text_fits(text: str, width: float) -> None:
+    short = fitted(text, width, 12)
+    assert text_width(short, 12) <= width or len(short) <= 4
+
+
+# colours, read from the style sheet
+
+
+def colours(dark: bool) -> dict[str, str]:
+    blocks = PAGE_CSS.split("@media (prefers-color-scheme: dark)")
+    source = blocks[1].split("}\n}")[0] if dark else blocks[0]
+    return dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", source))
+
+
+def linear(colour: str) -> np.ndarray:
+    part = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, two: str) -> float:
+    """WCAG 2: (L1 + 0.05) / (L2 + 0.05)."""
+    light, dark = sorted((float(linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (one, two)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    xyz = (
+        np.array(
+            [
+                [0.4124564, 0.3575761, 0.1804375],
+                [0.2126729, 0.7151522, 0.0721750],
+                [0.0193339, 0.1191920, 0.9503041],
+            ]
+        )
+        @ rgb
+    )
+    f = np.cbrt(np.maximum(xyz / [0.95047, 1.0, 1.08883], 0.008856))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+SIGHT = {
+    "normal": np.eye(3),
+    # Machado, Oliveira, Fernandes 2009, severity 1.0, in linear RGB
+    "protan": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deutan": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_series_colours_stand_out_and_apart(dark: bool) -> None:
+    named = colours(dark)
+    hues = [named[f"hue{i}"] for i in range(module.COLOURS)]
+    assert min(contrast(hue, named["paper"]) for hue in hues) >= 3
+    for sight, matrix in SIGHT.items():
+        seen = [lab((matrix @ linear(hue)).clip(0, 1)) for hue in hues[:4]]
+        apart = min(float(np.linalg.norm(a - b)) for i, a in enumerate(seen) for b in seen[:i])
+        assert apart >= 18, (sight, apart)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(
+    ("ink", "ground"),
+    [
+        ("ink", "paper"),
+        ("ink", "ground"),
+        ("soft", "paper"),
+        ("soft", "ground"),
+        ("link", "paper"),
+        ("link", "ground"),
+        ("pass", "pass-ground"),
+        ("warn", "warn-ground"),
+        ("fail", "fail-ground"),
+        ("none", "none-ground"),
+        ("ink", "none-ground"),
+        ("ink", "mark"),
+        ("warn", "paper"),
+    ],
+)
+def test_text_contrast(ink: str, ground: str, dark: bool) -> None:
+    named = colours(dark)
+    assert contrast(named[ink], named[ground]) >= 4.5

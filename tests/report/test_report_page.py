@@ -1,0 +1,256 @@
+"""The page: complete, harmless, the same twice, and as the golden file has it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from report_html import check_page
+from report_samples import HOSTILE, checkerboard, small_report, with_texts
+from report_strategies import reports
+
+from probe.core.report import Gallery, Note, Picture, Report, Section, Skipped, Strip, Table
+from probe.report.page import LIMIT, page
+from probe.report.text import visible
+
+GOLDEN = Path(__file__).with_name("golden") / "small.html"
+
+
+def test_holds_every_word_and_number_of_the_report() -> None:
+    seen = check_page(page(small_report())).text
+    for words in (
+        "What a small network has learned",
+        "tiny",
+        "digits weights, not ImageNet",
+        "18 images are few",
+        "2 × truncated",
+        "a.png",
+        "b.png",
+        "94%",
+        "One of 3 filters is silent.",
+        "pixel range",
+        "One filter dominates.",
+        "Measured: 0.25",
+        "What the first layer looks for.",
+        "Grey is zero.",
+        "Norms near zero",
+        "conv1/0",
+        "Good: the line stays high.",
+        "plain",
+        "defended",
+        "Dark transfers little.",
+        "A plain word.",
+        "Look out.",
+        "Does not apply",
+        "The network has none.",
+        "probe filters --model zoo:tiny --seed 7",
+        "ab" * 32,
+        "1,234",
+        "567,890",
+        "1 × 8 × 8",
+        "MIT",
+        "scikit-learn",
+        "tiny.safetensors",
+        "3.11",
+        "23 November 2026, 21:42 UTC",
+        "12 s",
+        "n = 18",
+        "silent filters",
+    ):
+        assert words in seen, words
+
+
+def test_order_is_answer_warnings_checks_evidence_means() -> None:
+    html = page(small_report())
+    places = [
+        html.index(f'<section id="{name}"')
+        for name in ("findings", "warnings", "checks", "weights", "lrn", "provenance", "results")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_in_every_field_is_only_text(text: str) -> None:
+    report = with_texts(small_report(), lambda old: f"{text} {old}"[:4000])
+    seen = check_page(page(report))
+    assert {tag for tag, _ in seen.tags} <= {tag for tag, _ in check_page(page(small_report())).tags} | {
+        "li",
+        "dt",
+        "dd",
+    }
+    everything = seen.text + " ".join(value for _, attributes in seen.tags for value in attributes.values())
+    assert visible(text).strip() in everything
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x1b\ud800-\udfff]", everything)
+
+
+def test_every_text_field_reaches_the_page_or_the_file() -> None:
+    """A text that is dropped on the way would hide a warning or a reason."""
+    from probe.report.results import dumps
+
+    texts: list[str] = []
+
+    def mark(old: str) -> str:
+        if not old:
+            return old
+        texts.append(f"text-{len(texts)}-")
+        return f"{texts[-1]}{old}"
+
+    report = with_texts(small_report(), mark)
+    seen = check_page(page(report))
+    everything = (
+        seen.text
+        + " ".join(value for _, attributes in seen.tags for value in attributes.values())
+        + dumps(report)
+    )
+    assert [text for text in texts if text not in everything] == []
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(reports)
+def test_any_report_becomes_a_sound_page(report: Report) -> None:
+    html = page(report)
+    html.encode("utf-8")
+    check_page(html)
+
+
+def test_same_report_gives_same_bytes() -> None:
+    assert page(small_report()) == page(small_report())
+
+
+def test_bare_report_has_no_empty_boxes() -> None:
+    bare = small_report(
+        headline=(),
+        sections=(),
+        results=(),
+        checks=(),
+        warnings=(),
+        config={},
+        environment={},
+        command="",
+        status="done",
+        model=replace(small_report().model, notes=(), sha256=None, macs=None),
+        data=replace(small_report().data, skipped=()),
+    )
+    seen = check_page(page(bare))
+    ids = {attributes.get("id") for _, attributes in seen.tags}
+    assert not {"warnings", "checks", "results"} & ids
+    assert {"findings", "provenance"} <= ids
+
+
+def test_interruption_and_model_notes_are_warnings_said_once() -> None:
+    report = small_report(status="interrupted", warnings=("These are digits weights, not ImageNet weights.",))
+    html = page(report)
+    box = html[html.index('<section id="warnings"') : html.index('<section id="checks"')]
+    assert box.count("These are digits weights, not ImageNet weights.") == 1
+    assert "The run was interrupted" in box
+
+
+def test_skipped_inputs_are_grouped_by_reason_most_frequent_first() -> None:
+    skipped = (Skipped("one.png", "huge"), *(Skipped(f"{i}.jpg", "truncated") for i in range(12)))
+    report = small_report(data=replace(small_report().data, skipped=skipped))
+    text = check_page(page(report)).text
+    assert "13 inputs were skipped" in text
+    assert text.index("12 × truncated") < text.index("1 × huge")
+    assert all(f"{i}.jpg" in text for i in range(12))
+
+
+def test_anchors_become_unique_ids_with_links() -> None:
+    twice = Gallery("g", (Strip((checkerboard(), checkerboard()), "s", anchor='layer 2/ch"17'),), "r")
+    report = small_report(sections=(Section("main", "Clashes with the page's own id", blocks=(twice,)),))
+    seen = check_page(page(report))
+    ids = [attributes["id"] for _, attributes in seen.tags if "id" in attributes]
+    assert {"conv1/ch0", "conv1/ch0-2", "layer-2/ch-17", "main", "main-2"} <= set(ids)
+    links = {attributes.get("href") for attributes in seen.all("a")}
+    assert {"#conv1/ch0", "#conv1/ch0-2", "#layer-2/ch-17", "#main-2"} <= links
+
+
+def test_pixelated_pictures_stand_on_whole_squares() -> None:
+    pixels = np.zeros((7, 7, 3), np.uint8)
+    report = small_report(
+        sections=(
+            Section(
+                "s", "S", blocks=(Gallery("g", (Strip((Picture(pixels, "a", pixelated=True),)),), "", 96),)
+            ),
+        )
+    )
+    (image,) = (i for i in check_page(page(report)).all("img") if "crisp" in i["class"])
+    assert int(image["width"]) % 7 == 0
+    assert abs(int(image["width"]) - 96) <= 3
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    from probe.core.report import Column
+
+    table = Table("t", (Column("n"),), tuple((i,) for i in range(5000)))
+    text = check_page(page(small_report(sections=(Section("s", "S", blocks=(table,)),)))).text
+    assert "The first 2,000 of 5,000 rows." in text
+    assert "1,999" in text
+    assert "2,001" not in text
+
+
+def noise(count: int, side: int, *, pixelated: bool) -> Report:
+    rng = np.random.default_rng(0)
+    pictures = tuple(
+        Picture(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), f"noise {i}", pixelated=pixelated)
+        for i in range(count)
+    )
+    return small_report(sections=(Section("s", "S", blocks=(Gallery("g", (Strip(pictures),), "r"),)),))
+
+
+@pytest.mark.parametrize("pixelated", [False, True])
+def test_too_many_bytes_of_pictures_are_reduced_and_the_page_says_so(
+    pixelated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.report.page.LIMIT", 1_000_000)
+    monkeypatch.setattr("probe.report.pictures.COMFORTABLE", 300_000)
+    report = noise(40, 128, pixelated=pixelated)
+    html = page(report)
+    assert sum(picture.pixels.size for picture in report.sections[0].blocks[0].strips[0].pictures) > 1_500_000
+    assert len(html.encode()) <= 1_000_000
+    assert ("Pictures are stored" in check_page(html).text) == pixelated
+
+
+@pytest.mark.slow
+def test_a_gigabyte_of_noise_stays_below_the_limit() -> None:
+    html = page(noise(400, 640, pixelated=True))
+    assert len(html.encode()) <= LIMIT
+    assert "Pictures are stored" in html
+
+
+def test_few_pictures_are_not_reduced() -> None:
+    html = page(noise(4, 64, pixelated=True))
+    assert "Pictures are stored" not in html
+
+
+def normalised(html: str) -> str:
+    """Leave out what may change without the page's structure changing: style, script, hashes, coded pictures."""
+    html = re.sub(r"(?s)<style>.*?</style>", "<style>…</style>", html)
+    html = re.sub(r"(?s)<script>.*?</script>", "<script>…</script>", html)
+    html = re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256-…", html)
+    return re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,…", html)
+
+
+def test_small_report_is_the_golden_one() -> None:
+    """After a wanted change: PROBE_UPDATE_GOLDEN=1 pytest tests/report, then read the difference."""
+    html = normalised(page(small_report()))
+    if os.environ.get("PROBE_UPDATE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(html, encoding="utf-8")
+    golden = GOLDEN.read_text(encoding="utf-8")
+    changes = "\n".join(
+        difflib.unified_diff(golden.splitlines(), html.splitlines(), "golden", "now", n=1, lineterm="")
+    )
+    assert golden == html, changes
+
+
+def test_note_block_keeps_its_line_breaks() -> None:
+    report = small_report(sections=(Section("s", "S", blocks=(Note("one\ntwo"),)),))
+    assert "one\ntwo" in check_page(page(report)).text
