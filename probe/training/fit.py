@@ -1,0 +1,223 @@
+"""One plain training loop on a module and tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from probe.core.errors import CannotRunError
+from probe.core.progress import Advance
+from probe.core.seeds import scoped
+from probe.core.state import training_mode
+
+Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(module, images, labels) → images of the same shape: adversarial or noisy training."""
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""(images, generator) → images of the same shape, with randomness from the generator alone."""
+
+
+class DivergedError(CannotRunError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    ``lr`` is the peak of the schedule. SGD has Nesterov momentum 0.9. ``one-cycle`` rises for the first 30%
+    of the steps and falls to nothing by a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
+    and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass under
+    bfloat16 autocast; weights and loss stay float32.
+    """
+
+    epochs: int = 15
+    batch_size: int = 64
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that have no meaning."""
+        if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
+            raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: mean loss and accuracy on the training batches as they were trained on."""
+
+    loss: float
+    accuracy: float
+
+
+def fit(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    perturb: Perturb | None = None,
+    augment: Augment | None = None,
+    advance: Advance | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> tuple[Epoch, ...]:
+    """Train the module in place and return the history, one entry per epoch.
+
+    ``images`` (N, C, H, W) and ``labels`` (N,) int64 stay where they are; each batch is moved to the
+    module's device. Order, augmentation and dropout are drawn from ``generator``; the global generators are
+    left alone. Parameters with requires_grad are trained. A last batch of one image is left out, because
+    batch normalisation cannot use it. ``advance`` is called with the number of images after every step. The
+    training flags are as before afterwards, and no gradients remain. Raises DivergedError when the loss is
+    no longer finite and ValueError when there is nothing to train or nothing to train on.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter requires a gradient")
+    batches = _batch_count(len(images), recipe.batch_size)
+    if len(images) != len(labels) or batches == 0:
+        raise ValueError(f"cannot train on {len(images)} images with {len(labels)} labels")
+    optimiser = _optimiser(parameters, recipe)
+    schedule = _schedule(optimiser, recipe, recipe.epochs * batches)
+    history: list[Epoch] = []
+    noise = int(torch.randint(2**62, (1,), generator=generator))
+    with ExitStack() as stack:
+        stack.enter_context(scoped(noise, "dropout"))
+        stack.enter_context(training_mode(module, True))
+        stack.callback(optimiser.zero_grad, set_to_none=True)
+        for epoch in range(recipe.epochs):
+            loss_sum, correct, seen = 0.0, 0, 0
+            order = torch.randperm(len(images), generator=generator)
+            for part in torch.split(order, recipe.batch_size)[:batches]:
+                y = labels[part].to(parameters[0].device)
+                x = images[part].to(y.device)
+                if augment is not None:
+                    x = augment(x, generator)
+                if perturb is not None:
+                    x = perturb(module, x, y)
+                logits = _logits(module, x.contiguous(memory_format=memory_format), recipe.bf16)
+                loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+                _check_finite(loss, epoch, recipe)
+                _step(loss, parameters, optimiser, recipe.clip_norm)
+                schedule.step()
+                loss_sum += float(loss.detach()) * len(y)
+                correct += int((logits.detach().argmax(1) == y).sum())
+                seen += len(y)
+                if advance is not None:
+                    advance(len(y))
+            history.append(Epoch(loss_sum / seen, correct / seen))
+    return tuple(history)
+
+
+def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> int:
+    """Return how many images the module, in eval mode, gives their label; no gradients, flags restored."""
+    device = next(module.parameters()).device
+    with training_mode(module, False), torch.inference_mode():
+        return sum(
+            int((module(x.to(device)).argmax(1) == y.to(device)).sum())
+            for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+        )
+
+
+def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of batch normalisation by those of the given images.
+
+    The averages that training leaves lag behind the weights when there were few steps (Wu and Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm"). Everything else is in eval mode meanwhile; flags and momenta are
+    restored. Modules without batch normalisation are left as they are.
+    """
+    norms = [sub for sub in module.modules() if isinstance(sub, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    device = next(module.parameters()).device
+    momenta = [norm.momentum for norm in norms]
+    with training_mode(module, False), torch.no_grad():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.training = True
+            for images in batches:
+                module(images.to(device))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Return whether bfloat16 is done in hardware: AVX512-BF16 or AMX on a CPU, a GPU that says so.
+
+    False where PyTorch only emulates it, which is slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def _batch_count(n: int, batch_size: int) -> int:
+    whole, rest = divmod(n, batch_size)
+    return whole + (rest > 1)
+
+
+def _logits(module: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        logits: Tensor = module(images)
+    return logits.float()
+
+
+def _check_finite(loss: Tensor, epoch: int, recipe: Recipe) -> None:
+    if not math.isfinite(float(loss.detach())):
+        raise DivergedError(
+            f"The training loss is {float(loss.detach())} in epoch {epoch + 1} of {recipe.epochs}: lower the "
+            f"learning rate (it is {recipe.lr:g})."
+        )
+
+
+def _step(
+    loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, clip_norm: float | None
+) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimiser.step()
+
+
+def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a schedule by a closed form of the step, which changes the learning rate alone."""
+    rise = max(1, round(0.3 * steps)) if recipe.schedule == "one-cycle" else 0
+
+    def factor(step: int) -> float:
+        if recipe.schedule == "constant":
+            return 1.0
+        if step < rise:
+            return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
+        return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
