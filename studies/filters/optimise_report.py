@@ -11,12 +11,18 @@ from probe.core.report import Check, Column, Result, Table, finite
 
 @dataclass(frozen=True)
 class Reached:
-    """One channel: the largest activation in its optimised picture and in any natural image."""
+    """One channel: its largest activation in the two optimised pictures and in any natural image."""
 
     layer: str
     channel: int
-    optimised: float
+    channel_picture: float
+    unit_picture: float
     natural: float
+
+    @property
+    def optimised(self) -> float:
+        """The larger of the two optimised values."""
+        return max(self.channel_picture, self.unit_picture)
 
     @property
     def ratio(self) -> float | None:
@@ -25,8 +31,8 @@ class Reached:
 
     @property
     def exceeds(self) -> bool:
-        """Whether the optimised picture excites the channel more than every image does."""
-        return self.optimised > self.natural
+        """Whether an optimised picture excites the channel at least as much as every image does."""
+        return self.optimised >= self.natural
 
 
 def table(reached: Sequence[Reached], images: int) -> Table:
@@ -34,14 +40,20 @@ def table(reached: Sequence[Reached], images: int) -> Table:
     columns = (
         Column("layer"),
         Column("channel"),
-        Column("optimised", help="Largest activation in the optimised picture"),
+        Column("channel picture", help="Largest activation in the picture for the channel's mean"),
+        Column("unit picture", help="Largest activation in the picture for the middle unit"),
         Column("best image", help=f"Largest activation in any of the {images} images"),
-        Column("ratio", help="Optimised over best image"),
+        Column("ratio", help="Larger of the two optimised values over best image"),
     )
-    rows = tuple((r.layer, r.channel, finite(r.optimised), finite(r.natural), r.ratio) for r in reached)
+    rows = tuple(
+        (r.layer, r.channel, finite(r.channel_picture), finite(r.unit_picture), finite(r.natural), r.ratio)
+        for r in reached
+    )
     reading = (
-        "Both are the largest single unit of the channel in the layer's own output. A picture that does not reach "
-        "what images reach was optimised too briefly, or the channel answers to something that this method finds hard."
+        "All are the largest single unit of the channel in the layer's own output. A picture for the mean spreads "
+        "its effect over the map and may stay below an image; where the picture for a single unit does too, it was "
+        "optimised too briefly, or the channel answers to something that this method finds hard. An "
+        "activation with an upper bound, such as ReLU6, ends all values there."
     )
     return Table("Value reached, beside the best image", columns, rows, reading)
 
@@ -55,7 +67,7 @@ def results(reached: Sequence[Reached]) -> tuple[Result, ...]:
     return (
         Result("optimised over best image, median", value, len(ratios), unit="ratio", higher_is_better=True),
         Result.proportion(
-            "optimised pictures above the best image",
+            "optimised pictures that reach the best image",
             sum(one.exceeds for one in reached),
             len(reached),
             higher_is_better=True,
@@ -69,7 +81,7 @@ def checks(reached: Sequence[Reached]) -> tuple[Check, ...]:
         return ()
     below = [f"{one.layer}/ch{one.channel}" for one in reached if not one.exceeds]
     if not below:
-        detail = "Every optimised picture excites its channel more than any image does."
+        detail = "Every channel is excited by an optimised picture at least as much as by any image."
         return (Check("optimisation reaches natural values", "pass", len(reached), detail),)
     named = ", ".join(below[:5]) + (" …" if len(below) > 5 else "")
     detail = f"{len(below)} of {len(reached)} stay below the best image ({named}): raise --steps."
@@ -83,6 +95,6 @@ def findings(reached: Sequence[Reached]) -> tuple[str, ...]:
         return ()
     above = sum(one.exceeds for one in reached)
     return (
-        f"Pictures optimised for a channel excite {above} of {len(reached)} channels more than any image does "
+        f"Optimised pictures excite {above} of {len(reached)} channels at least as much as any image does "
         f"(median {median(ratios):.2g} times as much).",
     )

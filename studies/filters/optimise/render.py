@@ -27,8 +27,8 @@ class Recipe:
 
     Each picture's gradient is brought to unit mean square before Adam sees it, so that neither
     the layer's scale nor its depth changes the pace. ``transforms`` None takes the published set for the
-    picture's size. ``batch_size`` is the largest number of pictures at a time. ``half`` runs the network in bfloat16 while optimising.
-    Raises UsageError for fewer than one step.
+    picture's size. ``batch_size`` is the largest number of pictures at a time. ``half`` runs the network in
+    bfloat16 while optimising. Raises UsageError for fewer than one step.
     """
 
     steps: int = 128

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from probe.graph.trace import trace
+from probe.graph.trace import TraceError, trace
 from probe.graph.upto import upto
 from probe.models.loaded import LoadedModel
 from studies.filters.optimise.render import Subject
@@ -37,7 +37,7 @@ def layer_subject(model: LoadedModel, traced: nn.Module, layer: str, example: Te
     """Cut ``model`` above ``layer``; ``traced`` is its graph for ``example`` (1, C, H, W).
 
     The picture is as small as the layer allows and at most 128 pixels; the model's own input size where
-    that is smaller or where the layer cannot be run on anything else. Raises TraceError.
+    that is smaller or where the layer cannot be run on anything else. Raises NotApplicableError as ``upto``.
     """
     name = f"network.{layer}"
     below = upto(traced, name, example, before_activation=True)
@@ -53,8 +53,11 @@ def class_subject(model: LoadedModel, traced: nn.Module) -> Subject:
 
 
 def traced_model(model: LoadedModel, example: Tensor) -> nn.Module:
-    """Return the model's graph, which all its layers can be cut from; raises TraceError."""
-    return trace(model.module, example)
+    """Return the model's graph, so that it is traced once for all layers; the module itself if it has none."""
+    try:
+        return trace(model.module, example)
+    except TraceError:
+        return model.module
 
 
 def picture_size(features: nn.Module, example: Tensor) -> tuple[int, int]:

@@ -22,7 +22,17 @@ from probe.core.report import (
     finite,
     to_uint8,
 )
-from studies.filters.optimise import Channel, Class, Objective, Recipe, Rendering, Subject, Unit, render
+from studies.filters.optimise import (
+    Channel,
+    Class,
+    Objective,
+    Recipe,
+    Rendering,
+    Subject,
+    Transforms,
+    Unit,
+    render,
+)
 from studies.filters.optimise.speed import half_helps
 from studies.filters.optimise.subjects import LayerSubject, class_subject, layer_subject, traced_model
 from studies.filters.optimise_report import Reached, checks, findings, results, table
@@ -51,7 +61,7 @@ def features(space: Workspace) -> Section:
     traced = traced_model(space.model, space.example)
     subjects, refused = _subjects(space, traced)
     classes = _classes(space)
-    pictures = len(classes) + sum(len(_objectives(space, layer)) for layer in subjects)
+    pictures = len(classes) + sum(3 * len(space.channels[layer]) for layer in subjects)
     with space.progress.task("Features", pictures * space.config.steps) as advance:
         parts = [_layer(space, layer, subject, advance) for layer, subject in subjects.items()]
         parts.append(_class_part(space, class_subject(space.model, traced), classes, advance))
@@ -82,24 +92,16 @@ def _subjects(space: Workspace, traced: nn.Module) -> tuple[dict[str, LayerSubje
     return found, refused
 
 
-def _objectives(space: Workspace, layer: str) -> list[Objective]:
-    """Every channel's maximum, minimum and middle unit, in this order."""
-    channels = space.channels[layer]
-    return [
-        *(Channel(channel) for channel in channels),
-        *(Channel(channel, -1) for channel in channels),
-        *(Unit(channel) for channel in channels),
-    ]
-
-
 def _render(
     space: Workspace,
     subject: Subject,
     objectives: Sequence[Objective],
     size: tuple[int, int],
     advance: Advance,
+    transforms: Transforms | None = None,
 ) -> Rendering:
-    recipe = Recipe(space.config.steps, half=half_helps(subject.features, space.model.device))
+    half = half_helps(subject.features, space.model.device)
+    recipe = Recipe(space.config.steps, transforms=transforms, half=half)
     return render(
         subject,
         objectives,
@@ -113,17 +115,20 @@ def _render(
 
 
 def _layer(space: Workspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
-    pictures = _render(space, cut.subject, _objectives(space, layer), cut.size, advance).pictures
     channels = space.channels[layer]
-    most, least, middle = torch.split(pictures, len(channels))
-    high = [float(m[c].max()) for m, c in zip(_maps(space, cut.output, most), channels, strict=True)]
-    low = [
-        float(m[c].min()) for m, c in zip(_maps(space, cut.subject.features, least), channels, strict=True)
-    ]
-    unit = [_middle(m[c]) for m, c in zip(_maps(space, cut.output, middle), channels, strict=True)]
+    both: list[Objective] = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels)]
+    pictures = _render(space, cut.subject, both, cut.size, advance).pictures
+    most, least = torch.split(pictures, len(channels))
+    # A shift by a whole step of the map would move the pattern on to the neighbouring unit.
+    still = Transforms.for_size(cut.size).within(cut.stride)
+    units: list[Objective] = [Unit(c) for c in channels]
+    middle = _render(space, cut.subject, units, cut.size, advance, still).pictures
+    high = [float(m.max()) for m in _own_maps(space, cut.output, most, channels)]
+    low = [float(m.min()) for m in _own_maps(space, cut.subject.features, least, channels)]
+    unit = [float(m.max()) for m in _own_maps(space, cut.output, middle, channels)]
     reached = tuple(
-        Reached(layer, channel, value, space.best[layer][channel])
-        for channel, value in zip(channels, high, strict=True)
+        Reached(layer, channel, whole, one, space.best[layer][channel])
+        for channel, whole, one in zip(channels, high, unit, strict=True)
     )
     strips = (
         _strip("most", f"excites channel {{}} of {layer} most", most, channels, high, layer, ""),
@@ -157,8 +162,10 @@ def _maps(space: Workspace, module: nn.Module, pictures: Tensor) -> Tensor:
     return torch.cat([part.float().cpu() for part in maps])
 
 
-def _middle(channel: Tensor) -> float:
-    return float(channel[channel.shape[0] // 2, channel.shape[1] // 2])
+def _own_maps(space: Workspace, module: nn.Module, pictures: Tensor, channels: Sequence[int]) -> list[Tensor]:
+    """Return the map (h, w) of the channel that each picture was made for."""
+    maps = _maps(space, module, pictures)
+    return [one[channel] for one, channel in zip(maps, channels, strict=True)]
 
 
 def _strip(

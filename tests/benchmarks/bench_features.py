@@ -1,0 +1,113 @@
+"""Feature visualisation of 16 channels, 128 pixels, 64 steps: batched and cut, against one channel at a time.
+
+Run with ``make bench`` or ``python tests/benchmarks/bench_features.py``. The score of a picture is the mean of its
+channel over the layer's own output (after its activation), float32, without transformations. It is taken
+twice for both sides: on the picture as it is (128 pixels, the size asked for), and upsampled to 224 pixels,
+which is what the other side optimises.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from lucent_way import visualise
+from networks import lite0, resnet18
+from torch import Tensor
+
+from probe.graph.trace import trace
+from probe.graph.upto import upto
+from probe.models.loaded import PixelModel
+from studies.filters.optimise import Channel, Recipe, Subject, render
+from studies.filters.optimise.speed import folded, half_helps
+
+SIZE, STEPS, CHANNELS, SEED = 128, 64, tuple(range(16)), 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """Seconds per channel and the two scores of each picture."""
+
+    seconds: float
+    at_size: Tensor
+    at_224: Tensor
+
+
+def ours(model: PixelModel, layer: str) -> Tensor:
+    """Make all pictures the way the features view does, cutting and folding included."""
+    example = torch.full((1, 3, 224, 224), 0.5)
+    features = upto(trace(model, example), f"network.{layer}", example, before_activation=True)
+    subject = Subject(features, layer, folded(features), memory_format=torch.channels_last)
+    recipe = Recipe(STEPS, half=half_helps(features, "cpu"))
+    return render(
+        subject, [Channel(channel) for channel in CHANNELS], (SIZE, SIZE), recipe, seed=SEED
+    ).pictures
+
+
+def theirs(model: PixelModel, layer: str) -> Tensor:
+    """Make one picture after the other, the whole network each time."""
+    return torch.stack(
+        [visualise(model.network, model.normalise, layer, c, SIZE, STEPS, SEED + c) for c in CHANNELS]
+    )
+
+
+def measure(
+    make: Callable[[PixelModel, str], Tensor],
+    build: Callable[[], PixelModel],
+    layer: str,
+    channels_last: bool,
+) -> Side:
+    """Time one side on a network of its own and score its pictures."""
+    model = build().to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    make_warm(model)
+    start = time.perf_counter()
+    pictures = make(model, layer)
+    seconds = (time.perf_counter() - start) / len(CHANNELS)
+    upsampled = F.interpolate(pictures, (224, 224), mode="bilinear", align_corners=True)
+    return Side(seconds, score(model, layer, pictures), score(model, layer, upsampled))
+
+
+def make_warm(model: PixelModel) -> None:
+    """Run the network once, so that neither side pays for torch's first call."""
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+
+
+def score(model: PixelModel, layer: str, pictures: Tensor) -> Tensor:
+    """Return the mean of channel i over picture i, (N,)."""
+    seen: list[Tensor] = []
+    handle = model.network.get_submodule(layer).register_forward_hook(
+        lambda _m, _a, out: seen.append(out.clone())
+    )
+    with torch.no_grad():
+        model(pictures)
+    handle.remove()
+    return torch.stack([seen[0][i, channel].mean() for i, channel in enumerate(CHANNELS)])
+
+
+def report(name: str, fast: Side, slow: Side) -> None:
+    """Print one network's rows."""
+    print(f"{name}: {len(CHANNELS)} channels, {SIZE} px, {STEPS} steps, {torch.get_num_threads()} threads")
+    print(f"  {'':28}{'probe':>12}{'lucent way':>12}")
+    print(f"  {'seconds per channel':28}{fast.seconds:12.3f}{slow.seconds:12.3f}")
+    print(f"  {'mean score at 128 px':28}{fast.at_size.mean():12.3f}{slow.at_size.mean():12.3f}")
+    print(f"  {'mean score upsampled to 224':28}{fast.at_224.mean():12.3f}{slow.at_224.mean():12.3f}")
+    better = int((fast.at_size >= slow.at_size).sum())
+    times = slow.seconds / fast.seconds
+    print(f"  {times:.1f} times faster; score no lower on {better} of {len(CHANNELS)} channels at 128 px")
+
+
+def main(names: Sequence[str]) -> None:
+    """Measure both networks, or those named."""
+    cases = {"resnet18 layer2": (resnet18, "layer2"), "efficientnet_lite0 blocks.3": (lite0, "blocks.3")}
+    for name, (build, layer) in cases.items():
+        if not names or name.split()[0] in names:
+            report(name, measure(ours, build, layer, True), measure(theirs, build, layer, False))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
