@@ -31,8 +31,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     (folder / "__init__.py").touch()
     (folder / "things" / "__init__.py").touch()
     (folder / "registry.py").write_text(
-        "from probe.core.registry import Registry\n"
-        f"THINGS = Registry('thing', '{name}.things')\n"
+        f"from probe.core.registry import Registry\nTHINGS = Registry('thing', '{name}.things')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return folder

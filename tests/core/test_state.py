@@ -99,7 +99,10 @@ def test_state_comes_back_after_an_exception(
 
 def test_an_unknown_layer_leaves_no_hook_on_the_known_ones(net: Net) -> None:
     before = fingerprint(net)
-    with pytest.raises(AttributeError), forward_hooks(net, {"conv": lambda *a: None, "nowhere": lambda *a: None}):
+    with (
+        pytest.raises(AttributeError),
+        forward_hooks(net, {"conv": lambda *a: None, "nowhere": lambda *a: None}),
+    ):
         pass
     assert fingerprint(net) == before
 

@@ -62,7 +62,9 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(3)
     hits = 0
     for trial in range(60):
-        low, high = stats.bootstrap(list(rng.normal(size=60)), lambda v: float(v.mean()), trial, resamples=400)
+        low, high = stats.bootstrap(
+            list(rng.normal(size=60)), lambda v: float(v.mean()), trial, resamples=400
+        )
         hits += low <= 0 <= high
     assert 50 <= hits <= 60  # 95% of 60 is 57; fewer than 50 has probability below 0.001
 
