@@ -15,14 +15,13 @@ from markupsafe import Markup
 
 from probe.core.report import Axis, Cell, Column, Figure, Series, Table
 from probe.report import heatmap, plot
+from probe.report.axes import COLOURS, Drawing
 from probe.report.svg import tag
 from probe.report.tables import Grid, grid
 from probe.report.text import number
 
 TABLE_ROWS = 400
 TABLE_COLUMNS = 40
-COLOURS = 7
-"""Series beyond this many repeat a colour with another dash and marker."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _drawings(figure: Figure, identifier: str) -> Iterator[tuple[str, Markup]]:
         yield name, _framed(figure, drawn, own)
 
 
-def _framed(figure: Figure, drawn: plot.Drawing, own: str) -> Markup:
+def _framed(figure: Figure, drawn: Drawing, own: str) -> Markup:
     """Wrap the marks into one image with a name and a description for those who cannot see it."""
     return tag(
         "svg",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.core.report import Axis, Figure
-from probe.report.plot import FONT, Area, Drawing
+from probe.report.axes import FONT, Area, Drawing
 from probe.report.scales import drawable
 from probe.report.svg import fitted, join, short, tag, text_width
 from probe.report.text import number, visible

@@ -32,13 +32,14 @@ if (!window.probeReportListener) {
 """
 
 
-def write_report(report: Report, folder: Path) -> Path:
+def write_report(report: Report, folder: Path | str) -> Path:
     """Write report.html and results.json into ``folder`` and return the page's path.
 
     Both files appear together or not at all, also when the run is interrupted; files of an earlier
     report there are replaced. A folder that stays empty because of a failure is removed. Raises
     CannotRunError when the folder cannot be written to.
     """
+    folder = Path(folder)
     try:
         contents = {PAGE: page(report), RESULTS: dumps(report)}
         folder.mkdir(parents=True, exist_ok=True)

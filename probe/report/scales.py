@@ -75,7 +75,7 @@ def category_scale(names: Sequence[str], start: float, end: float) -> Scale:
 
 def _linear(values: list[float], start: float, end: float, room: int, reach: Reach) -> Scale:
     low, high = _range(min(values), max(values), reach)
-    places = _even_ticks(low, high, room)
+    places = _even_ticks(low, high, room, all(float(value).is_integer() for value in values))
     if reach == "tight":
         places = [place for place in places if low <= place <= high] or [low, high]
     low, high = min(low, places[0]), max(high, places[-1])
@@ -95,10 +95,11 @@ def _range(low: float, high: float, reach: Reach) -> tuple[float, float]:
     return low, high
 
 
-def _even_ticks(low: float, high: float, room: int) -> list[float]:
+def _even_ticks(low: float, high: float, room: int, whole: bool) -> list[float]:
+    """Return round ticks; between whole numbers there are none where the values are whole."""
     from matplotlib.ticker import MaxNLocator
 
-    locator = MaxNLocator(nbins=min(room, 9), steps=[1, 2, 2.5, 5, 10])
+    locator = MaxNLocator(nbins=min(room, 9), steps=[1, 2, 2.5, 5, 10], integer=whole)
     places = [float(place) for place in locator.tick_values(low, high)]
     slack = 0.35 * (places[1] - places[0]) if len(places) > 1 else 0.0
     places = [place for place in places if low - slack <= place <= high + slack] or places

@@ -321,6 +321,13 @@ def test_tick_labels(value: float, step: float, label: str) -> None:
     assert tick_label(value, step) == label
 
 
+@pytest.mark.parametrize("top", [2, 3, 8, 33, 1000])
+@pytest.mark.parametrize("length", [120, 300, 800])
+def test_whole_numbers_get_whole_ticks(top: int, length: int) -> None:
+    scale = scale_for([1.0, float(top)], Axis("step"), 0, length, spacing=76, reach="tight")
+    assert all(place.is_integer() for place, _ in scale.ticks)
+
+
 @given(st.text(max_size=60), st.floats(20, 300))
 def test_fitted_text_fits(text: str, width: float) -> None:
     short = fitted(text, width, 12)

@@ -72,7 +72,10 @@ const control = (name, sign, label, action) => {
   button.addEventListener("click", action);
   return button;
 };
-const words = (element) => (element ? element.textContent.replace(/\s+#\s*$/, "").trim() : "");
+const words = (element) => {
+  const nodes = Array.from(element ? element.childNodes : []).filter((node) => !node.classList?.contains("perma"));
+  return nodes.map((node) => node.textContent).join("").trim();
+};
 const fit = () => {
   const source = pictures[current];
   const [w, h] = [image.naturalWidth || source.width, image.naturalHeight || source.height];
