@@ -177,9 +177,7 @@ class Result:
     higher_is_better: bool | None = None
 
     @classmethod
-    def proportion(
-        cls, name: str, successes: int, n: int, *, higher_is_better: bool | None = None
-    ) -> Result:
+    def proportion(cls, name: str, successes: int, n: int, *, higher_is_better: bool | None = None) -> Result:
         """Return a proportion with its Wilson interval; None when ``n`` is 0."""
         value = successes / n if n else None
         return cls(name, value, n, stats.wilson(successes, n), "proportion", higher_is_better)

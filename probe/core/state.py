@@ -75,7 +75,9 @@ def forward_hooks(module: nn.Module, hooks: dict[str, Callable[..., Any]]) -> It
 
 
 @contextmanager
-def captured(module: nn.Module, names: Sequence[str], detach: bool = True) -> Iterator[dict[str, list[Tensor]]]:
+def captured(
+    module: nn.Module, names: Sequence[str], detach: bool = True
+) -> Iterator[dict[str, list[Tensor]]]:
     """Collect the outputs of the named submodules during the block's forward passes.
 
     Yields name → outputs in call order (a reused module gives several). Outputs are cloned,

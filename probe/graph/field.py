@@ -23,9 +23,10 @@ class ReceptiveField:
     """The part of the image that each unit of a layer's map sees, in pixels.
 
     Intervals are half-open. ``rows[i]`` is what the units of row i see of the image's rows, all channels taken
-    together, cut at the image's edge; ``open_rows[i]`` goes on into the padding. ``size`` is the uncut height and width
-    of the field of the unit in the middle, ``jump`` the pixels between the fields of neighbouring units. ``note`` is
-    a sentence that says what the field leaves out or why it is too large, empty when it is exact.
+    together, cut at the image's edge; ``open_rows[i]`` goes on into the padding. ``size`` is the uncut height and
+    width of the largest field, which is that of any unit where all are alike; ``jump`` is the distance between the
+    fields of neighbouring units. ``note`` says what the field leaves out or why it is too large; it is empty when
+    the field is exact.
     """
 
     image: tuple[int, int]
@@ -40,7 +41,7 @@ class ReceptiveField:
     def box(self, row: int, col: int) -> Box:
         """Return (top, left, bottom, right) of a unit's field inside the image.
 
-        A unit that sees padding only has a box without area. Raises IndexError outside the map.
+        A unit that sees padding only has the box (0, 0, 0, 0). Raises IndexError outside the map.
         """
         return _box(self.rows, self.cols, row, col)
 
@@ -127,14 +128,13 @@ def _packed(
         raise NotApplicableError(f"The output of layer '{layer}' is not a map with rows and columns.")
     rows, open_rows = _intervals(field.rows, shape, 2)
     cols, open_cols = _intervals(field.cols, shape, 3)
-    middle = open_rows[len(open_rows) // 2], open_cols[len(open_cols) // 2]
     return ReceptiveField(
         image=image,
         rows=rows,
         cols=cols,
         open_rows=open_rows,
         open_cols=open_cols,
-        size=(middle[0][1] - middle[0][0], middle[1][1] - middle[1][0]),
+        size=(max(end - start for start, end in open_rows), max(end - start for start, end in open_cols)),
         jump=(float(abs(field.rows.jump)), float(abs(field.cols.jump))),
         note=_note(field),
     )
@@ -147,8 +147,12 @@ def _intervals(
     walk = axis.walk if axis.walk is not None else usual if len(shape) == 4 else None
     joined = axis.hull(dim for dim in range(len(shape)) if dim != walk).bounds.reshape(4, -1)
     first, last, low, high = joined.expand(4, 1 if walk is None else shape[walk]).tolist()
-    true = tuple((f, 1 - e) if f + e <= 0 else (0, 0) for f, e in zip(first, last, strict=True))
-    return true, tuple((f, 1 - e) for f, e in zip(low, high, strict=True))
+    return _half_open(first, last), _half_open(low, high)
+
+
+def _half_open(first: Sequence[int], last: Sequence[int]) -> tuple[Interval, ...]:
+    """Return intervals from first and −last; an empty one is (0, 0)."""
+    return tuple((f, 1 - e) if f + e <= 0 else (0, 0) for f, e in zip(first, last, strict=True))
 
 
 def _note(field: Field) -> str:
@@ -175,4 +179,4 @@ def _box(rows: Sequence[Interval], cols: Sequence[Interval], row: int, col: int)
     if not (0 <= row < len(rows) and 0 <= col < len(cols)):
         raise IndexError(f"unit ({row}, {col}) is outside the map of {len(rows)} × {len(cols)}")
     (top, bottom), (left, right) = rows[row], cols[col]
-    return top, left, bottom, right
+    return (top, left, bottom, right) if top < bottom and left < right else (0, 0, 0, 0)

@@ -194,7 +194,7 @@ _FACTORS: dict[str, tuple[str, ...]] = {
 }
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("_softmax", "_log_softmax", "softmax", "log_softmax"), softmax),
+    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax"), softmax),
     **dict.fromkeys(("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm"), layer_norm),
     **dict.fromkeys(("native_group_norm", "group_norm"), group_norm),
     **dict.fromkeys(

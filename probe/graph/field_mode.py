@@ -89,8 +89,6 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _scatter(base: Tensor, old: Field | None, part: Tensor, new: Field | None) -> Field | None:
     if old is None and new is None:
         return None
-    known = new or old
-    assert known is not None
     axes = [
         _scattered(base, None if old is None else old.axes[i], part, None if new is None else new.axes[i])
         for i in (0, 1)
@@ -114,9 +112,11 @@ def _scattered(base: Tensor, old: Axis | None, part: Tensor, new: Axis | None) -
             else:
                 view.copy_(axis.bounds[index].expand(tensor.shape))
         planes.append(memory.as_strided(base.shape, base.stride(), base.storage_offset()))
-    known = old or new
-    assert known is not None
-    return known.found(compress(torch.stack(planes)), known.walk if base.dim() == part.dim() else None)
+    bounds = compress(torch.stack(planes))
+    known = next(axis for axis in (new, old) if axis is not None)
+    if base.dim() == part.dim() and known.walk is not None:
+        return Axis(bounds, known.walk, known.jump)
+    return known.found(bounds, None)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

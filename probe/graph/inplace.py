@@ -36,11 +36,12 @@ def functionalise(traced: fx.GraphModule) -> None:
         changed = node.meta["mutates"]
         if not changed:
             continue
+        stale = {value for value in nodes[:place] if value.meta["aliases"] & changed}
         reads = [
             (later, value)
             for later in nodes[place + 1 :]
             for value in later.all_input_nodes
-            if value is not node and value.meta["aliases"] & changed
+            if value in stale
         ]
         own = node.all_input_nodes[0].meta
         same = own["aliases"] == changed and all(value.meta["layout"] == own["layout"] for _, value in reads)

@@ -104,7 +104,7 @@ class _Reached(BaseException):
 
 
 class _LeftEarly(nn.Module):
-    """Run a network until a layer has given its output."""
+    """Run a network until a layer has given its output; one that is called several times is run to its end."""
 
     def __init__(self, network: nn.Module, layer: str, example: Tensor, before_activation: bool) -> None:
         super().__init__()
@@ -112,14 +112,14 @@ class _LeftEarly(nn.Module):
         self.layer = layer
         self.before_activation = before_activation
         self.activation: str | None = None
-        self.calls = 0
+        self.once = False
         with isolated(network):
             outputs = self._run(example.clone())
         if not outputs:
             raise NotApplicableError(
                 f"Layer '{layer}' is not called in eval mode, or gives no single tensor."
             )
-        self.calls = len(outputs)
+        self.once = len(outputs) == 1
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class _LeftEarly(nn.Module):
             found = output is last.get("output") and last["input"] is not None
             self.activation = last["name"] if found else None
             outputs.append(last["input"] if found and self.before_activation else output.clone())
-            if len(outputs) == self.calls:
+            if self.once:
                 raise _Reached
 
         layer = self.network.get_submodule(self.layer)

@@ -11,18 +11,23 @@ from torch import Tensor, fx
 
 from probe.core.errors import NotApplicableError
 from studies.filters.attribute_methods import (
-    METHODS,
-    Baseline,
     DeepLift,
     GradCam,
     Gradient,
     GuidedBackprop,
     IntegratedGradients,
     Method,
-    Occlusion,
-    baseline_of,
 )
-from studies.filters.attribute_subject import Subject, gradients_of, guidable, prepare, private
+from studies.filters.attribute_occlusion import Occlusion
+from studies.filters.attribute_subject import (
+    Baseline,
+    Subject,
+    baseline_of,
+    gradients_of,
+    guidable,
+    prepare,
+    private,
+)
 
 __all__ = [
     "METHODS",
@@ -42,6 +47,16 @@ __all__ = [
 ]
 
 _IMAGES = 16
+
+METHODS: tuple[Method, ...] = (
+    Gradient(),
+    GuidedBackprop(),
+    IntegratedGradients(),
+    DeepLift(),
+    GradCam(),
+    Occlusion(),
+)
+"""Every method with its default options, in the order in which a report shows them."""
 
 
 def in_batches(method: Method, subject: Subject, images: Tensor, targets: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ and on clones of the images.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
-import torch
 import torch.nn.functional as F
 from captum import attr as captum
 from torch import Tensor
@@ -17,9 +16,15 @@ from torch import Tensor
 from probe.core.errors import NotApplicableError
 from studies.filters.attribute_rules import DeepLift as RescaleDeepLift
 from studies.filters.attribute_rules import hookable
-from studies.filters.attribute_subject import Subject, gradients_of, guidable, private
+from studies.filters.attribute_subject import (
+    Baseline,
+    Subject,
+    baseline_of,
+    gradients_of,
+    guidable,
+    private,
+)
 
-Baseline = Literal["mean", "black"]
 _BATCH = 32
 _GRADIENT = 2.5
 
@@ -51,13 +56,6 @@ class Method(Protocol):
     def passes(self, size: tuple[int, int]) -> float:
         """Return the work for one (H, W) image in forward passes."""
         ...
-
-
-def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:
-    """Return what 'nothing there' looks like: each image's own mean colour, or black; shape of ``images``."""
-    if baseline == "black":
-        return torch.zeros_like(images)
-    return images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
 
 
 class _OneGradient:
@@ -105,8 +103,8 @@ class IntegratedGradients:
 
     def attribute(self, subject: Subject, images: Tensor, targets: Tensor) -> Tensor:
         """Return (image − baseline) × the mean gradient on the straight line between them, (N, C, H, W)."""
-        inputs = private(images)
         with gradients_of(subject.module):
+            inputs = private(images)
             maps: Tensor = captum.IntegratedGradients(subject.module).attribute(
                 inputs,
                 baseline_of(inputs.detach(), self.baseline),
@@ -168,92 +166,6 @@ class GuidedBackprop(_OneGradient):
 
 
 @dataclass(frozen=True)
-class _Repeated:
-    """The different images of a batch, with all the logits asked of each: what is covered once serves all.
-
-    ``firsts`` are the rows of the different images, ``targets`` (images, logits) what is asked of them, and
-    ``places`` where each row of the batch stands among images × logits.
-    """
-
-    firsts: tuple[int, ...]
-    targets: Tensor
-    places: tuple[int, ...]
-
-    @classmethod
-    def of(cls, images: Tensor, targets: Tensor) -> _Repeated:
-        """Find the rows of a batch that hold the same image."""
-        groups: list[list[int]] = []
-        for row, image in enumerate(images):
-            same = (group for group in groups if torch.equal(images[group[0]], image))
-            group = next(same, None)
-            if group is None:
-                groups.append([row])
-            else:
-                group.append(row)
-        width = max(map(len, groups))
-        rows = [group + [group[0]] * (width - len(group)) for group in groups]
-        where = {row: i * width + j for i, group in enumerate(groups) for j, row in enumerate(group)}
-        places = tuple(where[row] for row in range(len(images)))
-        return cls(tuple(group[0] for group in groups), targets[torch.tensor(rows)], places)
-
-
-@dataclass(frozen=True)
-class Occlusion:
-    """Occlusion (Zeiler, Fergus 2013): how far the logit falls when a window is covered.
-
-    The window's side is ``1 / windows`` of the image's, and it moves by ``step`` of its own side.
-    """
-
-    windows: int = 7
-    step: float = 0.5
-    baseline: Baseline = "mean"
-    batch: int = _BATCH
-
-    key: ClassVar[str] = "occlusion"
-    title: ClassVar[str] = "Occlusion"
-    signed: ClassVar[bool] = True
-    complete: ClassVar[bool] = False
-    pixelwise: ClassVar[bool] = False
-
-    def attribute(self, subject: Subject, images: Tensor, targets: Tensor) -> Tensor:
-        """Return f(image) − f(covered), averaged over the windows that cover the pixel, (N, 1, H, W)."""
-        once = _Repeated.of(images, targets)
-        inputs = images[list(once.firsts)].detach().clone()
-        (height, down), (width, right) = self.window(images.shape[2]), self.window(images.shape[3])
-
-        def logits(batch: Tensor) -> Tensor:
-            answers: Tensor = subject.module(batch)
-            return answers.gather(1, once.targets.repeat(len(batch) // len(inputs), 1))
-
-        with torch.no_grad():
-            maps: Tensor = captum.Occlusion(logits).attribute(
-                inputs,
-                sliding_window_shapes=(images.shape[1], height, width),
-                strides=(images.shape[1], down, right),
-                baselines=baseline_of(inputs, self.baseline),
-                perturbations_per_eval=max(1, self.batch // len(inputs)),
-            )
-        return maps.detach()[list(once.places), :1]
-
-    def window(self, side: int) -> tuple[int, int]:
-        """Return the window's side and its stride in pixels, for an image side in pixels."""
-        window = max(1, round(side / self.windows))
-        return window, max(1, min(window, round(window * self.step)))
-
-    def economical(self) -> Occlusion:
-        """Return windows that do not overlap."""
-        return replace(self, step=1.0)
-
-    def passes(self, size: tuple[int, int]) -> float:
-        """Return the number of window positions and one pass for the whole image."""
-        positions = 1
-        for side in size:
-            window, stride = self.window(side)
-            positions *= -(-(side - window) // stride) + 1
-        return positions + 1.0
-
-
-@dataclass(frozen=True)
 class DeepLift:
     """DeepLIFT (Shrikumar, Greenside, Kundaje 2017) with the rescale rule."""
 
@@ -268,8 +180,8 @@ class DeepLift:
     def attribute(self, subject: Subject, images: Tensor, targets: Tensor) -> Tensor:
         """Return (image − baseline) × the multipliers, (N, C, H, W)."""
         module = hookable(subject.graph("DeepLIFT"), products=True)
-        inputs = private(images)
         with gradients_of(module):
+            inputs = private(images)
             maps: Tensor = RescaleDeepLift(module).attribute(
                 inputs, baseline_of(inputs.detach(), self.baseline), targets
             )
@@ -282,14 +194,3 @@ class DeepLift:
     def passes(self, size: tuple[int, int]) -> float:
         """Return the cost of a gradient for the image and one for the baseline."""
         return 2 * _GRADIENT
-
-
-METHODS: tuple[Method, ...] = (
-    Gradient(),
-    GuidedBackprop(),
-    IntegratedGradients(),
-    DeepLift(),
-    GradCam(),
-    Occlusion(),
-)
-"""Every method with its default options, in the order in which a report shows them."""

@@ -163,14 +163,14 @@ class DeepLift(captum.DeepLift):  # type: ignore[misc]
 
 
 def rescale_elementwise(before: Tensor, after: Tensor, grad_input: Tensor, grad_output: Tensor) -> Tensor:
-    """Return the rescale rule's multipliers of an elementwise activation (Shrikumar et al. 2017, eq. 12).
+    """Return the rescale rule's multipliers of an elementwise activation (Shrikumar et al. 2017).
 
     ``before`` and ``after`` hold the inputs in the first and the references in the second half of the batch.
     Where input and reference agree the multiplier is the gradient.
     """
     value, reference = before.chunk(2)
     change = value - reference
-    same = change.abs() < _smallest(before)
+    same = _agree(value, reference, change)
     output, output_reference = after.chunk(2)
     slope = (output - output_reference).div_(change.masked_fill_(same, 1.0))
     # Both halves of the batch have the same slopes, so these are worked out once.
@@ -193,7 +193,7 @@ def rescale_max_pool(
     scattered.scatter_add_(2, _switches(module, before).flatten(2), contributions.flatten(2))
     value, at_reference = before.chunk(2)
     change = value - at_reference
-    same = change.abs() < _smallest(before)
+    same = _agree(value, at_reference, change)
     both = torch.add(*scattered.view(before.shape).chunk(2)).div_(change.masked_fill_(same, 1.0))
     return torch.where(same, _halves(grad_input), both).flatten(0, 1)
 
@@ -215,6 +215,7 @@ def _halves(stacked: Tensor) -> Tensor:
     return stacked.reshape(2, -1, *stacked.shape[1:])
 
 
-def _smallest(tensor: Tensor) -> float:
-    """Return the difference below which a quotient of differences is rounding error."""
-    return 10 * torch.finfo(tensor.dtype).eps
+def _agree(value: Tensor, reference: Tensor, change: Tensor) -> Tensor:
+    """Return where the change is rounding error, relative to the values: activations may be tiny throughout."""
+    rounding = 10 * torch.finfo(value.dtype).eps
+    return change.abs() <= rounding * torch.maximum(value.abs(), reference.abs())

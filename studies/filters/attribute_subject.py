@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import frozen_parameters
-from probe.graph.rewrite import hidden_activations, modular
+from probe.graph.rewrite import UpperClamp, hidden_activations, modular
 from probe.graph.shell import isolated, shell
 from probe.graph.trace import TraceError
 from studies.filters.attribute_rules import hookable, is_elementwise, quiet_captum
+
+Baseline = Literal["mean", "black"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ def prepare(module: nn.Module, example: Tensor) -> Subject:
     A network that cannot be rewritten is no error: the methods that need the rewrite then refuse.
     """
     copy = shell(module)
-    try:
-        rewritten, refusal = modular(module, example), ""
-    except TraceError as error:
-        rewritten, refusal = None, str(error)
-    return Subject(copy, rewritten, refusal, last_map_layer(copy, example))
+    # Tensors made in inference mode can neither be traced nor take a gradient; a clone made outside can.
+    with torch.inference_mode(False):
+        example = example.detach().clone()
+        try:
+            rewritten, refusal = modular(module, example), ""
+        except TraceError as error:
+            rewritten, refusal = None, str(error)
+        return Subject(copy, rewritten, refusal, last_map_layer(copy, example))
 
 
 def last_map_layer(module: nn.Module, example: Tensor) -> str:
@@ -78,19 +83,43 @@ def last_map_layer(module: nn.Module, example: Tensor) -> str:
     return next((name for name in reversed(finished) if calls[name] == 1), "")
 
 
+@dataclass(frozen=True)
+class Activations:
+    """How many activations of a rewritten network are ReLUs, and the names of the others.
+
+    ``hidden`` are ReLUs inside functions that the rewrite cannot open; no rule reaches them.
+    """
+
+    relus: int
+    others: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+    @classmethod
+    def of(cls, graph_module: fx.GraphModule) -> Activations:
+        """Count the activations of a network that ``modular`` has rewritten; ReLU6 is a ReLU with a bound."""
+        modules = [
+            sub for sub in graph_module.modules() if is_elementwise(sub) and not isinstance(sub, UpperClamp)
+        ]
+        inside = [name.rpartition(": ") for name in hidden_activations(graph_module)]
+        hidden = tuple(layer for layer, _, function in inside if function in ("relu", "relu6"))
+        relus = sum(isinstance(sub, nn.ReLU) for sub in modules)
+        others = [type(sub).__name__ for sub in modules if not isinstance(sub, nn.ReLU)]
+        others += [function for _, _, function in inside if function not in ("relu", "relu6")]
+        return cls(relus, tuple(others), hidden)
+
+
 def guided_refusal(graph_module: fx.GraphModule) -> str:
     """Say why guided backpropagation and deconvnet do not apply to a rewritten network, or "" when they do.
 
     Both are rules for the backward pass of ReLU; through other activations they are not defined. A network
     without any activation is linear: there both are the gradient.
     """
-    hidden = hidden_activations(graph_module)
-    if hidden:
-        return f"activations that cannot be made modules are hidden in {', '.join(sorted(hidden)[:3])}"
-    activations = [sub for sub in graph_module.modules() if is_elementwise(sub)]
-    if activations and not any(isinstance(sub, nn.ReLU) for sub in activations):
-        names = sorted({type(sub).__name__ for sub in activations})
-        return f"the rule is defined for ReLU, and this network has {' and '.join(names)} instead"
+    found = Activations.of(graph_module)
+    if found.hidden:
+        return f"a ReLU is hidden in {', '.join(sorted(found.hidden)[:3])}, where the rule cannot reach it"
+    if found.others and not found.relus:
+        names = " and ".join(sorted(set(found.others)))
+        return f"the rule is defined for ReLU, and this network has {names} instead"
     return ""
 
 
@@ -112,3 +141,10 @@ def gradients_of(module: nn.Module) -> Iterator[None]:
 def private(images: Tensor) -> Tensor:
     """Return a clone that requires a gradient, in the same memory format."""
     return images.detach().clone().requires_grad_()
+
+
+def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:
+    """Return what 'nothing there' looks like: each image's own mean colour, or black; shape of ``images``."""
+    if baseline == "black":
+        return torch.zeros_like(images)
+    return images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()

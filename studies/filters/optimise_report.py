@@ -65,9 +65,11 @@ def results(reached: Sequence[Reached]) -> tuple[Result, ...]:
         return ()
     value = median(ratios) if ratios else None
     return (
-        Result("optimised over best image, median", value, len(ratios), unit="ratio", higher_is_better=True),
+        Result(
+            "features.median_ratio_to_best_image", value, len(ratios), unit="ratio", higher_is_better=True
+        ),
         Result.proportion(
-            "optimised pictures that reach the best image",
+            "features.reach_best_image",
             sum(one.exceeds for one in reached),
             len(reached),
             higher_is_better=True,
@@ -82,10 +84,14 @@ def checks(reached: Sequence[Reached]) -> tuple[Check, ...]:
     below = [f"{one.layer}/ch{one.channel}" for one in reached if not one.exceeds]
     if not below:
         detail = "Every channel is excited by an optimised picture at least as much as by any image."
-        return (Check("optimisation reaches natural values", "pass", len(reached), detail),)
+        return (Check("features: optimised pictures reach what images reach", "pass", len(reached), detail),)
     named = ", ".join(below[:5]) + (" …" if len(below) > 5 else "")
     detail = f"{len(below)} of {len(reached)} stay below the best image ({named}): raise --steps."
-    return (Check("optimisation reaches natural values", "warn", len(reached) - len(below), detail),)
+    return (
+        Check(
+            "features: optimised pictures reach what images reach", "warn", len(reached) - len(below), detail
+        ),
+    )
 
 
 def findings(reached: Sequence[Reached]) -> tuple[str, ...]:

@@ -24,9 +24,9 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.conv2(x))
+        y = self.conv2(x)
         y += x
-        y = F.max_pool2d(F.relu(self.conv2(y)), 2)
+        y = F.max_pool2d(F.relu(self.conv2(self.relu(y))), 2)
         y = self.body(y)
         y = F.dropout(y, 0.5, self.training)
         return self.fc(F.adaptive_avg_pool2d(y, 1).flatten(1))
@@ -45,9 +45,9 @@ class LateChange(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kept = self.bn(self.conv(x))
         kept2 = kept
-        self.act(kept)
         kept2 *= 2.0
         kept[:, 1] = 0.5
+        self.act(kept)
         return self.last(kept) + kept2.mean()
 
 

@@ -26,7 +26,9 @@ def test_the_graph_gives_the_networks_output_on_other_images(make: type[nn.Modul
         torch.testing.assert_close(traced(others.clone()), network(others.clone()), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [*NETWORKS, nets.Branching, nets.BatchDependent, nets.Raises, nets.SideEffects])
+@pytest.mark.parametrize(
+    "make", [*NETWORKS, nets.Branching, nets.BatchDependent, nets.Raises, nets.SideEffects]
+)
 def test_tracing_leaves_network_example_and_random_state_alone(make: type[nn.Module]) -> None:
     network, example = nets.seeded(make).train(), nets.images()
     before, kept, state = fingerprint(network), example.clone(), torch.get_rng_state()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.progress import Advance
+from probe.core.seeds import scoped
 
 Route = Callable[[BaseHTTPRequestHandler], None]
 
@@ -141,8 +142,8 @@ def random_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 @pytest.fixture
 def net() -> Net:
-    torch.manual_seed(0)
-    return Net()
+    with scoped(0, "net"):
+        return Net()
 
 
 def sha256(path: Path) -> str:

@@ -94,7 +94,10 @@ def test_a_server_that_hangs(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_server_that_never_answers(server: Server, tmp_path: Path) -> None:
-    server.routes["/a"] = lambda handler: (server.release.wait(20), setattr(handler, "close_connection", True))[1]
+    server.routes["/a"] = lambda handler: (
+        server.release.wait(20),
+        setattr(handler, "close_connection", True),
+    )[1]
     assert "timed out" in refused(f"{server.url}/a", tmp_path / "a")
 
 

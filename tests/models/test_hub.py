@@ -66,7 +66,9 @@ def endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     from huggingface_hub import constants, file_download
 
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     for module in (constants, file_download):
         if hasattr(module, "HF_HUB_DISABLE_XET"):
             monkeypatch.setattr(module, "HF_HUB_DISABLE_XET", True)
@@ -130,7 +132,7 @@ def test_the_next_name_is_tried(endpoint: Server) -> None:
 def test_none_of_the_names(endpoint: Server) -> None:
     for name in NAMES:
         lacks(endpoint, name)
-    with pytest.raises(UnobtainableError, match="none of model.safetensors, pytorch_model.bin"):
+    with pytest.raises(UnobtainableError, match=r"none of model.safetensors, pytorch_model.bin"):
         hub.fetch(FILE, Access(), QUICK)
 
 

@@ -11,7 +11,9 @@ from probe.core.errors import UsageError
 from probe.models.labels import class_names, read_labels
 
 NAMES = ("a cat", "ein Hund", "鳥")
-plain = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filter(lambda t: t[0] not in "[{\ufeff")
+plain = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filter(
+    lambda t: t[0] not in "[{\ufeff"
+)
 
 
 @pytest.mark.parametrize(

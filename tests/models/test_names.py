@@ -75,11 +75,10 @@ def test_bare_names_are_kept(text: str) -> None:
 def test_anything_else_is_a_usage_error(text: str) -> None:
     try:
         name = parse_name(text, SOURCE_NAMES)
-    except UsageError as error:
-        assert "\n" not in str(error) or "\n" in text
-    else:
-        assert name.source in (None, *SOURCE_NAMES)
-        assert name.target
+    except UsageError:
+        return
+    assert name.source in (None, *SOURCE_NAMES)
+    assert name.target
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ def test_random_weights_are_refused_by_default(folder: Path, factory: str) -> No
 
 def test_asked_for_they_are_drawn_by_the_seed(folder: Path) -> None:
     write(folder, NET)
-    models = [load_model("net.py:Net", weights="none", seed=seed, img_size=16, device="cpu") for seed in (0, 0, 1)]
+    models = [
+        load_model("net.py:Net", weights="none", seed=seed, img_size=16, device="cpu") for seed in (0, 0, 1)
+    ]
     weights = [model.network.get_parameter("body.0.weight") for model in models]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -73,7 +75,9 @@ def test_asked_for_they_are_drawn_by_the_seed(folder: Path) -> None:
 def test_the_data_sets_the_number_of_classes_unless_the_user_does(folder: Path) -> None:
     write(folder, NET + "\ndef fixed():\n    return Net(6)\n")
     assert load_model("net.py:Net", weights="none", num_classes=9, device="cpu").num_classes == 9
-    assert load_model("net.py:Net?num_classes=3", weights="none", num_classes=9, device="cpu").num_classes == 3
+    assert (
+        load_model("net.py:Net?num_classes=3", weights="none", num_classes=9, device="cpu").num_classes == 3
+    )
     assert load_model("net.py:fixed", weights="none", num_classes=9, device="cpu").num_classes == 6
 
 
@@ -176,7 +180,11 @@ class Scaled(Net):
 
 def test_modules_beside_the_file_can_be_imported(folder: Path) -> None:
     write(folder, NET, "deep/parts_of_net.py")
-    write(folder, "from parts_of_net import Net\ndef late():\n    import parts_of_net\n    return parts_of_net.Net()\n", "deep/net.py")
+    write(
+        folder,
+        "from parts_of_net import Net\ndef late():\n    import parts_of_net\n    return parts_of_net.Net()\n",
+        "deep/net.py",
+    )
     before = list(sys.path)
     assert load_model("deep/net.py:late", weights="none", device="cpu").num_classes == 5
     assert sys.path == before
@@ -214,10 +222,16 @@ def test_files_that_fail_when_imported(folder: Path, text: str, words: tuple[str
     [
         ("def make():\n    x = 2\n    return x.nothing\n", ("net.py, line 3", "AttributeError")),
         ("def make():\n    raise RuntimeError\n", ("net.py, line 2", "RuntimeError")),
-        ("import torch\ndef make():\n    return torch.zeros(2, 2).view(7)\n", ("net.py, line 3", "RuntimeError")),
+        (
+            "import torch\ndef make():\n    return torch.zeros(2, 2).view(7)\n",
+            ("net.py, line 3", "RuntimeError"),
+        ),
         ("def make():\n    return 3\n", ("returns an int", "torch.nn.Module")),
         ("def make():\n    pass\n", ("returns nothing",)),
-        ("def make(depth, width):\n    pass\n", ("needs arguments (depth, width)", "net.py:make?depth=…&width=…")),
+        (
+            "def make(depth, width):\n    pass\n",
+            ("needs arguments (depth, width)", "net.py:make?depth=…&width=…"),
+        ),
         ("def make(depth):\n    pass\n", ("needs an argument (depth)",)),
         ("make = 3\n", ("is not a function", "int")),
         ("from torch import nn\nmake = nn.Linear(2, 2)\n", ("is a network, not a function",)),
@@ -251,14 +265,19 @@ def test_wrong_options_and_missing_files(folder: Path) -> None:
     ],
 )
 def test_outputs_that_are_no_logits(folder: Path, forward: str, words: tuple[str, ...]) -> None:
-    text = "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    text = (
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    )
     text += "        self.conv = nn.Conv2d(1, 1, 1)\n    def forward(self, x):\n        " + forward + "\n"
     write(folder, text)
     refused("net.py:Net", *words, kind=CannotRunError, weights="none")
 
 
 def test_a_size_that_does_not_fit(folder: Path) -> None:
-    text = NET.replace("nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)", "nn.Flatten(), nn.Linear(width * 100, num_classes)")
+    text = NET.replace(
+        "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)",
+        "nn.Flatten(), nn.Linear(width * 100, num_classes)",
+    )
     write(folder, text)
     refused("net.py:Net", "1×224×224", "--img-size", weights="none", kind=CannotRunError)
     assert load_model("net.py:Net", weights="none", img_size=10, device="cpu").input.size == (1, 10, 10)
@@ -270,7 +289,10 @@ def test_a_size_that_does_not_fit(folder: Path) -> None:
         ("self.input_size = 40", (1, 40, 40)),
         ("self.input_size = (40, 50)", (1, 40, 50)),
         ("self.input_size = (1, 40, 50)", (1, 40, 50)),
-        ("self.default_cfg = {'input_size': (1, 30, 30), 'mean': (0.1,), 'std': (0.2,), 'crop_pct': 1.0}", (1, 30, 30)),
+        (
+            "self.default_cfg = {'input_size': (1, 30, 30), 'mean': (0.1,), 'std': (0.2,), 'crop_pct': 1.0}",
+            (1, 30, 30),
+        ),
         ("self.input_size = 'large'", (1, 224, 224)),
     ],
 )
@@ -285,7 +307,6 @@ def test_networks_that_state_their_size(folder: Path, attribute: str, size: tupl
 
 def test_a_user_s_random_network_leaves_the_global_generators_alone(folder: Path) -> None:
     write(folder, NET)
-    torch.manual_seed(3)
     before = torch.get_rng_state()
     model = load_model("net.py:Net", weights="none", device="cpu")
     model.fresh(1)

@@ -70,7 +70,9 @@ def _authors_key(key: str) -> str:
     return re.sub(r"^head\.norm\.", "norm.", key)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "vit_tiny_patch16_224", "tf_efficientnet_lite0", "nfnet_f0", "resnet50d"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "vit_tiny_patch16_224", "tf_efficientnet_lite0", "nfnet_f0", "resnet50d"]
+)
 def test_preprocessing_is_timms(name: str) -> None:
     for published in find(name).published:
         config = timm.get_pretrained_cfg(f"{name}.{published.name}")
@@ -126,7 +128,9 @@ def test_unknown_tags_and_names() -> None:
 
 
 def test_features_without_a_classifier_are_refused() -> None:
-    name = next(n for n in timm.list_models("vit_small*dinov2") if timm.get_pretrained_cfg(n).num_classes == 0)
+    name = next(
+        n for n in timm.list_models("vit_small*dinov2") if timm.get_pretrained_cfg(n).num_classes == 0
+    )
     with pytest.raises(UsageError, match="no classifier"):
         load_model(f"timm:{name}", offline=True)
 
@@ -140,7 +144,9 @@ def test_weights_that_do_not_fit() -> None:
 
 
 def test_options_and_sizes_reach_the_network() -> None:
-    model = load_model("timm:lcnet_050?drop_rate=0.7", weights="none", num_classes=4, img_size=64, device="cpu")
+    model = load_model(
+        "timm:lcnet_050?drop_rate=0.7", weights="none", num_classes=4, img_size=64, device="cpu"
+    )
     assert (model.network.drop_rate, model.num_classes, model.input.size) == (0.7, 4, (3, 64, 64))
     vit = load_model("timm:vit_tiny_patch16_224", weights="none", img_size=64, device="cpu")
     assert vit.input.size == (3, 64, 64)

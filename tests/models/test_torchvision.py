@@ -76,7 +76,9 @@ def torchvisions_own(
         return models.get_model(name, weights=member).eval()
 
 
-@pytest.mark.parametrize("name", ["googlenet", "densenet121", "mnasnet0_5", "squeezenet1_1", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "name", ["googlenet", "densenet121", "mnasnet0_5", "squeezenet1_1", "shufflenet_v2_x0_5"]
+)
 def test_the_same_logits_as_torchvision(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     member = models.get_model_weights(name).DEFAULT
     state = published_state(name, member)
@@ -101,7 +103,9 @@ def test_the_same_logits_as_torchvision(name: str, tmp_path: Path, monkeypatch: 
     assert model.provenance.url == url
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b2", "inception_v3", "vit_b_16", "regnet_y_400mf"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "efficientnet_b2", "inception_v3", "vit_b_16", "regnet_y_400mf"]
+)
 def test_preprocessing_is_that_of_the_weights(name: str) -> None:
     from torchvision.transforms.functional import InterpolationMode
 
@@ -154,7 +158,7 @@ def test_a_damaged_file_in_torch_home_is_not_used() -> None:
     target = torch_home() / "resnet18-f37072fd.pth"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match="damaged or another file.*Delete it"):
+    with pytest.raises(CheckpointError, match=r"damaged or another file.*Delete it"):
         load_model("resnet18", offline=True)
 
 
@@ -168,7 +172,9 @@ def test_weights_without_a_classifier_are_refused() -> None:
         load_model("vgg16", weights="IMAGENET1K_FEATURES", offline=True)
 
 
-def test_a_file_that_is_the_published_one_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_the_published_one_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     member = models.get_model_weights("shufflenet_v2_x0_5").DEFAULT
     file = tmp_path / "renamed.pth"
     torch.save(published_state("shufflenet_v2_x0_5", member), file)

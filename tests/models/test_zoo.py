@@ -87,14 +87,18 @@ def test_odd_sizes(size: int) -> None:
     assert ResNet(8)(torch.rand(2, 3, size, size)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("text", ["zoo:resnet?depth=21", "zoo:resnet?depth=2", "zoo:resnet20?option=C", "zoo:lenet?pooling=median"])
+@pytest.mark.parametrize(
+    "text", ["zoo:resnet?depth=21", "zoo:resnet?depth=2", "zoo:resnet20?option=C", "zoo:lenet?pooling=median"]
+)
 def test_options_that_have_no_meaning(text: str) -> None:
     with pytest.raises(UsageError):
         load_model(text, weights="none")
 
 
 def test_options_change_the_network() -> None:
-    model = load_model("zoo:resnet?depth=26&shortcut=False&in_channels=1", weights="none", num_classes=4, device="cpu")
+    model = load_model(
+        "zoo:resnet?depth=26&shortcut=False&in_channels=1", weights="none", num_classes=4, device="cpu"
+    )
     assert model.input.size == (1, 32, 32)
     assert model.num_classes == 4
     assert model.provenance.source == "zoo:resnet?depth=26&shortcut=False&in_channels=1"

@@ -64,7 +64,7 @@ def _check_factory(factory: Any, target: str) -> None:
             f"{target} is a network, not a function that makes one: write a function that returns it."
         )
     if not callable(factory):
-        raise UsageError(f"{target} is a {type(factory).__name__}, not a function that returns a network.")
+        raise UsageError(f"{target} is not a function that returns a network, but {_article(factory)}.")
 
 
 def _build(call: FactoryCall, path: Path | None, build: Build) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from studies.filters.optimise.basis import FourierBasis, Parametrisation
 from studies.filters.optimise.objectives import Channel, Class, Objective, Unit
-from studies.filters.optimise.render import Recipe, Rendering, Subject, render
+from studies.filters.optimise.rendering import Recipe, Rendering, Subject, render
 from studies.filters.optimise.transforms import Transforms
 
 __all__ = [

@@ -92,9 +92,20 @@ def _value(module: fx.GraphModule, argument: object) -> Tensor | None:
 def _convolution_below(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Return the convolution that feeds ``node`` and nothing else, or None."""
     source = node.args[0] if node.args else node.kwargs.get("input")
-    if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+    if not isinstance(source, fx.Node) or source.op != "call_module" or not _only_reader(source):
         return None
     return source if isinstance(_called(module, source), nn.Conv2d) else None
+
+
+def _only_reader(source: fx.Node) -> bool:
+    """Say whether one node alone reads the values of ``source``; others may ask for its shape."""
+    return sum(not _asks_for_shape(user) for user in source.users) == 1
+
+
+def _asks_for_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim", "ndimension")
+    return node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
 
 
 def _fold(below: Any, norm: Mapping[str, Any]) -> nn.Module:
@@ -109,7 +120,7 @@ def _fold(below: Any, norm: Mapping[str, Any]) -> nn.Module:
 
 def _copies_back(module: fx.GraphModule, node: fx.Node) -> bool:
     """Say whether ``node`` is an in-place ReLU6 or Hardtanh, which torch computes aside and copies back."""
-    if node.op != "call_module" or not isinstance(node.args[0], fx.Node) or len(node.args[0].users) != 1:
+    if node.op != "call_module" or not isinstance(node.args[0], fx.Node) or not _only_reader(node.args[0]):
         return False
     sub = _called(module, node)
     return isinstance(sub, nn.Hardtanh) and sub.inplace

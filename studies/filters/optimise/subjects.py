@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from probe.graph.trace import TraceError, trace
 from probe.graph.upto import upto
 from probe.models.loaded import LoadedModel
-from studies.filters.optimise.render import Subject
+from studies.filters.optimise.rendering import Subject
 from studies.filters.optimise.speed import folded
 
 _UNITS = 12
 """How many units of a map a picture should span along each side, where the limits below allow it."""
 
-_SMALLEST, _LARGEST, _STEP = 64, 128, 32
+_SMALLEST, _LARGEST, _STEP = 64, 112, 16
 _FEWEST_UNITS = 3
 
 
@@ -36,7 +36,7 @@ class LayerSubject:
 def layer_subject(model: LoadedModel, traced: nn.Module, layer: str, example: Tensor) -> LayerSubject:
     """Cut ``model`` above ``layer``; ``traced`` is its graph for ``example`` (1, C, H, W).
 
-    The picture is as small as the layer allows and at most 128 pixels; the model's own input size where
+    The picture is as small as the layer allows and at most 112 pixels; the model's own input size where
     that is smaller or where the layer cannot be run on anything else. Raises NotApplicableError as ``upto``.
     """
     name = f"network.{layer}"
@@ -63,7 +63,7 @@ def traced_model(model: LoadedModel, example: Tensor) -> nn.Module:
 def picture_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
     """Choose the (H, W) of a picture for a layer that gives maps, seen at the model's own input size.
 
-    About 12 units of the map a side, between 64 and 128 pixels in steps of 32, never more than the model's
+    About 12 units of the map a side, between 64 and 112 pixels in steps of 16, never more than the model's
     input and never so few that the map has less than 3 units a side.
     """
     own = int(example.shape[2]), int(example.shape[3])

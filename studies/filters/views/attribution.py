@@ -13,12 +13,14 @@ from probe.core import seeds
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.progress import Advance
 from probe.core.report import Block, Note, Section, percent
+from studies.filters import attribute_findings as conclude
 from studies.filters import attribute_report as report
 from studies.filters import attribute_trust as trust
 from studies.filters.attribute import (
     METHODS,
     DeepLift,
     GradCam,
+    GuidedBackprop,
     IntegratedGradients,
     Method,
     Occlusion,
@@ -27,6 +29,7 @@ from studies.filters.attribute import (
     prepare,
 )
 from studies.filters.attribute_report import Case, Explained
+from studies.filters.attribute_subject import Activations
 from studies.filters.workspace import VIEWS, Workspace
 
 UNTRAINED = "The weights are random already: redrawing them would tell nothing."
@@ -74,10 +77,14 @@ def attribution(space: Workspace) -> Section:
     cases = _cases(space, images)
     methods = _methods(space)
     untrained = space.model.provenance.weights.startswith("random")
-    work = _work(methods, images, len(cases), untrained)
+    work = sum(_work(method, images, len(cases), untrained) for method in methods)
     with space.progress.task("Attribution", work) as advance:
         run = _Run(space, subject, images, cases, advance)
-        found = [_explain(run, method) for method in methods]
+        found = []
+        for method in methods:
+            found.append(_explain(run, method))
+            if found[-1].maps is None:
+                advance(_work(method, images, len(cases), untrained))
         if all(one.maps is None for one in found):
             raise NotApplicableError(found[0].reason)
         left, reason = ({}, UNTRAINED) if untrained else _randomised(run, found)
@@ -93,17 +100,15 @@ def _draws(method: Method, size: tuple[int, int]) -> int:
     return 1 if method.passes(size) > EXPENSIVE_PASSES else DRAWS
 
 
-def _work(methods: Sequence[Method], images: Tensor, cases: int, untrained: bool) -> float:
-    """Return the view's work in forward passes."""
+def _work(method: Method, images: Tensor, cases: int, untrained: bool) -> float:
+    """Return a method's work in forward passes: its maps, and those of the check."""
     size = (images.shape[-2], images.shape[-1])
-    work = sum(method.passes(size) * cases for method in methods)
+    work = method.passes(size) * cases
     if untrained:
         return work
-    for method in methods:
-        coarse = method.economical()
-        networks = 2 * _draws(coarse, size) + (coarse != method)
-        work += coarse.passes(size) * len(images) * networks
-    return work
+    coarse = method.economical()
+    networks = 2 * _draws(coarse, size) + (coarse != method)
+    return work + coarse.passes(size) * len(images) * networks
 
 
 def _cases(space: Workspace, images: Tensor) -> tuple[Case, ...]:
@@ -119,7 +124,7 @@ def _cases(space: Workspace, images: Tensor) -> tuple[Case, ...]:
                 row, index, space.images.item_name(index), target, _words(space, shares[row], target), answer
             )
 
-        if true is None or true >= shares.shape[1]:
+        if true is None or not 0 <= true < shares.shape[1]:
             predictions.append(case(predicted, "predicted"))
         elif true == predicted:
             predictions.append(case(predicted, "predicted, right"))
@@ -182,38 +187,42 @@ def _section(
         blocks.insert(0, Note(f"No randomisation check. {reason}", "warning"))
     if any(one.everything.value is not None for one in left.values()):
         blocks.append(report.figure(found, left))
-    blocks.append(Note(_details(run, found)))
+    blocks.append(Note(_details(run, found, bool(left))))
     applied = [one.method.title for one in found if one.maps is not None]
     return Section(
         "attribution",
         "Attribution",
         f"{len(applied)} methods on {len(run.images)} images: {', '.join(applied)}.",
         tuple(blocks),
-        results=report.results(found, left),
-        checks=report.checks(found, left, reason),
-        findings=report.findings(found, left),
+        results=conclude.results(found, left),
+        checks=conclude.checks(found, left, reason),
+        findings=conclude.findings(found, left),
     )
 
 
-def _details(run: _Run, found: Sequence[Explained]) -> str:
+def _details(run: _Run, found: Sequence[Explained], checked: bool) -> str:
     """Say with which options the maps and the check were made."""
-    sentences = [
-        "The baseline of integrated gradients, DeepLIFT and occlusion is each image's own mean colour."
-    ]
+    said = ["The baseline of integrated gradients, DeepLIFT and occlusion is each image's own mean colour."]
     for one in found:
         coarse = one.method.economical()
         if one.maps is None:
             continue
+        if isinstance(one.method, GuidedBackprop) and run.subject.rewritten is not None:
+            kinds = Activations.of(run.subject.rewritten)
+            if kinds.others:
+                total = kinds.relus + len(kinds.others)
+                said.append(
+                    f"Guided backprop's rule holds at the {kinds.relus} ReLUs of {total} activations."
+                )
         if isinstance(one.method, GradCam):
-            sentences.append(f"GradCAM reads layer {run.subject.layer.removeprefix('network.')}.")
+            said.append(f"GradCAM reads layer {run.subject.layer.removeprefix('network.')}.")
         if isinstance(one.method, IntegratedGradients) and isinstance(coarse, IntegratedGradients):
-            steps = f"{one.method.steps} Gauss–Legendre steps, in the check {coarse.steps}"
-            sentences.append(f"Integrated gradients take {steps}.")
+            less = f", in the check {coarse.steps}" if checked else ""
+            said.append(f"Integrated gradients take {one.method.steps} Gauss–Legendre steps{less}.")
         if isinstance(one.method, Occlusion) and isinstance(coarse, Occlusion):
-            (height, stride), (width, _) = (one.method.window(side) for side in run.size)
-            sentences.append(
-                f"Occlusion covers {height} × {width} pixels and moves by {stride}, "
-                f"in the check by {coarse.window(run.size[0])[1]}."
-            )
-    sentences.append("In the check the trained network's maps are made with the same options as the others.")
-    return " ".join(sentences)
+            height, stride = one.method.window(run.size[0])
+            less = ", in the check {} and {}".format(*coarse.window(run.size[0])) if checked else ""
+            said.append(f"Occlusion's window is {height} pixels high and moves by {stride}{less}.")
+    if checked:
+        said.append("In the check all networks, the trained one too, are explained with the same options.")
+    return " ".join(said)

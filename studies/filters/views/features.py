@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,9 @@ def features(space: Workspace) -> Section:
     traced = traced_model(space.model, space.example)
     subjects, refused = _subjects(space, traced)
     classes = _classes(space)
-    pictures = len(classes) + sum(3 * len(space.channels[layer]) for layer in subjects)
-    with space.progress.task("Features", pictures * space.config.steps) as advance:
+    pictures = sum(3 * len(space.channels[layer]) for layer in subjects)
+    total = pictures * space.config.steps + len(classes) * _class_steps(space)
+    with space.progress.task("Features", total) as advance:
         parts = [_layer(space, layer, subject, advance) for layer, subject in subjects.items()]
         parts.append(_class_part(space, class_subject(space.model, traced), classes, advance))
     reached = tuple(one for part in parts for one in part.reached)
@@ -98,15 +99,14 @@ def _render(
     objectives: Sequence[Objective],
     size: tuple[int, int],
     advance: Advance,
-    transforms: Transforms | None = None,
+    recipe: Recipe,
 ) -> Rendering:
     half = half_helps(subject.features, space.model.device)
-    recipe = Recipe(space.config.steps, transforms=transforms, half=half)
     return render(
         subject,
         objectives,
         size,
-        recipe,
+        replace(recipe, half=half),
         channels=space.model.input.size[0],
         grey=space.model.domain in _GREY_DOMAINS,
         seed=space.config.seed,
@@ -117,10 +117,10 @@ def _render(
 def _layer(space: Workspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
     channels = space.channels[layer]
     both: list[Objective] = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels)]
-    pictures = _render(space, cut.subject, both, cut.size, advance).pictures
+    pictures = _render(space, cut.subject, both, cut.size, advance, Recipe(space.config.steps)).pictures
     most, least = torch.split(pictures, len(channels))
     # A shift by a whole step of the map would move the pattern on to the neighbouring unit.
-    still = Transforms.for_size(cut.size).within(cut.stride)
+    still = Recipe(space.config.steps, transforms=Transforms.for_size(cut.size).within(cut.stride))
     units: list[Objective] = [Unit(c) for c in channels]
     middle = _render(space, cut.subject, units, cut.size, advance, still).pictures
     high = [float(m.max()) for m in _own_maps(space, cut.output, most, channels)]
@@ -198,9 +198,15 @@ def _classes(space: Workspace) -> tuple[int, ...]:
     return tuple(dict.fromkeys(named))[:CLASSES]
 
 
+def _class_steps(space: Workspace) -> int:
+    """Half the steps: a logit is far above that of any image by then, and these pictures cost the most."""
+    return -(-space.config.steps // 2)
+
+
 def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], advance: Advance) -> _Part:
     _, height, width = space.model.input.size
-    rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance)
+    recipe = Recipe(_class_steps(space))
+    rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance, recipe)
     shares = _maps(space, subject.features, rendering.pictures).softmax(1)
     natural = _maps(space, subject.features, space.pixels(space.shown))
     rows = []
@@ -219,8 +225,8 @@ def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], ad
         )
     reading = (
         "Pictures whose logit for one class is as high as possible (the number), at the network's own input "
-        "size; the classes are those that the network names in the images shown. They show what counts as evidence for "
-        "the class: often parts, repeated, and not the whole."
+        f"size and with {_class_steps(space)} steps; the classes are those that the network names in the images "
+        "shown. They show what counts as evidence for the class: often parts, repeated, and not the whole."
     )
     gallery = Gallery("Classes: optimised pictures", (Strip(tuple(pictures)),), reading, size=2 * SIDE)
     columns = (

@@ -20,6 +20,9 @@ from studies.filters.optimise.transforms import Transforms
 _LAST_RATE = 0.1
 """Share of the learning rate that is left at the last step."""
 
+_WAKING_STEPS = 16
+"""How long a picture that changes nothing is changed at random; after that the channel counts as dead."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -32,7 +35,7 @@ class Recipe:
     """
 
     steps: int = 128
-    rate: float = 0.08
+    rate: float = 0.1
     transforms: Transforms | None = None
     batch_size: int = 8
     half: bool = False
@@ -135,6 +138,8 @@ def _render_batch(
         history.append(evaluate(output.detach(), weights).cpu())
         downhill = -_along(weights, ascent).to(output.dtype)
         (gradient,) = torch.autograd.grad(output, coefficients, downhill)
+        if step < _WAKING_STEPS:
+            gradient = _wake(gradient, coefficients.detach())
         coefficients.grad = _unit_mean_square(gradient)
         adam.param_groups[0]["lr"] = recipe.rate_at(step)
         adam.step()
@@ -173,6 +178,12 @@ def _output_shape(subject: Subject, parametrisation: Parametrisation) -> tuple[i
 
 def _along(weights: Tensor, factors: Tensor) -> Tensor:
     return weights * factors.view(-1, *[1] * (weights.dim() - 1))
+
+
+def _wake(gradient: Tensor, coefficients: Tensor) -> Tensor:
+    """Make the noise of pictures without any gradient stronger, so that units which it leaves silent may fire."""
+    silent = (gradient.flatten(1) == 0).all(1)
+    return torch.where(silent.view(-1, *[1] * (gradient.dim() - 1)), -coefficients, gradient)
 
 
 def _unit_mean_square(gradient: Tensor) -> Tensor:
