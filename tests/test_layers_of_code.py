@@ -23,6 +23,7 @@ LEVELS = {
     "probe.console": 4,
     "probe.options": 4,
     "probe.cli": 5,
+    "probe.__main__": 6,
 }
 LAZY_NAMES = {"probe", "studies"}  # the packages themselves only hold lazily loaded public names
 

@@ -46,6 +46,8 @@ class Axis:
         Positions outside are padding: they add nothing to the true field. The endless field is continued by
         ``jump`` to the positions ``endless`` (``taps`` unless given). ``step`` is the stride.
         """
+        if length == 0:
+            return Axis(nothing(self.bounds.dim() - 1).bounds, self.walk, self.jump)
         inside = (taps >= 0) & (taps < length)
         if not self.varies(dim) and dim != self.walk and bool(inside.any(1).all()):
             return self

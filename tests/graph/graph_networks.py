@@ -89,7 +89,8 @@ class SizeDependent(nn.Module):
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert x.dim() == 4 and x.shape[1] == 3
+        assert x.dim() == 4
+        assert x.shape[1] == 3
         x = self.conv(x)
         if x.shape[-1] % 2:
             x = F.pad(x, (0, 1, 0, 1))
