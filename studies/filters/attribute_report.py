@@ -70,7 +70,7 @@ def gallery(cases: Sequence[Case], images: Tensor, found: Sequence[Explained]) -
         "lie over the greyed image, fine ones stand alone. Which of them to trust, the table says: a map "
         "that looks convincing need not depend on what the network learned."
     )
-    return Gallery("Which pixels speak for the class", strips, reading, size=SIDE)
+    return Gallery("Which pixels speak for the class", strips, reading, size=112)
 
 
 def _strip(number: int, case: Case, image: Tensor, found: Sequence[Explained]) -> Strip:
@@ -102,6 +102,7 @@ def table(found: Sequence[Explained], left: Mapping[str, Randomised], n: int) ->
     """Return one row per method: completeness error, what redrawing leaves, time and verdict."""
     columns = (
         Column("Method"),
+        Column("Verdict"),
         Column(
             "Completeness error",
             help="Median of |Σ map − (f(image) − f(baseline))| / |f(image) − f(baseline)|, f the logit; maps "
@@ -125,7 +126,6 @@ def table(found: Sequence[Explained], left: Mapping[str, Randomised], n: int) ->
             "Draws", help="How many times the weights were redrawn; an image's values are averaged first."
         ),
         Column("Time", "s", f"For the {n} maps shown."),
-        Column("Verdict"),
     )
     reading = (
         "Parameter randomisation (Adebayo et al. 2018): the same logit is explained in the trained network "
@@ -133,7 +133,10 @@ def table(found: Sequence[Explained], left: Mapping[str, Randomised], n: int) ->
         "the map does not depend on those weights; 0: nothing of it is left. The verdict calls "
         f"ρ ≥ {HARDLY} hardly changed, and ρ ≥ {PARTLY} with all layers redrawn partly kept."
     )
-    rows = tuple(_row(one, left.get(one.method.key)) for one in found)
+    rows = tuple(
+        (method, verdict, *numbers)
+        for method, *numbers, verdict in (_row(one, left.get(one.method.key)) for one in found)
+    )
     return Table("Which maps to trust", columns, rows, reading)
 
 
