@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]
 
 _WORTHWHILE = 0.6  # a window this part of the image, or larger, is not worth the cutting
 _TOLERANCE = 1e-3
+_AT_ONCE = 8  # the activations of a whole batch are kept for the way back
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def backproject(
     if window is not None and not _agrees(space, cut, units[:4], window, field):
         window = None
     found: dict[tuple[Rule, Unit], Tensor] = {}
-    for some in _groups(units, space.config.batch_size):
+    for some in _groups(units, min(space.config.batch_size, _AT_ONCE)):
         found.update(_batch(space, rewritten, some, window, field))
         advance(len(some))
     return found
