@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from probe.core.report import Report
     from probe.data.images import ImageSet
     from probe.models.loaded import LoadedModel
+    from probe.models.source import Row
 
 REPORTS = Path("reports")
 
@@ -92,11 +93,11 @@ def models(query: str, debug: bool) -> None:
 
     rows = catalogue(query)
     table(("name", "source", "weights", "come from", "here"), [_model_row(row) for row in rows])
-    line(f"{len(rows)} models")
+    line(f"{len(rows)} {'model' if len(rows) == 1 else 'models'}")
 
 
-def _model_row(row: Any) -> tuple[str, ...]:
-    return row.name, row.source, row.weights, row.origin, "yes" if row.present else "no"
+def _model_row(row: Row) -> tuple[str, ...]:
+    return row.name, row.source, ", ".join(row.weights) or "–", row.origin, ", ".join(row.present) or "no"
 
 
 def _load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageSet]:

@@ -175,4 +175,4 @@ class Source(Protocol):
 
 SOURCES: Registry[Callable[[], Source]] = Registry("model source", "probe.models.sources")
 ZOO: Registry[Callable[..., nn.Module]] = Registry("zoo network", "probe.models.zoo")
-"""The document's own architectures: name → factory taking ``num_classes`` and keyword options."""
+"""The papers' architectures, small and configurable: name → factory taking ``num_classes`` and keyword options."""
