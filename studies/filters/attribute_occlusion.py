@@ -52,7 +52,7 @@ class Occlusion:
     windows: int = 7
     step: float = 0.5
     baseline: Baseline = "mean"
-    batch: int = 32
+    batch: int = 8
 
     key: ClassVar[str] = "occlusion"
     title: ClassVar[str] = "Occlusion"
