@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import probe
 from probe.core import seeds
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.precision import bf16_pays
 from probe.core.progress import Progress
 from probe.data.images import InputSpec
 from probe.data.source import SOURCES as DATA
@@ -30,7 +31,7 @@ from probe.models.loaded import PixelModel
 from probe.models.measure import Facts, ShapeError, choose_memory_format, framing_of, measure
 from probe.models.source import Architecture, Build, Framing
 from probe.models.store import digits_file, write_state
-from probe.training.fit import DivergedError, Recipe, count_correct, fast_bf16, fit, reestimate_batch_norm
+from probe.training.fit import DivergedError, Recipe, count_correct, fit, reestimate_batch_norm
 
 CLASS_NAMES = tuple("0123456789")
 SIZE = 64
@@ -138,7 +139,7 @@ def train_or_load(
         "n": str(n),
         "seconds": f"{seconds:.1f}",
         "recipe": json.dumps(asdict(setting.recipe)),
-        "precision": "bfloat16 autocast" if _use_bf16(setting.network, device) else "float32",
+        "precision": "bfloat16 autocast" if bf16_pays(setting.network, device) else "float32",
         "input": json.dumps(setting.framing.input.size),
         "cnn-probe": probe.__version__,
         "torch": torch.__version__,
@@ -159,7 +160,7 @@ def _train(
     """Train the setting's network and return its correct answers on the held-out part, their number, seconds."""
     started = time.perf_counter()
     layout = choose_memory_format(setting.facts, device)
-    framing, recipe = setting.framing, replace(setting.recipe, bf16=_use_bf16(setting.network, device))
+    framing, recipe = setting.framing, replace(setting.recipe, bf16=bf16_pays(setting.network, device))
     module = PixelModel(setting.network, framing.mean, framing.std)
     module.requires_grad_(True).to(device=device, memory_format=layout)  # type: ignore[call-overload]
     images, labels = _digits("digits-train", framing.input)
@@ -239,16 +240,6 @@ def _recipe(network: nn.Module, facts: Facts) -> Recipe:
         clip_norm=1.0,
         label_smoothing=0.05,
     )
-
-
-def _use_bf16(network: nn.Module, device: torch.device) -> bool:
-    """Return whether bfloat16 is faster: in hardware, and without grouped convolutions.
-
-    A training step of mobilenet_v3_small and of efficientnet_b0 takes twice as long in bfloat16, one of
-    resnet18 a little more than half as long.
-    """
-    grouped = any(isinstance(sub, nn.Conv2d) and sub.groups > 1 for sub in network.modules())
-    return fast_bf16(device) and not grouped
 
 
 def _key(architecture: Architecture, network: nn.Module, framing: Framing, recipe: Recipe) -> str:

@@ -157,19 +157,6 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
                 norm.momentum = momentum
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """Return whether bfloat16 is done in hardware: AVX512-BF16 or AMX on a CPU, a GPU that says so.
-
-    False where PyTorch only emulates it, which is slower than float32.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
-
-
 def _batch_count(n: int, batch_size: int) -> int:
     whole, rest = divmod(n, batch_size)
     return whole + (rest > 1)

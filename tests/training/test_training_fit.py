@@ -20,7 +20,6 @@ from probe.training.fit import (
     DivergedError,
     Recipe,
     count_correct,
-    fast_bf16,
     fit,
     reestimate_batch_norm,
 )
@@ -314,13 +313,3 @@ def test_networks_without_batch_norm_are_left_alone() -> None:
     before = fingerprint(module)
     reestimate_batch_norm(module, [torch.zeros(2, 3, 2, 2, dtype=torch.float64)])
     assert fingerprint(module) == before
-
-
-def test_fast_bf16_is_a_question_of_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
-    assert not fast_bf16(cpu)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert fast_bf16(cpu)
-    assert not fast_bf16(torch.device("mps"))

@@ -1,0 +1,119 @@
+"""What an attack is: one contract for all of them, ours and those of other libraries."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+from probe.core.errors import UsageError
+from probe.core.registry import Registry
+from probe.core.state import frozen_parameters
+
+Access = Literal["white-box", "score-based", "decision-based", "none"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an attack can do and where it comes from.
+
+    ``norms`` are those it can keep to. ``access`` is what it asks of the network: gradients, logits,
+    decisions, or nothing. ``targeted`` says that it can aim at a class. A ``minimum_norm`` attack looks for
+    the smallest perturbation: one run serves every epsilon, and ``epsilon`` only bounds the search.
+    ``transfer`` marks attacks made to carry over to other networks. ``min_classes`` is the least number of
+    classes that its loss needs.
+    """
+
+    norms: tuple[str, ...]
+    access: Access
+    paper: str
+    targeted: bool = False
+    minimum_norm: bool = False
+    transfer: bool = False
+    min_classes: int = 2
+    origin: Literal["probe", "torchattacks", "foolbox"] = "probe"
+
+
+class Attack(ABC):
+    """An attack; subclasses are frozen dataclasses whose fields are its options."""
+
+    traits: ClassVar[Traits]
+
+    def perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Return perturbed images (N, C, H, W), one for each of ``images``, in [0, 1] up to rounding.
+
+        ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), the classes to leave; ``targets`` (N,) the
+        classes to reach, if any. All randomness comes from ``generator``. What comes back is a proposal:
+        ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The module's
+        parameters, modes, gradients and the global generators are as before afterwards, also after an
+        exception. Raises UsageError for a norm or a target that the attack does not know.
+        """
+        self._check(norm, targets)
+        if len(images) == 0:
+            return images.clone()
+        with _undisturbed(model):
+            found = self._perturb(model, images.detach().clone(), labels, norm, epsilon, generator, targets)
+        return found.detach()
+
+    @abstractmethod
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        """Do the work; gradients are enabled, parameters frozen."""
+
+    def _check(self, norm: Norm, targets: Tensor | None) -> None:
+        name = type(self).__name__
+        if norm.name not in self.traits.norms:
+            raise UsageError(f"{name} knows the norm {' and '.join(self.traits.norms)}, not {norm.name}.")
+        if targets is not None and not self.traits.targeted:
+            raise UsageError(f"{name} cannot aim at a class: choose another attack, or leave --target out.")
+
+
+ATTACKS: Registry[type[Attack]] = Registry("attack", "probe.attacks.families")
+
+
+@contextmanager
+def _undisturbed(model: AttackedModel) -> Iterator[None]:
+    """Freeze parameters, keep each module's mode, allow gradients; put everything back."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(frozen_parameters(model.module))
+        for parameter in model.module.parameters():
+            stack.callback(setattr, parameter, "grad", parameter.grad)
+        modes = [(sub, sub.training) for sub in model.module.modules()]
+        for sub, mode in modes:
+            stack.callback(setattr, sub, "training", mode)
+        yield
+
+
+def summary(attack: type[Attack]) -> str:
+    """Return the first line of an attack's docstring."""
+    return (inspect.getdoc(attack) or "").partition("\n")[0]
+
+
+__all__ = ["ATTACKS", "Access", "Attack", "Traits", "summary"]

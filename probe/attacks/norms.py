@@ -1,0 +1,216 @@
+"""What "small" means: the norms, each a few operations on perturbations (N, C, H, W)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.core.errors import UsageError
+
+Epsilon = float | Tensor
+"""One radius, or one per image (N,)."""
+
+
+def per_image(values: Epsilon, like: Tensor) -> Tensor:
+    """Return the values as a tensor that broadcasts over ``like``, one per image."""
+    tensor = torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    return tensor.reshape(-1, *[1] * (like.dim() - 1))
+
+
+@dataclass(frozen=True)
+class Norm(ABC):
+    """A norm of perturbations of images (N, C, H, W); sizes are in pixel units, [0, 1] being black to white."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = ""
+
+    @abstractmethod
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the size of each perturbation, (N,)."""
+
+    @abstractmethod
+    def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
+        """Return images within ``epsilon`` of ``images`` and within [0, 1], near ``moved``.
+
+        Exact for Linf (the nearest such image), L1 and L0; for L2 the ball first and then the range, which
+        stays in the ball. Up to float rounding the result is a fixed point.
+        """
+
+    @abstractmethod
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the perturbation of size 1 that raises a linear function with this gradient most.
+
+        A gradient of zero gives zero. For L0 the step is unbounded along the one pixel it may change, and is given
+        as the gradient's L1 direction instead (Croce and Hein 2019, PGD_0).
+        """
+
+    @abstractmethod
+    def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Return images moved at random within ``epsilon`` and [0, 1]."""
+
+    def largest(self, shape: tuple[int, ...]) -> float:
+        """Return the size that no perturbation of images of shape (C, H, W) exceeds."""
+        return float(self.size(torch.ones(1, *shape)))
+
+
+@dataclass(frozen=True)
+class Linf(Norm):
+    """The largest change of any value."""
+
+    name: ClassVar[str] = "Linf"
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return max |delta| of each image."""
+        return delta.flatten(1).abs().amax(1)
+
+    def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
+        """Clip to the cube and to [0, 1]."""
+        radius = per_image(epsilon, images)
+        return torch.minimum(torch.maximum(moved, images - radius), images + radius).clamp(0, 1)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the sign."""
+        return gradient.sign()
+
+    def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw every value uniformly."""
+        noise = _draw(torch.rand, images, generator) * 2 - 1
+        return self.project(images, images + epsilon * noise, epsilon)
+
+
+@dataclass(frozen=True)
+class L2(Norm):
+    """The Euclidean length over all pixels and channels."""
+
+    name: ClassVar[str] = "L2"
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the root of the sum of squares of each image."""
+        return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+
+    def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
+        """Shorten to the radius, then clip to [0, 1]."""
+        delta = moved - images
+        radius = per_image(epsilon, images)
+        length = per_image(self.size(delta), images)
+        shortened = delta * (radius / length.clamp_min(1e-12)).clamp_max(1)
+        return (images + shortened).clamp(0, 1)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the gradient at length 1."""
+        # Scaled by its largest value first: the squares of tiny gradients would vanish.
+        scaled = gradient / per_image(gradient.flatten(1).abs().amax(1).clamp_min(1e-38), gradient)
+        length = per_image(self.size(scaled), gradient)
+        return torch.where(length > 0, scaled / length.clamp_min(1e-12), 0.0)
+
+    def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw a direction uniformly and a length uniformly up to epsilon."""
+        noise = _draw(torch.randn, images, generator)
+        length = torch.rand(len(images), generator=generator).to(images)
+        direction = noise / per_image(self.size(noise), images)
+        return self.project(images, images + per_image(epsilon * length, images) * direction, epsilon)
+
+
+@dataclass(frozen=True)
+class L1(Norm):
+    """The sum of all changes."""
+
+    name: ClassVar[str] = "L1"
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the sum of |delta| of each image."""
+        return delta.flatten(1).abs().sum(1)
+
+    def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
+        """Return the nearest image (in L2) in the intersection of the L1 ball and [0, 1].
+
+        Of all points with |d_i| ≤ room_i, the nearest to d is clip(|d| − t, 0, room) for the smallest t ≥ 0 that meets
+        the radius (Croce and Hein 2021, "Mind the box", proposition 2.1). t is found by bisection.
+        """
+        delta = (moved - images).flatten(1)
+        base = images.flatten(1)
+        room = torch.where(delta > 0, 1 - base, base)
+        size = delta.abs()
+        radius = torch.as_tensor(epsilon, dtype=delta.dtype, device=delta.device).expand(len(delta))
+        low, high = torch.zeros_like(radius), size.amax(1)
+        fits = torch.minimum(size, room).sum(1) <= radius
+        for _ in range(40):
+            middle = (low + high) / 2
+            inside = torch.minimum((size - middle[:, None]).clamp_min(0), room).sum(1) <= radius
+            low, high = torch.where(inside, low, middle), torch.where(inside, middle, high)
+        threshold = torch.where(fits, torch.zeros_like(high), high)
+        kept = torch.minimum((size - threshold[:, None]).clamp_min(0), room) * delta.sign()
+        return (base + kept).clamp(0, 1).reshape(images.shape)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return ±1 at the one value with the largest gradient."""
+        flat = gradient.flatten(1)
+        place = flat.abs().argmax(1, keepdim=True)
+        step = torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign())
+        return step.reshape(gradient.shape)
+
+    def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw from a Laplace distribution, scaled to a length uniform up to epsilon."""
+        uniform = _draw(torch.rand, images, generator) - 0.5
+        noise = -uniform.sign() * torch.log1p(-2 * uniform.abs().clamp_max(0.4999999))
+        length = torch.rand(len(images), generator=generator).to(images)
+        direction = noise / per_image(self.size(noise), images)
+        return self.project(images, images + per_image(epsilon * length, images) * direction, epsilon)
+
+
+@dataclass(frozen=True)
+class L0(Norm):
+    """The number of pixels that change; a pixel counts once, whatever its channels do."""
+
+    name: ClassVar[str] = "L0"
+    unit: ClassVar[str] = "pixels"
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return how many pixels differ, as floats."""
+        return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
+
+    def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
+        """Keep the pixels that moved furthest (in L2 over the channels, after clipping to [0, 1])."""
+        delta = moved.clamp(0, 1) - images
+        moves = delta.square().sum(1).flatten(1)
+        order = moves.sort(dim=1, descending=True, stable=True).indices
+        rank = torch.zeros_like(order).scatter_(
+            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+        )
+        count = torch.as_tensor(epsilon, device=delta.device).floor().reshape(-1, 1)
+        kept = (rank < count).reshape(len(images), 1, *images.shape[2:])
+        return torch.where(kept, moved.clamp(0, 1), images)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the gradient at L1 length 1."""
+        length = per_image(gradient.flatten(1).abs().sum(1), gradient)
+        return torch.where(length > 0, gradient / length.clamp_min(1e-38), 0.0)
+
+    def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Draw the pixels uniformly and give each a uniform colour."""
+        pixels = _draw(torch.rand, images, generator)
+        order = torch.rand(len(images), images[0, 0].numel(), generator=generator).argsort(1).argsort(1)
+        chosen = (order < math.floor(epsilon)).reshape(len(images), 1, *images.shape[2:]).to(images.device)
+        return torch.where(chosen, pixels, images)
+
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
+
+
+def norm_named(name: str) -> Norm:
+    """Return the norm called ``Linf``, ``L2``, ``L1`` or ``L0`` (case does not matter); else UsageError."""
+    for norm in NORMS.values():
+        if norm.name.lower() == name.lower():
+            return norm
+    raise UsageError(f"There is no norm '{name}'. Known: {', '.join(NORMS)}.")
+
+
+def _draw(how: object, images: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw on the generator's device, in the images' memory format, so that a device changes no number."""
+    drawn: Tensor = how(images.shape, generator=generator, device=generator.device)  # type: ignore[operator]
+    return torch.empty_like(images).copy_(drawn)

@@ -1,0 +1,29 @@
+"""When bfloat16 is worth it: only where the processor computes in it, never for a verdict."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Return whether bfloat16 is done in hardware: AVX512-BF16 or AMX on a CPU, a GPU that says so.
+
+    False where PyTorch only emulates it, which is slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def bf16_pays(network: nn.Module, device: torch.device) -> bool:
+    """Return whether bfloat16 is faster for a network: in hardware, and without grouped convolutions.
+
+    A training step of mobilenet_v3_small and of efficientnet_b0 takes twice as long in bfloat16, one of
+    resnet18 a little more than half as long.
+    """
+    grouped = any(isinstance(sub, nn.Conv2d) and sub.groups > 1 for sub in network.modules())
+    return fast_bf16(device) and not grouped
