@@ -70,6 +70,31 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Slides:
+    """Strips of pictures of which one is shown at a time: a slider over steps such as epsilons.
+
+    ``steps`` are the labels, such as "ε = 0.0075". ``rows[i][k]`` is what row i (an image) shows at step k;
+    each row has a strip for every step. ``start`` is the step shown first, ``size`` as in ``Gallery``. Where
+    no script runs, and on paper, all steps are seen one under another.
+    """
+
+    title: str
+    steps: tuple[str, ...]
+    rows: tuple[tuple[Strip, ...], ...]
+    reading: str
+    size: int = 96
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse rows whose length is not the number of steps, and a first step that there is not."""
+        for row in self.rows:
+            if len(row) != len(self.steps):
+                raise ValueError(f"slides '{self.title}': {len(row)} strips for {len(self.steps)} steps")
+        if not 0 <= self.start < max(1, len(self.steps)):
+            raise ValueError(f"slides '{self.title}': no step {self.start} among {len(self.steps)}")
+
+
+@dataclass(frozen=True)
 class Column:
     """A table's column: heading, unit and the sentence shown as a tooltip.
 
@@ -147,7 +172,7 @@ class Note:
     tone: Literal["plain", "warning"] = "plain"
 
 
-Block = Note | Table | Figure | Gallery
+Block = Note | Table | Figure | Gallery | Slides
 
 
 @dataclass(frozen=True)

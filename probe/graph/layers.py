@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,31 @@ def convolutions(module: nn.Module, example: Tensor) -> tuple[Convolution, ...]:
         for name, sub, shape in _run(module, example)
         if isinstance(sub, nn.Conv2d)
     )
+
+
+def last_map_layer(module: nn.Module, example: Tensor) -> str:
+    """Return the name of the last module that runs once and gives (N, C, H, W) with H, W > 1, or "".
+
+    ``example`` is an input (N, C, H, W). The network is run in eval mode and is not changed.
+    """
+    copy = shell(module)
+    finished: list[str] = []
+    calls: Counter[str] = Counter()
+
+    def noting(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: object, output: Any) -> None:
+            calls[name] += 1
+            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+                finished.append(name)
+
+        return hook
+
+    for name, sub in copy.named_modules():
+        if name:
+            sub.register_forward_hook(noting(name))
+    with isolated(copy):
+        copy(example)
+    return next((name for name in reversed(finished) if calls[name] == 1), "")
 
 
 def stages(infos: Sequence[LayerInfo], most: int = 5) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import probe
-from probe.core.report import Check, Figure, Gallery, Note, Picture, Report, Section, Skipped, Strip, Table
+from probe.core.report import Check, Figure, Gallery, Note, Picture, Report, Section, Skipped, Table
 from probe.report import pictures
 from probe.report.anchors import Anchors
 from probe.report.figures import chart
+from probe.report.galleries import gallery_view, pictures_of, slides_view
 from probe.report.tables import Grid, grid
 from probe.report.templating import is_number, render
 
@@ -23,42 +24,8 @@ _RESERVED = ("main", "findings", "warnings", "checks", "provenance", "results", 
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One picture on the page; ``encoded`` is None when it was left out to keep the file small."""
-
-    encoded: pictures.Encoded | None
-    alt: str
-    caption: str
-    id: str
-    width: int
-    height: int
-    pixelated: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """A strip with its tiles."""
-
-    label: str
-    note: str
-    id: str
-    tiles: tuple[Tile, ...]
-
-
-@dataclass(frozen=True)
-class GalleryView:
-    """A gallery: ``flow`` is the width of strips that stand side by side, or 0; ``stacked``: names above."""
-
-    gallery: Gallery
-    width: int
-    flow: int
-    stacked: bool
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
 class Block:
-    """One block of a section; ``kind`` is note, table, chart or gallery."""
+    """One block of a section; ``kind`` is note, table, chart, gallery or slides."""
 
     id: str
     kind: str
@@ -98,9 +65,7 @@ def page(report: Report, *, beside: bool = True) -> str:
 def _pictures(report: Report) -> Iterator[Picture]:
     for section in report.sections:
         for block in section.blocks:
-            if isinstance(block, Gallery):
-                for strip in block.strips:
-                    yield from strip.pictures
+            yield from pictures_of(block)
 
 
 def _render(
@@ -113,9 +78,8 @@ def _render(
         Part(own, section, tuple(_blocks(own, section, anchors, supply)))
         for own, section in zip(ids, report.sections, strict=True)
     )
-    views = [block.content for part in parts for block in part.blocks if block.kind == "gallery"]
-    widths = {width for view in views for width in (view.width, view.flow)}
-    widths |= {tile.width for view in views for row in view.rows for tile in row.tiles}
+    views = [block.content for part in parts for block in part.blocks if block.kind in ("gallery", "slides")]
+    widths = {width for view in views for width in view.widths}
     return render(
         "report.html.j2",
         "".join(f".w{width}{{--tile:{width}px}}" for width in sorted(widths)),
@@ -142,53 +106,16 @@ def _blocks(
             yield Block(identifier, "table", *_cut(block))
         elif isinstance(block, Figure):
             yield Block(identifier, "chart", chart(block, identifier))
+        elif isinstance(block, Gallery):
+            yield Block(identifier, "gallery", gallery_view(block, anchors, supply))
         else:
-            rows = tuple(_row(strip, block, anchors, supply) for strip in block.strips)
-            yield Block(
-                identifier,
-                "gallery",
-                GalleryView(block, _shown_width(block), _flow_width(block), _stacked(block), rows),
-            )
+            yield Block(identifier, "slides", slides_view(block, anchors, supply))
 
 
 def _cut(table: Table) -> tuple[Grid, str]:
     cut = len(table.rows) > TABLE_ROWS
     note = f"The first {TABLE_ROWS:,} of {len(table.rows):,} rows." if cut else ""
     return grid(table, TABLE_ROWS), note
-
-
-def _row(strip: Strip, gallery: Gallery, anchors: Anchors, supply: Iterator[pictures.Encoded | None]) -> Row:
-    own = anchors.take(strip.anchor) if strip.anchor else ""
-    tiles = tuple(_tile(picture, gallery, anchors, next(supply)) for picture in strip.pictures)
-    return Row(strip.label, strip.note, own, tiles)
-
-
-def _tile(picture: Picture, gallery: Gallery, anchors: Anchors, encoded: pictures.Encoded | None) -> Tile:
-    high, wide = picture.pixels.shape[:2]
-    width = _shown_width(gallery)
-    if picture.pixelated and wide <= width:
-        width = round(width / wide) * wide  # whole squares
-    height = max(1, round(width * high / wide))
-    own = anchors.take(picture.anchor) if picture.anchor else ""
-    alt = picture.alt or picture.caption or gallery.title
-    return Tile(encoded, alt, picture.caption, own, width, height, picture.pixelated)
-
-
-def _shown_width(gallery: Gallery) -> int:
-    return max(16, min(int(gallery.size), 640))
-
-
-def _flow_width(gallery: Gallery) -> int:
-    """Return the width of one strip when strips are short enough to stand side by side, else 0."""
-    longest = max((len(strip.pictures) for strip in gallery.strips), default=0)
-    width = longest * (gallery.size + 10)
-    return width if len(gallery.strips) > 1 and width <= 430 else 0
-
-
-def _stacked(gallery: Gallery) -> bool:
-    """Tell whether names go above the strips, because beside them the pictures would not fit in one line."""
-    longest = max((len(strip.pictures) for strip in gallery.strips), default=0)
-    return longest * (gallery.size + 10) > 750
 
 
 def warnings(report: Report, fidelity: pictures.Fidelity) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from functools import cache
 from numbers import Real
@@ -116,8 +117,10 @@ def interval_bar(result: Result) -> Markup:
     """Draw a proportion and its interval on a line from 0 to 1; empty for other results."""
     if result.unit != "proportion" or not is_number(result) or not text.result_interval(result):
         return Markup("")
-    value, (low, high) = result.value, result.ci or (0.0, 1.0)
-    ends = [4 + 112 * min(max(float(end), 0.0), 1.0) for end in (low, float(value or 0), high)]
+    value, (low, high) = float(result.value or 0), result.ci or (0.0, 1.0)
+    if not math.isfinite(value):
+        return Markup("")
+    ends = [4 + 112 * min(max(float(end), 0.0), 1.0) for end in (low, value, high)]
     return tag(
         "svg",
         tag("line", x1=4, x2=116, y1=8, y2=8, class_="grid"),

@@ -20,8 +20,9 @@ from probe.core.report import (
     finite,
     percent,
 )
+from probe.report.heat import PERCENTILE, SIDE, picture
+from probe.report.raster import thumbnail
 from studies.filters.attribute import Method
-from studies.filters.attribute_pictures import PERCENTILE, SIDE, picture
 from studies.filters.attribute_trust import (
     HARDLY,
     PARTLY,
@@ -30,7 +31,6 @@ from studies.filters.attribute_trust import (
     Randomised,
     verdict,
 )
-from studies.filters.pictures import thumbnail
 
 ACCEPTED_ERROR = 0.1
 """The median relative completeness error up to which a map may be read as shares of the logit."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import frozen_parameters
+from probe.graph.layers import last_map_layer
 from probe.graph.rewrite import UpperClamp, hidden_activations, modular
-from probe.graph.shell import isolated, shell
+from probe.graph.shell import shell
 from probe.graph.trace import TraceError
 from studies.filters.attribute_rules import hookable, is_elementwise, quiet_captum
 
@@ -59,28 +59,6 @@ def prepare(module: nn.Module, example: Tensor) -> Subject:
         except TraceError as error:
             rewritten, refusal = None, str(error)
         return Subject(copy, rewritten, refusal, last_map_layer(copy, example))
-
-
-def last_map_layer(module: nn.Module, example: Tensor) -> str:
-    """Return the name of the last module that runs once and gives (N, C, H, W) with H, W > 1, or ""."""
-    finished: list[str] = []
-    calls: Counter[str] = Counter()
-
-    def noting(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            calls[name] += 1
-            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-                finished.append(name)
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, sub in module.named_modules():
-            if name:
-                stack.callback(sub.register_forward_hook(noting(name)).remove)
-        stack.enter_context(isolated(module))
-        module(example)
-    return next((name for name in reversed(finished) if calls[name] == 1), "")
 
 
 @dataclass(frozen=True)

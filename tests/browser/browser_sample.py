@@ -25,6 +25,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
+    Slides,
     Strip,
     Table,
 )
@@ -404,6 +405,61 @@ def attribution_section(photos: list[tuple[str, Pixels]]) -> Section:
     )
 
 
+def perturbed(pixels: Pixels, index: int, step: int) -> tuple[Pixels, Pixels]:
+    """A photograph with a little pattern added, and the pattern enlarged tenfold."""
+    pattern = np.sign(dream(200 + index, 224).astype(float) - 127.5) * step
+    added = (pixels + pattern).clip(0, 255).astype(np.uint8)
+    return added, (127.5 + 10 * pattern).clip(0, 255).astype(np.uint8)
+
+
+def slides_section(photos: list[tuple[str, Pixels]]) -> Section:
+    steps = tuple(f"ε = {step / 255:.4f}" for step in range(9))
+    rows = []
+    for index, (name, pixels) in enumerate(photos[:4]):
+        row = []
+        for step, label in enumerate(steps):
+            added, pattern = perturbed(pixels, index, step)
+            tiles = (
+                Picture(pixels, f"Photograph {name}", "input"),
+                Picture(added, f"{name} perturbed by {label}", f"trench coat\n{0.9 - step / 10:.2f}"),
+                Picture(pattern, f"Perturbation of {name} at {label}", "perturbation × 10"),
+            )
+            row.append(
+                Strip(tiles, name, f"answer {'kept' if step < 5 else 'changed'}", f"eps/{name}/{step}")
+            )
+        rows.append(tuple(row))
+    levels = ("severity 1", "severity 2", "severity 3, a name that is long enough to need a line of its own")
+    wide = tuple(
+        tuple(
+            Strip(
+                tuple(
+                    Picture(heat(pixels, 31 * index + 7 * level + k), f"{name} {label} {k}", f"{k}")
+                    for k in range(5)
+                ),
+                name if index else "",
+            )
+            for level, label in enumerate(levels)
+        )
+        for index, (name, pixels) in enumerate(photos[8:10])
+    )
+    return Section(
+        "slides",
+        "What a perturbation does as it grows",
+        "The same photographs under perturbations of growing size.",
+        (
+            Slides(
+                "Perturbed photographs",
+                steps,
+                tuple(rows),
+                "Move the slider: at which ε would you notice?",
+                96,
+                4,
+            ),
+            Slides("Maps under corruption", levels, wide, "The maps should move little.", 112),
+        ),
+    )
+
+
 def sample() -> Report:
     """The whole report."""
     photos = photographs()
@@ -470,6 +526,7 @@ def sample() -> Report:
             patches_section(photos),
             feature_section(),
             attribution_section(photos),
+            slides_section(photos),
             Section(
                 "lrn",
                 "Local response normalisation",

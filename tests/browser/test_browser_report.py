@@ -167,6 +167,108 @@ def test_lightbox_picture_fits_the_window(report_file: Path, open_tab: Open, wid
         page.keyboard.press("Escape")
 
 
+SLIDES = "#slides\\/1"
+
+
+def steps_shown(page: Page, block: str = SLIDES) -> list[list[int]]:
+    """For each row of a block of slides, which of its steps are seen."""
+    shown: list[list[int]] = page.locator(f"{block} .reel").evaluate_all(
+        """(reels) => reels.map((reel) => [...reel.children].flatMap(
+            (strip, index) => [...strip.querySelectorAll('img')].every((i) => i.checkVisibility()) ? [index] : []))"""
+    )
+    return shown
+
+
+def test_slides_by_keyboard(report_file: Path, open_tab: Open) -> None:
+    page = open_tab(report_file).page
+    slider = page.get_by_role("slider", name="Perturbed photographs")
+    told = page.locator(f"{SLIDES} output")
+    expect(told).to_have_text("ε = 0.0157")
+    assert steps_shown(page) == [[4]] * 4
+    page.locator(f"{SLIDES} .perma").first.focus()
+    page.keyboard.press("Tab")
+    expect(slider).to_be_focused()
+    for key, step in (("ArrowRight", 5), ("ArrowLeft", 4), ("ArrowLeft", 3), ("Home", 0), ("End", 8)):
+        page.keyboard.press(key)
+        assert steps_shown(page) == [[step]] * 4
+        expect(told).to_have_text(f"ε = {step / 255:.4f}")
+        expect(slider).to_have_attribute("aria-valuetext", f"ε = {step / 255:.4f}")
+    assert steps_shown(page, "#slides\\/2") == [[0]] * 2
+    expect(page.locator(f"{SLIDES} .about p:visible").first).to_have_text("answer changed")
+
+
+def test_slides_by_pointer(report_file: Path, open_tab: Open) -> None:
+    page = open_tab(report_file, width=380).page
+    slider = page.get_by_role("slider", name="Perturbed photographs")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    assert steps_shown(page) == [[4]] * 4
+    page.mouse.move(box["x"] + box["width"] - 2, middle, steps=4)
+    page.mouse.up()
+    assert steps_shown(page) == [[8]] * 4
+    page.mouse.click(box["x"] + 2, middle)
+    assert steps_shown(page) == [[0]] * 4
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_slider_stays_in_sight_and_fits_at_every_step(report_file: Path, open_tab: Open, width: int) -> None:
+    page = open_tab(report_file, width=width).page
+    slider = page.get_by_role("slider", name="Maps under corruption")
+    for _ in range(3):
+        wide, window = layout_width(page)
+        assert wide <= window
+        slider.press("ArrowRight")
+    page.set_viewport_size({"width": width, "height": 400})
+    page.locator("#slides\\/2 .reel").last.evaluate("(reel) => reel.scrollIntoView({block: 'end'})")
+    expect(slider).to_be_in_viewport()
+
+
+def test_slides_show_every_step_without_script_and_in_print(report_file: Path, open_tab: Open) -> None:
+    with_script = open_tab(report_file).page
+    with_script.emulate_media(media="print")
+    expect(with_script.get_by_role("slider", name="Perturbed photographs")).to_be_hidden()
+    for page in (with_script, open_tab(report_file, script=False).page):
+        assert page.locator("input").locator("visible=true").count() == 0
+        assert page.locator(f"{SLIDES} img.pic:visible").count() == 4 * 9 * 3
+        labels = page.locator(f"{SLIDES} .step:visible").all_inner_texts()
+        assert labels == [f"ε = {step / 255:.4f}" for step in range(9)] * 4
+        tops = page.locator(f"{SLIDES} .reel:first-child .strip").evaluate_all(
+            "(strips) => strips.map((strip) => strip.getBoundingClientRect().top)"
+        )
+        assert tops == sorted(set(tops))
+        assert len(tops) == 9
+
+
+def test_lightbox_passes_over_the_steps_that_are_not_shown(report_file: Path, open_tab: Open) -> None:
+    page = open_tab(report_file).page
+    page.get_by_role("slider", name="Perturbed photographs").press("ArrowLeft")
+    page.locator(f"{SLIDES} img.pic:visible").nth(2).click()
+    dialog = page.locator("dialog.lightbox")
+    expect(dialog).to_contain_text("Perturbed photographs · imagenet_00_243 · ε = 0.0118 · perturbation × 10")
+    expect(dialog.locator("a")).to_have_text("#eps/imagenet_00_243/3")
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_contain_text("imagenet_01_559 · ε = 0.0118 · input")
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    expect(dialog).to_contain_text("imagenet_00_243 · ε = 0.0118 · trench coat")
+    page.keyboard.press("Escape")
+    expect(page.locator(f"{SLIDES} button.zoom:focus:visible")).to_have_count(1)
+
+
+def test_a_link_into_a_step_that_is_not_shown_leads_there(report_file: Path, open_tab: Open) -> None:
+    page = open_tab(report_file).page
+    page.goto("about:blank")
+    for step in (7, 2):
+        page.goto(f"{report_file.as_uri()}#eps/imagenet_03_990/{step}")
+        expect(page.locator(f"[id='eps/imagenet_03_990/{step}']")).to_be_in_viewport()
+        assert steps_shown(page) == [[step]] * 4
+        expect(page.locator(f"{SLIDES} output")).to_have_text(f"ε = {step / 255:.4f}")
+
+
 def test_copy_button(report_file: Path, open_tab: Open) -> None:
     page = open_tab(report_file, permissions=["clipboard-read", "clipboard-write"]).page
     button = page.get_by_role("button", name="Copy")

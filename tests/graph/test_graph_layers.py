@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.state import fingerprint
-from probe.graph.layers import LayerInfo, convolutions, feature_layers, stages
+from probe.graph.layers import LayerInfo, convolutions, feature_layers, last_map_layer, stages
 
 
 def test_layers_come_in_the_order_in_which_they_finish_last() -> None:
@@ -44,10 +44,26 @@ def test_outputs_that_are_no_maps_are_left_out() -> None:
     assert [info.name for info in feature_layers(network, nets.images(2, 16))] == ["0"]
 
 
+def test_the_last_map_is_larger_than_a_pixel_and_made_once() -> None:
+    class Reused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.pool = nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(self.act(self.conv(self.act(x))))
+
+    network = Reused().train()
+    before = fingerprint(network)
+    assert last_map_layer(network, nets.images(2, 16)) == "conv"
+    assert last_map_layer(nn.Sequential(nn.Flatten()), nets.images(2, 16)) == ""
+    assert fingerprint(network) == before
+
+
 def test_an_error_in_the_forward_pass_leaves_the_network_alone() -> None:
     network = nets.Raises()
     before = fingerprint(network)
-    for function in (feature_layers, convolutions):
+    for function in (feature_layers, convolutions, last_map_layer):
         with pytest.raises(RuntimeError, match="broken network"):
             function(network, nets.images())
     assert fingerprint(network) == before

@@ -23,6 +23,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
+    Slides,
     Strip,
     Table,
 )
@@ -132,11 +133,35 @@ def small_report(**changes: Any) -> Report:
         "Grey is zero.",
         64,
     )
+    slides = Slides(
+        "A perturbation grows",
+        ("ε = 0.01", "ε = 0.02"),
+        (
+            (
+                Strip((checkerboard(),), "digit 3", "named 3", "digit3/weak"),
+                Strip((checkerboard(),), "digit 3"),
+            ),
+            (Strip((checkerboard(),)), Strip((checkerboard(2),), note="named 8")),
+        ),
+        "Move the slider: what it takes to change the answer.",
+        32,
+        1,
+    )
     everything = Section(
         "weights",
         "Weights",
         "What the first layer looks for.",
-        (gallery, table, line, bars, points, heat, Note("A plain word."), Note("Look out.", "warning")),
+        (
+            gallery,
+            table,
+            line,
+            bars,
+            points,
+            heat,
+            Note("A plain word."),
+            Note("Look out.", "warning"),
+            slides,
+        ),
         seconds=1.5,
         results=(Result.proportion("silent filters", 1, 3, higher_is_better=False),),
         checks=(Check("scale", "warn", 0.25, "One filter dominates."),),

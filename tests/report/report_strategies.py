@@ -23,6 +23,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
+    Slides,
     Strip,
     Table,
 )
@@ -73,13 +74,18 @@ shapes = st.one_of(
     st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)),
 )
 pictures = st.builds(Picture, hnp.arrays(np.uint8, shapes), texts, texts, texts, st.booleans())
-galleries = st.builds(
-    Gallery,
-    texts,
-    tuples_of(st.builds(Strip, tuples_of(pictures), texts, texts, texts)),
-    texts,
-    st.integers(1, 900),
-)
+strips = st.builds(Strip, tuples_of(pictures), texts, texts, texts)
+galleries = st.builds(Gallery, texts, tuples_of(strips), texts, st.integers(1, 900))
+
+
+@st.composite
+def slides(draw: st.DrawFn) -> Slides:
+    steps = draw(tuples_of(texts))
+    row = st.tuples(*[strips for _ in steps])
+    start = draw(st.integers(0, max(0, len(steps) - 1)))
+    return Slides(draw(texts), steps, draw(tuples_of(row, 2)), draw(texts), draw(st.integers(1, 900)), start)
+
+
 notes = st.builds(Note, texts, st.sampled_from(["plain", "warning"]))
 intervals = st.one_of(st.none(), st.tuples(numbers, numbers))
 results = st.builds(
@@ -97,7 +103,7 @@ sections = st.builds(
     texts,
     texts,
     texts,
-    tuples_of(st.one_of(notes, tables(), figures, galleries)),
+    tuples_of(st.one_of(notes, tables(), figures, galleries, slides())),
     texts,
     numbers,
     tuples_of(results),

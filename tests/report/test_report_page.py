@@ -15,7 +15,7 @@ from report_html import check_page
 from report_samples import HOSTILE, checkerboard, small_report, with_texts
 from report_strategies import reports
 
-from probe.core.report import Gallery, Note, Picture, Report, Section, Skipped, Strip, Table
+from probe.core.report import Gallery, Note, Picture, Report, Result, Section, Skipped, Slides, Strip, Table
 from probe.report.page import LIMIT, page
 from probe.report.text import visible
 
@@ -46,6 +46,11 @@ def test_holds_every_word_and_number_of_the_report() -> None:
         "defended",
         "Dark transfers little.",
         "A plain word.",
+        "A perturbation grows",
+        "ε = 0.01",
+        "ε = 0.02",
+        "named 8",
+        "Move the slider",
         "Look out.",
         "Does not apply",
         "The network has none.",
@@ -145,6 +150,14 @@ def test_bare_report_has_no_empty_boxes() -> None:
     assert {"findings", "provenance"} <= ids
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_proportion_that_is_no_number_has_no_bar(value: float) -> None:
+    result = Result("share", value, 3, (0.0, 0.5), "proportion")
+    html = page(small_report(results=(result,), sections=()))
+    check_page(html)
+    assert 'class="interval-bar' not in html
+
+
 def test_interruption_and_model_notes_are_warnings_said_once() -> None:
     report = small_report(status="interrupted", warnings=("These are digits weights, not ImageNet weights.",))
     html = page(report)
@@ -170,6 +183,57 @@ def test_anchors_become_unique_ids_with_links() -> None:
     assert {"conv1/ch0", "conv1/ch0-2", "layer-2/ch-17", "main", "main-2"} <= set(ids)
     links = {attributes.get("href") for attributes in seen.all("a")}
     assert {"#conv1/ch0", "#conv1/ch0-2", "#layer-2/ch-17", "#main-2"} <= links
+
+
+def slides(*rows: tuple[Strip, ...], steps: tuple[str, ...] = ("a", "b"), start: int = 0) -> Slides:
+    return Slides("Slides", steps, rows, "Read on.", 48, start)
+
+
+def strip_of(value: int, anchor: str = "") -> Strip:
+    pixels = np.full((8, 8), value, np.uint8)
+    return Strip((Picture(pixels, f"grey {value}", f"caption {value}", anchor),), f"strip {value}")
+
+
+def test_slides_show_every_picture_row_by_row_with_the_name_of_its_step() -> None:
+    block = slides((strip_of(1), strip_of(2, "dark/2")), (strip_of(3), strip_of(4)), start=1)
+    html = page(small_report(sections=(Section("s", "S", blocks=(block,)),)))
+    seen = check_page(html)
+    assert [image["alt"] for image in seen.all("img")] == [f"grey {value}" for value in (1, 2, 3, 4)]
+    sources = [image["src"] for image in seen.all("img")]
+    assert len(set(sources)) == 4
+    words = [text for text in seen.texts if re.fullmatch("strip [1-4]|[ab]|caption [1-4]", text)]
+    expected = [(f"strip {v}", step, f"caption {v}") for v, step in zip((1, 2, 3, 4), "abab", strict=True)]
+    assert words == [word for triple in expected for word in triple]
+    (own,) = (attributes for attributes in seen.all("div") if "data-start" in attributes)
+    assert own["data-start"] == "1"
+    assert "dark/2" in {attributes.get("id") for attributes in seen.all("figure")}
+
+
+def test_slides_count_among_the_pictures_that_are_kept_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.report.page.LIMIT", 1)
+    rng = np.random.default_rng(0)
+    noisy = Strip((Picture(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8), "noise"),))
+    report = small_report(sections=(Section("s", "S", blocks=(slides((noisy, noisy)),)),))
+    assert "Pictures are stored as thumbnails" in check_page(page(report)).text
+
+
+@pytest.mark.parametrize("rows", [((strip_of(1),),), ((strip_of(1),) * 2, (strip_of(1),) * 3)])
+def test_slides_refuse_a_row_without_a_strip_for_every_step(rows: tuple[tuple[Strip, ...], ...]) -> None:
+    with pytest.raises(ValueError, match=r"slides 'Slides': [13] strips for 2 steps"):
+        slides(*rows)
+
+
+@pytest.mark.parametrize("start", [-1, 2])
+def test_slides_refuse_to_start_where_no_step_is(start: int) -> None:
+    with pytest.raises(ValueError, match="no step"):
+        slides((strip_of(1), strip_of(2)), start=start)
+
+
+def test_slides_without_rows_or_steps_say_that_there_is_nothing() -> None:
+    empty = (slides(), slides(steps=()), slides((Strip(()), Strip(()))))
+    text = check_page(page(small_report(sections=(Section("s", "S", blocks=empty),)))).text
+    assert text.count("There are no pictures.") == 2
+    assert text.count("No pictures.") == 2
 
 
 def test_pixelated_pictures_stand_on_whole_squares() -> None:

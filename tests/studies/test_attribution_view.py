@@ -21,7 +21,7 @@ from probe.core.seeds import generator, scoped
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
-from studies.filters import attribute_pictures as pictures
+from probe.report import heat
 from studies.filters.attribute import METHODS
 from studies.filters.study import prepare
 from studies.filters.views import attribution as view
@@ -275,7 +275,7 @@ def test_a_large_network_is_explained_with_coarser_options() -> None:
 def test_signed_maps_are_red_for_and_blue_against() -> None:
     values = torch.zeros(1, 4, 4)
     values[0, 0, 0], values[0, 3, 3] = 1.0, -1.0
-    drawn = pictures.picture(values, torch.zeros(3, 4, 4), signed=True, overlay=False).astype(int)
+    drawn = heat.picture(values, torch.zeros(3, 4, 4), signed=True, overlay=False).astype(int)
     red, blue, nothing = drawn[0, 0], drawn[3, 3], drawn[1, 1]
     assert red[0] > red[2] + 50
     assert blue[2] > blue[0] + 50
@@ -285,14 +285,14 @@ def test_signed_maps_are_red_for_and_blue_against() -> None:
 def test_positive_maps_are_dark_where_nothing_is() -> None:
     values = torch.zeros(1, 4, 4)
     values[0, 0, 0] = 5.0
-    drawn = pictures.picture(values, torch.zeros(3, 4, 4), signed=False, overlay=False).astype(int)
+    drawn = heat.picture(values, torch.zeros(3, 4, 4), signed=False, overlay=False).astype(int)
     assert drawn[0, 0].sum() > 400
     assert drawn[1, 1].sum() < 20
 
 
 def test_the_scale_is_the_99th_percentile_of_the_channel_sum() -> None:
     values = torch.arange(-100.0, 101.0).view(1, 3, 67)
-    scaled = pictures.scaled(values[0])
+    scaled = heat.scaled(values[0])
     size = np.percentile(np.abs(np.arange(-100, 101)), 99)
     np.testing.assert_allclose(scaled.ravel(), (np.arange(-100, 101) / size).clip(-1, 1))
 
@@ -300,21 +300,19 @@ def test_the_scale_is_the_99th_percentile_of_the_channel_sum() -> None:
 @pytest.mark.parametrize("shape", [(3, 300, 200), (1, 7, 5)])
 def test_maps_are_shown_at_most_as_large_as_agreed(shape: tuple[int, int, int]) -> None:
     image = torch.rand(shape, generator=generator(0, "shown"))
-    drawn = pictures.picture(image - 0.5, image, signed=True, overlay=True)
-    assert max(drawn.shape[:2]) == min(pictures.SIDE, max(shape[1:]))
+    drawn = heat.picture(image - 0.5, image, signed=True, overlay=True)
+    assert max(drawn.shape[:2]) == min(heat.SIDE, max(shape[1:]))
     assert drawn.shape[0] / drawn.shape[1] == pytest.approx(shape[1] / shape[2], rel=0.02)
 
 
 def test_a_map_of_zeros_or_nan_is_drawn_neutral() -> None:
     for value in (0.0, float("nan")):
-        drawn = pictures.picture(
-            torch.full((3, 4, 4), value), torch.zeros(3, 4, 4), signed=True, overlay=False
-        )
+        drawn = heat.picture(torch.full((3, 4, 4), value), torch.zeros(3, 4, 4), signed=True, overlay=False)
         assert drawn.min() > 240
 
 
 def test_an_overlay_keeps_the_image_where_the_map_is_silent() -> None:
     image = torch.zeros(3, 4, 4)
     image[:, :2] = 1.0
-    drawn = pictures.picture(torch.zeros(1, 4, 4), image, signed=False, overlay=True).astype(int)
+    drawn = heat.picture(torch.zeros(1, 4, 4), image, signed=False, overlay=True).astype(int)
     assert drawn[0].min() > drawn[3].max() + 100

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.seeds import generator
-from studies.filters.pictures import framed, magnified, signed_tile, stacked
+from probe.report.raster import framed, magnified, signed_tile, stacked
 from studies.filters.views.weights import alike_together, analyse
 
 

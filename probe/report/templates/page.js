@@ -61,7 +61,7 @@ for (const table of all("table.sortable")) {
 
 /* pictures, large: by pointer and by keyboard */
 const pictures = all("img.pic");
-let current = 0;
+let current = null;
 const image = make("img", { alt: "" });
 const caption = make("figcaption");
 const dialog = make("dialog", { className: "lightbox" });
@@ -77,7 +77,7 @@ const words = (element) => {
   return nodes.map((node) => node.textContent).join("").trim();
 };
 const fit = () => {
-  const source = pictures[current];
+  const source = current;
   const [w, h] = [image.naturalWidth || source.width, image.naturalHeight || source.height];
   const room = [innerWidth - 32, innerHeight - 190];
   let scale = Math.max(Math.min(room[0] / w, room[1] / h), 0.1);
@@ -86,46 +86,81 @@ const fit = () => {
   image.style.width = `${Math.round(w * scale)}px`;
   image.style.height = `${Math.round(h * scale)}px`;
 };
-const show = (index) => {
-  current = (index + pictures.length) % pictures.length;
-  const source = pictures[current];
+const show = (source) => {
+  current = source;
   const tile = source.closest(".tile");
   const strip = source.closest(".strip");
   image.onload = fit;
   image.src = source.src;
   image.alt = source.alt;
   image.className = source.classList.contains("crisp") ? "crisp" : "";
-  const where = [words(source.closest(".gallery").querySelector("h3")), words(strip.querySelector("h4")), words(tile.querySelector("figcaption"))];
+  const where = [words(source.closest(".gallery").querySelector("h3")), words(strip.querySelector("h4")), words(strip.querySelector(".step")), words(tile.querySelector("figcaption"))];
   caption.replaceChildren(where.filter(Boolean).join(" · "), make("small", {}, source.alt));
   const target = [tile, strip].find((element) => element.id);
   if (target) caption.append(make("a", { href: `#${encodeURI(target.id)}`, textContent: `#${target.id}`, onclick: () => dialog.close() }));
   fit();
 };
+const turn = (by) => {
+  const shown = pictures.filter((picture) => !picture.closest(".off"));
+  show(shown.at((shown.indexOf(current) + by) % shown.length));
+};
 if (pictures.length && dialog.showModal) {
   dialog.append(
-    control("back", "←", "Previous picture", () => show(current - 1)),
-    control("next", "→", "Next picture", () => show(current + 1)),
+    control("back", "←", "Previous picture", () => turn(-1)),
+    control("next", "→", "Next picture", () => turn(1)),
     control("close", "Close", "Close", () => dialog.close()),
     make("figure", {}, image, caption),
   );
   document.body.append(dialog);
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(current - 1);
-    else if (event.key === "ArrowRight") show(current + 1);
+    if (event.key === "ArrowLeft") turn(-1);
+    else if (event.key === "ArrowRight") turn(1);
     else return;
     event.preventDefault();
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog || event.target.matches("figure")) dialog.close(); });
-  dialog.addEventListener("close", () => pictures[current].closest("button").focus({ preventScroll: false }));
+  dialog.addEventListener("close", () => current.closest("button").focus({ preventScroll: false }));
   addEventListener("resize", () => { if (dialog.open) fit(); });
-  pictures.forEach((picture, index) => {
+  for (const picture of pictures) {
     const button = make("button", { type: "button", className: "zoom" });
     button.setAttribute("aria-haspopup", "dialog");
     picture.replaceWith(button);
     button.append(picture);
-    button.addEventListener("click", () => { show(index); dialog.showModal(); });
-  });
+    button.addEventListener("click", () => { show(picture); dialog.showModal(); });
+  }
 }
+
+/* slides: one step at a time under a slider; a link into another step leads there */
+const slides = new Map();
+for (const block of all(".slides")) {
+  const reels = all(".reel", block).map((reel) => all(".strip", reel));
+  const labels = (reels[0] ?? []).map((strip) => words(strip.querySelector(".step")));
+  if (labels.length < 2) continue;
+  const range = make("input", { type: "range", min: 0, max: labels.length - 1, step: 1, value: block.dataset.start, autocomplete: "off" });
+  range.setAttribute("aria-label", words(block.querySelector("h3")) || "Step");
+  const told = make("output", { dir: "auto" });
+  told.setAttribute("aria-live", "off"); // a screen reader hears the slider's own value
+  const move = () => {
+    const step = range.valueAsNumber;
+    told.textContent = labels[step];
+    range.setAttribute("aria-valuetext", labels[step]);
+    for (const strips of reels) strips.forEach((strip, index) => strip.classList.toggle("off", index !== step));
+  };
+  range.addEventListener("input", move);
+  block.querySelector(".strips").before(make("div", { className: "slider" }, range, told));
+  block.classList.add("sliding");
+  slides.set(block, (step) => { range.value = step; move(); });
+  move();
+}
+const reveal = () => {
+  const target = document.querySelector(":target");
+  const strip = target?.closest(".off");
+  if (!strip) return;
+  slides.get(strip.closest(".slides"))(Array.from(strip.parentNode.children).indexOf(strip));
+  target.scrollIntoView();
+};
+addEventListener("load", reveal);
+addEventListener("hashchange", reveal);
 
 /* values under the pointer */
 const tip = make("div", { className: "tip", hidden: true });

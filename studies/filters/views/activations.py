@@ -7,8 +7,8 @@ from torch import Tensor
 
 from probe.core.report import Gallery, Picture, Section, Strip
 from probe.core.state import captured
+from probe.report.raster import overlay, thumbnail
 from studies.filters.choose import standout
-from studies.filters.pictures import overlay, thumbnail
 from studies.filters.workspace import VIEWS, Workspace
 
 PER_LAYER = 3

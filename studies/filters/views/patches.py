@@ -9,9 +9,9 @@ from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.core.report import Block, Gallery, Note, Picture, Section, Strip
 from probe.graph.field import ReceptiveField, receptive_fields
+from probe.report.raster import centred, framed, magnified, stacked
 from studies.filters.backproject import RULES, Box, Rule, Unit, backproject, box_of
 from studies.filters.observe import LayerObservation
-from studies.filters.pictures import centred, framed, magnified, stacked
 from studies.filters.workspace import VIEWS, Workspace
 
 SIDE = 88

@@ -24,7 +24,7 @@ from probe.core.report import (
     Table,
 )
 from probe.graph.layers import Convolution, convolutions
-from studies.filters.pictures import signed_tile
+from probe.report.raster import signed_tile
 from studies.filters.workspace import VIEWS, Workspace
 
 ALIKE = 0.95
