@@ -20,7 +20,8 @@ class AttackedModel(nn.Module):
     passes run under bfloat16 autocast: reduced precision may find a direction but never decides. ``verdict``
     is the plain module in float32 without gradients. ``train`` and ``eval`` do nothing, so that no attack of
     another library switches the module's mode. ``queries`` counts images forwarded, ``gradients`` images of
-    which a gradient was asked.
+    which a gradient was asked, ``rescued`` images for which an attack of another library found an adversarial
+    example and returned something else.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class AttackedModel(nn.Module):
         self.reduced = reduced
         self.queries = 0
         self.gradients = 0
+        self.rescued = 0
         self._seen: Seen | None = None
 
     def train(self, mode: bool = True) -> Self:
@@ -62,6 +64,15 @@ class AttackedModel(nn.Module):
         with torch.no_grad():
             logits: Tensor = self.module(images.detach().contiguous(memory_format=self.memory_format))
         return logits.float()
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Make gradients in float32 inside the block too."""
+        before, self.reduced = self.reduced, False
+        try:
+            yield
+        finally:
+            self.reduced = before
 
     @contextmanager
     def watched(self, seen: Seen) -> Iterator[None]:

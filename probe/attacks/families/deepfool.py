@@ -1,0 +1,118 @@
+"""DeepFool over the whole batch: steps to the nearest linearised boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.losses import adversarial
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import L2, Norm
+
+
+@ATTACKS.register("deepfool")
+@dataclass(frozen=True)
+class DeepFool(Attack):
+    """DeepFool in L2 or Linf (Moosavi-Dezfooli et al. 2016).
+
+    ``candidates`` is the number of likeliest classes whose boundaries are looked at (None: all); the nearest
+    boundary is rarely that of an unlikely class, and each one costs a backward pass. Images are left alone
+    once they have crossed.
+    """
+
+    steps: int = 50
+    overshoot: float = 0.02
+    candidates: int | None = 10
+
+    traits: ClassVar[Traits] = Traits(
+        norms=("L2", "Linf"),
+        access="white-box",
+        minimum_norm=True,
+        paper='Moosavi-Dezfooli, Fawzi and Frossard, "DeepFool: a simple and accurate method to fool deep neural '
+        'networks", 2016',
+    )
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        result = images.clone()
+        where = torch.arange(len(images), device=images.device)
+        total = torch.zeros_like(images)
+        with model.exact():
+            for _ in range(self.steps):
+                x = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
+                deficit, normal, logits = nearest_boundary(model, x, labels[where], norm, self.candidates)
+                result[where] = x
+                alive = ~adversarial(logits, labels[where], None)
+                where, total = where[alive], total[alive]
+                if len(where) == 0:
+                    return result
+                total = total + _to_plane(deficit[alive], normal[alive], norm).reshape(total.shape)
+            result[where] = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
+        return result
+
+
+def _to_plane(deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
+    """Return the smallest step (N, D) that crosses the plane, pixel range aside; none where the normal is 0."""
+    # Where the step would otherwise be of no length (a tie), it still has to cross.
+    need = deficit.clamp_min(1e-4)
+    if isinstance(norm, L2):
+        length = normal.square().sum(1)
+        direction = normal
+    else:
+        length = normal.abs().sum(1)
+        direction = normal.sign()
+    step = torch.where(length > 0, need / length.clamp_min(1e-30), torch.zeros_like(need))
+    return step[:, None] * direction
+
+
+def nearest_boundary(
+    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the nearest linearised boundary of each image: deficit (N,), normal (N, D), and the logits (N, K).
+
+    The deficit is the label's logit minus the other class's. ``candidates`` limits the search to that many
+    likeliest other classes. Boundaries whose normal is 0 or not finite are never the nearest.
+    """
+    images = x.detach().requires_grad_()
+    logits = model(images)
+    others = logits.detach().scatter(1, labels[:, None], -torch.inf)
+    count = min(candidates or others.shape[1], others.shape[1] - 1)
+    classes = others.topk(count, dim=1).indices
+    own = logits.gather(1, labels[:, None])
+    gaps = own - logits.gather(1, classes)
+    best = x.new_full((len(x),), torch.inf)
+    deficit, normal = x.new_zeros(len(x)), x.new_zeros(len(x), x[0].numel())
+    for column in range(count):
+        if not gaps.requires_grad:
+            break
+        (found,) = torch.autograd.grad(
+            -gaps[:, column].sum(), images, retain_graph=column + 1 < count, allow_unused=True
+        )
+        if found is None:
+            break
+        gradient, gap = found.flatten(1), gaps[:, column].detach()
+        distance = gap.abs() / _dual(gradient, norm).clamp_min(1e-30)
+        usable = gradient.isfinite().all(1) & gradient.any(1)
+        better = usable & (distance < best)
+        best = torch.where(better, distance, best)
+        deficit = torch.where(better, gap, deficit)
+        normal = torch.where(better[:, None], gradient, normal)
+    return deficit, normal, logits.detach()
+
+
+def _dual(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return the size of a gradient (N, D) in the dual norm, (N,)."""
+    order = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}[norm.name]
+    return torch.linalg.vector_norm(gradient, order, dim=1)

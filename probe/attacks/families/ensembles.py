@@ -1,0 +1,96 @@
+"""AutoAttack: published ensembles, each attack on what the ones before it have left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
+from probe.attacks.families.fab import FabT
+from probe.attacks.families.square import Square
+from probe.attacks.judge import judge
+from probe.attacks.losses import pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+
+_TRAITS = Traits(
+    norms=("Linf", "L2"),
+    access="white-box",
+    targeted=True,
+    paper='Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
+    'parameter-free attacks", 2020',
+)
+
+
+@dataclass(frozen=True)
+class _Ensemble(Attack):
+    def members(self) -> Iterator[Attack]:
+        """Yield the attacks in the order in which they are run."""
+        raise NotImplementedError
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        result = images.clone()
+        left = torch.arange(len(images), device=images.device)
+        for attack in self.members():
+            if len(left) == 0:
+                break
+            goal = pick(targets, left)
+            proposed = attack.perturb(model, images[left], labels[left], norm, epsilon, generator, goal)
+            verdict = judge(model, images[left], proposed, labels[left], norm, epsilon, goal)
+            result[left] = verdict.images
+            left = left[~verdict.success]
+        return result
+
+
+@ATTACKS.register("standard")
+@dataclass(frozen=True)
+class Standard(_Ensemble):
+    """AutoAttack's standard ensemble with the published parameters (Croce and Hein 2020).
+
+    APGD on cross-entropy, targeted APGD on the DLR loss and targeted FAB with ``classes`` targets each, all of
+    ``steps`` steps, and Square with ``queries`` queries. The number of targets is reduced to that of the
+    other classes.
+    """
+
+    steps: int = 100
+    classes: int = 9
+    queries: int = 5000
+
+    traits: ClassVar[Traits] = _TRAITS
+
+    def members(self) -> Iterator[Attack]:
+        """Yield APGD-CE, APGD-T, FAB-T and Square."""
+        yield ApgdCE(steps=self.steps)
+        yield ApgdT(steps=self.steps, classes=self.classes)
+        yield FabT(steps=self.steps, classes=self.classes, enough=True)
+        yield Square(queries=self.queries)
+
+
+@ATTACKS.register("rand")
+@dataclass(frozen=True)
+class Rand(_Ensemble):
+    """AutoAttack's ensemble for networks that answer at random: APGD with averaged gradients (Croce and Hein 2020)."""
+
+    steps: int = 100
+    eot: int = 20
+
+    traits: ClassVar[Traits] = _TRAITS
+
+    def members(self) -> Iterator[Attack]:
+        """Yield APGD-CE and APGD-DLR over ``eot`` passes a gradient."""
+        yield ApgdCE(steps=self.steps, eot=self.eot)
+        yield ApgdDLR(steps=self.steps, eot=self.eot)

@@ -1,0 +1,188 @@
+"""Fast adaptive boundary attack: the smallest perturbation by projections onto linearised boundaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.families.apgd import likeliest_others
+from probe.attacks.families.deepfool import nearest_boundary
+from probe.attacks.hyperplane import step_to_hyperplane
+from probe.attacks.losses import adversarial, ascent, margin_to, pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm, per_image
+
+_TRAITS = Traits(
+    norms=("Linf", "L2", "L1"),
+    access="white-box",
+    minimum_norm=True,
+    targeted=True,
+    paper='Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", 2020',
+)
+
+
+@dataclass
+class _Best:
+    """The smallest adversarial image found for each of N images, and its size (inf: none)."""
+
+    images: Tensor
+    sizes: Tensor
+
+    def offer(self, where: Tensor, images: Tensor, sizes: Tensor) -> None:
+        """Take what is smaller."""
+        better = sizes < self.sizes[where]
+        self.images[where[better]], self.sizes[where[better]] = images[better], sizes[better]
+
+
+@dataclass(frozen=True)
+class _Fab(Attack):
+    """What both entries share. ``enough`` stops an image once its perturbation is at most epsilon.
+
+    ``alpha`` bounds the pull towards the original, ``eta`` is the overshoot, ``beta`` the way back after a hit.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+    alpha: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+    enough: bool = False
+
+    def _run(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        best: _Best,
+        where: Tensor,
+        start: Tensor,
+        targets: Tensor | None,
+        aimed: bool,
+    ) -> None:
+        """Improve ``best`` at ``where``; ``targets`` choose the boundary, and if ``aimed`` also what counts."""
+        x, origin, own = start, images[where], labels[where]
+        for _ in range(self.steps):
+            deficit, normal = self._boundary(model, x, own, targets, norm)
+            x = self._step(x, origin, deficit, normal, norm)
+            hit = adversarial(model.verdict(x), own, targets if aimed else None)
+            best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
+            back = origin + (x - origin) * self.beta
+            x = torch.where(hit.reshape(-1, *[1] * (x.dim() - 1)), back, x)
+            if self.enough and bool(hit.any()):
+                alive = best.sizes[where] > epsilon
+                where, x, origin, own = where[alive], x[alive], origin[alive], own[alive]
+                targets = pick(targets, alive)
+                if len(where) == 0:
+                    return
+
+    def _boundary(
+        self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor | None, norm: Norm
+    ) -> tuple[Tensor, Tensor]:
+        if targets is None:
+            gap, normal, _ = nearest_boundary(model, x, labels, norm, candidates=None)
+            return gap, normal
+        _, gain, gradient = ascent(model, x, labels, targets, lambda logits, y, t: -margin_to(logits, y, t))
+        return -gain, gradient.flatten(1)
+
+    def _step(self, x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
+        """Move to a mean of the boundary's nearest points to ``x`` and to the original (equation 7)."""
+        flat, base = x.flatten(1), origin.flatten(1)
+        from_origin = deficit + (normal * (flat - base)).sum(1)
+        both = step_to_hyperplane(
+            torch.cat([flat, base]),
+            torch.cat([normal, normal]),
+            torch.cat([deficit, from_origin]),
+            norm,
+        )
+        here, there = (part.reshape(x.shape) for part in both.chunk(2))
+        near, far = norm.size(here).clamp_min(1e-8), norm.size(there).clamp_min(1e-8)
+        pull = per_image((near / (near + far)).clamp(0, self.alpha), x)
+        return ((1 - pull) * (x + self.eta * here) + pull * (origin + self.eta * there)).clamp(0, 1)
+
+    def _start(
+        self, images: Tensor, best: _Best, where: Tensor, norm: Norm, epsilon: float, g: torch.Generator
+    ) -> Tensor:
+        """Begin a further restart at random, half as far as the best so far."""
+        radius = best.sizes[where].clamp_max(epsilon) / 2
+        direction = norm.start(images[where], 1.0, g) - images[where]
+        unit = direction / per_image(norm.size(direction).clamp_min(1e-12), images)
+        return (images[where] + per_image(radius, images) * unit).clamp(0, 1)
+
+
+def _nothing(images: Tensor) -> _Best:
+    return _Best(images.clone(), images.new_full((len(images),), torch.inf))
+
+
+@ATTACKS.register("fab")
+@dataclass(frozen=True)
+class Fab(_Fab):
+    """Fast adaptive boundary attack on the nearest class at every step (Croce and Hein 2020)."""
+
+    traits: ClassVar[Traits] = _TRAITS
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        best = _nothing(images)
+        every = torch.arange(len(images), device=images.device)
+        with model.exact():
+            for restart in range(self.restarts):
+                start = images if restart == 0 else self._start(images, best, every, norm, epsilon, generator)
+                self._run(
+                    model, images, labels, norm, epsilon, best, every, start, targets, targets is not None
+                )
+        return best.images
+
+
+@ATTACKS.register("fab-t")
+@dataclass(frozen=True)
+class FabT(_Fab):
+    """Fast adaptive boundary attack on the boundaries to the nine likeliest classes (Croce and Hein 2020).
+
+    ``classes`` is reduced to the number of other classes there are; a given target is the only one.
+    """
+
+    classes: int = 9
+
+    traits: ClassVar[Traits] = _TRAITS
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        best, aimed = _nothing(images), targets is not None
+        columns = (
+            targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)
+        )
+        with model.exact():
+            for restart in range(self.restarts):
+                for column in columns.unbind(1):
+                    where = torch.arange(len(images), device=images.device)
+                    if self.enough:
+                        where = where[best.sizes > epsilon]
+                    if len(where) == 0:
+                        break
+                    start = images[where]
+                    if restart:
+                        start = self._start(images, best, where, norm, epsilon, generator)
+                    self._run(model, images, labels, norm, epsilon, best, where, start, column[where], aimed)
+        return best.images

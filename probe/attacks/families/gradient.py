@@ -1,0 +1,189 @@
+"""Projected gradient ascent: FGSM and PGD in all four norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.losses import LOSSES, LossName, ascent, broken, pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import L0, L1, Norm, per_image
+
+_ALL = ("Linf", "L2", "L1", "L0")
+_SHARE = 0.01
+"""The part of the values that one L1 step moves (Tramèr and Boneh 2019)."""
+
+_L0_STEP = 0.15
+"""Length of an L0 step in values of the image, as Croce and Hein 2019 have it on CIFAR-10."""
+
+
+@dataclass
+class Trace:
+    """What a run of PGD passed through, for N images and S steps.
+
+    ``losses`` and ``margins`` are S + 1 tensors (N,), not-a-number once an image was dropped; ``gradients`` (N,) is the
+    first step's largest |gradient|; ``passed`` (N,) says that some iterate was adversarial, ``ended`` (N,) that
+    the last one was.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    gradients: Tensor | None = None
+    passed: Tensor | None = None
+    ended: Tensor | None = None
+
+
+@ATTACKS.register("pgd")
+@dataclass(frozen=True)
+class PGD(Attack):
+    """Projected gradient descent with random starts (Madry et al. 2018).
+
+    ``step`` is the step's size as a part of epsilon; None takes 2.5 / steps. Images are left alone as soon as they are
+    broken. For L1 a step moves the 1% of the values with the largest gradient (Tramèr and Boneh 2019), for L0 it
+    follows PGD_0 (Croce and Hein 2019). ``loss``: ce, dlr or margin. ``eot``: passes averaged per gradient.
+    """
+
+    steps: int = 40
+    restarts: int = 1
+    step: float | None = None
+    loss: LossName = "ce"
+    random_start: bool = True
+    eot: int = 1
+
+    traits: ClassVar[Traits] = Traits(
+        norms=_ALL,
+        access="white-box",
+        targeted=True,
+        paper='Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018',
+    )
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        result = images.clone()
+        left = torch.arange(len(images), device=images.device)
+        for _ in range(self.restarts):
+            start = images[left]
+            if self.random_start:
+                start = norm.start(start, epsilon, generator)
+            moved, done = self.climb(
+                model, images[left], start, labels[left], norm, epsilon, pick(targets, left)
+            )
+            result[left] = moved
+            left = left[~done]
+            if len(left) == 0:
+                break
+        return result
+
+    def climb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        start: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        targets: Tensor | None,
+        trace: Trace | None = None,
+        drop: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Return where one run ends, (N, C, H, W), and which images it broke, (N,).
+
+        An image that is broken stays at its first adversarial iterate; one that is not ends at its iterate of
+        largest loss. With ``drop=False`` all steps are made for all images, for those who want the whole ``trace``.
+        """
+        n, loss = len(images), LOSSES[self.loss]
+        result, done = start.clone(), torch.zeros(n, dtype=torch.bool, device=images.device)
+        best = torch.full((n,), -torch.inf, device=images.device)
+        where = torch.arange(n, device=images.device)
+        x = start
+        for step in range(self.steps + 1):
+            goal = pick(targets, where)
+            logits, losses, gradient = ascent(model, x, labels[where], goal, loss, self.eot)
+            hit = broken(model, x, logits, labels[where], goal)
+            better = (losses > best[where]) & ~done[where] | hit & ~done[where]
+            result[where[better]], best[where[better]] = x[better], losses[better]
+            done[where[hit]] = True
+            if trace is not None:
+                self._note(trace, n, where, losses, gradient, hit)
+            if drop and bool(hit.any()):
+                where, x, gradient = where[~hit], x[~hit], gradient[~hit]
+            if step == self.steps or len(where) == 0:
+                break
+            x = norm.project(images[where], x + self._move(gradient, norm, epsilon), epsilon)
+        return result, done
+
+    def _move(self, gradient: Tensor, norm: Norm, epsilon: float) -> Tensor:
+        size = epsilon * (self.step if self.step is not None else 2.5 / max(self.steps, 1))
+        if isinstance(norm, L1):
+            return size * sparse(gradient, _SHARE)
+        if isinstance(norm, L0):
+            size = _L0_STEP * gradient[0].numel()
+        return size * norm.steepest(gradient)
+
+    @staticmethod
+    def _note(trace: Trace, n: int, where: Tensor, losses: Tensor, gradient: Tensor, hit: Tensor) -> None:
+        row = torch.full((n,), torch.nan, device=losses.device)
+        row[where] = losses
+        trace.losses.append(row)
+        if trace.passed is None:
+            trace.passed = torch.zeros(n, dtype=torch.bool, device=losses.device)
+            trace.gradients = gradient.flatten(1).abs().amax(1)
+        trace.passed[where] |= hit
+        trace.ended = torch.zeros_like(trace.passed)
+        trace.ended[where] = hit
+
+
+@ATTACKS.register("fgsm")
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """Fast gradient sign method: one step of full size (Goodfellow et al. 2015).
+
+    In L2 the step goes along the gradient; in L1 and L0 it is one step of ``pgd``.
+    """
+
+    loss: LossName = "ce"
+
+    traits: ClassVar[Traits] = Traits(
+        norms=_ALL,
+        access="white-box",
+        targeted=True,
+        paper='Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", 2015',
+    )
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        _, _, gradient = ascent(model, images, labels, targets, LOSSES[self.loss])
+        move = PGD(steps=1, step=1.0)._move(gradient, norm, epsilon)
+        return norm.project(images, images + move, epsilon)
+
+
+def sparse(gradient: Tensor, share: float | Tensor) -> Tensor:
+    """Return the signs of the ``share`` of values with the largest |gradient|, scaled to L1 size 1.
+
+    ``share`` may be one number or one per image (N,); at least one value is taken. Zero gradients give zero.
+    """
+    size = gradient.flatten(1).abs()
+    count = (torch.as_tensor(share, device=size.device).expand(len(size)) * size.shape[1]).long().clamp_min(1)
+    ordered = size.sort(dim=1, descending=True).values
+    least = ordered.gather(1, count[:, None] - 1)
+    signs = gradient.sign() * (size >= least).reshape(gradient.shape)
+    return signs / per_image(signs.flatten(1).abs().sum(1).clamp_min(1), signs)
