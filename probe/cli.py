@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe import __version__
-from probe.console import Console, line, summary, table
+from probe.console import Console, line, outcome, summary, table
 from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, ProbeError
-from probe.options import Auto, Names, Numbers, common, one_or_per_channel, option
+from probe.options import Auto, Names, Numbers, common, one_or_per_channel, option, training
 from studies.filters.view import VIEWS
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ Examples:
   probe filters --model resnet18
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
   probe models resnet                            what can be loaded
+"""
+
+
+_TRAIN_EXAMPLES = """\b
+Examples:
+  probe train zoo:resnet20 --data digits --out resnet20.safetensors
+  probe train zoo:resnet20 --data digits --adversarial --norm Linf --eps 0.2
+  probe train "resnet20?shortcut=False" --data my_folder --held-out 0.25 --epochs 20
 """
 
 
@@ -96,6 +104,26 @@ def models(query: str, debug: bool) -> None:
     line(f"{len(rows)} {'model' if len(rows) == 1 else 'models'}")
 
 
+@cli.command(epilog=_TRAIN_EXAMPLES)
+@click.argument("model")
+@training
+@click.pass_context
+def train(ctx: click.Context, /, model: str, data: str, **options: Any) -> None:
+    """Train a network from random weights, plainly or against an adversary, and keep it.
+
+    MODEL is any name that models are loaded by, such as zoo:resnet20. Accuracy is that of held-out images, which
+    are never trained on. The file is given back to every command as --weights FILE.
+    """
+    from probe.models.train import options_from, train
+
+    console = Console(options.pop("quiet"))
+    for name in ("mean", "std"):
+        options[name] = one_or_per_channel(options[name], name)
+    done = train(model, data, options_from(options), console)
+    outcome(done.headline, str(done.path), console)
+    ctx.exit(EXIT_SKIPPED if done.skipped else 0)
+
+
 def _model_row(row: Row) -> tuple[str, ...]:
     return row.name, row.source, ", ".join(row.weights) or "–", row.origin, ", ".join(row.present) or "no"
 
@@ -158,7 +186,7 @@ def run(words: list[str]) -> int:
         console.error(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        console.error("interrupted; no report was written.")
+        console.error("interrupted; nothing was written.")
         return EXIT_INTERRUPTED
     except Exception as error:
         if "--debug" in words:

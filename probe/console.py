@@ -83,6 +83,14 @@ def summary(report: Report, page: str, console: Console) -> None:
     click.echo(page)
 
 
+def outcome(sentences: Sequence[str], place: str, console: Console) -> None:
+    """Print what came of something and where it is; only the place when quiet."""
+    if not console.quiet:
+        for sentence in sentences:
+            click.echo(f"• {one_line(sentence)}")
+    click.echo(place)
+
+
 def _skipped(report: Report, most: int = 5) -> Iterator[str]:
     skipped = report.data.skipped
     if skipped:

@@ -152,3 +152,62 @@ def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[flo
     if max(abs(value) for value in values) > 20:
         raise UsageError(f"--{name} is in units of pixels in [0, 1]; divide {values[0]:g} by 255.")
     return values
+
+
+_TRAINING: tuple[Callable[[F], F], ...] = (
+    option(
+        "-d",
+        "--data",
+        metavar="WHICH",
+        required=True,
+        help="digits, fashion-mnist, cifar10, or a folder with a subfolder for each class.",
+    ),
+    option("--adversarial", is_flag=True, help="Train against the worst images nearby (Madry et al. 2018)."),
+    option("--norm", metavar="Linf|L2", help="What nearby means [default: Linf]."),
+    option(
+        "--eps",
+        "epsilon",
+        metavar="SIZE",
+        help="How near: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
+    ),
+    option("--steps", type=click.IntRange(min=1), help="Gradient steps of each search [default: 7]."),
+    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    option("--batch-size", "-b", type=click.IntRange(min=2), help="[default: 64, adversarial 32]"),
+    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
+    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
+    option("--weight-decay", type=float, help="[default: 0.05]"),
+    option("--label-smoothing", type=float, help="[default: 0.05, adversarial 0]"),
+    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+    option(
+        "-n",
+        "--num-samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Train on N images, a seeded sample; the held-out part stays whole.",
+    ),
+    option("--img-size", type=Size(), help="Input side, or height,width [default: the network's, or 64]."),
+    option(
+        "--mean", type=Numbers(float), help="Normalisation of pixels in [0, 1] [default: 0.5 per channel]."
+    ),
+    option("--std", type=Numbers(float), help="Normalisation, like --mean [default: 0.5]."),
+    option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    option("--seed", type=click.IntRange(min=0), default=0),
+    option(
+        "--out",
+        type=_PATH,
+        metavar="FILE",
+        help="The weights, .safetensors [default: ./MODEL-DATA.safetensors].",
+    ),
+    option("--force", is_flag=True, help="Overwrite the file if it exists."),
+    option("--offline", is_flag=True, help="Never try the network."),
+    option("-q", "--quiet", is_flag=True, help="Print the file's path only."),
+    option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def training(function: F) -> F:
+    """Add the options of a training to a command."""
+    for add in reversed(_TRAINING):
+        function = add(function)
+    return function

@@ -10,12 +10,12 @@ import hashlib
 import pickle
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -38,12 +38,16 @@ class CheckpointError(CannotRunError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict read from a file, the file's sha256, and sentences on how it was unpacked."""
+    """A state dict read from a file, the file's sha256, and sentences on how it was unpacked.
+
+    ``metadata`` is what a safetensors file says of itself: text of whoever wrote it, not to be trusted.
+    """
 
     state: dict[str, Tensor]
     path: Path
     sha256: str
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -58,13 +62,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = sniff(path)
         digest = sha256_of(path)
         _refuse(path, content)
-        raw = _read_safetensors(path) if content is Content.SAFETENSORS else _read_torch(path)
+        safe = content is Content.SAFETENSORS
+        raw = _read_safetensors(path) if safe else _read_torch(path)
+        metadata = _metadata(path) if safe else {}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     state, wrapper = _unwrap(raw, path)
     _check_finite(state, path)
     notes = (f"{path.name} holds averaged (EMA) weights as '{wrapper}'; these are used.",)
-    return Checkpoint(state, path, digest, notes if wrapper in _AVERAGED else ())
+    return Checkpoint(state, path, digest, notes if wrapper in _AVERAGED else (), metadata)
 
 
 def sha256_of(path: Path) -> str:
@@ -134,6 +140,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
     return state
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _read_torch(path: Path) -> Any:

@@ -113,7 +113,7 @@ def digits_setting(
                 "parameter num_classes, or other weights."
             )
         framing = Framing(InputSpec(shape, 1.0, "bilinear"), (0.5,) * channels, (0.5,) * channels)
-        recipe = _recipe(network, facts)
+        recipe = recipe_for(network, facts)
         return DigitsSetting(network, framing, facts, recipe, _key(architecture, network, framing, recipe))
     raise failure or ShapeError(f"{architecture.source} takes no size that digits can be brought to.")
 
@@ -224,7 +224,7 @@ def _load(setting: DigitsSetting, path: Path) -> DigitsWeights:
     return DigitsWeights(int(metadata["correct"]), int(metadata["n"]), path, checkpoint.sha256)
 
 
-def _recipe(network: nn.Module, facts: Facts) -> Recipe:
+def recipe_for(network: nn.Module, facts: Facts) -> Recipe:
     """Return how to train a network, by what it is: more epochs where they are cheap.
 
     AdamW, because one learning rate then serves networks with and without batch normalisation or

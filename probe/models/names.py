@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.core.errors import UsageError
+from probe.core.words import parse_options
 
 FILE = "file"
 """The source of networks in the user's own Python files and packages; it has no prefix to type."""
@@ -31,7 +32,7 @@ def parse_name(text: str, sources: Collection[str]) -> ModelName:
     known. Raises UsageError for anything else.
     """
     head, mark, query = text.strip().partition("?")
-    options = _parse_options(query, text) if mark else {}
+    options = parse_options(query, text) if mark else {}
     prefix, colon, rest = head.partition(":")
     if colon and prefix in sources:
         if not rest:
@@ -77,23 +78,3 @@ def _functions_in(path: str) -> str:
     names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     public = [name for name in names if not name.startswith("_")]
     return f" It defines {', '.join(public[:6])}." if public else ""
-
-
-def _parse_options(query: str, text: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for part in query.split("&"):
-        key, equals, value = part.partition("=")
-        if not (equals and key.isidentifier()):
-            raise UsageError(f"'{part}' in '{text}' is not of the form key=value.")
-        if key in options:
-            raise UsageError(f"'{key}' is given twice in '{text}'.")
-        options[key] = _value(value)
-    return options
-
-
-def _value(text: str) -> Any:
-    """Return a Python literal where the text is one, else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text

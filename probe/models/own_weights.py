@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -12,6 +13,7 @@ from probe.models.checkpoint import Checkpoint
 from probe.models.draft import Draft, Order, framing_for
 from probe.models.fitting import load_into, rebuilt_for_classes
 from probe.models.loaded import Provenance, random_provenance
+from probe.models.record import Record, read_record
 from probe.models.redraw import always_same, random_builder
 from probe.models.source import Architecture, Build
 from probe.models.wording import shown_path, ways_out
@@ -56,23 +58,22 @@ def as_returned(architecture: Architecture, order: Order) -> Draft:
 
 
 def from_file(architecture: Architecture, order: Order, checkpoint: Checkpoint) -> Draft:
-    """Put a checkpoint into the network, built for as many classes as the file has."""
+    """Put a checkpoint into the network, built for as many classes as the file has.
+
+    A file that ``probe train`` wrote brings its input, normalisation, class names and task with it.
+    """
     path = checkpoint.path
+    record, unusable = read_record(checkpoint.metadata)
+    if record is not None and order.img_size is None:
+        order = replace(order, img_size=record.built)
     network, classes = _built_for(architecture, order, checkpoint)
     what = f"{path} does not fit {architecture.source}"
     partly = load_into(network, checkpoint.state, what, order.allow_partial)
     framing, assumed = framing_for(architecture, network, order)
-    notes = [*partly, *checkpoint.notes, *assumed]
-    imagenet = architecture.domain == "imagenet" and classes == architecture.default_classes
-    if architecture.published:
-        notes.append(
-            "Input size and normalisation are those of this network's published weights "
-            "(--img-size, --mean and --std change them)."
-        )
-    if imagenet:
-        notes.append(f"The {classes:,} outputs are taken for the ImageNet classes in their usual order.")
-    names = architecture.published[0].class_names if imagenet and architecture.published else None
-    return Draft(
+    if record is not None and record.framing.input.size[0] != framing.input.size[0]:
+        unusable = f"its images have {record.framing.input.size[0]} channels"
+        record = None
+    draft = Draft(
         network=network,
         framing=framing,
         provenance=Provenance(
@@ -80,12 +81,58 @@ def from_file(architecture: Architecture, order: Order, checkpoint: Checkpoint) 
             f"from the file {path.name}",
             file=shown_path(path),
             sha256=checkpoint.sha256,
-            notes=tuple(notes),
+            notes=(*partly, *checkpoint.notes),
         ),
         draw=partial(random_builder(architecture), Build(classes, order.img_size)),
-        class_names=names,
-        domain=architecture.domain if imagenet else "unknown",
     )
+    if record is not None:
+        return _as_recorded(draft, record, order)
+    if unusable:
+        draft = _noted(
+            draft, f"What {path.name} says of its own training cannot be used and was ignored: {unusable}."
+        )
+    return _as_assumed(_noted(draft, *assumed), architecture, classes)
+
+
+def _as_recorded(draft: Draft, record: Record, order: Order) -> Draft:
+    """Return the draft with what the file says of its training."""
+    source = draft.provenance.source
+    notes = [f"That these weights were {record.described} is what the file itself says."]
+    if record.domain == "unknown":
+        notes.append(
+            f"They have seen most of {record.data}: accuracy on it is not accuracy on held-out images."
+        )
+    if record.model != source:
+        notes.append(f"The file was written for {record.model}; its tensors fit {source} as well.")
+    described = f"{draft.provenance.weights}: {record.described}"
+    return replace(
+        draft,
+        framing=record.framing.resized(order.img_size),
+        provenance=replace(draft.provenance, weights=described, notes=(*draft.provenance.notes, *notes)),
+        class_names=record.class_names,
+        domain=record.domain,
+        bound=True,
+    )
+
+
+def _as_assumed(draft: Draft, architecture: Architecture, classes: int | None) -> Draft:
+    """Return the draft with what its architecture lets one assume of a file that says nothing."""
+    imagenet = architecture.domain == "imagenet" and classes == architecture.default_classes
+    if architecture.published:
+        draft = _noted(
+            draft,
+            "Input size and normalisation are those of this network's published weights "
+            "(--img-size, --mean and --std change them).",
+        )
+    if not imagenet:
+        return draft
+    names = architecture.published[0].class_names if architecture.published else None
+    draft = _noted(draft, f"The {classes:,} outputs are taken for the ImageNet classes in their usual order.")
+    return replace(draft, class_names=names, domain=architecture.domain)
+
+
+def _noted(draft: Draft, *notes: str) -> Draft:
+    return replace(draft, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *notes)))
 
 
 def _built_for(

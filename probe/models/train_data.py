@@ -1,0 +1,134 @@
+"""The two parts of the data that a training needs: one to learn from, one that it never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.core.errors import CannotRunError, UsageError
+from probe.core.progress import Progress
+from probe.data.images import ImageSet, InputSpec
+from probe.data.load import load_images
+from probe.data.sampling import choose
+from probe.data.source import data_names
+
+SHARE = 0.2
+"""The share of a folder's images that is held out when nothing is said."""
+
+_TRAIN = "-train"
+_EVERYTHING = 2**31
+_GREY = ("digits", "fashion-mnist")
+_MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Labelled images to train on and to measure on, without one in common; ``split`` says how they were parted."""
+
+    name: str
+    training: ImageSet
+    held_out: ImageSet
+    split: str
+
+    @property
+    def domain(self) -> str:
+        """The task, as data sets name it; 'unknown' for a folder."""
+        return "unknown" if self.training.domain == "folder" else self.training.domain
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self.training.num_classes or 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.training.class_names or tuple(map(str, range(self.num_classes)))
+
+
+def both_parts(
+    name: str, *, n: int | None, held_out: float | None, seed: int, offline: bool, progress: Progress
+) -> Parts:
+    """Return the parts of a labelled data set or folder.
+
+    A data set that has a training part (``digits``, ``fashion-mnist``, ``cifar10``) keeps its own split; any other
+    is split by ``seed``, stratified by class, ``held_out`` (0 < share ≤ 0.5) of it for measuring. ``n`` images, a
+    stratified sample, are left of the training part; the held-out part is always whole. Raises UsageError for
+    data without labels or with less than two images in each of two classes, and the errors of ``load_images``.
+    """
+    own = name.removesuffix(_TRAIN)
+    if own in data_names() and own + _TRAIN in data_names():
+        if held_out is not None:
+            raise UsageError(f"{own} has a held-out part of its own: leave --held-out out.")
+        training, kept = (
+            load_images(part, n=size or _EVERYTHING, seed=seed, offline=offline, progress=progress)
+            for part, size in ((own + _TRAIN, n), (own, None))
+        )
+        return Parts(own, training, kept, "the fixed split of the data set")
+    everything = load_images(name, n=_EVERYTHING, seed=seed, offline=offline, progress=progress)
+    if not everything.labelled:
+        raise UsageError(
+            f"The images of {everything.name} have no labels to learn: give a folder with one subfolder for each "
+            "class, or a labelled data set such as digits."
+        )
+    share = SHARE if held_out is None else held_out
+    learn, measure = split_indices([everything.label(i) or 0 for i in range(len(everything))], share, seed)
+    if len(measure) == 0:
+        raise UsageError(
+            f"{everything.name} has too few images in a class to hold some out of the training: two classes need "
+            "at least two images each."
+        )
+    training, kept = everything.subset(learn), everything.subset(measure)
+    if n is not None:
+        training = training.sample(n, seed)
+    return Parts(everything.name, training, kept, f"{share:g} of each class held out, drawn by seed {seed}")
+
+
+def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return (training, held-out) indices: disjoint, ascending, stratified, the same for the same seed.
+
+    A class with a single image has it in training. The held-out part is empty when fewer than two classes
+    have two images. Raises UsageError unless 0 < share ≤ 0.5.
+    """
+    if not 0 < share <= 0.5:
+        raise UsageError(
+            f"--held-out is the share of images to hold out, above 0 and at most 0.5, not {share:g}."
+        )
+    known = np.asarray(labels, dtype=np.int64)
+    counts = np.bincount(known, minlength=1)
+    if (counts >= 2).sum() < 2:
+        return list(range(len(known))), []
+    several = np.flatnonzero(counts[known] >= 2)
+    wanted = max(1, round(share * len(several)))
+    measure = several[choose(len(several), wanted, seed, known[several])]
+    return np.setdiff1d(np.arange(len(known)), measure).tolist(), measure.tolist()
+
+
+def as_tensors(images: ImageSet, spec: InputSpec, label: str, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Return the readable images (N, C, H, W) in [0, 1] and their labels (N,), all in memory.
+
+    One grey channel is repeated without a copy where the data is known to be grey. Raises UsageError when the
+    images would take more than 4 GiB, and CannotRunError when fewer than two can be read.
+    """
+    grey = images.domain in _GREY
+    read = replace(spec, size=(1, *spec.size[1:])) if grey else spec
+    size = 4 * len(images) * read.size[0] * read.size[1] * read.size[2]
+    if size > _MAX_BYTES:
+        raise UsageError(
+            f"{len(images):,} images of {spec.size[1]}×{spec.size[2]} pixels take {size / 2**30:.1f} GiB of memory, "
+            f"more than {_MAX_BYTES >> 30}: take fewer with -n, or smaller ones with --img-size."
+        )
+    pixels, labels = [], []
+    with progress.task(label, len(images)) as advance:
+        for batch in images.batches(read, 256):
+            pixels.append(batch.images)
+            labels.append(batch.labels if batch.labels is not None else torch.empty(0, dtype=torch.int64))
+            advance(len(batch.indices))
+    found = torch.cat(pixels) if pixels else torch.empty(0, *read.size)
+    if len(found) < 2:
+        raise CannotRunError(f"Only {len(found)} image of {images.name} can be used: at least 2 are needed.")
+    return found.expand(-1, spec.size[0], -1, -1), torch.cat(labels)

@@ -1,0 +1,154 @@
+"""The words of ``probe train``: what they ask for, what is refused, and what is printed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from probe import cli
+from probe.core.errors import GateFailedError
+from probe.core.report import Skipped
+from probe.models import train as training
+from probe.models.train import TrainOptions
+from probe.models.train_setup import RecipeWords
+
+HEAVY = ("torch", "timm", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Record what the train command asks for, instead of doing it."""
+    seen: dict[str, Any] = {}
+
+    def train(model: str, data: str, options: TrainOptions, _progress: object) -> None:
+        seen.update(model=model, data=data, options=options)
+        raise GateFailedError("stop here")
+
+    monkeypatch.setattr(training, "train", train)
+    return seen
+
+
+def test_help_loads_none_of_the_heavy_packages() -> None:
+    code = (
+        "import sys; from probe import cli; code = cli.run(['train', '--help']);"
+        f"print('LOADED', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_few_words_ask_for_the_defaults(asked: dict[str, Any]) -> None:
+    assert cli.run(["train", "zoo:resnet20", "--data", "digits"]) == 1
+    assert (asked["model"], asked["data"], asked["options"]) == ("zoo:resnet20", "digits", TrainOptions())
+
+
+def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
+    text = (
+        "train resnet20?shortcut=False -d dir --adversarial --norm L2 --eps 8/255 --steps 4 --epochs 3 --lr 0.5 -b 7 "
+        "--optimiser sgd --schedule cosine --weight-decay 0.1 --label-smoothing 0.2 --held-out 0.3 -n 50 "
+        "--img-size 32,48 --mean 0.1,0.2,0.3 --std 0.5 --device cpu --seed 5 --out x.safetensors --force --offline"
+    )
+    assert cli.run(text.split()) == 1
+    options = asked["options"]
+    assert options == TrainOptions(
+        recipe=RecipeWords(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2),
+        adversarial=True,
+        norm="L2",
+        epsilon="8/255",
+        steps=4,
+        n=50,
+        held_out=0.3,
+        img_size=(32, 48),
+        mean=(0.1, 0.2, 0.3),
+        std=(0.5,),
+        seed=5,
+        device="cpu",
+        out=Path("x.safetensors"),
+        force=True,
+        offline=True,
+    )
+    defaults = TrainOptions()
+    for field in fields(TrainOptions):
+        assert getattr(options, field.name) != getattr(defaults, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("lenet", "Missing option '-d'"),
+        ("-d digits", "Missing argument 'MODEL'"),
+        ("lenet -d digits --adversarial --eps 8", "write 8/255"),
+        ("lenet -d digits --adversarial --eps many", "0.2 or 8/255"),
+        ("lenet -d digits --adversarial --norm L2", "--eps"),
+        ("lenet -d digits --eps 0.1", "add --adversarial"),
+        ("lenet -d digits --epochs 0", "not in the range"),
+        ("lenet -d digits --std 0", "--std must be positive"),
+        ("lenet -d digits --held-out 0.2", "leave --held-out out"),
+        ("lenet -d digits --lr -1", "--lr must be"),
+        ("lenet -d digits --out x.pt", "x.safetensors"),
+        ("lenet -d nosuch", "no data set, folder or image"),
+        ("lenet -d flat", "no labels to learn"),
+        ("lenet?depth=3 -d digits", "takes no argument 'depth'"),
+        ("lenet -d digits --device gpu", "not a device"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_leaves_nothing(
+    words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_carry_out", lambda *_: pytest.fail("trained all the same"))
+    Path("flat").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(f"flat/{number}.png")
+    assert cli.run(["train", *words.split(), "-q"]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["flat"]
+
+
+def test_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "lenet", "-d", "digits", "-n", "40", "--epochs", "1", "--device", "cpu"]
+    assert cli.run(words) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].startswith("• Held-out accuracy ")
+    assert "of 359, 95% interval" in lines[0]
+    assert lines[-1] == "lenet-digits.safetensors"
+    assert "359 are held out" in captured.err
+    assert cli.run([*words, "-q"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert cli.run([*words, "-q", "--force"]) == 0
+    assert capsys.readouterr() == ("lenet-digits.safetensors\n", "")
+    assert cli.run(["models", "lenet"]) == 0
+
+
+def test_skipped_images_and_interruptions_have_their_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Done:
+        headline = ("Held-out accuracy 50%.",)
+        path = Path("x.safetensors")
+        skipped = (Skipped("a.png", "broken"),)
+
+    monkeypatch.setattr(training, "train", lambda *_: Done())
+    assert cli.run(["train", "lenet", "-d", "digits"]) == 4
+    capsys.readouterr()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    assert cli.run(["train", "lenet", "-d", "digits"]) == 130
+    assert capsys.readouterr().err.strip() == "probe: interrupted; nothing was written."
