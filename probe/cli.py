@@ -14,14 +14,28 @@ import click
 from probe import __version__
 from probe.console import Console, line, outcome, summary, table
 from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, ProbeError
-from probe.options import Auto, Names, Numbers, common, one_or_per_channel, option, training
+from probe.options import (
+    DEFAULT_EPSILONS,
+    Auto,
+    Names,
+    Numbers,
+    attacking,
+    common,
+    one_or_per_channel,
+    option,
+    training,
+)
+from studies.adversarial.registries import CHECKS
+from studies.adversarial.registries import VIEWS as ADVERSARIAL_VIEWS
 from studies.filters.view import VIEWS
 
 if TYPE_CHECKING:
+    from probe.core.journal import FileJournal
     from probe.core.report import Report
     from probe.data.images import ImageSet
     from probe.models.loaded import LoadedModel
     from probe.models.source import Row
+    from studies.adversarial.config import AdversarialConfig
 
 REPORTS = Path("reports")
 
@@ -30,7 +44,10 @@ Examples:
   probe filters                                  the embedded ImageNet network, no network needed
   probe filters --model resnet18
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
+  probe adversarial --eps 0.03                   attack it, and know whether to believe the answer
+  probe adversarial -m zoo:resnet20 -d digits --attack standard --norm L2 --eps 0.1
   probe models resnet                            what can be loaded
+  probe attacks L1                               what can be attacked with
 """
 
 
@@ -87,6 +104,71 @@ def filters(ctx: click.Context, /, **options: Any) -> None:
     )
     report = study.run(model, images, config, progress=console, command=_command())
     ctx.exit(_finish(report, options["out"], console))
+
+
+_ADVERSARIAL_EXAMPLES = """\b
+Examples:
+  probe adversarial --eps 0.03
+  probe adversarial -m resnet18 -d imagenet-samples --eps 8/255
+  probe adversarial -m zoo:resnet20 -d digits --attack standard --norm L2 --eps 0.1
+  probe adversarial --eps 0:8/255:9 --attack pgd?steps=100,mifgsm,square
+  probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
+"""
+
+
+def _adversarial_lists() -> str:
+    views = "\n".join(f"  {e.name:<12} {e.summary}" for e in ADVERSARIAL_VIEWS.entries.values())
+    checks = "\n".join(f"  {e.name:<26} {e.summary}" for e in CHECKS.entries.values())
+    return f"{_ADVERSARIAL_EXAMPLES}\n\b\nViews:\n{views}\n\n\b\nChecks:\n{checks}"
+
+
+@cli.command(epilog=_adversarial_lists())
+@common
+@attacking
+@click.pass_context
+def adversarial(ctx: click.Context, /, **options: Any) -> None:
+    """Attack a network, and know whether to believe the answer.
+
+    With no other word: the embedded ImageNet network on the embedded photographs. EPS is in units of the
+    pixel range: 0.03, 8/255, several with commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
+    """
+    from studies import adversarial as study
+
+    console = Console(options["quiet"])
+    config = _adversarial_config(options)
+    model, images = _load(options, console)
+    others = study.Others(
+        tuple(_other(name, model, options, console) for name in options["transfer_to"] or ()),
+        _other(options["against"], model, options, console, options["against_weights"])
+        if options["against"]
+        else None,
+    )
+    journal = _journal(config, model, images, options["resume"], console)
+    try:
+        report = study.run(
+            model, images, config, others=others, progress=console, command=_command(), journal=journal
+        )
+    except KeyboardInterrupt:
+        console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to go on.")
+        raise
+    code = _finish(report, options["out"], console)
+    journal.remove()
+    ctx.exit(code)
+
+
+@cli.command()
+@click.argument("query", default="")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def attacks(query: str, debug: bool) -> None:
+    """List the attacks: norms, access, whether they can aim at a class, options, paper.
+
+    QUERY is a part of a name, a norm such as L1, or an access such as decision-based.
+    """
+    from probe.attacks.listing import attack_rows
+
+    rows = attack_rows(query)
+    table(("name", "norms", "access", "kind", "target", "from", "options", "what it is"), rows)
+    line(f"{len(rows)} {'attack' if len(rows) == 1 else 'attacks'}")
 
 
 @cli.command()
@@ -146,6 +228,71 @@ def _load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, Image
         offline=options["offline"],
         progress=console,
     )
+
+
+def _adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
+    from probe.attacks.epsilons import parse_epsilons
+    from probe.attacks.norms import norm_named
+    from studies.adversarial import AdversarialConfig
+
+    norm, shown = norm_named(options["norm"]), options["images"]
+    return AdversarialConfig(
+        epsilons=parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm),
+        norm=norm.name,
+        attacks=options["attack"] or (),
+        target=options["target"],
+        restarts=options["restarts"],
+        steps=options["steps"],
+        views=options["views"],
+        checks=() if options["no_checks"] else options["checks"],
+        images=shown[0] if len(shown) == 1 else shown,
+        batch_size=options["batch_size"],
+        reduced=False if options["full_precision"] else None,
+        seed=options["seed"],
+    )
+
+
+def _other(
+    name: str, model: LoadedModel, options: dict[str, Any], console: Console, weights: str | None = None
+) -> LoadedModel:
+    """Load another network that answers the same classes."""
+    from probe.models.load import load_model
+
+    return load_model(
+        name,
+        weights=weights or "default",
+        num_classes=model.num_classes,
+        device=options["device"],
+        seed=options["seed"],
+        offline=options["offline"],
+        progress=console,
+    )
+
+
+def _journal(
+    config: AdversarialConfig, model: LoadedModel, images: ImageSet, resume: bool, console: Console
+) -> FileJournal:
+    """Return the journal of exactly this run: other options, weights or images make another one."""
+    from dataclasses import asdict
+
+    from probe.core.journal import FileJournal
+    from probe.core.state import fingerprint
+    from probe.models.store import cache_root
+
+    facts = {
+        "version": __version__,
+        "study": "adversarial",
+        "config": asdict(config),
+        "module": fingerprint(model.module),
+        "input": str(model.input),
+        "device": str(model.device),
+        "data": [images.name, images.source, len(images)],
+        "items": [images.item_name(index) for index in range(len(images))],
+    }
+    journal = FileJournal(cache_root() / "runs", facts, resume=resume)
+    if resume and not journal.folder.is_dir():
+        console.say("There is no interrupted run with these options: starting anew.")
+    return journal
 
 
 def _finish(report: Report, out: Path | None, console: Console) -> int:

@@ -154,6 +154,42 @@ def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[flo
     return values
 
 
+DEFAULT_EPSILONS = {"Linf": "0.03", "L2": "1", "L1": "12", "L0": "16"}
+"""The epsilon for each norm when none is given."""
+
+_ATTACKING: tuple[Callable[[F], F], ...] = (
+    option("--eps", metavar="EPS", help="0.03, 8/255, 1/255,4/255 or 0:8/255:9 [default for Linf: 0.03]."),
+    option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0 (pixels)."),
+    option(
+        "--attack",
+        type=Names(),
+        metavar="A,B",
+        help="Attacks, with options: pgd?steps=100 [default: apgd-ce,apgd-dlr].",
+    ),
+    option("--target", metavar="CLASS", help="Aim at a class, least-likely or random."),
+    option("--restarts", type=click.IntRange(min=1), help="Restarts of the attacks that know them."),
+    option("--steps", type=click.IntRange(min=1), help="Steps of the attacks that know them."),
+    option("--transfer-to", type=Names(), metavar="M,M", help="Carry the images over to these networks."),
+    option("--against", metavar="MODEL", help="Compare with another network, with a paired test."),
+    option("--against-weights", metavar="WHICH", help="Its weights, as for --weights."),
+    option("--views", type=Names(), metavar="A,B", help="Only these views [default: all]."),
+    option("--checks", type=Names(), metavar="A,B", help="Only these checks [default: all]."),
+    option("--no-checks", is_flag=True, help="Do not test whether the evaluation can be believed."),
+    option("--images", type=Numbers(int), default="4", help="How many pictures to show, or which: 0,5,7."),
+    option(
+        "--full-precision", is_flag=True, help="Gradients in float32 too, where bfloat16 would be faster."
+    ),
+    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+)
+
+
+def attacking(function: F) -> F:
+    """Add the options of the adversarial study to a command."""
+    for add in reversed(_ATTACKING):
+        function = add(function)
+    return function
+
+
 _TRAINING: tuple[Callable[[F], F], ...] = (
     option(
         "-d",

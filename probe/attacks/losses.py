@@ -96,8 +96,7 @@ def ascent(
         losses = loss(logits, labels, targets)
         if not losses.requires_grad:  # the network has cut the graph: no gradient at all
             continue
-        (found,) = torch.autograd.grad(losses.sum(), x, allow_unused=True)
-        total = total if found is None else total + found
+        total = total + torch.autograd.grad(losses.sum(), x, materialize_grads=True)[0]
     return logits.detach(), losses.detach(), (total / repeats).nan_to_num(0.0, 0.0, 0.0)
 
 

@@ -91,7 +91,8 @@ class L2(Norm):
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the root of the sum of squares of each image."""
-        return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        length: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        return length
 
     def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
         """Shorten to the radius, then clip to [0, 1]."""

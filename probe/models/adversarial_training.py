@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from probe.attacks.epsilons import parse_epsilons
 from probe.attacks.norms import NORMS, Norm, norm_named
 from probe.core.errors import UsageError
 from probe.core.state import frozen_parameters, training_mode
@@ -95,17 +96,10 @@ def no_adversary(norm: str | None, epsilon: str | None, steps: int | None) -> No
 
 def radius(text: str, norm: Norm) -> float:
     """Return the number that a radius such as ``0.2`` or ``8/255`` means; raises UsageError for others."""
-    above, slash, below = text.partition("/")
-    try:
-        value = float(above) / (float(below) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--eps takes a number such as 0.2 or 8/255, not '{text}'.") from None
-    if not math.isfinite(value) or value <= 0:
-        raise UsageError(f"--eps must be a finite number above 0, not {text}.")
-    if norm.name == "Linf" and value >= 1:
-        hint = f"write {text}/255" if not slash and value <= 255 else "write a number below 1"
-        raise UsageError(f"--eps {text} exceeds the range of pixels, which are in [0, 1]: {hint}.")
-    return value
+    values = parse_epsilons(text, norm)
+    if len(values) > 1 or values[0] == 0:
+        raise UsageError(f"--eps {text}: training takes one radius above 0, such as 0.2 or 8/255.")
+    return values[0]
 
 
 def worst_nearby(

@@ -97,11 +97,9 @@ def nearest_boundary(
     for column in range(count):
         if not gaps.requires_grad:
             break
-        (found,) = torch.autograd.grad(
-            -gaps[:, column].sum(), images, retain_graph=column + 1 < count, allow_unused=True
-        )
-        if found is None:
-            break
+        found = torch.autograd.grad(
+            -gaps[:, column].sum(), images, retain_graph=column + 1 < count, materialize_grads=True
+        )[0]
         gradient, gap = found.flatten(1), gaps[:, column].detach()
         distance = gap.abs() / _dual(gradient, norm).clamp_min(1e-30)
         usable = gradient.isfinite().all(1) & gradient.any(1)
@@ -115,4 +113,5 @@ def nearest_boundary(
 def _dual(gradient: Tensor, norm: Norm) -> Tensor:
     """Return the size of a gradient (N, D) in the dual norm, (N,)."""
     order = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}[norm.name]
-    return torch.linalg.vector_norm(gradient, order, dim=1)
+    size: Tensor = torch.linalg.vector_norm(gradient, order, dim=1)
+    return size

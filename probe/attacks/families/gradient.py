@@ -14,8 +14,8 @@ from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, Norm, per_image
 
 _ALL = ("Linf", "L2", "L1", "L0")
-_SHARE = 0.01
-"""The part of the values that one L1 step moves (Tramèr and Boneh 2019)."""
+_SHARE = 0.05
+"""The part of the values that one L1 step moves."""
 
 _L0_STEP = 0.15
 """Length of an L0 step in values of the image, as Croce and Hein 2019 have it on CIFAR-10."""
@@ -42,8 +42,9 @@ class PGD(Attack):
     """Projected gradient descent with random starts (Madry et al. 2018).
 
     ``step`` is the step's size as a part of epsilon; None takes 2.5 / steps. Images are left alone as soon as they are
-    broken. For L1 a step moves the 1% of the values with the largest gradient (Tramèr and Boneh 2019), for L0 it
-    follows PGD_0 (Croce and Hein 2019). ``loss``: ce, dlr or margin. ``eot``: passes averaged per gradient.
+    broken. For L1 a step moves the 5% of the values with the largest gradient (after Tramèr and Boneh 2019), for L0
+    it follows PGD_0 (Croce and Hein 2019). ``loss``: ce, dlr or margin. ``eot``: passes averaged per gradient. With
+    ``stop=False`` broken images go on climbing, to where the network is surest of its mistake.
     """
 
     steps: int = 40
@@ -52,6 +53,7 @@ class PGD(Attack):
     loss: LossName = "ce"
     random_start: bool = True
     eot: int = 1
+    stop: bool = True
 
     traits: ClassVar[Traits] = Traits(
         norms=_ALL,
@@ -95,12 +97,11 @@ class PGD(Attack):
         epsilon: float,
         targets: Tensor | None,
         trace: Trace | None = None,
-        drop: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return where one run ends, (N, C, H, W), and which images it broke, (N,).
 
-        An image that is broken stays at its first adversarial iterate; one that is not ends at its iterate of
-        largest loss. With ``drop=False`` all steps are made for all images, for those who want the whole ``trace``.
+        An image that is broken stays at its first adversarial iterate (``stop=False``: goes on to the one of
+        largest loss); one that is not ends at its iterate of largest loss. ``trace`` is filled on the way.
         """
         n, loss = len(images), LOSSES[self.loss]
         result, done = start.clone(), torch.zeros(n, dtype=torch.bool, device=images.device)
@@ -111,20 +112,26 @@ class PGD(Attack):
             goal = pick(targets, where)
             logits, losses, gradient = ascent(model, x, labels[where], goal, loss, self.eot)
             hit = broken(model, x, logits, labels[where], goal)
-            better = (losses > best[where]) & ~done[where] | hit & ~done[where]
+            # Any adversarial iterate is better than any other; among equals the larger loss.
+            known = done[where]
+            better = (hit & ~known) | ((losses > best[where]) & (hit == known) & ~(known & self.stop))
             result[where[better]], best[where[better]] = x[better], losses[better]
             done[where[hit]] = True
             if trace is not None:
                 self._note(trace, n, where, losses, gradient, hit)
-            if drop and bool(hit.any()):
+            if self.stop and bool(hit.any()):
                 where, x, gradient = where[~hit], x[~hit], gradient[~hit]
             if step == self.steps or len(where) == 0:
                 break
-            x = norm.project(images[where], x + self._move(gradient, norm, epsilon), epsilon)
+            x = norm.project(images[where], x + self.move(x, gradient, norm, epsilon), epsilon)
         return result, done
 
-    def _move(self, gradient: Tensor, norm: Norm, epsilon: float) -> Tensor:
+    def move(self, x: Tensor, gradient: Tensor, norm: Norm, epsilon: float) -> Tensor:
+        """Return the step (N, C, H, W) from ``x``, before projection."""
         size = epsilon * (self.step if self.step is not None else 2.5 / max(self.steps, 1))
+        if isinstance(norm, L1 | L0):
+            # A value at the edge of the range cannot follow its gradient, and would take another's place.
+            gradient = torch.where((gradient > 0) & (x < 1) | (gradient < 0) & (x > 0), gradient, 0.0)
         if isinstance(norm, L1):
             return size * sparse(gradient, _SHARE)
         if isinstance(norm, L0):
@@ -172,7 +179,7 @@ class FGSM(Attack):
         targets: Tensor | None,
     ) -> Tensor:
         _, _, gradient = ascent(model, images, labels, targets, LOSSES[self.loss])
-        move = PGD(steps=1, step=1.0)._move(gradient, norm, epsilon)
+        move = PGD(steps=1, step=1.0).move(images, gradient, norm, epsilon)
         return norm.project(images, images + move, epsilon)
 
 

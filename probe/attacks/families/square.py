@@ -125,7 +125,8 @@ def _pyramid(height: int, width: int) -> Tensor:
             1.0 / (k + 1) ** 2
         )
         top, left = top - 1, left - 1
-    return plane / torch.linalg.vector_norm(plane)
+    length: Tensor = torch.linalg.vector_norm(plane)
+    return plane / length
 
 
 def _scaled(images: Tensor, delta: Tensor, epsilon: float) -> Tensor:

@@ -1,0 +1,165 @@
+"""Attacks that change few pixels, run by torchattacks. A pixel counts once, whatever its channels do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.torchattacks_adapter import Case, Rescue, TorchattacksAttack
+from probe.core.errors import CannotRunError
+
+_JSMA_VALUES = 8192
+"""Values of an image up to which JSMA is run: it holds several tables of values²."""
+
+
+@ATTACKS.register("sparsefool")
+@dataclass(frozen=True)
+class SparseFool(TorchattacksAttack):
+    """DeepFool's hyperplanes crossed along few coordinates (Modas et al. 2019).
+
+    ``lam`` says how far behind DeepFool's boundary to aim; larger is sparser.
+    """
+
+    steps: int = 10
+    lam: float = 3.0
+    overshoot: float = 0.02
+
+    traits: ClassVar[Traits] = Traits(
+        norms=("L0", "L1"),
+        access="white-box",
+        paper='Modas et al., "SparseFool: a Few Pixels Make a Big Difference", 2019',
+        minimum_norm=True,
+        origin="torchattacks",
+    )
+    one_by_one: ClassVar[bool] = True
+
+    def _build(self, model: nn.Module, case: Case) -> Any:
+        return torchattacks.SparseFool(model, steps=self.steps, lam=self.lam, overshoot=self.overshoot)
+
+
+@ATTACKS.register("onepixel")
+@dataclass(frozen=True)
+class OnePixel(TorchattacksAttack):
+    """Few pixels found by differential evolution (Su et al. 2019).
+
+    Epsilon is the number of pixels; ``population`` candidates live for ``steps`` generations.
+    """
+
+    steps: int = 75
+    population: int = 400
+    batch: int = 128
+
+    traits: ClassVar[Traits] = Traits(
+        norms=("L0",),
+        access="score-based",
+        paper='Su et al., "One Pixel Attack for Fooling Deep Neural Networks", 2019',
+        targeted=True,
+        origin="torchattacks",
+    )
+    one_by_one: ClassVar[bool] = True
+
+    def _build(self, model: nn.Module, case: Case) -> Any:
+        return torchattacks.OnePixel(
+            model,
+            pixels=math.floor(case.epsilon),
+            steps=self.steps,
+            popsize=self.population,
+            inf_batch=self.batch,
+        )
+
+    def _run(self, case: Case, rescue: Rescue) -> Tensor:
+        return case.images if case.epsilon < 1 else super()._run(case, rescue)
+
+
+class _Pixle(torchattacks.Pixle):  # type: ignore[misc]
+    """Pixle with rows and columns the right way round, so that images need not be square."""
+
+    def _perturb(self, source: Tensor, solution: Any, destination: Tensor | None = None) -> Tensor:
+        left, top, width, height = solution[:4]
+        moved = (source if destination is None else destination).clone()
+        places = torch.tensor(solution[4:], device=source.device)
+        patch = source[0, :, top : top + height, left : left + width].flatten(1)
+        moved[0, :, places[:, 1], places[:, 0]] = patch
+        return moved
+
+
+@ATTACKS.register("pixle")
+@dataclass(frozen=True)
+class Pixle(TorchattacksAttack):
+    """Pixels of a patch copied to random places (Pomponi et al. 2022).
+
+    Epsilon is the number of pixels. ``restarts`` patches follow one another; each is the best of ``steps`` drawn ones,
+    with sides of up to √(epsilon/restarts) pixels, so that together they stay within epsilon.
+    """
+
+    restarts: int = 20
+    steps: int = 10
+
+    traits: ClassVar[Traits] = Traits(
+        norms=("L0",),
+        access="score-based",
+        paper='Pomponi et al., "Pixle: a Fast and Effective Black-box Attack Based on Rearranging Pixels", 2022',
+        targeted=True,
+        origin="torchattacks",
+    )
+    one_by_one: ClassVar[bool] = True
+
+    def _build(self, model: nn.Module, case: Case) -> Any:
+        restarts = min(self.restarts, math.floor(case.epsilon))
+        side = min(math.isqrt(math.floor(case.epsilon) // restarts), *case.images.shape[2:])
+        return _Pixle(
+            model,
+            x_dimensions=(1, side),
+            y_dimensions=(1, side),
+            restarts=restarts,
+            max_iterations=self.steps,
+        )
+
+    def _run(self, case: Case, rescue: Rescue) -> Tensor:
+        return case.images if case.epsilon < 1 else super()._run(case, rescue)
+
+
+@ATTACKS.register("jsma")
+@dataclass(frozen=True)
+class JSMA(TorchattacksAttack):
+    """Pairs of values with the most salient Jacobian, saturated one after another (Papernot et al. 2016).
+
+    Epsilon is the number of pixels, two to a step; ``theta`` is what a step adds. Without targets the class after the
+    label is aimed at. Memory grows with the square of the image's values: CannotRunError above 8,192.
+    """
+
+    theta: float = 1.0
+
+    traits: ClassVar[Traits] = Traits(
+        norms=("L0",),
+        access="white-box",
+        paper='Papernot et al., "The Limitations of Deep Learning in Adversarial Settings", 2016',
+        targeted=True,
+        origin="torchattacks",
+    )
+    one_by_one: ClassVar[bool] = True
+
+    def _build(self, model: nn.Module, case: Case) -> Any:
+        values = case.images[0].numel()
+        pairs = math.floor(case.epsilon / 2)
+        # torchattacks takes ceil(values·gamma/2) steps of two values each; the half keeps rounding out of it.
+        return torchattacks.JSMA(model, theta=self.theta, gamma=(2 * pairs - 0.5) / values)
+
+    def _run(self, case: Case, rescue: Rescue) -> Tensor:
+        values = case.images[0].numel()
+        if values > _JSMA_VALUES:
+            raise CannotRunError(
+                f"jsma compares every pair of an image's values: {values} are more than {_JSMA_VALUES}."
+            )
+        return super()._run(case, rescue)
+
+    def _shown(self, case: Case) -> Case:
+        # torchattacks would take the next class modulo 10, whatever the number of classes.
+        aim = (case.labels + 1) % case.classes if case.targets is None else case.targets
+        return replace(case, targets=aim)

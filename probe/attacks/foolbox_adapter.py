@@ -1,0 +1,150 @@
+"""The base classes for foolbox' attacks behind our contract, and what is mended on the way."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from probe.attacks.attack import Attack
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+from probe.attacks.torchattacks_adapter import Case, Rescue, Through, case_of, silent
+from probe.core.seeds import scoped
+
+with warnings.catch_warnings():
+    # foolbox imports scipy.ndimage.filters, which scipy has deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import eagerpy as _eagerpy
+    import foolbox as _foolbox
+
+foolbox: Any = _foolbox
+eagerpy: Any = _eagerpy
+"""The libraries; import them from here, where that is quiet, and untyped, for they export no names explicitly."""
+
+
+class LogProbabilities(Through):
+    """Gives log-probabilities, for GenAttack: it takes the logarithm of a sum less one logit, often negative."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return log-probabilities (N, classes)."""
+        return super().forward(images).log_softmax(1)
+
+
+@dataclass(frozen=True)
+class FoolboxAttack(Attack):
+    """Runs an attack of foolbox; a subclass builds it for one norm.
+
+    Minimum-norm attacks are run on the images that are still classified right; the others need no perturbation, and
+    several attacks divide by its length. What is not adversarial in the end comes back clean.
+    """
+
+    network: ClassVar[type[Through]] = Through
+    """How the peer sees the network."""
+
+    @abstractmethod
+    def _build(self, norm: Norm) -> Any:
+        """Return foolbox' attack for the norm."""
+
+    def _perturb(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        case = self._aimed(case_of(model, images, labels, norm, epsilon, generator, targets))
+        rescue = Rescue(case, smallest=self.traits.minimum_norm)
+        with silent(), scoped(case.seed, type(self).__name__), model.watched(rescue.seen):
+            rows = torch.arange(len(images), device=images.device)
+            if self.traits.minimum_norm:
+                rows = rows[~case.reached(model(case.images), rows)]
+            found = case.images.clone()
+            if len(rows):
+                with rescue.only(rows):
+                    rows, better = self._attack(case, rows, rescue)
+                found[rows] = better.detach().to(found)
+        return rescue.settle(found)
+
+    def _aimed(self, case: Case) -> Case:
+        """Return the case with the targets that the attack is to take."""
+        return case
+
+    def _attack(self, case: Case, rows: Tensor, rescue: Rescue) -> tuple[Tensor, Tensor]:
+        """Return the images attacked, out of ``rows``, and what was found for them."""
+        return rows, self._launch(case, rows)
+
+    def _launch(self, case: Case, rows: Tensor, **more: Any) -> Tensor:
+        images = case.images[rows]
+        epsilons = None if self.traits.minimum_norm else case.epsilon
+        attack = self._build(case.norm)
+        raw, clipped, _ = attack(
+            seen_by_foolbox(self.network(case.model), images),
+            images,
+            criterion(case, rows),
+            epsilons=epsilons,
+            **more,
+        )
+        found: Tensor = raw if self.traits.minimum_norm else clipped
+        return found
+
+
+@dataclass(frozen=True)
+class StartedAttack(FoolboxAttack):
+    """An attack that walks in from an adversarial image; where none is found, the image comes back clean.
+
+    Starts are blends with uniform noise, of which up to ``directions`` are tried: foolbox' own choice.
+    """
+
+    directions: int = 1000
+
+    def _attack(self, case: Case, rows: Tensor, rescue: Rescue) -> tuple[Tensor, Tensor]:
+        fmodel = seen_by_foolbox(self.network(case.model), case.images)
+        starts = self._starter().run(fmodel, case.images[rows], criterion(case, rows))
+        # foolbox fails for all images when one has no start.
+        begun = case.reached(case.model.verdict(starts), rows)
+        rows, starts = rows[begun], starts[begun]
+        if not len(rows):
+            return rows, starts
+        with rescue.only(rows):
+            return rows, self._launch(case, rows, starting_points=starts)
+
+    def _starter(self) -> Any:
+        return foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50, directions=self.directions)
+
+
+def seen_by_foolbox(network: Through, images: Tensor) -> Any:
+    """Return foolbox' wrapper of a network on pixels in [0, 1]."""
+    return foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
+
+
+def criterion(case: Case, rows: Tensor) -> Any:
+    """Return what foolbox calls adversarial for the images in ``rows``."""
+    if case.targets is None:
+        return foolbox.criteria.Misclassification(case.labels[rows])
+    return foolbox.criteria.TargetedMisclassification(case.targets[rows])
+
+
+def distance(norm: Norm) -> Any:
+    """Return foolbox' distance for a norm."""
+    return {
+        "Linf": foolbox.distances.linf,
+        "L2": foolbox.distances.l2,
+        "L1": foolbox.distances.l1,
+        "L0": foolbox.distances.l0,
+    }[norm.name]
+
+
+def aimed_at_runner_up(case: Case) -> Case:
+    """Return the case with the likeliest wrong class as target where none is given, for targeted-only attacks."""
+    if case.targets is not None:
+        return case
+    logits = case.model.verdict(case.images)
+    return replace(case, targets=logits.scatter(1, case.labels[:, None], -torch.inf).argmax(1))

@@ -1,0 +1,89 @@
+"""Finished parts of a long run, kept so that an interrupted run can go on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Journal(Protocol):
+    """Keeps named arrays under keys."""
+
+    def load(self, key: str) -> Arrays | None:
+        """Return what was kept under a key, None when there is nothing usable."""
+        ...
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Keep arrays under a key."""
+        ...
+
+
+class Nothing:
+    """A journal that keeps nothing."""
+
+    def load(self, key: str) -> Arrays | None:
+        """Return None."""
+        return None
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Keep nothing."""
+
+
+NOTHING: Journal = Nothing()
+
+
+class FileJournal:
+    """A journal in a folder of its own: one .npz file a key, whole or not there at all.
+
+    ``resume`` says whether parts of an earlier run are used; otherwise they are removed first.
+    """
+
+    def __init__(self, root: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
+        text = json.dumps(facts, sort_keys=True, default=str)
+        self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:24]
+        self.loaded = 0
+        self.saved = 0
+        if not resume:
+            self.remove()
+
+    def load(self, key: str) -> Arrays | None:
+        """Return the arrays kept under ``key``; a file that cannot be read counts as absent."""
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+        self.loaded += 1
+        return arrays
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Write the arrays to a temporary file and rename it; raises OSError when the disk does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(prefix=".part-", dir=self.folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            os.replace(part, self._path(key))
+            self.saved += 1
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"

@@ -1,0 +1,152 @@
+"""Every image against every attack, batch by batch, each batch kept in the journal when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+from probe.attacks.select import Chosen
+from probe.core.errors import CannotRunError
+from probe.core.journal import Journal
+from probe.core.precision import bf16_pays
+from probe.core.progress import Progress
+from probe.data.images import ImageSet
+from probe.data.spec import Batch
+from probe.models.loaded import LoadedModel
+from studies.adversarial.aims import Aim
+from studies.adversarial.bounded import Memory
+from studies.adversarial.engine import Bench, Outcome, Task, from_arrays, join, to_arrays
+from studies.adversarial.results import Clean, Results
+
+_BELOW = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Where a curve around one epsilon is measured below it; above, it is doubled until nothing resists."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is attacked, with what, and how; ``run`` does it."""
+
+    model: LoadedModel
+    attacked: AttackedModel
+    images: ImageSet
+    attacks: tuple[Chosen, ...]
+    task: Task
+    aim: Aim | None
+    batch_size: int
+    memory: Memory
+    journal: Journal
+    progress: Progress
+
+    def run(self) -> Results:
+        """Return what came of it; raises CannotRunError when no image can be judged."""
+        clean: list[Clean] = []
+        outcomes: dict[str, list[Outcome]] = {}
+        steps = len(self.images) * (len(self.attacks) + 1)
+        with self.progress.task("Attacking", steps) as advance:
+            for batch in self.images.batches(self.model.input, self.batch_size):
+                key = f"{batch.indices[0]}-{batch.indices[-1]}-{len(batch.indices)}"
+                arrays = self.journal.load(key)
+                if arrays is None:
+                    arrays = self._batch(batch, key, advance)
+                    self.journal.save(key, arrays)
+                else:
+                    advance(len(batch.indices) * (len(self.attacks) + 1))
+                clean.append(_clean_from(arrays))
+                for name in [one.text for one in self.attacks] + ["worst"]:
+                    outcomes.setdefault(name, []).append(from_arrays(name, arrays))
+        return self._results(clean, outcomes)
+
+    def _batch(self, batch: Batch, key: str, advance: Any) -> dict[str, NDArray[Any]]:
+        model = self.model
+        images = batch.images.to(model.device, memory_format=model.memory_format)
+        rows = torch.arange(len(images), device=images.device)
+        (logits,) = self.memory.over(rows, lambda part: [self.attacked.verdict(images[part])])
+        if not bool(logits.isfinite().all()):
+            raise CannotRunError(
+                f"{model.name} answers with values that are not finite for clean images of {self.images.name}: "
+                "such a network cannot be attacked, check its weights and --mean and --std."
+            )
+        predictions = logits.argmax(1)
+        labels = predictions if batch.labels is None else batch.labels.to(images.device)
+        targets = None
+        if self.aim is not None:
+            targets = self.aim.targets(logits, labels, self.task.seed, key)
+        keep = torch.ones_like(labels, dtype=torch.bool) if targets is None else targets != labels
+        clean = Clean(
+            index=np.asarray(batch.indices, dtype=np.int64)[keep.cpu().numpy()],
+            label=labels[keep].cpu().numpy(),
+            prediction=predictions[keep].cpu().numpy(),
+            confidence=logits[keep].double().softmax(1).amax(1).float().cpu().numpy(),
+            target=np.full(int(keep.sum()), -1) if targets is None else targets[keep].cpu().numpy(),
+        )
+        arrays = {f"clean/{field.name}": getattr(clean, field.name) for field in fields(Clean)}
+        bench = Bench(
+            self.attacked,
+            images[keep],
+            labels[keep],
+            None if targets is None else targets[keep],
+            self.task,
+            self.memory,
+            key,
+        )
+        for name, outcome in bench.run(self.attacks):
+            arrays |= to_arrays(name, outcome)
+            advance(len(images))
+        return arrays
+
+    def _results(self, clean: Sequence[Clean], outcomes: Mapping[str, Sequence[Outcome]]) -> Results:
+        joined = {name: join(parts) for name, parts in outcomes.items()}
+        worst = joined.pop("worst")
+        together = Clean(
+            **{field.name: np.concatenate([getattr(c, field.name) for c in clean]) for field in fields(Clean)}
+        )
+        if len(together.index) == 0:
+            raise CannotRunError("No image is left to attack: all of them are of the class aimed at.")
+        asked = self.task.asked
+        tried = [0.0, *self.task.epsilons]
+        for epsilon in self.task.further:
+            if bool(worst.success(tried[-1]).all()):
+                break
+            tried.append(epsilon)
+        return Results(together, joined, worst, tuple(sorted({*tried, asked})), asked)
+
+
+def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
+    return Clean(**{field.name: arrays[f"clean/{field.name}"] for field in fields(Clean)})
+
+
+def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int], seed: int) -> Task:
+    """Return the task for the epsilons asked for; a single one is spread into a curve.
+
+    Below it there are five more, down to a 32nd; above, it is doubled until the whole range of the pixels is reached.
+    """
+    asked = epsilons[-1]
+    if len(epsilons) > 1 or asked == 0:
+        return Task(norm, tuple(e for e in epsilons if e > 0), asked, (), seed)
+    largest = norm.largest(shape)
+    further = []
+    above = 2 * asked
+    while above < largest:
+        further.append(above)
+        above *= 2
+    if asked < largest:
+        further.append(largest)
+    below = [asked * part for part in _BELOW]
+    if norm.name == "L0":
+        below = [float(int(e)) for e in below if e >= 1]
+        further = [float(int(e)) for e in further]
+    return Task(norm, tuple(sorted(set(below))), asked, tuple(further), seed)
+
+
+def attacked_model(model: LoadedModel, reduced: bool | None) -> AttackedModel:
+    """Return the model as attacks see it; ``reduced`` None takes bfloat16 gradients where they pay."""
+    if reduced is None:
+        reduced = bf16_pays(model.network, model.device)
+    return AttackedModel(model.module, memory_format=model.memory_format, reduced=reduced)

@@ -1,0 +1,1 @@
+"""The validity checks: one file each, from the evidence to a Check."""

@@ -1,0 +1,287 @@
+"""The attack loop: every attack on every image of a batch, every proposal judged, the smallest success kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.attacks.judge import Verdict, judge
+from probe.attacks.losses import adversarial, pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import L0, NORMS, Norm, per_image
+from probe.attacks.select import Chosen
+from probe.core.seeds import generator
+from probe.core.ssim import ssim
+from studies.adversarial.bounded import Memory
+
+_BISECTIONS = 7
+"""Halvings of the way back from a success; the size is then known to 1% of it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of every attack: the norm, the epsilons (ascending, above 0), and the one that is reported.
+
+    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then.
+    """
+
+    norm: Norm
+    epsilons: tuple[float, ...]
+    asked: float
+    further: tuple[float, ...]
+    seed: int
+
+
+@dataclass
+class Outcome:
+    """What one attack did to N images; float32 and bool arrays (N,), and totals.
+
+    ``smallest`` is the size of the smallest adversarial perturbation found (0: wrong without any, inf: none). The rest
+    describes the adversarial image at the asked epsilon, where there is one: the network's prediction and its
+    confidence, the perturbation's size in every norm, SSIM. ``outside`` marks images for which some proposal
+    had left the ball, ``invalid`` those with values that were not finite.
+    """
+
+    smallest: NDArray[Any]
+    prediction: NDArray[Any]
+    confidence: NDArray[Any]
+    linf: NDArray[Any]
+    l2: NDArray[Any]
+    l1: NDArray[Any]
+    l0: NDArray[Any]
+    ssim: NDArray[Any]
+    outside: NDArray[Any]
+    invalid: NDArray[Any]
+    totals: NDArray[Any]
+
+    @classmethod
+    def blank(cls, n: int) -> Outcome:
+        """Return an outcome in which nothing has been found."""
+        missing = {name: np.full(n, np.nan, dtype=np.float32) for name in _MEASURES}
+        return cls(
+            smallest=np.full(n, np.inf, dtype=np.float32),
+            prediction=np.full(n, -1, dtype=np.int64),
+            outside=np.zeros(n, dtype=bool),
+            invalid=np.zeros(n, dtype=bool),
+            totals=np.zeros(4, dtype=np.float64),
+            **missing,
+        )
+
+    def success(self, epsilon: float) -> NDArray[np.bool_]:
+        """Return which images are broken within ``epsilon``, those wrong from the start included, (N,)."""
+        return np.asarray(self.smallest <= np.float32(epsilon * (1 + 1e-6) + 1e-9))
+
+    @property
+    def queries(self) -> float:
+        """Images forwarded."""
+        return float(self.totals[0])
+
+    @property
+    def gradients(self) -> float:
+        """Images of which a gradient was taken."""
+        return float(self.totals[1])
+
+    @property
+    def seconds(self) -> float:
+        """Time spent."""
+        return float(self.totals[2])
+
+    @property
+    def rescued(self) -> int:
+        """Images whose adversarial example the attack passed but did not return."""
+        return int(self.totals[3])
+
+
+_MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
+
+
+def join(outcomes: Sequence[Outcome]) -> Outcome:
+    """Put the outcomes of successive batches together."""
+    columns = {
+        field.name: np.concatenate([getattr(one, field.name) for one in outcomes])
+        for field in fields(Outcome)
+        if field.name != "totals"
+    }
+    return Outcome(totals=np.sum([one.totals for one in outcomes], axis=0), **columns)
+
+
+def to_arrays(name: str, outcome: Outcome) -> dict[str, NDArray[Any]]:
+    """Return an outcome as named arrays for a journal."""
+    return {f"{name}/{field.name}": getattr(outcome, field.name) for field in fields(Outcome)}
+
+
+def from_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> Outcome:
+    """Return the outcome kept under ``name``; raises KeyError when it is not there."""
+    return Outcome(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Outcome)})
+
+
+class Bench:
+    """One batch under attack: the images (N, C, H, W) on the device, what is right without attack, the attacks."""
+
+    def __init__(
+        self,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        task: Task,
+        memory: Memory,
+        key: str,
+    ) -> None:
+        self.model, self.images, self.labels, self.targets = model, images, labels, targets
+        self.task, self.memory, self.key = task, memory, key
+        rows = torch.arange(len(images), device=images.device)
+        (self.logits,) = memory.over(rows, lambda part: [model.verdict(images[part])])
+        self.wrong = adversarial(self.logits, labels, targets)
+
+    def run(self, chosen: Sequence[Chosen]) -> Iterator[tuple[str, Outcome]]:
+        """Yield every attack's outcome as it is done, and at last ``worst``: what the best of them found."""
+        outcomes: dict[str, Outcome] = {}
+        for one in chosen:
+            with _counted(self.model) as counted:
+                outcome = self._attack(one)
+            outcome.totals[:] = counted
+            outcomes[one.text] = outcome
+            yield one.text, outcome
+        with _counted(self.model) as counted:
+            worst = worst_of(list(outcomes.values()))
+            self._go_further(chosen, worst)
+        worst.totals[:] = counted
+        yield "worst", worst
+
+    def _attack(self, one: Chosen) -> Outcome:
+        outcome = Outcome.blank(len(self.images))
+        outcome.smallest[_numpy(self.wrong)] = 0.0
+        if one.fixed:
+            for epsilon in self.task.epsilons:
+                self._at(one, epsilon, outcome)
+        else:
+            self._minimum(one, outcome)
+        return outcome
+
+    def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
+        left = np.flatnonzero(~outcome.success(epsilon))
+        return torch.from_numpy(left).to(self.images.device)
+
+    def _at(self, one: Chosen, epsilon: float, outcome: Outcome) -> None:
+        """Attack at one epsilon what smaller ones have not broken."""
+        rows = self._left(outcome, epsilon)
+        if len(rows):
+            self._try(one, rows, epsilon, epsilon, outcome)
+
+    def _minimum(self, one: Chosen, outcome: Outcome) -> None:
+        """Attack once; the sizes that come back serve every epsilon."""
+        rows = self._left(outcome, 0.0)
+        reach = max(self.task.epsilons[-1], *self.task.further, 0.0)
+        anything = self.task.norm.largest(tuple(self.images.shape[1:]))
+        if len(rows):
+            self._try(one, rows, reach, anything, outcome)
+
+    def _try(self, one: Chosen, rows: Tensor, epsilon: float, allowed: float, outcome: Outcome) -> None:
+        """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found."""
+        norm = self.task.norm
+        first = int(rows[0])
+
+        def work(part: Tensor) -> list[Tensor]:
+            images, labels, goal = self.images[part], self.labels[part], pick(self.targets, part)
+            draws = generator(
+                self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
+            )
+            proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal)
+            verdict = judge(self.model, images, proposed, labels, norm, allowed, goal)
+            size, drawn = self._draw_back(images, verdict, labels, goal)
+            if not one.fixed:
+                verdict = judge(self.model, images, drawn, labels, norm, allowed, goal)
+            return [verdict.success, size, verdict.outside, verdict.invalid, *_measured(images, verdict)]
+
+        success, size, outside, invalid, prediction, *measures = self.memory.over(rows, work)
+        where = _numpy(rows)
+        outcome.outside[where] |= _numpy(outside)
+        outcome.invalid[where] |= _numpy(invalid)
+        won = _numpy(success)
+        outcome.smallest[where[won]] = np.minimum(outcome.smallest[where[won]], _numpy(size)[won])
+        # What is reported is the image at the asked epsilon; those found beyond it only move the curve.
+        shown = won & (_numpy(size) <= self.task.asked * (1 + 1e-6) + 1e-9)
+        outcome.prediction[where[shown]] = _numpy(prediction)[shown]
+        for name, values in zip(_MEASURES, measures, strict=True):
+            getattr(outcome, name)[where[shown]] = _numpy(values)[shown]
+
+    def _draw_back(
+        self, images: Tensor, verdict: Verdict, labels: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return how far each success can be drawn back along its perturbation: sizes (N,) and images.
+
+        By bisection of the way to the clean image: what is returned was seen to be adversarial.
+        """
+        norm = self.task.norm
+        rows = verdict.success.nonzero()[:, 0]
+        sizes, drawn = verdict.sizes.clone(), verdict.images.clone()
+        if isinstance(norm, L0) or len(rows) == 0:
+            return sizes, drawn
+        origin, delta = images[rows], verdict.images[rows] - images[rows]
+        low, high = torch.zeros_like(sizes[rows]), torch.ones_like(sizes[rows])
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            logits = self.model.verdict(origin + per_image(middle, delta) * delta)
+            hit = adversarial(logits, labels[rows], pick(targets, rows))
+            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+        back = origin + per_image(high, delta) * delta
+        moved = high < 1
+        drawn[rows[moved]] = back[moved]
+        sizes[rows[moved]] = norm.size(back - origin)[moved]
+        return sizes, drawn
+
+    def _go_further(self, chosen: Sequence[Chosen], worst: Outcome) -> None:
+        """Try larger epsilons on what nothing has broken, so that the curve reaches its end."""
+        for epsilon in self.task.further:
+            for one in chosen:
+                if one.fixed and one.attack.traits.access != "none":
+                    self._at(one, epsilon, worst)
+
+
+@contextmanager
+def _counted(model: AttackedModel) -> Iterator[NDArray[Any]]:
+    """Count what a block takes: an array of passes, gradients, seconds and rescued images, filled at its end."""
+    totals: NDArray[Any] = np.zeros(4)
+
+    def now() -> NDArray[Any]:
+        return np.array([model.queries, model.gradients, time.perf_counter(), model.rescued], dtype=float)
+
+    before = now()
+    yield totals
+    totals[:] = now() - before
+
+
+def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return, image by image, the outcome of the attack that needed least; totals are 0."""
+    stacked = np.stack([one.smallest for one in outcomes])
+    best = stacked.argmin(0)
+    columns = {
+        field.name: np.stack([getattr(one, field.name) for one in outcomes])[best, np.arange(len(best))]
+        for field in fields(Outcome)
+        if field.name not in ("totals", "outside", "invalid")
+    }
+    flags = {
+        name: np.any([getattr(one, name) for one in outcomes], axis=0) for name in ("outside", "invalid")
+    }
+    return Outcome(totals=np.zeros(4), **columns, **flags)
+
+
+def _measured(images: Tensor, verdict: Verdict) -> list[Tensor]:
+    """Return prediction, confidence, the perturbation's size in each norm, and SSIM, (N,) each."""
+    delta = verdict.images - images
+    sizes = [NORMS[name].size(delta) for name in ("Linf", "L2", "L1", "L0")]
+    return [verdict.predictions, verdict.confidences, *sizes, ssim(images, verdict.images)]
+
+
+def _numpy(values: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = values.detach().cpu().numpy()
+    return array

@@ -1,0 +1,83 @@
+"""What came of attacking every image: the outcomes of all batches, and the numbers drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.report import Result
+from studies.adversarial.engine import Outcome
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The images without attack, (N,) each: index in the set, the class they are judged against, the network's answer.
+
+    ``target`` is the class that an attack aims at, −1 where it aims at none.
+    """
+
+    index: NDArray[Any]
+    label: NDArray[Any]
+    prediction: NDArray[Any]
+    confidence: NDArray[Any]
+    target: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All outcomes, over the same N images.
+
+    ``attacks`` has one outcome for each attack as it was asked for; ``worst`` is, image by image, the best of them.
+    ``epsilons`` are those of the curve, ascending, 0 first; ``asked`` the one that is reported.
+    """
+
+    clean: Clean
+    attacks: Mapping[str, Outcome]
+    worst: Outcome
+    epsilons: tuple[float, ...]
+    asked: float
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return len(self.clean.index)
+
+    @property
+    def right(self) -> Bools:
+        """Which images the network answers as it should without attack (targeted: is not at the target already)."""
+        return np.asarray(self.worst.smallest > 0)
+
+    def robust(self, outcome: Outcome, epsilon: float) -> Bools:
+        """Return which images are right and stay so within ``epsilon``, (N,)."""
+        return np.asarray(~outcome.success(epsilon))
+
+    def robust_accuracy(self, outcome: Outcome, epsilon: float, name: str = "robust_accuracy") -> Result:
+        """Return the robust accuracy within ``epsilon`` with its Wilson interval."""
+        return Result.proportion(
+            name, int(self.robust(outcome, epsilon).sum()), self.n, higher_is_better=True
+        )
+
+    def success_rate(self, outcome: Outcome, epsilon: float, name: str = "success_rate") -> Result:
+        """Return the part of the images that were right and are broken within ``epsilon``."""
+        right = self.right
+        broken = int((outcome.success(epsilon) & right).sum())
+        return Result.proportion(name, broken, int(right.sum()), higher_is_better=False)
+
+    def quartiles(self, outcome: Outcome) -> tuple[float, float, float]:
+        """Return the quartiles of the smallest perturbation found for images that are right; inf where not found."""
+        return quartiles(outcome.smallest[self.right])
+
+
+def quartiles(values: Sequence[float] | NDArray[Any]) -> tuple[float, float, float]:
+    """Return three quartiles by the lower of two neighbours, so that infinite values do no harm; nan when empty."""
+    data = np.sort(np.asarray(values, dtype=np.float64))
+    if data.size == 0:
+        return float("nan"), float("nan"), float("nan")
+    low, middle, high = (float(data[int((data.size - 1) * part)]) for part in (0.25, 0.5, 0.75))
+    return low, middle, high

@@ -1,0 +1,282 @@
+"""The adversarial study: how fragile is the network, and can that number be believed?"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import nn
+
+from probe.attacks.norms import norm_named
+from probe.attacks.select import Chosen, choose_attacks
+from probe.core.environment import environment
+from probe.core.errors import NotApplicableError, UsageError
+from probe.core.journal import NOTHING, Journal
+from probe.core.progress import SILENT, Progress
+from probe.core.report import Check, Report, Result, Section
+from probe.core.state import training_mode
+from probe.data.images import ImageSet
+from probe.models.loaded import LoadedModel
+from studies.adversarial.aims import parse_aim
+from studies.adversarial.bounded import Memory
+from studies.adversarial.campaign import Campaign, attacked_model, make_task
+from studies.adversarial.config import DEFAULT_ATTACKS, AdversarialConfig
+from studies.adversarial.evidence import SAMPLE, Evidence
+from studies.adversarial.headline import Verdict, headline
+from studies.adversarial.registries import CHECKS, VIEWS, Checker, View
+from studies.adversarial.results import Results
+from studies.adversarial.workspace import Workspace
+
+DEFAULTS = AdversarialConfig()
+
+ORDER = (
+    "attacks",
+    "curve",
+    "against",
+    "pictures",
+    "attention",
+    "channels",
+    "corruption",
+    "transfer",
+    "classes",
+)
+"""The order in which a report shows the views; others follow by name."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Further models: those that adversarial images are carried over to, and one to compare with."""
+
+    transfer: tuple[LoadedModel, ...] = ()
+    against: LoadedModel | None = None
+
+
+def run(
+    model: LoadedModel,
+    images: ImageSet,
+    config: AdversarialConfig = DEFAULTS,
+    *,
+    others: Others = Others(),
+    progress: Progress = SILENT,
+    command: str = "",
+    journal: Journal = NOTHING,
+) -> Report:
+    """Attack a network, judge every result, and test whether the evaluation can be believed.
+
+    Parameters: a loaded model, images, the options, and other models. ``journal`` keeps finished batches, so that an
+    interrupted run can go on. A view or a check that cannot apply says why. Raises UsageError for unknown or unfit
+    names and numbers; CannotRunError when no image can be read or the network answers with NaN.
+    """
+    started = time.perf_counter()
+    if images.labelled and images.num_classes is not None:
+        for one in (model, *others.transfer, *filter(None, [others.against])):
+            one.check_classes(images.class_names or images.num_classes, images.name)
+    views, checks = _chosen_views(config, others), _chosen_checks(config)
+    with ExitStack() as stack:
+        modes = train_modes(model.module)
+        stack.enter_context(training_mode(model.module, False))
+        stuck = train_modes(model.module)
+        memory = Memory(config.batch_size)
+        space = _attack(model, images, config, others, memory, journal, progress, stack)
+        sections = tuple(_section(name, view, space) for name, view in views)
+        made = _checks(checks, space, modes, stuck)
+    verdict = Verdict.of(made)
+    return _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
+
+
+def _attack(
+    model: LoadedModel,
+    images: ImageSet,
+    config: AdversarialConfig,
+    others: Others,
+    memory: Memory,
+    journal: Journal,
+    progress: Progress,
+    stack: ExitStack,
+) -> Workspace:
+    norm = norm_named(config.norm)
+    aim = None
+    if config.target is not None:
+        aim = parse_aim(config.target, model.class_names or images.class_names, model.num_classes)
+    chosen = _chosen_attacks(config, model.num_classes)
+    task = make_task(config.epsilons, norm, model.input.size, config.seed)
+    attacked = attacked_model(model, config.reduced)
+    campaign = Campaign(
+        model, attacked, images, chosen, task, aim, config.batch_size, memory, journal, progress
+    )
+    results = campaign.run()
+    against = None
+    if others.against is not None:
+        stack.enter_context(training_mode(others.against.module, False))
+        # The other network is measured at the epsilons of the first one's curve, so that the two can be compared.
+        fixed = dataclasses.replace(task, epsilons=tuple(e for e in results.epsilons if e > 0), further=())
+        rival = dataclasses.replace(
+            campaign,
+            model=others.against,
+            attacked=attacked_model(others.against, config.reduced),
+            task=fixed,
+            journal=NOTHING,
+        )
+        against = (others.against, rival.run())
+    for one in others.transfer:
+        stack.enter_context(training_mode(one.module, False))
+    return Workspace(
+        model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
+    )
+
+
+def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[Chosen, ...]:
+    norm = norm_named(config.norm)
+    names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else ("pgd", "pgd?loss=margin"))
+    if "worst" in names:
+        raise UsageError("There is no attack 'worst': the worst case over all attacks is always reported.")
+    return choose_attacks(
+        names,
+        norm,
+        targeted=config.target is not None,
+        classes=classes,
+        restarts=config.restarts,
+        steps=config.steps,
+    )
+
+
+def _chosen_views(config: AdversarialConfig, others: Others) -> list[tuple[str, View]]:
+    names = VIEWS.names() if config.views is None else config.views
+    wanted = set(names)
+    if config.views is None:
+        wanted -= set() if others.transfer else {"transfer"}
+        wanted -= set() if others.against else {"against"}
+    ordered = sorted(wanted, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+    return [(name, VIEWS.get(name)) for name in ordered]
+
+
+def _chosen_checks(config: AdversarialConfig) -> list[tuple[str, Checker]]:
+    names = CHECKS.names() if config.checks is None else tuple(dict.fromkeys(config.checks))
+    return [(name, CHECKS.get(name)) for name in names]
+
+
+def train_modes(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the submodules that are in train mode ("" is the module itself)."""
+    return tuple(name for name, sub in module.named_modules() if sub.training)
+
+
+def _section(name: str, view: View, space: Workspace) -> Section:
+    started = time.perf_counter()
+    try:
+        section = view(space)
+    except NotApplicableError as error:
+        section = Section(name, name.capitalize(), reason=str(error))
+    return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
+
+
+def make_evidence(space: Workspace, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()) -> Evidence:
+    """Return the sample on which the checks experiment: up to 16 images that are right without attack."""
+    places = space.sample[:SAMPLE]
+    channels, height, width = space.model.input.size
+    empty = torch.empty(0, channels, height, width, device=space.model.device)
+    return Evidence(
+        model=space.attacked,
+        images=space.pixels(places) if places else empty,
+        labels=space.labels(places),
+        targets=space.targets(places) if places else None,
+        places=places,
+        norm=space.norm,
+        epsilon=space.epsilon,
+        attacks=space.attacks,
+        results=space.results,
+        num_classes=space.model.num_classes,
+        seed=space.config.seed,
+        progress=space.progress,
+        modes=modes,
+        stuck=stuck,
+    )
+
+
+def _checks(
+    checks: Sequence[tuple[str, Checker]], space: Workspace, modes: tuple[str, ...], stuck: tuple[str, ...]
+) -> tuple[Check, ...]:
+    if not checks:
+        return ()
+    evidence, made = make_evidence(space, modes, stuck), []
+    with space.progress.task("Checking", len(checks)) as advance:
+        for name, check in checks:
+            try:
+                made.append(check(evidence))
+            except NotApplicableError as error:
+                title = name.replace("-", " ").capitalize()
+                made.append(Check(title, "not applicable", None, str(error)))
+            advance(1)
+    return tuple(made)
+
+
+def _report(
+    space: Workspace,
+    sections: tuple[Section, ...],
+    checks: tuple[Check, ...],
+    verdict: Verdict,
+    memory: Memory,
+    command: str,
+    seconds: float,
+) -> Report:
+    model, results, config = space.model, space.results, space.config
+    info = space.images.info(results.n)
+    return Report(
+        study="adversarial",
+        title=f"How fragile {model.name} is",
+        model=model.info(),
+        data=info,
+        config={**dataclasses.asdict(config), **_choices(space, memory)},
+        environment=environment(str(model.device)),
+        seed=config.seed,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        headline=headline(space, sections, verdict),
+        sections=sections,
+        results=_results(space, results, verdict),
+        checks=checks,
+        warnings=(*model.provenance.notes, *memory.told),
+        status="skipped inputs" if info.skipped else "done",
+        extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
+    )
+
+
+def _choices(space: Workspace, memory: Memory) -> dict[str, Any]:
+    """What the study chose where the user left it open."""
+    return {
+        "attacks": [one.text for one in space.attacks],
+        "attack options": {one.text: dataclasses.asdict(one.attack) for one in space.attacks},  # type: ignore[call-overload]
+        "epsilons": list(space.results.epsilons),
+        "reduced": space.attacked.reduced,
+        "images": [int(space.results.clean.index[place]) for place in space.shown],
+        "images at once": memory.limit,
+    }
+
+
+def _results(space: Workspace, results: Results, verdict: Verdict) -> tuple[Result, ...]:
+    epsilon, worst, norm = space.epsilon, results.worst, space.norm
+    right = int(results.right.sum())
+    lower, middle, upper = results.quartiles(worst)
+    known = "clean_accuracy" if space.images.labelled else "clean_agreement"
+    found = [
+        results.robust_accuracy(worst, epsilon),
+        Result.proportion(known, right, results.n, higher_is_better=True),
+        results.success_rate(worst, epsilon),
+        Result(
+            "median_smallest_epsilon", middle, right, None, norm.unit or f"{norm.name}, pixel units", True
+        ),
+        Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit, True),
+        Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit, True),
+    ]
+    found += [
+        results.robust_accuracy(outcome, epsilon, f"robust_accuracy:{name}")
+        for name, outcome in results.attacks.items()
+    ]
+    found += [results.robust_accuracy(worst, one, f"robust_accuracy@{one:.6g}") for one in results.epsilons]
+    return (*found, Result("verdict", verdict.text))

@@ -1,0 +1,123 @@
+"""Two networks on the same images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probe.attacks.epsilons import shown
+from probe.core.errors import NotApplicableError
+from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.stats import holm, mcnemar_exact, wilson
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.results import Results
+from studies.adversarial.workspace import Workspace
+
+
+@VIEWS.register("against")
+def against(space: Workspace) -> Section:
+    """Draw two networks' curves in one figure, with a paired test at each epsilon."""
+    if space.against is None:
+        raise NotApplicableError("No other network was named: --against MODEL.")
+    other, theirs = space.against
+    ours = space.results
+    common = np.intersect1d(ours.clean.index, theirs.clean.index)
+    mine = np.searchsorted(ours.clean.index, common)
+    their = np.searchsorted(theirs.clean.index, common)
+    epsilons = ours.epsilons
+    pairs = [(ours.robust(ours.worst, e)[mine], theirs.robust(theirs.worst, e)[their]) for e in epsilons]
+    names = _names(space.model.name, other.name)
+    figure = Figure(
+        "Two curves",
+        "line",
+        Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units'})"),
+        Axis("robust accuracy"),
+        "The worst case over the same attacks on the same images; bands are 95% Wilson intervals. "
+        "Where the bands overlap, the "
+        "paired test in the table still tells whether the difference is more than chance.",
+        tuple(_series(name, epsilons, [pair[i] for pair in pairs]) for i, name in enumerate(names)),
+    )
+    tests = [mcnemar_exact(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in pairs]
+    rows = [
+        _row(space, e, a, b, p, q)
+        for e, (a, b), p, q in zip(epsilons, pairs, tests, holm(tests), strict=True)
+    ]
+    table = Table(
+        "Difference at each epsilon",
+        (
+            Column("epsilon"),
+            Column(names[0], proportion=True, help="Robust accuracy."),
+            Column(names[1], proportion=True, help="Robust accuracy."),
+            Column("Difference", unit="points", help="First minus second, in percentage points."),
+            Column("Only first", help="Images that only the first network keeps right."),
+            Column("Only second", help="Images that only the second network keeps right."),
+            Column("n"),
+            Column("p", help="Exact McNemar test on the pairs."),
+            Column("p, Holm", help="Corrected for testing at several epsilons (Holm 1979)."),
+        ),
+        tuple(rows),
+    )
+    return _section(space, names, ours, pairs, tests, holm(tests), (figure, table))
+
+
+def _names(first: str, second: str) -> tuple[str, str]:
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _series(name: str, epsilons: tuple[float, ...], standing: list[np.ndarray]) -> Series:
+    bounds = [wilson(int(one.sum()), len(one)) for one in standing]
+    return Series(
+        name,
+        epsilons,
+        tuple(float(one.mean()) for one in standing),
+        tuple(low for low, _ in bounds),
+        tuple(high for _, high in bounds),
+    )
+
+
+def _row(
+    space: Workspace,
+    epsilon: float,
+    a: np.ndarray,
+    b: np.ndarray,
+    p: float,
+    q: float,
+) -> tuple[Cell, ...]:
+    return (
+        shown(epsilon, space.norm),
+        float(a.mean()),
+        float(b.mean()),
+        100 * float(a.mean() - b.mean()),
+        int((a & ~b).sum()),
+        int((b & ~a).sum()),
+        len(a),
+        p,
+        q,
+    )
+
+
+def _section(
+    space: Workspace,
+    names: tuple[str, str],
+    ours: Results,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    tests: list[float],
+    corrected: list[float],
+    blocks: tuple[Figure, Table],
+) -> Section:
+    asked = min(range(len(ours.epsilons)), key=lambda i: abs(ours.epsilons[i] - space.epsilon))
+    a, b = pairs[asked]
+    first = percent(float(a.mean()), wilson(int(a.sum()), len(a)))
+    second = percent(float(b.mean()), wilson(int(b.sum()), len(b)))
+    finding = (
+        f"At {space.words(space.epsilon)} {names[0]} keeps {first} of {len(a)} images right and {names[1]} {second}: "
+        f"a difference of {100 * float(a.mean() - b.mean()):+.1f} points (exact McNemar test p = "
+        f"{tests[asked]:.2g}, {corrected[asked]:.2g} after Holm's correction over {len(tests)} epsilons)."
+    )
+    results = tuple(
+        Result(f"difference@{e:.6g}", float(x.mean() - y.mean()), len(x), None, "proportion", True)
+        for e, (x, y) in zip(ours.epsilons, pairs, strict=True)
+    )
+    theirs = Result.proportion(f"robust_accuracy:{names[1]}", int(b.sum()), len(b), higher_is_better=True)
+    return Section(
+        "against", "Against another network", blocks=blocks, results=(theirs, *results), findings=(finding,)
+    )

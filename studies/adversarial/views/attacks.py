@@ -1,0 +1,136 @@
+"""What each attack achieved at the epsilon that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from probe.core.report import Cell, Column, Note, Section, Table, percent
+from studies.adversarial.engine import Outcome
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.workspace import Workspace
+
+_WORST = "worst case"
+
+_COLUMNS = (
+    Column("Attack"),
+    Column("Access", help="What the attack asks of the network: gradients, logits, decisions, or nothing."),
+    Column("Robust accuracy", proportion=True, help="Images that are right and stay right, of all images."),
+    Column("low", proportion=True, help="Lower end of the 95% Wilson interval of the robust accuracy."),
+    Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+    Column("Success", proportion=True, help="Images broken, of those that are right without attack."),
+    Column("Passes", help="Images forwarded, per attacked image, over all epsilons."),
+    Column("Gradients", help="Images of which a gradient was taken, per attacked image, over all epsilons."),
+    Column("Time", unit="s", help="Over all epsilons."),
+    Column(
+        "Rescued",
+        help="Adversarial images that the attack passed on its way and did not return; counted here.",
+    ),
+    Column(
+        "Projected", help="Images for which a proposal had left the ball or [0, 1] and was projected first."
+    ),
+)
+
+_SIZES = (
+    Column("Attack"),
+    Column("n", help="Images that it broke."),
+    Column(
+        "Confidence before", proportion=True, help="Median of the network's confidence in its answer, clean."
+    ),
+    Column("Confidence after", proportion=True, help="Median of its confidence in the wrong answer."),
+    Column("Linf", help="Median largest change of a value; pixels run from 0 to 1."),
+    Column("L2", help="Median Euclidean length."),
+    Column("L1", help="Median sum of changes."),
+    Column("L0", unit="pixels", help="Median number of pixels that changed."),
+    Column(
+        "SSIM",
+        help="Median structural similarity with the original; 1 is the same picture (Wang et al. 2004).",
+    ),
+)
+
+
+@VIEWS.register("attacks")
+def attacks(space: Workspace) -> Section:
+    """Compare the attacks: what each broke, with how much change, at what cost."""
+    rows = [_row(space, one.text, one.attack.traits.access) for one in space.attacks]
+    if len(space.attacks) > 1:
+        rows.append(_row(space, _WORST, "all of them"))
+    sizes = [_sizes(space, name, outcome) for name, outcome in space.results.attacks.items()]
+    blocks: list[Any] = [
+        Table(
+            f"At {space.words(space.epsilon)}",
+            _COLUMNS,
+            tuple(rows),
+            "An attack that leaves much more standing than another is weak here, not the network "
+            "strong. The worst case "
+            "counts an image as broken if any attack breaks it: only that row says something about the network.",
+        ),
+        Table(
+            "The perturbations that worked",
+            _SIZES,
+            tuple(sizes),
+            "Of the first adversarial image found for each picture, at the smallest epsilon that "
+            "broke it. Attacks stop "
+            "there, so that the confidence is that of a network just misled, not of one misled as far as possible.",
+        ),
+    ]
+    invalid = int(space.results.worst.invalid.sum())
+    if invalid:
+        blocks.append(
+            Note(
+                f"For {invalid} images an attack returned values that are not numbers; the clean image was "
+                "judged in their place.",
+                "warning",
+            )
+        )
+    return Section("attacks", "Attacks", _summary(space), tuple(blocks))
+
+
+def _summary(space: Workspace) -> str:
+    results = space.results
+    best = max(results.attacks, key=lambda name: int(results.attacks[name].success(space.epsilon).sum()))
+    rate = results.success_rate(results.attacks[best], space.epsilon)
+    if rate.value is None:
+        return "The network is wrong on every image without any attack: there is nothing to break."
+    return (
+        f"The strongest single attack, {best}, breaks {percent(float(rate.value), rate.ci)} of the {rate.n} images "
+        f"that were right, within {space.words(space.epsilon)}."
+    )
+
+
+def _row(space: Workspace, name: str, access: str) -> tuple[Cell, ...]:
+    results = space.results
+    outcome = results.worst if name == _WORST else results.attacks[name]
+    robust = results.robust_accuracy(outcome, space.epsilon)
+    success = results.success_rate(outcome, space.epsilon)
+    low, high = robust.ci or (None, None)
+    costs: tuple[Cell, ...] = (None, None, None, None, None)
+    if name != _WORST:
+        right = max(1, int(results.right.sum()))
+        costs = (
+            round(outcome.queries / right, 1),
+            round(outcome.gradients / right, 1),
+            round(outcome.seconds, 2),
+            outcome.rescued,
+            int(outcome.outside.sum()),
+        )
+    return (name, access, robust.value, low, high, success.value, *costs)
+
+
+def _sizes(space: Workspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
+    won = outcome.success(space.epsilon) & space.results.right & np.isfinite(outcome.linf)
+    if not won.any():
+        return (name, 0, *[None] * 7)
+
+    def median(values: Any) -> float:
+        return float(np.median(np.asarray(values)[won]))
+
+    return (
+        name,
+        int(won.sum()),
+        median(space.results.clean.confidence),
+        *(median(getattr(outcome, field)) for field in ("confidence", "linf", "l2", "l1")),
+        int(median(outcome.l0)),
+        median(outcome.ssim),
+    )

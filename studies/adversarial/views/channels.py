@@ -1,0 +1,154 @@
+"""How the perturbation grows through the network, and which channels it moves most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.attacks.families.apgd import boundary_start
+from probe.core.errors import NotApplicableError
+from probe.core.report import Axis, Cell, Column, Figure, Section, Series, Table
+from probe.core.seeds import generator
+from probe.core.state import captured
+from probe.core.stats import t_interval
+from probe.graph.layers import feature_layers, stages
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.workspace import Workspace
+
+_LAYERS = 8
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """What one layer did, over N images: relative distances (N,), and means per channel (N, C)."""
+
+    adversarial: Tensor
+    noise: Tensor
+    clean_means: Tensor
+    moved_means: Tensor
+
+
+@VIEWS.register("channels")
+def channels(space: Workspace) -> Section:
+    """Follow the perturbation layer by layer, and name the channels that moved most."""
+    if len(space.sample) < 2:
+        raise NotApplicableError("Fewer than two images are right without attack.")
+    images = space.sampled[0]
+    maps = feature_layers(space.model.network, space.model.module.normalise(images[:1]))
+    names = stages(maps, _LAYERS) if maps else ()
+    if not names:
+        raise NotApplicableError("The network has no layer whose output is a map (N, C, H, W).")
+    noisy = boundary_start(images, space.norm, space.epsilon, generator(space.config.seed, "channels"))
+    moves = _observe(space, names, images, space.sample_full, noisy)
+    figure = _figure(space, names, moves)
+    table = _table(space, names, moves)
+    first, last = (float(moves[name].adversarial.mean()) for name in (names[0], names[-1]))
+    still = float(moves[names[-1]].noise.mean())
+    finding = (
+        f"Under attack the activations move by {first:.0%} of their size at {names[0]} and by {last:.0%} at "
+        f"{names[-1]}; noise of the same size moves the latter by {still:.0%} ({len(images)} images)."
+    )
+    return Section("channels", "Layer by layer", finding, (figure, table))
+
+
+def _observe(
+    space: Workspace, names: tuple[str, ...], images: Tensor, moved: Tensor, noisy: Tensor
+) -> dict[str, _Moves]:
+    parts: dict[str, list[_Moves]] = {name: [] for name in names}
+    rows = torch.arange(len(images), device=images.device)
+    size = max(1, min(8, space.config.batch_size))
+    for part in torch.split(rows, size):
+        seen = [_activations(space, names, x[part]) for x in (images, moved, noisy)]
+        for name in names:
+            clean, adversarial, noise = (one[name].float() for one in seen)
+            length = clean.flatten(1).norm(dim=1).clamp_min(1e-12)
+            parts[name].append(
+                _Moves(
+                    (adversarial - clean).flatten(1).norm(dim=1) / length,
+                    (noise - clean).flatten(1).norm(dim=1) / length,
+                    clean.mean((2, 3)),
+                    adversarial.mean((2, 3)),
+                )
+            )
+    return {
+        name: _Moves(*(torch.cat([getattr(p, f) for p in found]).cpu() for f in _FIELDS))
+        for name, found in parts.items()
+    }
+
+
+_FIELDS = ("adversarial", "noise", "clean_means", "moved_means")
+
+
+def _activations(space: Workspace, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
+    """Return the last output of each layer."""
+    with torch.no_grad(), captured(space.model.network, names) as outputs:
+        space.model.module(images.contiguous(memory_format=space.model.memory_format))
+    return {name: outputs[name][-1] for name in names}
+
+
+def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Figure:
+    places = tuple(float(i) for i in range(len(names)))
+
+    def series(label: str, field: str) -> Series:
+        values = [getattr(moves[name], field).double().numpy() for name in names]
+        intervals = [t_interval(v) if len(v) > 1 else (float(v[0]), float(v[0])) for v in values]
+        return Series(
+            label,
+            places,
+            tuple(float(v.mean()) for v in values),
+            tuple(max(0.0, low) for low, _ in intervals),
+            tuple(high for _, high in intervals),
+        )
+
+    return Figure(
+        "How far activations move",
+        "line",
+        Axis("layer, first to last", categories=names),
+        Axis("distance / size of the activations"),
+        "The L2 distance between a layer's activations with and without perturbation, as a part of "
+        "their own length; mean over "
+        f"{len(moves[names[0]].noise)} images with its 95% t-interval. The attack grows on its way through the network "
+        "where noise of the same size fades: that is what makes it an attack.",
+        (series("attack", "adversarial"), series("noise of the same size", "noise")),
+    )
+
+
+def _table(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name in names:
+        move = moves[name]
+        shift = move.moved_means - move.clean_means
+        spread = move.clean_means.std(0).clamp_min(1e-12)
+        score = (shift.abs().mean(0) / spread).numpy()
+        for channel in np.argsort(-score)[:_TOP]:
+            rows.append(
+                (
+                    name,
+                    int(channel),
+                    float(score[channel]),
+                    float(move.clean_means[:, channel].mean()),
+                    float(move.moved_means[:, channel].mean()),
+                    float((shift[:, channel] > 0).float().mean()),
+                )
+            )
+    return Table(
+        "The channels that moved most",
+        (
+            Column("Layer"),
+            Column("Channel"),
+            Column(
+                "Shift",
+                help="Mean |change| of the channel's mean activation, in standard deviations over images.",
+            ),
+            Column("Clean", help="Mean activation over positions and images."),
+            Column("Under attack"),
+            Column("Raised in", proportion=True, help="Part of the images in which the channel rose."),
+        ),
+        tuple(rows),
+        "A channel with a shift above 1 changed by more than images usually differ from each other. "
+        "`probe filters --layers … --channels …` shows what these channels look for.",
+    )

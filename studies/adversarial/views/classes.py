@@ -1,0 +1,57 @@
+"""Which classes are fragile."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probe.core.errors import NotApplicableError
+from probe.core.report import Cell, Column, Section, Table
+from probe.core.stats import wilson
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.workspace import Workspace
+
+
+@VIEWS.register("classes")
+def classes(space: Workspace) -> Section:
+    """Compare clean and robust accuracy class by class."""
+    labels = np.asarray(space.results.clean.label)
+    if len(np.unique(labels)) < 2:
+        raise NotApplicableError("All images are of one class, so there is nothing to compare.")
+    robust = space.results.robust(space.results.worst, space.epsilon)
+    rows = [_row(space, int(label), labels == label, robust) for label in np.unique(labels)]
+    rows.sort(key=lambda row: (float(row[4] or 0), str(row[0])))
+    what = "class" if space.images.labelled else "answer without attack"
+    few = int(min((labels == label).sum() for label in np.unique(labels)))
+    note = " With so few images a class the intervals are wide." if few < 10 else ""
+    table = Table(
+        f"By {what}, at {space.words(space.epsilon)}",
+        (
+            Column(what.capitalize()),
+            Column("n"),
+            Column("Clean", proportion=True, help="Right without attack."),
+            Column("Robust", help="Images right under the worst case over all attacks."),
+            Column("Robust accuracy", proportion=True),
+            Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
+            Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+            Column("Goes to", help="The class that broken images are most often taken for, and how often."),
+        ),
+        tuple(rows),
+        f"The most fragile first.{note}",
+    )
+    return Section("classes", "Classes", blocks=(table,))
+
+
+def _row(space: Workspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:
+    results = space.results
+    n, standing = int(member.sum()), int((member & robust).sum())
+    low, high = wilson(standing, n)
+    broken = member & results.right & ~robust
+    taken = results.worst.prediction[broken]
+    taken = taken[taken >= 0]
+    goes = None
+    if len(taken):
+        names, counts = np.unique(taken, return_counts=True)
+        best = int(counts.argmax())
+        goes = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(taken)})"
+    clean = float((member & results.right).sum() / n)
+    return (space.class_name(label), n, clean, standing, standing / n, low, high, goes)

@@ -1,0 +1,114 @@
+"""Ordinary corruptions beside the adversary."""
+
+from __future__ import annotations
+
+import torch
+
+from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.seeds import generator
+from probe.core.stats import wilson
+from probe.data.corrupt import CORRUPTIONS
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.workspace import Workspace
+
+_MOST = 256
+"""Images corrupted, at most; a seeded sample when there are more."""
+
+
+@VIEWS.register("corruption")
+def corruption(space: Workspace) -> Section:
+    """Set the attack beside noise, blur, JPEG, brightness, contrast and shift at five severities."""
+    order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
+    places = sorted(order[:_MOST])
+    n = len(places)
+    counts: dict[str, list[int]] = {}
+    clean = sum(bool(space.results.right[place]) for place in places)
+    with space.progress.task("Corrupting", len(CORRUPTIONS) * 5 * n) as advance:
+        for kind in CORRUPTIONS:
+            counts[kind.name] = [0] * 5
+            for start in range(0, n, space.config.batch_size):
+                part = places[start : start + space.config.batch_size]
+                images, labels = space.pixels(part), space.labels(part)
+                for severity in range(1, 6):
+                    draws = generator(space.config.seed, "corruption", kind.name, severity, start)
+                    answers = space.attacked.verdict(kind.apply(images, severity, draws)).argmax(1)
+                    counts[kind.name][severity - 1] += int((answers == labels).sum())
+                    advance(len(part))
+    attacked = int(space.results.robust(space.results.worst, space.epsilon)[places].sum())
+    return _section(space, counts, clean, attacked, n)
+
+
+def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+    results = []
+    for kind in CORRUPTIONS:
+        for severity, right in enumerate(counts[kind.name], 1):
+            low, high = wilson(right, n)
+            rows.append((kind.name, severity, kind.amounts[severity - 1], right, n, right / n, low, high))
+            name = f"accuracy:{kind.name.lower().replace(' ', '_')}@{severity}"
+            results.append(Result.proportion(name, right, n, higher_is_better=True))
+    low, high = wilson(attacked, n)
+    rows.append((f"attack, {space.words(space.epsilon)}", None, None, attacked, n, attacked / n, low, high))
+    worst, severity, right = min(
+        ((name, s, right) for name, values in counts.items() for s, right in enumerate(values, 1)),
+        key=lambda row: row[2],
+    )
+    finding = (
+        f"Ordinary corruption at its worst ({worst}, severity {severity} of 5) leaves "
+        f"{percent(right / n, wilson(right, n))} of {n} images right; the attack, far less visible, leaves "
+        f"{percent(attacked / n, wilson(attacked, n))}."
+    )
+    return Section(
+        "corruption",
+        "Merely noisy",
+        blocks=(_figure(space, counts, clean, attacked, n), _table(tuple(rows))),
+        results=tuple(results),
+        findings=(finding,),
+    )
+
+
+def _figure(space: Workspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int) -> Figure:
+    def series(label: str, values: list[int]) -> Series:
+        bounds = [wilson(value, n) for value in values]
+        return Series(
+            label,
+            tuple(float(severity) for severity in range(len(values))),
+            tuple(value / n for value in values),
+            tuple(low for low, _ in bounds),
+            tuple(high for _, high in bounds),
+        )
+
+    lines = [series(name, [clean, *values]) for name, values in counts.items()]
+    floor = Series(
+        f"attack, {space.words(space.epsilon)}",
+        tuple(float(severity) for severity in range(6)),
+        (attacked / n,) * 6,
+    )
+    return Figure(
+        "Accuracy under ordinary corruption",
+        "line",
+        Axis("severity (0: none)"),
+        Axis("accuracy"),
+        "Corruptions and strengths after Hendrycks and Dietterich 2019, with 95% Wilson intervals. A network can stand "
+        "every corruption and still fall to a perturbation that nobody sees: the two are different questions.",
+        (*lines, floor),
+    )
+
+
+def _table(rows: tuple[tuple[Cell, ...], ...]) -> Table:
+    return Table(
+        "Accuracy under ordinary corruption, in numbers",
+        (
+            Column("Corruption"),
+            Column("Severity"),
+            Column(
+                "Amount", help="Noise: standard deviation; blur and shift: part of the side; JPEG: quality."
+            ),
+            Column("Right"),
+            Column("of"),
+            Column("Accuracy", proportion=True),
+            Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
+            Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+        ),
+        rows,
+    )

@@ -1,0 +1,114 @@
+"""The attack to look at: original, perturbation, adversarial image, at every epsilon."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from probe.attacks.epsilons import shown
+from probe.attacks.judge import Verdict
+from probe.core.errors import NotApplicableError
+from probe.core.report import Picture, Section, Slides, Strip, percent
+from probe.report.raster import magnified
+from studies.adversarial.registries import VIEWS
+from studies.adversarial.workspace import Workspace
+
+_SIDE = 176
+_MOST_STEPS = 7
+
+
+@VIEWS.register("pictures")
+def pictures(space: Workspace) -> Section:
+    """Show original, perturbation and adversarial image, with a slider over the epsilons."""
+    places = space.shown
+    if not places:
+        raise NotApplicableError("There is no image to show.")
+    steps = _steps(space)
+    images, labels, targets = space.pixels(places), space.labels(places), space.targets(places)
+    clean = space.attacked.verdict(images).double().softmax(1)
+    found = [space.full(images, labels, targets, epsilon) for epsilon in steps]
+    rows = tuple(
+        tuple(
+            _strip(space, place, row, epsilon, images[row], clean[row], verdict, first=number == 0)
+            for number, (epsilon, verdict) in enumerate(zip(steps, found, strict=True))
+        )
+        for row, place in enumerate(places)
+    )
+    start = min(range(len(steps)), key=lambda i: abs(steps[i] - space.epsilon))
+    slides = Slides(
+        "Original, perturbation, adversarial",
+        tuple(f"ε = {shown(epsilon, space.norm)}" for epsilon in steps),
+        rows,
+        "Move the slider to change epsilon. The perturbation is amplified by the factor under it, "
+        "mid-grey being no change. "
+        f"Made by PGD that uses all of epsilon in {space.norm.name} and climbs on after its first "
+        "success, so that you see "
+        "how sure of its mistake the network can be made. Good: nothing happens until you can see the change yourself.",
+        _SIDE,
+        start,
+    )
+    return Section("pictures", "Pictures", blocks=(slides,))
+
+
+def _steps(space: Workspace) -> tuple[float, ...]:
+    """Return at most seven of the curve's epsilons above 0, up to the asked one; that one among them."""
+    steps = [e for e in space.results.epsilons if 0 < e <= space.epsilon * (1 + 1e-9)]
+    if not steps:
+        raise NotApplicableError("At epsilon 0 there is no perturbation to show.")
+    if len(steps) <= _MOST_STEPS:
+        return tuple(steps)
+    places = torch.linspace(0, len(steps) - 1, _MOST_STEPS).round().long().tolist()
+    return tuple(steps[place] for place in places)
+
+
+def _strip(
+    space: Workspace,
+    place: int,
+    row: int,
+    epsilon: float,
+    image: Tensor,
+    clean: Tensor,
+    verdict: Verdict,
+    first: bool,
+) -> Strip:
+    name, label = space.item_name(place), int(space.results.clean.label[place])
+    adversarial = verdict.images[row]
+    delta = adversarial - image
+    before, after = int(clean.argmax()), int(verdict.predictions[row])
+    size = float(space.norm.size(delta[None])[0])
+    peak = float(delta.abs().max())
+    factor = 0.5 / peak if peak > 0 else 1.0
+    word = "broken" if bool(verdict.success[row]) else "stands"
+    told = f"{space.class_name(after)} {percent(float(verdict.confidences[row]))}"
+    return Strip(
+        (
+            Picture(
+                magnified(image.cpu(), _SIDE),
+                f"{name} without attack",
+                f"original: {space.class_name(before)} {percent(float(clean[before]))}",
+                pixelated=min(image.shape[1:]) < _SIDE // 2,
+            ),
+            Picture(
+                magnified((0.5 + factor * delta).cpu(), _SIDE),
+                f"the perturbation of {name}, amplified {factor:.3g} times",
+                f"perturbation × {factor:.3g}",
+                pixelated=min(image.shape[1:]) < _SIDE // 2,
+            ),
+            Picture(
+                magnified(adversarial.cpu(), _SIDE),
+                f"{name} with the perturbation added",
+                f"adversarial: {told}",
+                f"image/{place}" if first else "",
+                pixelated=min(image.shape[1:]) < _SIDE // 2,
+            ),
+        ),
+        name,
+        f"{_truth(space, label, before)} {space.norm.name} size {size:.3g}: {word}.",
+    )
+
+
+def _truth(space: Workspace, label: int, before: int) -> str:
+    if not space.images.labelled:
+        return ""
+    named = space.class_name(label)
+    return f"It is {named}." if before == label else f"It is {named}, wrong without attack."

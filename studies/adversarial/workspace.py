@@ -1,0 +1,126 @@
+"""What every view of the adversarial study is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.attacks.epsilons import shown
+from probe.attacks.families.gradient import PGD
+from probe.attacks.judge import Verdict, judge
+from probe.attacks.losses import pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+from probe.attacks.select import Chosen
+from probe.core.progress import Progress
+from probe.core.seeds import generator
+from probe.data.images import ImageSet
+from probe.models.loaded import LoadedModel
+from studies.adversarial.config import AdversarialConfig
+from studies.adversarial.results import Results
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A model, its images, what the attacks did, and the pictures that this run shows.
+
+    ``transfer`` are the models that adversarial images are carried over to; ``against`` is another model with
+    its own results on the same images. Pictures are told by their position in ``results``.
+    """
+
+    model: LoadedModel
+    attacked: AttackedModel
+    images: ImageSet
+    config: AdversarialConfig
+    norm: Norm
+    attacks: tuple[Chosen, ...]
+    results: Results
+    progress: Progress
+    transfer: tuple[LoadedModel, ...] = ()
+    against: tuple[LoadedModel, Results] | None = None
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilon that is reported."""
+        return self.results.asked
+
+    def words(self, epsilon: float) -> str:
+        """Write an epsilon with its norm: ``Linf 8/255``."""
+        return f"{self.norm.name} {shown(epsilon, self.norm)}"
+
+    @cached_property
+    def shown(self) -> tuple[int, ...]:
+        """The images to look at: the user's, or a seeded draw with one that resists and one wrong from the start."""
+        wanted, results = self.config.images, self.results
+        if not isinstance(wanted, int):
+            places = {int(index): place for place, index in enumerate(results.clean.index)}
+            return tuple(places[index] for index in dict.fromkeys(wanted) if index in places)
+        order = torch.randperm(results.n, generator=generator(self.config.seed, "shown")).tolist()
+        right = [place for place in order if results.right[place]]
+        picked = right[:wanted] or order[:wanted]
+        hardest = max(right, key=lambda place: float(results.worst.smallest[place]), default=None)
+        if hardest is not None and hardest not in picked and len(picked) > 1:
+            picked[-1] = hardest
+        return tuple(sorted(picked))
+
+    def pixels(self, places: Sequence[int]) -> Tensor:
+        """Return the images at positions in ``results`` as (N, C, H, W) on the model's device."""
+        indices = [int(self.results.clean.index[place]) for place in places]
+        stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
+        return stacked.to(self.model.device, memory_format=self.model.memory_format)
+
+    def labels(self, places: Sequence[int]) -> Tensor:
+        """Return the classes that the images are judged against, (N,)."""
+        return torch.from_numpy(np.asarray(self.results.clean.label)[list(places)]).to(self.model.device)
+
+    def targets(self, places: Sequence[int]) -> Tensor | None:
+        """Return the classes aimed at, (N,), or None."""
+        chosen = np.asarray(self.results.clean.target)[list(places)]
+        return None if (chosen < 0).all() else torch.from_numpy(chosen).to(self.model.device)
+
+    def full(self, images: Tensor, labels: Tensor, targets: Tensor | None, epsilon: float) -> Verdict:
+        """Return the judged images of a PGD that uses all of ``epsilon`` and stops at nothing.
+
+        What an attack that stops at its first success returns lies at the boundary; to look at, and to carry over
+        to another network, one wants the image of which the network is surest.
+        """
+        attack = PGD(steps=20, stop=False)
+        draws = generator(self.config.seed, "full", str(epsilon))
+        proposed = attack.perturb(self.attacked, images, labels, self.norm, epsilon, draws, targets)
+        return judge(self.attacked, images, proposed, labels, self.norm, epsilon, targets)
+
+    @cached_property
+    def sample(self) -> tuple[int, ...]:
+        """Up to 32 positions of images that are right without attack, seeded: what the views measure on."""
+        order = torch.randperm(self.results.n, generator=generator(self.config.seed, "sample")).tolist()
+        return tuple(sorted([place for place in order if self.results.right[place]][:32]))
+
+    @cached_property
+    def sampled(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The sample's images, labels and targets."""
+        return self.pixels(self.sample), self.labels(self.sample), self.targets(self.sample)
+
+    @cached_property
+    def sample_full(self) -> Tensor:
+        """The sample under a full attack at the reported epsilon, (N, C, H, W), judged."""
+        images, labels, targets = self.sampled
+        rows = torch.arange(len(labels), device=images.device)
+        parts = [
+            self.full(images[part], labels[part], pick(targets, part), self.epsilon).images
+            for part in torch.split(rows, self.config.batch_size)
+        ]
+        return torch.cat(parts) if parts else images
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class, or its number where there is no name."""
+        names = self.model.class_names or self.images.class_names
+        return names[index] if names and 0 <= index < len(names) else f"class {index}"
+
+    def item_name(self, place: int) -> str:
+        """Return the name of an image."""
+        return self.images.item_name(int(self.results.clean.index[place]))
