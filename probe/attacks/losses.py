@@ -12,6 +12,8 @@ from torch import Tensor
 from probe.attacks.judge import margin
 from probe.attacks.model import AttackedModel
 
+_VALUES_AT_ONCE = 800_000
+
 LossName = Literal["ce", "dlr", "margin"]
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(logits (N, K), labels (N,), targets (N,) or None) → (N,), larger is more adversarial."""
@@ -85,9 +87,32 @@ def ascent(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits (N, K), losses (N,) and the losses' gradients towards the pixels (N, C, H, W).
 
-    ``repeats`` passes are averaged, for networks that answer at random (expectation over transformation, Athalye et
-    al. 2018). Gradients that are not finite become 0.
+    ``images`` must not be empty. ``repeats`` passes are averaged, for networks that answer at random
+    (expectation over transformation, Athalye et al. 2018). Gradients that are not finite become 0.
     """
+    rows = torch.arange(len(images), device=images.device)
+    parts = [
+        _ascent(model, images[part], labels[part], pick(targets, part), loss, repeats)
+        for part in torch.split(rows, at_once(images))
+    ]
+    logits, losses, gradients = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logits, losses, gradients
+
+
+def at_once(images: Tensor) -> int:
+    """Return how many images to differentiate at once.
+
+    On a CPU a pass over many large images spends its time on fetching fresh memory: of 20 photographs of 224×224
+    efficientnet_lite0 takes 69 ms each at once, and 40 ms each by eights. On other devices all go together.
+    """
+    if images.device.type != "cpu":
+        return max(1, len(images))
+    return max(8, _VALUES_AT_ONCE // max(1, images[0].numel()))
+
+
+def _ascent(
+    model: AttackedModel, images: Tensor, labels: Tensor, targets: Tensor | None, loss: Loss, repeats: int
+) -> tuple[Tensor, Tensor, Tensor]:
     x = images.detach().requires_grad_()
     total = torch.zeros_like(x)
     logits = losses = x

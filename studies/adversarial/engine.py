@@ -30,13 +30,15 @@ _BISECTIONS = 7
 class Task:
     """What is asked of every attack: the norm, the epsilons (ascending, above 0), and the one that is reported.
 
-    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then.
+    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then; ``below`` are epsilons under
+    the first one, descending, each tried on what the one before it broke.
     """
 
     norm: Norm
     epsilons: tuple[float, ...]
     asked: float
     further: tuple[float, ...]
+    below: tuple[float, ...]
     seed: int
 
 
@@ -163,9 +165,20 @@ class Bench:
         if one.fixed:
             for epsilon in self.task.epsilons:
                 self._at(one, epsilon, outcome)
+            self._go_below(one, outcome)
         else:
             self._minimum(one, outcome)
         return outcome
+
+    def _go_below(self, one: Chosen, outcome: Outcome) -> None:
+        """Try smaller epsilons on what the smallest so far has broken, so that the curve begins at its beginning."""
+        before = self.task.epsilons[0] if self.task.epsilons else 0.0
+        for epsilon in self.task.below:
+            reached = outcome.success(before) & (outcome.smallest > np.float32(epsilon))
+            rows = torch.from_numpy(np.flatnonzero(reached)).to(self.images.device)
+            if len(rows):
+                self._try(one, rows, epsilon, epsilon, outcome)
+            before = epsilon
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))

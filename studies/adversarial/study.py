@@ -115,7 +115,9 @@ def _attack(
     if others.against is not None:
         stack.enter_context(training_mode(others.against.module, False))
         # The other network is measured at the epsilons of the first one's curve, so that the two can be compared.
-        fixed = dataclasses.replace(task, epsilons=tuple(e for e in results.epsilons if e > 0), further=())
+        fixed = dataclasses.replace(
+            task, epsilons=tuple(e for e in results.epsilons if e > 0), further=(), below=()
+        )
         rival = dataclasses.replace(
             campaign,
             model=others.against,
@@ -268,11 +270,9 @@ def _results(space: Workspace, results: Results, verdict: Verdict) -> tuple[Resu
         results.robust_accuracy(worst, epsilon),
         Result.proportion(known, right, results.n, higher_is_better=True),
         results.success_rate(worst, epsilon),
-        Result(
-            "median_smallest_epsilon", middle, right, None, norm.unit or f"{norm.name}, pixel units", True
-        ),
-        Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit, True),
-        Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit, True),
+        Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
+        Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),
+        Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit or norm.name, True),
     ]
     found += [
         results.robust_accuracy(outcome, epsilon, f"robust_accuracy:{name}")

@@ -24,6 +24,11 @@ from probe.models.loaded import LoadedModel
 from studies.adversarial.config import AdversarialConfig
 from studies.adversarial.results import Results
 
+FULL_STEPS = 10
+"""Steps of the PGD whose images are looked at and carried over: enough to be sure of the mistake."""
+
+_PICTURED = 6
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -89,16 +94,26 @@ class Workspace:
         What an attack that stops at its first success returns lies at the boundary; to look at, and to carry over
         to another network, one wants the image of which the network is surest.
         """
-        attack = PGD(steps=20, stop=False)
+        attack = PGD(steps=FULL_STEPS, stop=False)
         draws = generator(self.config.seed, "full", str(epsilon))
         proposed = attack.perturb(self.attacked, images, labels, self.norm, epsilon, draws, targets)
         return judge(self.attacked, images, proposed, labels, self.norm, epsilon, targets)
 
     @cached_property
+    def pictured(self) -> tuple[Tensor, tuple[float, ...], tuple[Verdict, ...]]:
+        """The shown images, the epsilons they are shown at (at most six, the reported one last), and each's verdict."""
+        images, labels, targets = self.pixels(self.shown), self.labels(self.shown), self.targets(self.shown)
+        steps = [e for e in self.results.epsilons if 0 < e <= self.epsilon * (1 + 1e-9)]
+        if len(steps) > _PICTURED:
+            places = torch.linspace(0, len(steps) - 1, _PICTURED).round().long().tolist()
+            steps = [steps[place] for place in places]
+        return images, tuple(steps), tuple(self.full(images, labels, targets, epsilon) for epsilon in steps)
+
+    @cached_property
     def sample(self) -> tuple[int, ...]:
-        """Up to 32 positions of images that are right without attack, seeded: what the views measure on."""
+        """Up to 24 positions of images that are right without attack, seeded: what the views measure on."""
         order = torch.randperm(self.results.n, generator=generator(self.config.seed, "sample")).tolist()
-        return tuple(sorted([place for place in order if self.results.right[place]][:32]))
+        return tuple(sorted([place for place in order if self.results.right[place]][:24]))
 
     @cached_property
     def sampled(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from probe.attacks.attack import ATTACKS, Attack, Traits
-from probe.attacks.losses import adversarial
+from probe.attacks.losses import adversarial, at_once
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L2, Norm
 
@@ -85,6 +85,17 @@ def nearest_boundary(
     The deficit is the label's logit minus the other class's. ``candidates`` limits the search to that many
     likeliest other classes. Boundaries whose normal is 0 or not finite are never the nearest.
     """
+    parts = [
+        _nearest(model, part, y, norm, candidates)
+        for part, y in zip(torch.split(x, at_once(x)), torch.split(labels, at_once(x)), strict=True)
+    ]
+    deficit, normal, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+    return deficit, normal, logits
+
+
+def _nearest(
+    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
     images = x.detach().requires_grad_()
     logits = model(images)
     others = logits.detach().scatter(1, labels[:, None], -torch.inf)

@@ -9,6 +9,7 @@ from captum.attr import LayerGradCam
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from probe.attacks.judge import Verdict
 from probe.core.errors import NotApplicableError
 from probe.core.report import Gallery, Picture, Result, Section, Strip, percent
 from probe.core.seeds import derive
@@ -21,6 +22,7 @@ from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import Workspace
 
 _SIDE = 176
+_MOST = 16
 
 
 @VIEWS.register("attention")
@@ -31,31 +33,25 @@ def attention(space: Workspace) -> Section:
     layer = last_map_layer(space.model.module, space.sampled[0][:1])
     if not layer:
         raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1.")
-    places = [place for place in space.shown if space.results.right[place]] or list(space.sample[:1])
-    rows = tuple(_row(space, layer, place) for place in places)
-    similar, names = _similarity(space, layer)
+    images, steps, found = space.pictured
+    if not steps:
+        raise NotApplicableError("At epsilon 0 there is nothing to compare.")
+    rows = tuple(
+        _row(space, layer, row, place, images[row : row + 1], found[-1])
+        for row, place in enumerate(space.shown)
+        if space.results.right[place]
+    )
     gallery = Gallery(
         f"GradCAM at {layer.removeprefix('network.')}",
         rows,
-        "Bright: what raised the class named under the picture (Selvaraju et al. 2017). If the maps "
-        "for the old class before "
-        "and after are alike, the network still looks at the same place and reads it differently; if the map has "
-        "moved, the attack has drawn its attention away. GradCAM is coarse: one value for each position of the layer.",
+        "Bright: what raised the class named under the picture (Selvaraju et al. 2017). If the maps for the old class "
+        "before and after are alike, the network still looks at the same place and reads it differently; if the map "
+        "has moved, the attack has drawn its attention away. A map without anything bright says that nothing in the "
+        "image speaks for that class any more. GradCAM is coarse: one value for each position of the layer.",
         _SIDE,
     )
-    mean = float(np.mean(similar)) if len(similar) else float("nan")
-    ci = (
-        bootstrap(list(similar), lambda v: float(v.mean()), derive(space.config.seed, "attention"))
-        if len(similar) > 1
-        else None
-    )
-    result = Result("gradcam_rank_correlation", mean if len(similar) else None, len(similar), ci)
-    said = ""
-    if len(similar) > 1 and ci is not None:
-        said = (
-            f"Over {len(similar)} images the map for the right class keeps a rank correlation of {mean:.2f} "
-            f"[{ci[0]:.2f}, {ci[1]:.2f}] with itself under attack ({names})."
-        )
+    similar, vanished, n = _similarity(space, layer)
+    result, said = _told(space, similar, vanished, n)
     return Section("attention", "Where it looks", said, (gallery,), results=(result,))
 
 
@@ -71,43 +67,59 @@ def _maps(space: Workspace, layer: str, images: Tensor, classes: Tensor) -> Tens
     return found
 
 
-def _row(space: Workspace, layer: str, place: int) -> Strip:
-    image, label = space.pixels([place]), space.labels([place])
-    verdict = space.full(image, label, space.targets([place]), space.epsilon)
-    answer = verdict.predictions
+def _row(space: Workspace, layer: str, row: int, place: int, image: Tensor, verdict: Verdict) -> Strip:
+    label, answer = space.labels([place]), verdict.predictions[row : row + 1]
+    moved = verdict.images[row : row + 1]
     maps = [
         (image, label, "before", "clean image"),
-        (verdict.images, label, "after, the old class", "adversarial image"),
-        (verdict.images, answer, "after, the new answer", "adversarial image"),
+        (moved, label, "after, the old class", "adversarial image"),
+        (moved, answer, "after, the new answer", "adversarial image"),
     ]
-    pictures = [
-        Picture(magnified(image[0].cpu(), _SIDE), f"{space.item_name(place)} without attack", "the image")
-    ]
+    name = space.item_name(place)
+    pictures = [Picture(magnified(image[0].cpu(), _SIDE), f"{name} without attack", "the image")]
     for pixels, wanted, when, what in maps:
         cam = _maps(space, layer, pixels, wanted)
         size = [int(pixels.shape[2]), int(pixels.shape[3])]
         wide = F.interpolate(cam.float(), size=size, mode="bilinear", align_corners=False)[0]
-        name = space.class_name(int(wanted[0]))
-        pictures.append(
-            Picture(
-                picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True),
-                f"GradCAM of the {what} for {name}",
-                f"{when}: {name}",
-            )
-        )
-    note = f"Taken for {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[0]))}."
-    return Strip(tuple(pictures), space.item_name(place), note)
+        told = space.class_name(int(wanted[0]))
+        drawn = picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True)
+        pictures.append(Picture(drawn, f"GradCAM of the {what} for {told}", f"{when}: {told}"))
+    note = f"Taken for {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[row]))}."
+    return Strip(tuple(pictures), name, note)
 
 
-def _similarity(space: Workspace, layer: str) -> tuple[list[float], str]:
-    """Return the rank correlation of each sampled image's map with its map under attack, constant maps left out."""
+def _similarity(space: Workspace, layer: str) -> tuple[list[float], int, int]:
+    """Return the rank correlation of each map with itself under attack, how many vanished, and of how many.
+
+    Over the sampled images whose map for the right class is not constant without attack.
+    """
     images, labels, _ = space.sampled
-    rows = torch.arange(len(labels), device=images.device)
+    rows = torch.arange(len(labels), device=images.device)[:_MOST]
     found: list[float] = []
-    for part in torch.split(rows, min(8, space.config.batch_size)):
-        before = _maps(space, layer, images[part], labels[part])
-        after = _maps(space, layer, space.sample_full[part], labels[part])
-        for one, other in zip(before.flatten(1).cpu(), after.flatten(1).cpu(), strict=True):
-            if float(one.std()) > 0 and float(other.std()) > 0:
+    vanished = n = 0
+    for part in torch.split(rows, 8):
+        before = _maps(space, layer, images[part], labels[part]).flatten(1).cpu()
+        after = _maps(space, layer, space.sample_full[part], labels[part]).flatten(1).cpu()
+        for one, other in zip(before, after, strict=True):
+            if float(one.std()) == 0:
+                continue
+            n += 1
+            if float(other.std()) == 0:
+                vanished += 1
+            else:
                 found.append(float(spearmanr(one.numpy(), other.numpy()).statistic))
-    return found, space.words(space.epsilon)
+    return found, vanished, n
+
+
+def _told(space: Workspace, similar: list[float], vanished: int, n: int) -> tuple[Result, str]:
+    """Return the mean correlation as a result, and what is to be said of it."""
+    said = f"In {vanished} of {n} images nothing speaks for the right class any more under attack. "
+    if len(similar) < 2:
+        return Result("gradcam_rank_correlation", None, len(similar)), said if n else ""
+    mean = float(np.mean(similar))
+    low, high = bootstrap(similar, lambda v: float(v.mean()), derive(space.config.seed, "attention"))
+    said += (
+        f"In the other {len(similar)} the map keeps a rank correlation of {mean:.2f} [{low:.2f}, {high:.2f}] with "
+        f"itself without attack ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
+    )
+    return Result("gradcam_rank_correlation", mean, len(similar), (low, high)), said

@@ -112,7 +112,7 @@ def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) 
         "The L2 distance between a layer's activations with and without perturbation, as a part of "
         "their own length; mean over "
         f"{len(moves[names[0]].noise)} images with its 95% t-interval. The attack grows on its way through the network "
-        "where noise of the same size fades: that is what makes it an attack.",
+        "while noise of the same size does not: that is what makes it an attack.",
         (series("attack", "adversarial"), series("noise of the same size", "noise")),
     )
 

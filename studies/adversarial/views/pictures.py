@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from probe.attacks.epsilons import shown
@@ -14,19 +13,16 @@ from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import Workspace
 
 _SIDE = 176
-_MOST_STEPS = 7
 
 
 @VIEWS.register("pictures")
 def pictures(space: Workspace) -> Section:
     """Show original, perturbation and adversarial image, with a slider over the epsilons."""
     places = space.shown
-    if not places:
-        raise NotApplicableError("There is no image to show.")
-    steps = _steps(space)
-    images, labels, targets = space.pixels(places), space.labels(places), space.targets(places)
+    images, steps, found = space.pictured
+    if not places or not steps:
+        raise NotApplicableError("There is no image to show, or no epsilon above 0.")
     clean = space.attacked.verdict(images).double().softmax(1)
-    found = [space.full(images, labels, targets, epsilon) for epsilon in steps]
     rows = tuple(
         tuple(
             _strip(space, place, row, epsilon, images[row], clean[row], verdict, first=number == 0)
@@ -34,7 +30,6 @@ def pictures(space: Workspace) -> Section:
         )
         for row, place in enumerate(places)
     )
-    start = min(range(len(steps)), key=lambda i: abs(steps[i] - space.epsilon))
     slides = Slides(
         "Original, perturbation, adversarial",
         tuple(f"ε = {shown(epsilon, space.norm)}" for epsilon in steps),
@@ -45,20 +40,9 @@ def pictures(space: Workspace) -> Section:
         "success, so that you see "
         "how sure of its mistake the network can be made. Good: nothing happens until you can see the change yourself.",
         _SIDE,
-        start,
+        len(steps) - 1,
     )
     return Section("pictures", "Pictures", blocks=(slides,))
-
-
-def _steps(space: Workspace) -> tuple[float, ...]:
-    """Return at most seven of the curve's epsilons above 0, up to the asked one; that one among them."""
-    steps = [e for e in space.results.epsilons if 0 < e <= space.epsilon * (1 + 1e-9)]
-    if not steps:
-        raise NotApplicableError("At epsilon 0 there is no perturbation to show.")
-    if len(steps) <= _MOST_STEPS:
-        return tuple(steps)
-    places = torch.linspace(0, len(steps) - 1, _MOST_STEPS).round().long().tolist()
-    return tuple(steps[place] for place in places)
 
 
 def _strip(

@@ -1,0 +1,49 @@
+"""Does an attack without gradients break what attacks with gradients left?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.core.report import Check, CheckStatus
+from studies.adversarial.checks._common import clear, count, grave, images, sample
+from studies.adversarial.evidence import QUERIES, Evidence
+from studies.adversarial.registries import CHECKS
+
+NAME = "Black box beats white box"
+
+
+@CHECKS.register("black-box-beats-white-box")
+def black_box_beats_white_box(evidence: Evidence) -> Check:
+    """Count the images that Square attack breaks and the run's white-box attacks left.
+
+    A flag of AutoAttack (Croce and Hein 2020), where any such image is one. The value is their number.
+    """
+    n = sample(evidence)
+    if not any(one.attack.traits.access == "white-box" for one in evidence.attacks):
+        raise NotApplicableError("The run used no white-box attack.")
+    left = ~evidence.chosen_with_gradients
+    if not bool(left.any()):
+        return Check(
+            NAME,
+            "pass",
+            0,
+            f"All {images(n)} were broken by the white-box attacks, so none was left to break.",
+        )
+    square = evidence.gradient_free_left
+    if square is None:
+        raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
+    found = count(square)
+    status: CheckStatus = "pass"
+    more = ""
+    if found:
+        status = grave(evidence) if clear(found, n) else "warn"
+        weak = not bool((square & ~evidence.iterative).any())
+        more = (
+            ": a plain PGD breaks these too, so the run's attacks are weak, use `--attack standard`"
+            if weak
+            else ": the gradients mislead, use `--attack standard` or add `--attack square`"
+        )
+    detail = (
+        f"Square attack with {QUERIES} queries broke {found} of the {count(left)} that the white-box attacks left of "
+        f"{images(n)} (accepted: none; a single one is a reservation){more}."
+    )
+    return Check(NAME, status, found, detail)

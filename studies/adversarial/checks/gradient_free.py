@@ -1,0 +1,46 @@
+"""Is the attack without gradients the better one, overall?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.core.report import Check
+from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, of, sample
+from studies.adversarial.evidence import QUERIES, STEPS, Evidence
+from studies.adversarial.registries import CHECKS
+
+NAME = "Gradient free"
+
+
+@CHECKS.register("gradient-free")
+def gradient_free(evidence: Evidence) -> Check:
+    """Compare the success of Square attack with the best that gradients achieve.
+
+    Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. Gradients get the
+    better of the run's white-box attacks and the reference PGD, so that a weak choice of attack is not taken for masked
+    gradients. The value is by how many images Square is ahead, at most.
+    """
+    n = sample(evidence)
+    ours = evidence.chosen_with_gradients
+    if bool(ours.all()):
+        return Check(NAME, "pass", 0, f"White-box attacks broke all {images(n)}: nothing can do better.")
+    alone = evidence.gradient_free_left
+    if alone is None:
+        raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
+    if not clear(count(alone), n):
+        detail = (
+            f"Square attack with {QUERIES} queries broke {count(alone)} of the {count(~ours)} that the white-box "
+            f"attacks left of {images(n)}, so it cannot be ahead of them by more ({accepted(n)})."
+        )
+        return Check(NAME, "pass", count(alone), detail)
+    with_gradients = max(count(ours), count(evidence.iterative))
+    without = count(alone if evidence.gradient_free is None else evidence.gradient_free)
+    ahead = max(without - with_gradients, 0)
+    fired = clear(ahead, n)
+    more = advice(
+        fired, "the gradients are masked, use `--attack square` or differentiate around what masks them"
+    )
+    detail = (
+        f"Square attack with {QUERIES} queries broke {of(without, n)} and the best with gradients (the run's attacks "
+        f"or a PGD of {STEPS} steps) {with_gradients}, so it is ahead by {ahead} ({accepted(n)}){more}."
+    )
+    return Check(NAME, grave(evidence) if fired else "pass", ahead, detail)

@@ -1,0 +1,61 @@
+"""Was the attack still climbing when it stopped?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from probe.attacks.families.gradient import Trace
+from probe.core.report import Check, CheckStatus
+from studies.adversarial.checks._common import accepted, clear, count, images, of, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+NAME = "Incomplete optimisation"
+LIMIT = 0.05
+LAST = 10
+_FLAT = 1e-5
+
+
+@CHECKS.register("incomplete-optimisation")
+def incomplete_optimisation(evidence: Evidence) -> Check:
+    """Count the images that stayed robust although the loss still rose in the attack's last ten steps.
+
+    The fourth indicator of Pintor et al. 2022, with their limit of 0.05 for the range of the last ten losses. Here each
+    image's loss is divided by its range over the whole run, and what is looked at is the best loss so far, so that an
+    attack that swings about its maximum is not taken for one that climbs. The run is that of the first ``pgd`` that
+    was asked for, else of the reference PGD on the margin. The value is the number of images.
+    """
+    n = sample(evidence)
+    name, climb = evidence.traced
+    robust = ~climb.verdict.success
+    if not bool(robust.any()):
+        return Check(
+            NAME, "pass", 0, f"All {images(n)} were broken by {name}, so no climb was left incomplete."
+        )
+    rises = last_rises(climb.trace)
+    found = count(robust & (rises > LIMIT))
+    fired = clear(found, n)
+    status: CheckStatus = "pass"
+    more = ""
+    if fired:
+        status = "fail" if clear(count(evidence.longer & ~evidence.chosen), n) else "warn"
+        more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the steps' size"
+    detail = (
+        f"{of(count(robust), n)} resisted {name}, and for {found} of them the loss still rose by more than "
+        f"{100 * LIMIT:.0f}% of its range in the last {LAST} steps ({accepted(n)}){more}."
+    )
+    return Check(NAME, status, found, detail)
+
+
+def last_rises(trace: Trace) -> Tensor:
+    """Return by how much the best loss rose in the last ten steps, as a part of the loss' whole range, (M,).
+
+    Not-a-number for images that were dropped; 0 where the loss does not change.
+    """
+    losses = torch.stack(trace.losses).double()
+    low, high = losses.amin(0), losses.amax(0)
+    best = losses.cummax(0).values
+    rise = best[-1] - best[max(len(best) - 1 - LAST, 0)]
+    flat = high - low <= _FLAT * high.abs().clamp_min(1e-12)
+    return torch.where(flat, torch.zeros_like(rise), rise / (high - low).clamp_min(1e-30))

@@ -1,0 +1,67 @@
+"""Does the network differentiate something inside its own forward pass?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from probe.core.errors import NotApplicableError
+from probe.core.report import Check
+from probe.core.seeds import scoped
+from studies.adversarial.checks._common import advice, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+Profile = Callable[[FrameType, str, Any], Any]
+
+
+@CHECKS.register("inner-optimisation")
+def inner_optimisation(evidence: Evidence) -> Check:
+    """Count the calls of autograd during a forward pass with gradients and one without.
+
+    A flag of AutoAttack (Croce and Hein 2020, ``check_dynamic``): the gradient through an optimisation is seldom the
+    one that an attack needs. Calls from Python are seen, those inside compiled code are not. The value is their number.
+    """
+    sample(evidence)
+    calls: list[CodeType] = []
+    image = evidence.images[:1].detach().clone()
+    with scoped(evidence.seed, "check", "inner"), _profiled(calls):
+        evidence.model.verdict(image)
+        with torch.enable_grad():
+            evidence.model(image.requires_grad_())
+    found = len(calls)
+    more = advice(
+        found > 0,
+        "the attack may not see through it, so attack the network without that step too, and add `--attack square`",
+    )
+    detail = (
+        f"The network called autograd {found} times inside two forward passes of one image, one with and one without "
+        f"gradients (accepted: never){more}."
+    )
+    return Check("Inner optimisation", "warn" if found else "pass", found, detail)
+
+
+@contextmanager
+def _profiled(calls: list[CodeType]) -> Iterator[None]:
+    """Note every call of autograd inside the block; a profile function that is set goes on and comes back."""
+    wanted = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
+    before: Any = sys.getprofile()
+    if before is not None and not callable(before):
+        raise NotApplicableError("A profiler is running, which the check would have to switch off.")
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code in wanted:
+            calls.append(frame.f_code)
+        if before is not None:
+            before(frame, event, argument)
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)

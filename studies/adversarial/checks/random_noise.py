@@ -1,0 +1,34 @@
+"""Does noise do what the attack does?"""
+
+from __future__ import annotations
+
+from probe.core.report import Check
+from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, of, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+NAME = "Random noise"
+
+
+@CHECKS.register("random-noise")
+def random_noise(evidence: Evidence) -> Check:
+    """Compare the run's attacks with ten draws of noise of size epsilon.
+
+    Carlini et al. 2019: an attack has to beat random perturbations, image by image and in number. The value is the
+    number of images that noise broke, 0 where the attacks broke everything.
+    """
+    n = sample(evidence)
+    if bool(evidence.chosen.all()):
+        return Check(
+            NAME, "pass", 0, f"All {images(n)} were broken by the attacks, so noise cannot do better."
+        )
+    noise, ours = count(evidence.noise), count(evidence.chosen)
+    missed = count(evidence.noise & ~evidence.chosen)
+    equal = noise >= ours and ours < n
+    fired = clear(missed, n) or (clear(noise, n) and equal)
+    more = advice(fired, "the attack is no better than chance, use `--attack standard` or more steps")
+    detail = (
+        f"Ten draws of noise broke {of(noise, n)} where the run's attacks broke {ours}, {missed} of them left by the "
+        f"attacks ({accepted(n)}, and fewer altogether than the attacks){more}."
+    )
+    return Check(NAME, grave(evidence) if fired else "pass", noise, detail)

@@ -1,0 +1,43 @@
+"""Does a larger epsilon help the attack?"""
+
+from __future__ import annotations
+
+from probe.attacks.epsilons import shown
+from probe.core.report import Check, CheckStatus
+from studies.adversarial.checks._common import accepted, clear, grave, images, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+
+@CHECKS.register("rising-epsilon")
+def rising_epsilon(evidence: Evidence) -> Check:
+    """Compare independent runs of PGD at a quarter, half, all and twice of epsilon.
+
+    Carlini et al. 2019: what is allowed more must not achieve less. The run's own curve cannot fall, because it keeps
+    what smaller epsilons broke; these runs start anew. The value is the largest fall in images.
+    """
+    n = sample(evidence)
+    falls = _falls(evidence.rising)
+    largest = max(falls.values(), default=0)
+    within = max((fall for epsilon, fall in falls.items() if epsilon <= evidence.epsilon), default=0)
+    status: CheckStatus = "pass"
+    more = ""
+    if clear(largest, n):
+        status = grave(evidence) if clear(within, n) else "warn"
+        more = ": the attack gets lost where it is allowed more, add `--attack square` and more steps and restarts"
+    said = ", ".join(f"{found} at {shown(epsilon, evidence.norm)}" for epsilon, found in evidence.rising)
+    detail = (
+        f"Of {images(n)}, runs of PGD that know nothing of each other broke {said}, which falls by "
+        f"{largest} at most ({accepted(n)}){more}."
+    )
+    return Check("Rising epsilon", status, largest, detail)
+
+
+def _falls(rising: tuple[tuple[float, int], ...]) -> dict[float, int]:
+    """Return, for each epsilon, by how much its success is below the best at a smaller one."""
+    falls: dict[float, int] = {}
+    best = 0
+    for epsilon, found in rising:
+        falls[epsilon] = best - found if found < best else 0
+        best = max(best, found)
+    return falls

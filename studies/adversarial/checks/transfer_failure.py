@@ -1,0 +1,39 @@
+"""Is the network that gives the gradients the one that is judged?"""
+
+from __future__ import annotations
+
+import torch
+
+from probe.attacks.losses import adversarial
+from probe.core.report import Check
+from probe.core.seeds import scoped
+from studies.adversarial.checks._common import accepted, advice, clear, count, grave, sample
+from studies.adversarial.evidence import STEPS, Evidence
+from studies.adversarial.registries import CHECKS
+
+
+@CHECKS.register("transfer-failure")
+def transfer_failure(evidence: Evidence) -> Check:
+    """Count the images that are adversarial for the network that is differentiated and not for the one that is judged.
+
+    The fifth indicator of Pintor et al. 2022. The first is the network while gradients are recorded, in reduced
+    precision where the run used it; the second is the plain network in float32. Both see the images at which the
+    reference PGD ended. The value is the number of images.
+    """
+    n = sample(evidence)
+    verdict = evidence.reference_run.verdict
+    with torch.enable_grad(), scoped(evidence.seed, "check", "transfer"):
+        logits = evidence.model(verdict.images.detach().clone().requires_grad_()).detach()
+    believed = adversarial(logits, evidence.labels, evidence.targets)
+    found = count(believed & ~verdict.success)
+    fired = clear(found, n)
+    cure = (
+        "the gradients in reduced precision mislead, use float32"
+        if evidence.model.reduced
+        else "attacks stop at images that the network itself gets right, so make both alike, or use `--attack square`"
+    )
+    detail = (
+        f"Of the {count(believed)} of {n} images that a PGD of {STEPS} steps broke where gradients are recorded, "
+        f"{found} are not adversarial for the plain network in float32 ({accepted(n)}){advice(fired, cure)}."
+    )
+    return Check("Transfer failure", grave(evidence) if fired else "pass", found, detail)

@@ -1,0 +1,32 @@
+"""Is there a gradient where the attack starts?"""
+
+from __future__ import annotations
+
+import torch
+
+from probe.core.report import Check, CheckStatus
+from studies.adversarial.checks._common import clear, grave, of, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+
+@CHECKS.register("unavailable-gradients")
+def unavailable_gradients(evidence: Evidence) -> Check:
+    """Measure for which part of the sample the attack's first step has no gradient to follow.
+
+    The first indicator of Pintor et al. 2022. Unlike the clean images, where the attack starts lies anywhere within
+    epsilon. A gradient that is not finite counts as none. The value is the part of the sample.
+    """
+    n = sample(evidence)
+    sizes = evidence.reference_run.trace.gradients
+    found = n if sizes is None else int((sizes == 0).sum() + (~torch.isfinite(sizes)).sum())
+    status: CheckStatus = "pass"
+    more = ""
+    if found:
+        status = grave(evidence) if clear(found, n) else "warn"
+        more = ": no step can be taken, use an attack without gradients (`--attack square`)"
+    detail = (
+        f"At its random start the reference PGD has a gradient of the margin that is zero or not finite for "
+        f"{of(found, n)} (accepted: none; a single one is a reservation){more}."
+    )
+    return Check("Unavailable gradients", status, found / n, detail)

@@ -1,0 +1,30 @@
+"""Does accuracy reach guessing when the attack may do anything?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.core.report import Check
+from studies.adversarial.checks._common import advice, clear, count, grave, of, sample
+from studies.adversarial.evidence import STEPS, Evidence
+from studies.adversarial.registries import CHECKS
+
+
+@CHECKS.register("unbounded")
+def unbounded(evidence: Evidence) -> Check:
+    """Measure what stays right under PGD with the largest epsilon that the pixels' range allows.
+
+    Carlini et al. 2019: with no bound accuracy is at most that of guessing, one over the number of classes. The value
+    is the part of the sample that stays right.
+    """
+    n = sample(evidence)
+    if evidence.targets is not None:
+        raise NotApplicableError("Guessing has no meaning for an attack that aims at a class.")
+    left = count(~evidence.unbounded)
+    guessing = 1 / max(evidence.num_classes, 1)
+    fired = left > guessing * n and clear(left, n)
+    more = advice(fired, "the attack is hindered, look for masked gradients and use `--attack square`")
+    detail = (
+        f"A PGD of {STEPS} steps without bound left {of(left, n)} right, {100 * left / n:.3g}% where guessing "
+        f"among {evidence.num_classes} classes gives {100 * guessing:.2g}% (accepted: that, or one image){more}."
+    )
+    return Check("Unbounded", grave(evidence) if fired else "pass", left / n, detail)

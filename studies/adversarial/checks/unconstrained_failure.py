@@ -1,0 +1,30 @@
+"""Does the attack without bound break every single image?"""
+
+from __future__ import annotations
+
+from probe.core.report import Check, CheckStatus
+from studies.adversarial.checks._common import clear, count, grave, of, sample
+from studies.adversarial.evidence import STEPS, Evidence
+from studies.adversarial.registries import CHECKS
+
+
+@CHECKS.register("unconstrained-failure")
+def unconstrained_failure(evidence: Evidence) -> Check:
+    """Count the images that PGD leaves when it may change them into anything.
+
+    The sixth indicator of Pintor et al. 2022, "Indicators of Attack Failure": every image has an adversarial example
+    within the whole range. The value is the number of images left.
+    """
+    n = sample(evidence)
+    left = count(~evidence.unbounded)
+    status: CheckStatus = "pass"
+    more = ""
+    if left:
+        status = grave(evidence) if clear(left, n) else "warn"
+        more = ": the loss does not lead to them, try `pgd?loss=margin`, restarts, or `--attack square`"
+    words = "the target" if evidence.targets is not None else "a wrong answer"
+    detail = (
+        f"A PGD of {STEPS} steps without bound brought {of(n - left, n)} to {words} and left {left} (accepted: none; a "
+        f"single one is a reservation){more}."
+    )
+    return Check("Unconstrained failure", status, left, detail)

@@ -1,0 +1,86 @@
+"""Does an attack that may change nothing change nothing?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from probe.attacks.attack import Attack
+from probe.attacks.families.gradient import PGD
+from probe.attacks.judge import judge
+from probe.attacks.losses import pick
+from probe.core.report import Check, CheckStatus
+from probe.core.seeds import generator, scoped
+from studies.adversarial.checks._common import images, sample
+from studies.adversarial.evidence import Evidence
+from studies.adversarial.registries import CHECKS
+
+IMAGES = 4
+SHORT = {"steps": 3, "restarts": 1, "queries": 10, "classes": 1, "eot": 1, "draws": 2}
+"""What an attack's options are lowered to: at epsilon 0 there is nothing to search for."""
+
+
+@CHECKS.register("zero-epsilon")
+def zero_epsilon(evidence: Evidence) -> Check:
+    """Run the attacks with epsilon 0: images and predictions have to be those without attack.
+
+    Each attack that takes an epsilon, or the reference PGD where none does, is run on four images with few steps. The
+    value is the number of attacks at fault.
+    """
+    sample(evidence)
+    moved: list[str] = []
+    wrong: list[str] = []
+    names = []
+    for name, attack in _fixed(evidence):
+        names.append(name)
+        outside, success = _at_zero(evidence, name, attack)
+        moved += [name] if outside else []
+        wrong += [name] if success else []
+    status: CheckStatus = "fail" if wrong else "warn" if moved else "pass"
+    more = ""
+    if wrong:
+        more = f": with {', '.join(wrong)} predictions change all the same, so the network does not answer alike twice"
+    elif moved:
+        more = f": {', '.join(moved)} left the ball, and what is judged is cut back to it, so the attack looks weak"
+    shown = images(min(evidence.n, IMAGES))
+    faulty = len({*wrong, *moved})
+    detail = (
+        f"With epsilon 0, {faulty} of {len(names)} attacks returned something else than {shown} "
+        f"or another prediction (accepted: none){more}."
+    )
+    return Check("Zero epsilon", status, faulty, detail)
+
+
+def _fixed(evidence: Evidence) -> Iterator[tuple[str, Attack]]:
+    fixed = [one for one in evidence.attacks if one.fixed]
+    if not fixed:
+        yield "the reference PGD", shortened(PGD())
+    for one in fixed:
+        yield one.text, shortened(one.attack)
+
+
+def shortened(attack: Attack) -> Attack:
+    """Return the attack with its steps, queries, restarts and targets lowered to a few."""
+    options: dict[str, Any] = {
+        field.name: min(value, SHORT[field.name])
+        for field in dataclasses.fields(attack)  # type: ignore[arg-type]
+        if field.name in SHORT and isinstance(value := getattr(attack, field.name), int)
+    }
+    shorter: Attack = dataclasses.replace(attack, **options)  # type: ignore[type-var]
+    return shorter
+
+
+def _at_zero(evidence: Evidence, name: str, attack: Attack) -> tuple[bool, bool]:
+    """Return whether some image came back changed, and whether some prediction did."""
+    images, labels = evidence.images[:IMAGES], evidence.labels[:IMAGES]
+    goal = (
+        None
+        if evidence.targets is None
+        else pick(evidence.targets, evidence.labels.new_tensor(range(len(labels))))
+    )
+    draws = generator(evidence.seed, "check", "zero", name)
+    with scoped(evidence.seed, "check", "zero", name):
+        proposed = attack.perturb(evidence.model, images, labels, evidence.norm, 0.0, draws, goal)
+        verdict = judge(evidence.model, images, proposed, labels, evidence.norm, 0.0, goal)
+    return bool((verdict.outside | verdict.invalid).any()), bool(verdict.success.any())
