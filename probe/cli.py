@@ -167,7 +167,7 @@ def attacks(query: str, debug: bool) -> None:
     from probe.attacks.listing import attack_rows
 
     rows = attack_rows(query)
-    table(("name", "norms", "access", "kind", "target", "from", "options", "what it is"), rows)
+    table(("name", "norms", "access", "kind", "target", "from", "options", "what it is", "paper"), rows)
     line(f"{len(rows)} {'attack' if len(rows) == 1 else 'attacks'}")
 
 

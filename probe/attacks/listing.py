@@ -8,7 +8,7 @@ from probe.attacks.attack import ATTACKS, Attack, summary
 
 
 def attack_rows(query: str = "") -> list[tuple[str, ...]]:
-    """Return one row per attack: name, norms, access, kind, target, origin, options, summary.
+    """Return one row per attack: name, norms, access, kind, target, origin, options, summary, paper.
 
     ``query`` keeps attacks in whose name, norms, access, kind or origin it occurs; a norm has to be written whole.
     """
@@ -35,4 +35,5 @@ def _row(name: str, kind: type[Attack]) -> tuple[str, ...]:
         traits.origin,
         options or "–",
         summary(kind),
+        traits.paper,
     )

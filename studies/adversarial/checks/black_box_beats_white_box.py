@@ -36,7 +36,7 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
     more = ""
     if found:
         status = grave(evidence) if clear(found, n) else "warn"
-        weak = not bool((square & ~evidence.iterative).any())
+        weak = not clear(count(square & ~evidence.iterative), n)
         more = (
             ": a plain PGD breaks these too, so the run's attacks are weak, use `--attack standard`"
             if weak
