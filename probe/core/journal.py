@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise at files that are cut short, changed, or of another kind."""
 
 
 class Journal(Protocol):
@@ -62,9 +75,10 @@ class FileJournal:
         """Return the arrays kept under ``key``; a file that cannot be read counts as absent."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: numpy leaves a file open whose content it cannot read.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except _UNREADABLE:
             return None
         self.loaded += 1
         return arrays

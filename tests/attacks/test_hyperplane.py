@@ -20,7 +20,9 @@ def smallest(x: np.ndarray, w: np.ndarray, c: float, norm: Norm) -> float:
     """The size of the smallest step d with ⟨w, d⟩ = c and x + d in [0, 1], in float64."""
     d = len(x)
     if norm.name == "Linf":
-        sides = np.vstack([np.hstack([np.eye(d), -np.ones((d, 1))]), np.hstack([-np.eye(d), -np.ones((d, 1))])])
+        sides = np.vstack(
+            [np.hstack([np.eye(d), -np.ones((d, 1))]), np.hstack([-np.eye(d), -np.ones((d, 1))])]
+        )
         found = linprog(
             np.r_[np.zeros(d), 1.0],
             A_ub=sides,
@@ -155,7 +157,9 @@ def test_rows_do_not_mix(norm: Norm) -> None:
     )
     for row, (x, w), c in zip(together, scenes, needs, strict=True):
         np.testing.assert_allclose(row.numpy(), run(x, w, c, norm), atol=1e-7)
-        assert np.linalg.norm(row.numpy(), SIZE[norm.name]) == pytest.approx(smallest(x, w, c, norm), rel=1e-4)
+        assert np.linalg.norm(row.numpy(), SIZE[norm.name]) == pytest.approx(
+            smallest(x, w, c, norm), rel=1e-4
+        )
 
 
 def test_there_is_no_rule_for_counting_pixels() -> None:

@@ -75,3 +75,36 @@ def test_bootstrap_is_reproducible_and_refuses_nothing() -> None:
     assert first == stats.bootstrap(data, lambda v: float(np.median(v)), 7)
     with pytest.raises(ValueError, match="at least one"):
         stats.bootstrap([], lambda v: 0.0, 0)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04 → 0.06 (never less than the one before).
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.5]) == [1.0, 1.0]
+    assert stats.holm([0.2]) == [0.2]
+    assert stats.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_the_step_down_definition(p: list[float]) -> None:
+    found = stats.holm(p)
+    down = sorted(p)
+    for value, corrected in zip(p, found, strict=True):
+        # The largest of the steps up to this one: max over p_(j) ≤ p of min(1, (m − j) p_(j)).
+        last = max(i for i, other in enumerate(down) if other == value)
+        steps = [min(1.0, (len(p) - j) * down[j]) for j in range(last + 1)]
+        assert corrected == pytest.approx(max(steps))
+        assert value <= corrected <= 1
+        assert corrected <= min(1.0, len(p) * value) + 1e-12, "no harsher than Bonferroni"
+    ordered = [found[i] for i in sorted(range(len(p)), key=p.__getitem__)]
+    assert ordered == sorted(ordered)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))
+def test_holm_rejects_what_the_sequential_test_rejects(p: list[float], alpha: float) -> None:
+    rejected: set[int] = set()
+    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        if p[place] * (len(p) - rank) > alpha:
+            break
+        rejected.add(place)
+    assert {i for i, value in enumerate(stats.holm(p)) if value <= alpha} == rejected

@@ -12,7 +12,7 @@ from probe.attacks.attack import ATTACKS, Attack, Traits
 from probe.attacks.families.apgd import likeliest_others
 from probe.attacks.families.deepfool import nearest_boundary
 from probe.attacks.hyperplane import step_to_hyperplane
-from probe.attacks.losses import adversarial, ascent, margin_to, pick
+from probe.attacks.losses import adversarial, ascent, difference, margin_to, pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm, per_image
 
@@ -68,7 +68,7 @@ class _Fab(Attack):
         """Improve ``best`` at ``where``; ``targets`` choose the boundary, and if ``aimed`` also what counts."""
         x, origin, own = start, images[where], labels[where]
         for _ in range(self.steps):
-            deficit, normal = self._boundary(model, x, own, targets, norm)
+            deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
             x = self._step(x, origin, deficit, normal, norm)
             hit = adversarial(model.verdict(x), own, targets if aimed else None)
             best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
@@ -82,12 +82,14 @@ class _Fab(Attack):
                     return
 
     def _boundary(
-        self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor | None, norm: Norm
+        self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor | None, norm: Norm, aimed: bool
     ) -> tuple[Tensor, Tensor]:
         if targets is None:
             gap, normal, _ = nearest_boundary(model, x, labels, norm, candidates=None)
             return gap, normal
-        _, gain, gradient = ascent(model, x, labels, targets, lambda logits, y, t: -margin_to(logits, y, t))
+        # To reach a class is to leave every other one behind, not the label alone.
+        loss = difference if aimed else lambda logits, y, t: -margin_to(logits, y, t)
+        _, gain, gradient = ascent(model, x, labels, targets, loss)
         return -gain, gradient.flatten(1)
 
     def _step(self, x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:

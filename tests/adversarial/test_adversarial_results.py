@@ -1,0 +1,116 @@
+"""The numbers drawn from outcomes, against counting by hand and numpy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studies.adversarial.engine import Outcome
+from studies.adversarial.results import Clean, Results, quartiles
+
+VALUES = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=30)
+
+
+def outcome(smallest: Sequence[float]) -> Outcome:
+    made = Outcome.blank(len(smallest))
+    made.smallest = np.array(smallest, dtype=np.float32)
+    return made
+
+
+def results(**attacks: Sequence[float]) -> Results:
+    outcomes = {name: outcome(smallest) for name, smallest in attacks.items()}
+    worst = outcome(np.min([one.smallest for one in outcomes.values()], axis=0).tolist())
+    n = len(worst.smallest)
+    row = np.arange(n)
+    return Results(Clean(row, row, row, np.ones(n), np.full(n, -1)), outcomes, worst, (0.0, 0.1, 0.2), 0.1)
+
+
+@given(VALUES)
+def test_quartiles_are_numpys_lower_ones(values: list[float]) -> None:
+    expected = np.quantile(values, [0.25, 0.5, 0.75], method="lower")
+    assert quartiles(values) == tuple(expected)
+    assert quartiles(values[::-1]) == tuple(expected)
+
+
+def test_infinite_values_do_no_harm_and_show_where_half_were_not_found() -> None:
+    assert quartiles([0.1, math.inf, 0.2, math.inf, 0.3]) == (0.2, 0.3, math.inf)
+    assert quartiles([math.inf, 0.5]) == (0.5, 0.5, 0.5)
+    assert quartiles([math.inf] * 3) == (math.inf,) * 3
+    assert quartiles([0.4]) == (0.4,) * 3
+
+
+def test_quartiles_of_nothing_are_no_numbers() -> None:
+    assert all(math.isnan(value) for value in quartiles([]))
+
+
+@pytest.mark.parametrize("epsilon", [8 / 255, 0.1, 0.3, 3.0, 1e-3])
+def test_success_at_epsilon_allows_for_rounding_and_no_more(epsilon: float) -> None:
+    stored = np.float32(epsilon)
+    near = [stored, np.nextafter(stored, np.float32(9)), epsilon * (1 + 5e-7)]
+    beyond = [epsilon * (1 + 1e-5), epsilon + 1e-4, math.inf, math.nan]
+    assert outcome([*near, 0.0, epsilon / 2]).success(epsilon).all()
+    assert not outcome(beyond).success(epsilon).any()
+
+
+def test_at_epsilon_zero_only_what_was_wrong_counts() -> None:
+    assert outcome([0.0, 1e-6, 0.1, math.inf]).success(0.0).tolist() == [True, False, False, False]
+
+
+def test_whole_pixels_are_counted_exactly() -> None:
+    assert outcome([3.0, 4.0, 5.0]).success(4.0).tolist() == [True, True, False]
+
+
+def test_robust_accuracy_and_success_rate_by_hand() -> None:
+    found = results(
+        pgd=[0.0, 0.05, 0.1, 0.15, math.inf, math.inf, 0.3, 0.02],
+        fab=[0.0, 0.09, 0.2, 0.1, math.inf, 0.1, 0.4, 0.9],
+    )
+    assert found.n == 8
+    assert found.right.tolist() == [False] + [True] * 7
+    pgd, fab = found.attacks["pgd"], found.attacks["fab"]
+    accuracy = found.robust_accuracy(pgd, 0.1)
+    assert (accuracy.name, accuracy.value, accuracy.n) == ("robust_accuracy", 4 / 8, 8)
+    assert accuracy.higher_is_better is True
+    rate = found.success_rate(fab, 0.1, "fab_rate")
+    assert (rate.name, rate.value, rate.n) == ("fab_rate", 3 / 7, 7)
+    assert rate.higher_is_better is False
+    assert found.robust_accuracy(found.worst, 0.1).value == 2 / 8
+    assert found.success_rate(found.worst, 0.1).value == 5 / 7
+    assert found.robust(fab, 0.0).tolist() == found.right.tolist()
+    assert accuracy.ci is not None
+    assert accuracy.ci[0] < 0.5 < accuracy.ci[1]
+
+
+def test_quartiles_are_of_the_images_that_were_right() -> None:
+    found = results(pgd=[0.0, 0.0, 0.3, 0.1, 0.2, math.inf, math.inf])
+    assert found.quartiles(found.worst) == pytest.approx((0.2, 0.3, math.inf))
+
+
+def test_nothing_right_gives_no_rate() -> None:
+    found = results(pgd=[0.0, 0.0])
+    rate = found.success_rate(found.worst, 0.1)
+    assert (rate.value, rate.n) == (None, 0)
+    assert found.robust_accuracy(found.worst, 0.1).value == 0
+    assert all(math.isnan(value) for value in found.quartiles(found.worst))
+
+
+@given(VALUES, st.floats(0, 10), st.floats(0, 10))
+def test_robust_accuracy_falls_with_epsilon(values: list[float], one: float, other: float) -> None:
+    found = results(pgd=values)
+    small, large = sorted([one, other])
+    low, high = (found.robust_accuracy(found.worst, e).value for e in (large, small))
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    assert low <= high
+
+
+def test_a_blank_outcome_has_found_nothing() -> None:
+    blank = Outcome.blank(3)
+    assert not blank.success(1e9).any()
+    assert blank.prediction.tolist() == [-1] * 3
+    assert (blank.queries, blank.gradients, blank.seconds, blank.rescued) == (0, 0, 0, 0)

@@ -1,0 +1,234 @@
+"""Epsilons, attacks and their options, from the words that people type."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probe.attacks.attack import ATTACKS, summary
+from probe.attacks.epsilons import MOST, parse_epsilons, shown
+from probe.attacks.families.apgd import ApgdT
+from probe.attacks.families.fab import Fab
+from probe.attacks.families.gradient import PGD
+from probe.attacks.listing import attack_rows
+from probe.attacks.norms import L0, L1, L2, NORMS, Linf, Norm
+from probe.attacks.select import attack_named, choose_attacks
+from probe.core.errors import UsageError
+
+LINF, TWO, ZERO = Linf(), L2(), L0()
+
+# Epsilons
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_numbers_come_back_ascending_and_once(values: list[float]) -> None:
+    text = ",".join(repr(value) for value in values)
+    assert parse_epsilons(text, LINF) == tuple(sorted(set(values)))
+    assert parse_epsilons(text.replace(",", " , "), LINF) == tuple(sorted(set(values)))
+
+
+@given(st.integers(0, 255), st.integers(1, 400))
+def test_fractions_are_exact(above: int, below: int) -> None:
+    assert parse_epsilons(f"{above}/{below}", TWO) == (float(Fraction(above, below)),)
+
+
+@given(st.integers(0, 100), st.integers(1, 100), st.integers(2, MOST))
+def test_ranges_are_even_and_have_both_ends(first: int, step: int, count: int) -> None:
+    last = first + step
+    found = parse_epsilons(f"{first}/255:{last}/255:{count}", LINF)
+    expected = [float(Fraction(first, 255) + Fraction(step * i, 255 * (count - 1))) for i in range(count)]
+    assert list(found) == pytest.approx(expected, abs=1e-12)
+    assert found[0] == first / 255
+    assert found[-1] == pytest.approx(last / 255, abs=1e-15)
+
+
+def test_the_forms_of_the_manual() -> None:
+    assert parse_epsilons("0.03", LINF) == (0.03,)
+    assert parse_epsilons("8/255", LINF) == (8 / 255,)
+    assert parse_epsilons("4/255,1/255", LINF) == (1 / 255, 4 / 255)
+    nine = parse_epsilons("0:8/255:9", LINF)
+    assert nine == pytest.approx([i / 255 for i in range(9)])
+    assert parse_epsilons("1e-2", TWO) == (0.01,)
+    assert parse_epsilons("0:1:3,0.5,2", TWO) == (0.0, 0.5, 1.0, 2.0)
+    assert parse_epsilons("4,16", ZERO) == (4.0, 16.0)
+    assert parse_epsilons("12", L1()) == (12.0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "norm", "message"),
+    [
+        ("8", LINF, "Did you mean 8/255"),
+        ("1.5", LINF, "Did you mean 1.5/255"),
+        ("0.1,4", LINF, "Did you mean 4/255"),
+        ("-0.1", LINF, "at least 0; got -0.1"),
+        ("-1/255", TWO, "at least 0"),
+        ("nan", LINF, "finite"),
+        ("inf", TWO, "finite"),
+        ("1e999", TWO, "finite"),
+        ("a", LINF, "'a' is not an epsilon"),
+        ("", LINF, "is not an epsilon"),
+        ("0.1,", LINF, "is not an epsilon"),
+        ("1/0", LINF, "'1/0' is not an epsilon"),
+        ("1/2/3", LINF, "is not an epsilon"),
+        ("0:1:1", LINF, "count from 2 to"),
+        (f"0:1:{MOST + 1}", LINF, "count from 2 to"),
+        ("0:1:x", LINF, "FROM:TO:COUNT"),
+        ("0:1", LINF, "FROM:TO:COUNT"),
+        ("0:1:2:3", LINF, "FROM:TO:COUNT"),
+        ("0:1:-3", LINF, "FROM:TO:COUNT"),
+        (":1:3", LINF, "is not an epsilon"),
+        ("0:b:3", LINF, "'b' is not an epsilon"),
+        ("0.5:0.1:3", LINF, "larger than the first"),
+        ("0.5:0.5:3", LINF, "larger than the first"),
+        ("0:8:9", LINF, "Did you mean"),
+        ("2.5", ZERO, "whole number; got 2.5"),
+        ("0:5:3", ZERO, "whole number; got 2.5"),
+    ],
+)
+def test_other_words_are_refused_with_a_hint(text: str, norm: Norm, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_epsilons(text, norm)
+
+
+@given(st.text(max_size=12))
+def test_any_text_gives_numbers_or_a_usage_error(text: str) -> None:
+    try:
+        found = parse_epsilons(text, TWO)
+    except UsageError:
+        return
+    assert found
+    assert all(0 <= value < float("inf") for value in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "norm", "text"),
+    [
+        (8 / 255, LINF, "8/255"),
+        (1.0, LINF, "255/255"),
+        (0.0, LINF, "0"),
+        (0.03, LINF, "0.03"),
+        (0.0123456, LINF, "0.0123"),
+        (8 / 255, TWO, "0.0314"),
+        (0.5, TWO, "0.5"),
+        (12.0, ZERO, "12 pixels"),
+    ],
+)
+def test_epsilons_are_shown_as_people_write_them(value: float, norm: Norm, text: str) -> None:
+    assert shown(value, norm) == text
+
+
+@given(st.integers(1, 255))
+def test_what_is_shown_can_be_typed(eighth_bits: int) -> None:
+    assert parse_epsilons(shown(eighth_bits / 255, LINF), LINF) == (eighth_bits / 255,)
+
+
+# Attacks
+
+
+def test_name_and_options() -> None:
+    chosen = attack_named(" pgd?steps=100&loss=dlr&random_start=False&step=1 ")
+    assert chosen.attack == PGD(steps=100, loss="dlr", random_start=False, step=1)
+    assert chosen.name == "pgd"
+    assert chosen.text == "pgd?steps=100&loss=dlr&random_start=False&step=1"
+    assert chosen.fixed
+    assert not attack_named("fab").fixed
+    assert attack_named("fab?alpha=1").attack == Fab(alpha=1)  # a whole number for another
+
+
+def test_defaults_are_used_where_they_fit_and_are_not_typed() -> None:
+    assert attack_named("pgd", steps=7, queries=9).attack == PGD(steps=7)
+    assert attack_named("pgd?steps=3", steps=7).attack == PGD(steps=3)
+    assert attack_named("pgd", steps=None).attack == PGD()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pdg", "pgd"),
+        ("", "attack"),
+        ("pgd?", "not of the form key=value"),
+        ("pgd?steps", "not of the form key=value"),
+        ("pgd?stepz=3", "no option 'stepz'.*steps"),
+        ("pgd?steps=3&steps=4", "given twice"),
+        ("pgd?steps=many", "steps of the attack pgd is a int such as 40, not 'many'"),
+        ("pgd?steps=2.5", "is a int"),
+        ("pgd?steps=True", "is a int"),
+        ("pgd?steps=-1", "cannot be negative"),
+        ("pgd?random_start=1", "is a bool"),
+        ("pgd?random_start=no", "is a bool"),
+        ("fab?alpha=True", "is a float"),
+        ("fab?alpha=wide", "is a float"),
+        ("pgd?loss=3", "is a str"),
+        ("pgd?traits=3", "no option 'traits'"),
+    ],
+)
+def test_unknown_names_options_and_kinds_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        attack_named(text)
+
+
+def test_attacks_are_chosen_once_each_in_order() -> None:
+    names = ("apgd-t", "pgd", "apgd-t", "pgd?steps=3")
+    chosen = choose_attacks(names, LINF, targeted=False, classes=10, steps=9)
+    assert [one.text for one in chosen] == ["apgd-t", "pgd", "pgd?steps=3"]
+    assert [one.attack for one in chosen] == [ApgdT(steps=9), PGD(steps=9), PGD(steps=3)]
+
+
+def test_attack_that_does_not_know_the_norm_is_refused_with_others_that_do() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_attacks(("cw",), LINF, targeted=False, classes=10)
+    message = str(caught.value)
+    assert "The attack cw knows the norm L2, not Linf." in message
+    for other in message.partition("there are ")[2].rstrip(" ….").split(", "):
+        assert "Linf" in ATTACKS.get(other).traits.norms
+
+
+def test_attack_that_cannot_aim_is_refused() -> None:
+    with pytest.raises(UsageError, match="deepfool cannot aim"):
+        choose_attacks(("pgd", "deepfool"), TWO, targeted=True, classes=10)
+    assert choose_attacks(("pgd",), TWO, targeted=True, classes=10)
+
+
+def test_attack_that_needs_more_classes_is_refused() -> None:
+    name = next(name for name in ATTACKS if ATTACKS.get(name).traits.min_classes > 2)
+    traits = ATTACKS.get(name).traits
+    norm = NORMS[traits.norms[0]]
+    with pytest.raises(UsageError, match=f"{name} needs {traits.min_classes} classes and the network has 2"):
+        choose_attacks((name,), norm, targeted=False, classes=2)
+    assert choose_attacks((name,), norm, targeted=False, classes=traits.min_classes)
+
+
+# The list
+
+
+def test_rows_tell_of_every_attack() -> None:
+    rows = attack_rows()
+    assert [row[0] for row in rows] == list(ATTACKS)
+    assert {len(row) for row in rows} == {9}
+    assert all(isinstance(cell, str) and cell for row in rows for cell in row)
+    by_name = {row[0]: row for row in rows}
+    assert by_name["cw"][1:6] == ("L2", "white-box", "minimum-norm", "yes", "probe")
+    assert by_name["square"][1:6] == ("Linf L2", "score-based", "within epsilon", "yes", "probe")
+    assert "steps=40" in by_name["pgd"][6].split()
+    for name in ATTACKS:
+        traits = ATTACKS.get(name).traits
+        assert by_name[name][4] == ("yes" if traits.targeted else "no")
+        assert by_name[name][3].endswith(", transfer") == traits.transfer
+        assert by_name[name][7:] == (summary(ATTACKS.get(name)), traits.paper)
+
+
+def test_rows_are_found_by_name_norm_access_kind_and_origin() -> None:
+    def found(query: str) -> set[str]:
+        return {row[0] for row in attack_rows(query)}
+
+    assert {"apgd-ce", "apgd-dlr", "apgd-t"} <= found("apgd")
+    assert found("l0") >= {"pgd"}
+    assert found("L0") == {name for name in ATTACKS if "L0" in ATTACKS.get(name).traits.norms}
+    assert found("minimum") == {name for name in ATTACKS if ATTACKS.get(name).traits.minimum_norm}
+    assert {name for name in ATTACKS if ATTACKS.get(name).traits.origin == "foolbox"} <= found(" foolbox ")
+    assert found("score-based") == {n for n in ATTACKS if ATTACKS.get(n).traits.access == "score-based"}
+    assert found("nothing of the kind") == set()
+    assert found("") == set(ATTACKS)
