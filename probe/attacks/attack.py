@@ -28,8 +28,9 @@ class Traits:
     ``norms`` are those it can keep to. ``access`` is what it asks of the network: gradients, logits,
     decisions, or nothing. ``targeted`` says that it can aim at a class. A ``minimum_norm`` attack looks for
     the smallest perturbation: one run serves every epsilon, and ``epsilon`` only bounds the search.
-    ``transfer`` marks attacks made to carry over to other networks. ``min_classes`` is the least number of
-    classes that its loss needs.
+    ``monotone`` attacks use a larger ball at least as well as a smaller one (many steps, kept inside it): a curve
+    may be measured from its largest epsilon down, leaving out what resists. ``transfer`` marks attacks made
+    to carry over to other networks. ``min_classes`` is the least number of classes that its loss needs.
     """
 
     norms: tuple[str, ...]
@@ -37,6 +38,7 @@ class Traits:
     paper: str
     targeted: bool = False
     minimum_norm: bool = False
+    monotone: bool = False
     transfer: bool = False
     min_classes: int = 2
     origin: Literal["probe", "torchattacks", "foolbox"] = "probe"
@@ -56,21 +58,41 @@ class Attack(ABC):
         epsilon: float,
         generator: torch.Generator,
         targets: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Return perturbed images (N, C, H, W), one for each of ``images``, in [0, 1] up to rounding.
 
         ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), the classes to leave; ``targets`` (N,) the
-        classes to reach, if any. All randomness comes from ``generator``. What comes back is a proposal:
-        ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The module's
-        parameters, modes, gradients and the global generators are as before afterwards, also after an
-        exception. Raises UsageError for a norm or a target that the attack does not know.
+        classes to reach, if any. ``start`` (N, C, H, W), inside the ball, is where attacks that can begin
+        anywhere begin; the others do not look at it. All randomness comes from ``generator``. What comes back
+        is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
+        module's parameters, modes, gradients and the global generators are as before afterwards, also after
+        an exception. Raises UsageError for a norm or a target that the attack does not know.
         """
         self._check(norm, targets)
         if len(images) == 0:
             return images.clone()
         with _undisturbed(model):
-            found = self._perturb(model, images.detach().clone(), labels, norm, epsilon, generator, targets)
+            images = images.detach().clone()
+            if start is None:
+                found = self._perturb(model, images, labels, norm, epsilon, generator, targets)
+            else:
+                found = self._from(start, model, images, labels, norm, epsilon, generator, targets)
         return found.detach()
+
+    def _from(
+        self,
+        start: Tensor,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
+        """Do the work from a given start; for attacks that can."""
+        return self._perturb(model, images, labels, norm, epsilon, generator, targets)
 
     @abstractmethod
     def _perturb(

@@ -65,6 +65,18 @@ def frozen_parameters(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def kept_buffers(module: nn.Module) -> Iterator[None]:
+    """Put every buffer back to its value after the block: running statistics that passes in train mode move."""
+    values = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
+
+
+@contextmanager
 def forward_hooks(module: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Iterator[None]:
     """Attach one forward hook per submodule name inside the block; unknown names raise AttributeError."""
     with ExitStack() as stack:

@@ -17,6 +17,7 @@ from probe.core.errors import CannotRunError
 from probe.core.journal import Journal
 from probe.core.precision import bf16_pays
 from probe.core.progress import Progress
+from probe.core.seeds import scoped
 from probe.data.images import ImageSet
 from probe.data.spec import Batch
 from probe.models.loaded import LoadedModel
@@ -57,7 +58,9 @@ class Campaign:
                 key = f"{batch.indices[0]}-{batch.indices[-1]}-{len(batch.indices)}"
                 arrays = self.journal.load(key)
                 if arrays is None:
-                    arrays = self._batch(batch, key, advance)
+                    # A network that answers at random draws from the global generator.
+                    with scoped(self.task.seed, "batch", key):
+                        arrays = self._batch(batch, key, advance)
                     self.journal.save(key, arrays)
                 else:
                     advance(len(batch.indices) * (len(self.attacks) + 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_ATTACKS = ("apgd-ce", "apgd-dlr")
+DEFAULT_L0_ATTACKS = ("pgd?restarts=3", "pgd?loss=margin&restarts=3")
 
 
 @dataclass(frozen=True)

@@ -162,23 +162,35 @@ class Bench:
     def _attack(self, one: Chosen) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.wrong)] = 0.0
-        if one.fixed:
+        if not one.fixed:
+            self._minimum(one, outcome)
+        elif one.attack.traits.monotone:
+            self._descend(one, outcome)
+        else:
             for epsilon in self.task.epsilons:
                 self._at(one, epsilon, outcome)
-            self._go_below(one, outcome)
-        else:
-            self._minimum(one, outcome)
+            self._descend(one, outcome, self.task.below)
         return outcome
 
-    def _go_below(self, one: Chosen, outcome: Outcome) -> None:
-        """Try smaller epsilons on what the smallest so far has broken, so that the curve begins at its beginning."""
-        before = self.task.epsilons[0] if self.task.epsilons else 0.0
-        for epsilon in self.task.below:
-            reached = outcome.success(before) & (outcome.smallest > np.float32(epsilon))
-            rows = torch.from_numpy(np.flatnonzero(reached)).to(self.images.device)
+    def _descend(self, one: Chosen, outcome: Outcome, epsilons: Sequence[float] | None = None) -> None:
+        """Attack from the largest epsilon down, at each what the one before it broke, from there.
+
+        A success costs a few steps and a failure all of them: so each image fails once. All epsilons, or
+        only those below the smallest of the curve, which what is broken there begins with.
+        """
+        known = self.images.clone()
+        broken = outcome.smallest == 0
+        alive = ~broken
+        if epsilons is None:
+            epsilons = (*reversed(self.task.epsilons), *self.task.below)
+        elif self.task.epsilons:
+            alive &= outcome.success(self.task.epsilons[0])
+        for epsilon in epsilons:
+            due = alive & ~outcome.success(epsilon)
+            rows = torch.from_numpy(np.flatnonzero(due)).to(self.images.device)
             if len(rows):
-                self._try(one, rows, epsilon, epsilon, outcome)
-            before = epsilon
+                self._try(one, rows, epsilon, epsilon, outcome, known)
+            alive &= outcome.success(epsilon)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))
@@ -198,8 +210,20 @@ class Bench:
         if len(rows):
             self._try(one, rows, reach, anything, outcome)
 
-    def _try(self, one: Chosen, rows: Tensor, epsilon: float, allowed: float, outcome: Outcome) -> None:
-        """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found."""
+    def _try(
+        self,
+        one: Chosen,
+        rows: Tensor,
+        epsilon: float,
+        allowed: float,
+        outcome: Outcome,
+        known: Tensor | None = None,
+    ) -> None:
+        """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found.
+
+        ``known`` (N, C, H, W) are adversarial images at larger epsilons (the image itself: none yet), from which
+        the attack begins; it is brought up to date.
+        """
         norm = self.task.norm
         first = int(rows[0])
 
@@ -208,8 +232,13 @@ class Bench:
             draws = generator(
                 self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
             )
-            proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal)
+            start = None if known is None else norm.project(images, known[part], epsilon)
+            if start is not None and torch.equal(start, images):
+                start = None
+            proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal, start)
             verdict = judge(self.model, images, proposed, labels, norm, allowed, goal)
+            if known is not None:
+                known[part] = verdict.images
             size, drawn = self._draw_back(images, verdict, labels, goal)
             if not one.fixed:
                 verdict = judge(self.model, images, drawn, labels, norm, allowed, goal)

@@ -20,13 +20,14 @@ from probe.core.errors import NotApplicableError, UsageError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.report import Check, Report, Result, Section
-from probe.core.state import training_mode
+from probe.core.seeds import scoped
+from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from studies.adversarial.aims import parse_aim
 from studies.adversarial.bounded import Memory
 from studies.adversarial.campaign import Campaign, attacked_model, make_task
-from studies.adversarial.config import DEFAULT_ATTACKS, AdversarialConfig
+from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.headline import Verdict, headline
 from studies.adversarial.registries import CHECKS, VIEWS, Checker, View
@@ -82,10 +83,11 @@ def run(
         modes = train_modes(model.module)
         stack.enter_context(training_mode(model.module, False))
         stuck = train_modes(model.module)
+        stack.enter_context(kept_buffers(model.module))
         memory = Memory(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
         sections = tuple(_section(name, view, space) for name, view in views)
-        made = _checks(checks, space, modes, stuck)
+        made = _checks(checks, space, min(SAMPLE, memory.limit), modes, stuck)
     verdict = Verdict.of(made)
     return _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
 
@@ -135,7 +137,7 @@ def _attack(
 
 def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[Chosen, ...]:
     norm = norm_named(config.norm)
-    names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else ("pgd", "pgd?loss=margin"))
+    names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else DEFAULT_L0_ATTACKS)
     if "worst" in names:
         raise UsageError("There is no attack 'worst': the worst case over all attacks is always reported.")
     return choose_attacks(
@@ -171,15 +173,18 @@ def train_modes(module: nn.Module) -> tuple[str, ...]:
 def _section(name: str, view: View, space: Workspace) -> Section:
     started = time.perf_counter()
     try:
-        section = view(space)
+        with scoped(space.config.seed, "view", name):
+            section = view(space)
     except NotApplicableError as error:
         section = Section(name, name.capitalize(), reason=str(error))
     return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
 
 
-def make_evidence(space: Workspace, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()) -> Evidence:
-    """Return the sample on which the checks experiment: up to 16 images that are right without attack."""
-    places = space.sample[:SAMPLE]
+def make_evidence(
+    space: Workspace, most: int = SAMPLE, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
+) -> Evidence:
+    """Return the sample on which the checks experiment: up to ``most`` images that are right without attack."""
+    places = space.sample[:most]
     channels, height, width = space.model.input.size
     empty = torch.empty(0, channels, height, width, device=space.model.device)
     return Evidence(
@@ -201,11 +206,15 @@ def make_evidence(space: Workspace, modes: tuple[str, ...] = (), stuck: tuple[st
 
 
 def _checks(
-    checks: Sequence[tuple[str, Checker]], space: Workspace, modes: tuple[str, ...], stuck: tuple[str, ...]
+    checks: Sequence[tuple[str, Checker]],
+    space: Workspace,
+    most: int,
+    modes: tuple[str, ...],
+    stuck: tuple[str, ...],
 ) -> tuple[Check, ...]:
     if not checks:
         return ()
-    evidence, made = make_evidence(space, modes, stuck), []
+    evidence, made = make_evidence(space, most, modes, stuck), []
     with space.progress.task("Checking", len(checks)) as advance:
         for name, check in checks:
             try:

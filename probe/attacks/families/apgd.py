@@ -18,6 +18,7 @@ _TRAITS = Traits(
     norms=("Linf", "L2", "L1"),
     access="white-box",
     targeted=True,
+    monotone=True,
     paper='Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
     'parameter-free attacks", 2020; for L1 "Mind the box", 2021',
 )
@@ -117,13 +118,29 @@ class AutoPGD(Attack):
         generator: torch.Generator,
         targets: Tensor | None,
     ) -> Tensor:
+        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
+
+    def _from(
+        self,
+        start: Tensor | None,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
-        for _ in range(self.restarts):
+        for restart in range(self.restarts):
             if len(left) == 0:
                 break
+            first = images[left] if start is None else start[left]
+            if start is None or restart:
+                first = boundary_start(images[left], norm, epsilon, generator)
             goal = pick(targets, left)
-            moved, done = self.climb(model, images[left], labels[left], norm, epsilon, generator, goal)
+            moved, done = self.climb(model, images[left], first, labels[left], norm, epsilon, goal)
             result[left] = moved
             left = left[~done]
         return result
@@ -132,14 +149,13 @@ class AutoPGD(Attack):
         self,
         model: AttackedModel,
         images: Tensor,
+        start: Tensor,
         labels: Tensor,
         norm: Norm,
         epsilon: float,
-        generator: torch.Generator,
         targets: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return where one run ends, (N, C, H, W), and which images it broke, (N,)."""
-        start = boundary_start(images, norm, epsilon, generator)
+        """Return where one run from ``start`` ends, (N, C, H, W), and which images it broke, (N,)."""
         state = _State.at(start, epsilon * (1.0 if isinstance(norm, L1) else 2.0))
         result, done = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
         for index, window in enumerate([*windows(self.steps, isinstance(norm, L1)), 0]):
@@ -207,8 +223,9 @@ class ApgdT(AutoPGD):
     traits: ClassVar[Traits] = _TRAITS
     loss: ClassVar[LossName] = "dlr"
 
-    def _perturb(
+    def _from(
         self,
+        start: Tensor | None,
         model: AttackedModel,
         images: Tensor,
         labels: Tensor,
@@ -218,7 +235,7 @@ class ApgdT(AutoPGD):
         targets: Tensor | None,
     ) -> Tensor:
         if targets is not None:
-            return super()._perturb(model, images, labels, norm, epsilon, generator, targets)
+            return super()._from(start, model, images, labels, norm, epsilon, generator, targets)
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
         for column in likeliest_others(model, images, labels, self.classes).unbind(1):

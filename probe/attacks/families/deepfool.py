@@ -49,17 +49,17 @@ class DeepFool(Attack):
         result = images.clone()
         where = torch.arange(len(images), device=images.device)
         total = torch.zeros_like(images)
-        with model.exact():
-            for _ in range(self.steps):
-                x = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
-                deficit, normal, logits = nearest_boundary(model, x, labels[where], norm, self.candidates)
-                result[where] = x
-                alive = ~adversarial(logits, labels[where], None)
-                where, total = where[alive], total[alive]
-                if len(where) == 0:
-                    return result
-                total = total + _to_plane(deficit[alive], normal[alive], norm).reshape(total.shape)
-            result[where] = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
+        for _ in range(self.steps):
+            x = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
+            result[where] = x
+            logits = model.verdict(x)
+            alive = ~adversarial(logits, labels[where], None)
+            where, total, x, logits = where[alive], total[alive], x[alive], logits[alive]
+            if len(where) == 0:
+                return result
+            deficit, normal = nearest_boundary(model, x, labels[where], norm, self.candidates, logits)
+            total = total + _to_plane(deficit, normal, norm).reshape(total.shape)
+        result[where] = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
         return result
 
 
@@ -78,47 +78,54 @@ def _to_plane(deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
 
 
 def nearest_boundary(
-    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the nearest linearised boundary of each image: deficit (N,), normal (N, D), and the logits (N, K).
+    model: AttackedModel,
+    x: Tensor,
+    labels: Tensor,
+    norm: Norm,
+    candidates: int | None,
+    logits: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the nearest linearised boundary of each image: deficit (N,) and normal (N, D).
 
-    The deficit is the label's logit minus the other class's. ``candidates`` limits the search to that many
+    ``logits`` (N, K) are the plain network's at ``x``: gradients may be of reduced precision, distances are not. The
+    deficit is the label's logit minus the other class's. ``candidates`` limits the search to that many
     likeliest other classes. Boundaries whose normal is 0 or not finite are never the nearest.
     """
+    rows = torch.arange(len(x), device=x.device)
     parts = [
-        _nearest(model, part, y, norm, candidates)
-        for part, y in zip(torch.split(x, at_once(x)), torch.split(labels, at_once(x)), strict=True)
+        _nearest(model, x[part], labels[part], norm, candidates, logits[part])
+        for part in torch.split(rows, at_once(x))
     ]
-    deficit, normal, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-    return deficit, normal, logits
+    deficit, normal = (torch.cat(column) for column in zip(*parts, strict=True))
+    return deficit, normal
 
 
 def _nearest(
-    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
+    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None, logits: Tensor
+) -> tuple[Tensor, Tensor]:
     images = x.detach().requires_grad_()
-    logits = model(images)
-    others = logits.detach().scatter(1, labels[:, None], -torch.inf)
+    answers = model(images)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
     count = min(candidates or others.shape[1], others.shape[1] - 1)
     classes = others.topk(count, dim=1).indices
-    own = logits.gather(1, labels[:, None])
-    gaps = own - logits.gather(1, classes)
+    gains = answers.gather(1, classes) - answers.gather(1, labels[:, None])
+    gaps = logits.gather(1, labels[:, None]) - logits.gather(1, classes)
     best = x.new_full((len(x),), torch.inf)
     deficit, normal = x.new_zeros(len(x)), x.new_zeros(len(x), x[0].numel())
     for column in range(count):
-        if not gaps.requires_grad:
+        if not gains.requires_grad:
             break
         found = torch.autograd.grad(
-            -gaps[:, column].sum(), images, retain_graph=column + 1 < count, materialize_grads=True
+            gains[:, column].sum(), images, retain_graph=column + 1 < count, materialize_grads=True
         )[0]
-        gradient, gap = found.flatten(1), gaps[:, column].detach()
+        gradient, gap = found.flatten(1), gaps[:, column]
         distance = gap.abs() / _dual(gradient, norm).clamp_min(1e-30)
         usable = gradient.isfinite().all(1) & gradient.any(1)
         better = usable & (distance < best)
         best = torch.where(better, distance, best)
         deficit = torch.where(better, gap, deficit)
         normal = torch.where(better[:, None], gradient, normal)
-    return deficit, normal, logits.detach()
+    return deficit, normal
 
 
 def _dual(gradient: Tensor, norm: Norm) -> Tensor:

@@ -22,6 +22,7 @@ _TRAITS = Traits(
     norms=("Linf", "L2"),
     access="white-box",
     targeted=True,
+    monotone=True,
     paper='Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
     'parameter-free attacks", 2020',
 )
@@ -43,13 +44,29 @@ class _Ensemble(Attack):
         generator: torch.Generator,
         targets: Tensor | None,
     ) -> Tensor:
+        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
+
+    def _from(
+        self,
+        start: Tensor | None,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
-        for attack in self.members():
+        for number, attack in enumerate(self.members()):
             if len(left) == 0:
                 break
             goal = pick(targets, left)
-            proposed = attack.perturb(model, images[left], labels[left], norm, epsilon, generator, goal)
+            first = pick(start, left) if number == 0 else None
+            proposed = attack.perturb(
+                model, images[left], labels[left], norm, epsilon, generator, goal, first
+            )
             verdict = judge(model, images[left], proposed, labels[left], norm, epsilon, goal)
             result[left] = verdict.images
             left = left[~verdict.success]

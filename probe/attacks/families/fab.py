@@ -85,8 +85,7 @@ class _Fab(Attack):
         self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor | None, norm: Norm, aimed: bool
     ) -> tuple[Tensor, Tensor]:
         if targets is None:
-            gap, normal, _ = nearest_boundary(model, x, labels, norm, candidates=None)
-            return gap, normal
+            return nearest_boundary(model, x, labels, norm, None, model.verdict(x))
         # To reach a class is to leave every other one behind, not the label alone.
         loss = difference if aimed else lambda logits, y, t: -margin_to(logits, y, t)
         _, gain, gradient = ascent(model, x, labels, targets, loss)

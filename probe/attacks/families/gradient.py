@@ -25,7 +25,7 @@ _L0_STEP = 0.15
 class Trace:
     """What a run of PGD passed through, for N images and S steps.
 
-    ``losses`` and ``margins`` are S + 1 tensors (N,), not-a-number once an image was dropped; ``gradients`` (N,) is the
+    ``losses`` are S + 1 tensors (N,), not-a-number once an image was dropped; ``gradients`` (N,) is the
     first step's largest |gradient|; ``passed`` (N,) says that some iterate was adversarial, ``ended`` (N,) that
     the last one was.
     """
@@ -59,6 +59,7 @@ class PGD(Attack):
         norms=_ALL,
         access="white-box",
         targeted=True,
+        monotone=True,
         paper='Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018',
     )
 
@@ -72,14 +73,27 @@ class PGD(Attack):
         generator: torch.Generator,
         targets: Tensor | None,
     ) -> Tensor:
+        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
+
+    def _from(
+        self,
+        start: Tensor | None,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+    ) -> Tensor:
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
-        for _ in range(self.restarts):
-            start = images[left]
-            if self.random_start:
-                start = norm.start(start, epsilon, generator)
+        for restart in range(self.restarts):
+            first = images[left] if start is None or restart else start[left]
+            if self.random_start and (start is None or restart):
+                first = norm.start(first, epsilon, generator)
             moved, done = self.climb(
-                model, images[left], start, labels[left], norm, epsilon, pick(targets, left)
+                model, images[left], first, labels[left], norm, epsilon, pick(targets, left)
             )
             result[left] = moved
             left = left[~done]
