@@ -28,9 +28,8 @@ class Traits:
     ``norms`` are those it can keep to. ``access`` is what it asks of the network: gradients, logits,
     decisions, or nothing. ``targeted`` says that it can aim at a class. A ``minimum_norm`` attack looks for
     the smallest perturbation: one run serves every epsilon, and ``epsilon`` only bounds the search.
-    ``monotone`` attacks use a larger ball at least as well as a smaller one (many steps, kept inside it): a curve
-    may be measured from its largest epsilon down, leaving out what resists. ``transfer`` marks attacks made
-    to carry over to other networks. ``min_classes`` is the least number of classes that its loss needs.
+    ``transfer`` marks attacks made to carry over to other networks. ``min_classes`` is the least number of
+    classes that its loss needs.
     """
 
     norms: tuple[str, ...]
@@ -38,7 +37,6 @@ class Traits:
     paper: str
     targeted: bool = False
     minimum_norm: bool = False
-    monotone: bool = False
     transfer: bool = False
     min_classes: int = 2
     origin: Literal["probe", "torchattacks", "foolbox"] = "probe"
@@ -93,6 +91,13 @@ class Attack(ABC):
     ) -> Tensor:
         """Do the work from a given start; for attacks that can."""
         return self._perturb(model, images, labels, norm, epsilon, generator, targets)
+
+    def lighter(self, part: float) -> Attack:
+        """Return the attack for the other epsilons of a curve around one: with ``part`` of its steps, if it can.
+
+        There it begins where it ended at the epsilon below, so that its steps add up.
+        """
+        return self
 
     @abstractmethod
     def _perturb(

@@ -26,11 +26,8 @@ from studies.adversarial.bounded import Memory
 from studies.adversarial.engine import Bench, Outcome, Task, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 
-_SPREAD = (1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Where a curve around one epsilon is measured; above, it is doubled until nothing resists."""
-
-_HALVINGS = 6
-"""How often the smallest epsilon is halved at most, until nothing is broken any more."""
+_HALVINGS = 7
+"""How often the one epsilon asked for is halved for the curve; above it is doubled until nothing resists."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +118,6 @@ class Campaign:
             if bool(worst.success(tried[-1]).all()):
                 break
             tried.append(epsilon)
-        right = worst.smallest > 0
-        lowest = self.task.epsilons[0] if self.task.epsilons else 0.0
-        for epsilon in self.task.below:
-            if not (worst.success(lowest) & right).any():
-                break
-            tried.append(epsilon)
-            lowest = epsilon
         return Results(together, joined, worst, tuple(sorted({*tried, asked})), asked)
 
 
@@ -138,12 +128,12 @@ def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
 def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int], seed: int) -> Task:
     """Return the task for the epsilons asked for; a single one is spread into a curve.
 
-    Below it there are three more, and further ones by halves as long as they break anything; above, it is
-    doubled as long as anything resists and the range of the pixels allows.
+    Below it there are seven more by halves, on which fragile images drop out at little cost; above, it is doubled
+    as long as anything resists and the range of the pixels allows.
     """
     asked = epsilons[-1]
     if len(epsilons) > 1 or asked == 0:
-        return Task(norm, tuple(e for e in epsilons if e > 0), asked, (), (), seed)
+        return Task(norm, tuple(e for e in epsilons if e > 0), asked, (), False, seed)
     largest = norm.largest(shape)
     further = []
     above = 2 * asked
@@ -152,13 +142,11 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
         above *= 2
     if asked < largest:
         further.append(largest)
-    spread = [asked * part for part in _SPREAD]
-    below = [spread[0] / 2 ** (step + 1) for step in range(_HALVINGS)]
+    spread = {asked / 2**halvings for halvings in range(_HALVINGS + 1)}
     if norm.name == "L0":
-        spread = sorted({float(max(1, int(e))) for e in spread})
-        below = sorted({float(int(e)) for e in below if e >= 1} - set(spread), reverse=True)
-        further = [float(int(e)) for e in further]
-    return Task(norm, tuple(spread), asked, tuple(further), tuple(below), seed)
+        spread = {float(max(1, int(epsilon))) for epsilon in spread}
+        further = [float(int(epsilon)) for epsilon in further]
+    return Task(norm, tuple(sorted(spread)), asked, tuple(further), True, seed)
 
 
 def attacked_model(model: LoadedModel, reduced: bool | None) -> AttackedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.bounded import Memory
 
+_PART, _FIRST_PART = 0.3, 0.5
+"""The part of an attack's steps that is made at the curve's other epsilons; at the first, where nothing precedes."""
+
 _BISECTIONS = 7
 """Halvings of the way back from a success; the size is then known to 1% of it."""
 
@@ -30,15 +33,16 @@ _BISECTIONS = 7
 class Task:
     """What is asked of every attack: the norm, the epsilons (ascending, above 0), and the one that is reported.
 
-    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then; ``below`` are epsilons under
-    the first one, descending, each tried on what the one before it broke.
+    With ``spread`` only the reported one was asked for by the user, and the others make the curve around it.
+
+    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then.
     """
 
     norm: Norm
     epsilons: tuple[float, ...]
     asked: float
     further: tuple[float, ...]
-    below: tuple[float, ...]
+    spread: bool
     seed: int
 
 
@@ -162,35 +166,29 @@ class Bench:
     def _attack(self, one: Chosen) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.wrong)] = 0.0
-        if not one.fixed:
-            self._minimum(one, outcome)
-        elif one.attack.traits.monotone:
-            self._descend(one, outcome)
+        if one.fixed:
+            self._climb(one, outcome)
         else:
-            for epsilon in self.task.epsilons:
-                self._at(one, epsilon, outcome)
-            self._descend(one, outcome, self.task.below)
+            self._minimum(one, outcome)
         return outcome
 
-    def _descend(self, one: Chosen, outcome: Outcome, epsilons: Sequence[float] | None = None) -> None:
-        """Attack from the largest epsilon down, at each what the one before it broke, from there.
+    def _climb(self, one: Chosen, outcome: Outcome) -> None:
+        """Attack at each epsilon what smaller ones have not broken, from where the last one ended.
 
-        A success costs a few steps and a failure all of them: so each image fails once. All epsilons, or
-        only those below the smallest of the curve, which what is broken there begins with.
+        At the reported epsilon the attack is made in full; at the others of a curve its steps are fewer, since they
+        add up from one epsilon to the next. An attack that cannot begin anywhere is made in full at every epsilon
+        that was asked for.
         """
         known = self.images.clone()
-        broken = outcome.smallest == 0
-        alive = ~broken
-        if epsilons is None:
-            epsilons = (*reversed(self.task.epsilons), *self.task.below)
-        elif self.task.epsilons:
-            alive &= outcome.success(self.task.epsilons[0])
-        for epsilon in epsilons:
-            due = alive & ~outcome.success(epsilon)
-            rows = torch.from_numpy(np.flatnonzero(due)).to(self.images.device)
+        lighter = one.attack.lighter(_PART)
+        continues = type(lighter) is type(one.attack) and lighter != one.attack
+        for number, epsilon in enumerate(self.task.epsilons):
+            attack = one.attack
+            if epsilon != self.task.asked and (continues or self.task.spread):
+                attack = one.attack.lighter(_PART if number else _FIRST_PART)
+            rows = self._left(outcome, epsilon)
             if len(rows):
-                self._try(one, rows, epsilon, epsilon, outcome, known)
-            alive &= outcome.success(epsilon)
+                self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))
@@ -221,8 +219,8 @@ class Bench:
     ) -> None:
         """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found.
 
-        ``known`` (N, C, H, W) are adversarial images at larger epsilons (the image itself: none yet), from which
-        the attack begins; it is brought up to date.
+        ``known`` (N, C, H, W) is where the attack ended at smaller epsilons (the image itself: nowhere yet), and
+        begins now; it is brought up to date.
         """
         norm = self.task.norm
         first = int(rows[0])
@@ -232,7 +230,7 @@ class Bench:
             draws = generator(
                 self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
             )
-            start = None if known is None else norm.project(images, known[part], epsilon)
+            start = None if known is None else known[part]
             if start is not None and torch.equal(start, images):
                 start = None
             proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal, start)

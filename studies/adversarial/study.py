@@ -118,7 +118,7 @@ def _attack(
         stack.enter_context(training_mode(others.against.module, False))
         # The other network is measured at the epsilons of the first one's curve, so that the two can be compared.
         fixed = dataclasses.replace(
-            task, epsilons=tuple(e for e in results.epsilons if e > 0), further=(), below=()
+            task, epsilons=tuple(e for e in results.epsilons if e > 0), further=(), spread=False
         )
         rival = dataclasses.replace(
             campaign,

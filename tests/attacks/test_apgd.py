@@ -11,7 +11,15 @@ import torchattacks
 from attack_scenes import LINF, ONE, TWO, between, distances, linear_scene, rng, small_batch, small_net
 from torch import Tensor
 
-from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT, boundary_start, likeliest_others, windows
+from probe.attacks.families.apgd import (
+    ApgdCE,
+    ApgdDLR,
+    ApgdT,
+    _State,
+    boundary_start,
+    likeliest_others,
+    windows,
+)
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import margin
 from probe.attacks.model import AttackedModel
@@ -151,6 +159,21 @@ def test_unbroken_image_ends_at_its_largest_loss(norm: Norm, epsilon: float) -> 
             assert torch.equal(passes[int(np.argmax(losses))][0], found)
             assert len(passes) == 16
     assert kept > 5
+
+
+def test_rises_are_counted_and_the_best_is_kept() -> None:
+    x = torch.zeros(2, 1, 1, 1)
+    state = _State.at(x, 0.5)
+    rows = [[1.0, 5.0], [2.0, 4.0], [1.5, 4.5], [3.0, 4.2]]
+    for step, losses in enumerate(rows):
+        state.x = torch.full_like(x, step)
+        state.take(torch.tensor(losses), torch.full_like(x, -step))
+    assert state.rises.tolist() == [2, 1], "the first pass is no rise"
+    assert state.best_loss.tolist() == [3.0, 5.0]
+    assert state.best_x.flatten().tolist() == [3, 0]
+    assert state.best_gradient.flatten().tolist() == [-3, 0]
+    state.return_to_best(torch.tensor([False, True]))
+    assert state.x.flatten().tolist() == [3, 0]
 
 
 def test_step_size_is_halved_where_the_climb_stalls() -> None:

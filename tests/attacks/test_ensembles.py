@@ -154,6 +154,10 @@ def test_success_outside_the_ball_is_no_success() -> None:
     ensemble = Two(first=good * 5, second=torch.zeros(1))
     proposed = ensemble.perturb(model(), images[:1], labels[:1], LINF, 0.02, rng())
     assert torch.equal(proposed, images[:1]), "the second was run, for the first had not succeeded"
+    last = Two(first=torch.zeros(1), second=good * 5).perturb(
+        model(), images[:1], labels[:1], LINF, 0.02, rng()
+    )
+    assert 0.01 < LINF.size(last - images[:1]) <= 0.02 + 1e-6, "what comes back last is inside too"
     inside = Two(first=good, second=torch.zeros(1)).perturb(model(), images[:1], labels[:1], LINF, 0.3, rng())
     assert torch.allclose(inside, found, atol=1e-6)
 

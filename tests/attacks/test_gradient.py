@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -215,6 +216,36 @@ def test_climbing_on_ends_no_lower_and_breaks_the_same(norm: Norm) -> None:
     losses = [cross_entropy(model().verdict(x), labels, None) for x in (stopped, further)]
     assert (losses[1] >= losses[0] - 1e-5).all()
     assert (losses[1] > losses[0] + 0.1).any()
+
+
+def test_adversarial_iterate_is_better_than_one_of_larger_loss_that_is_not() -> None:
+    class Scripted(nn.Module):
+        """Class 0, then class 1 at a small loss, then class 0 at a larger one, then class 1 at one between."""
+
+        script: ClassVar[list[list[float]]] = [[3.0, 0, 0], [1, 1.1, -9], [1, 0.9, 0.9], [1, 1.3, -9]]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.passes = [0]
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.tensor([self.script[self.passes[0]]], dtype=torch.float32)
+            self.passes[0] += 1
+            return logits + x.flatten(1)[:, :1] * torch.tensor([[0.0, 0.01, 0.01]])
+
+    losses = [
+        cross_entropy(torch.tensor([z], dtype=torch.float32), torch.tensor([0]), None).item()
+        for z in Scripted.script
+    ]
+    assert losses[0] < losses[1] < losses[3] < losses[2]
+    image, label = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    for stop, expected in [(True, 1), (False, 3)]:
+        watched, passes = AttackedModel(Scripted()), []
+        with watched.watched(lambda x, _, passes=passes: passes.append(x)):
+            attack = PGD(steps=3, step=0.25, random_start=False, stop=stop)
+            found = attack.perturb(watched, image, label, LINF, 0.3, rng())
+        assert torch.equal(found, passes[expected])
+        assert len(passes) == (2 if stop else 4)
 
 
 @TWO_NORMS

@@ -51,7 +51,7 @@ def curve(model: LoadedModel, x: Tensor, y: Tensor) -> None:
 
     def ours() -> Tensor:
         attacked = attacked_model(model, None)
-        task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), (), 0)
+        task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), False, 0)
         images = x.to(memory_format=model.memory_format)
         bench = Bench(attacked, images, y, None, task, Memory(len(x)), "bench")
         outcome = dict(bench.run([attack_named("pgd", steps=STEPS)]))["pgd"]

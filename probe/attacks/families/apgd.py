@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,6 @@ _TRAITS = Traits(
     norms=("Linf", "L2", "L1"),
     access="white-box",
     targeted=True,
-    monotone=True,
     paper='Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
     'parameter-free attacks", 2020; for L1 "Mind the box", 2021',
 )
@@ -144,6 +144,10 @@ class AutoPGD(Attack):
             result[left] = moved
             left = left[~done]
         return result
+
+    def lighter(self, part: float) -> AutoPGD:
+        """Return the attack with that part of the steps, one run."""
+        return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
     def climb(
         self,

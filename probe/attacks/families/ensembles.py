@@ -22,7 +22,6 @@ _TRAITS = Traits(
     norms=("Linf", "L2"),
     access="white-box",
     targeted=True,
-    monotone=True,
     paper='Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
     'parameter-free attacks", 2020',
 )
@@ -33,6 +32,10 @@ class _Ensemble(Attack):
     def members(self) -> Iterator[Attack]:
         """Yield the attacks in the order in which they are run."""
         raise NotImplementedError
+
+    def lighter(self, part: float) -> Attack:
+        """Return its first member, APGD on the cross-entropy, with that part of the steps."""
+        return next(iter(self.members())).lighter(part)
 
     def _perturb(
         self,

@@ -67,29 +67,50 @@ class _Fab(Attack):
     ) -> None:
         """Improve ``best`` at ``where``; ``targets`` choose the boundary, and if ``aimed`` also what counts."""
         x, origin, own = start, images[where], labels[where]
+        _, deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
         for _ in range(self.steps):
-            deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
             x = self._step(x, origin, deficit, normal, norm)
-            hit = adversarial(model.verdict(x), own, targets if aimed else None)
+            logits, deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
+            hit = adversarial(logits, own, targets if aimed else None)
+            if not bool(hit.any()):
+                continue
             best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
-            back = origin + (x - origin) * self.beta
-            x = torch.where(hit.reshape(-1, *[1] * (x.dim() - 1)), back, x)
-            if self.enough and bool(hit.any()):
+            x[hit] = origin[hit] + (x[hit] - origin[hit]) * self.beta
+            if self.enough:
                 alive = best.sizes[where] > epsilon
                 where, x, origin, own = where[alive], x[alive], origin[alive], own[alive]
-                targets = pick(targets, alive)
+                deficit, normal, hit, targets = (
+                    deficit[alive],
+                    normal[alive],
+                    hit[alive],
+                    pick(targets, alive),
+                )
                 if len(where) == 0:
                     return
+            if bool(hit.any()):
+                _, deficit[hit], normal[hit] = self._boundary(
+                    model, x[hit], own[hit], pick(targets, hit), norm, aimed
+                )
 
     def _boundary(
-        self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor | None, norm: Norm, aimed: bool
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        model: AttackedModel,
+        x: Tensor,
+        labels: Tensor,
+        targets: Tensor | None,
+        norm: Norm,
+        aimed: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (N, K), and the linearised boundary's deficit (N,) and normal (N, D).
+
+        An aimed attack has to overtake the likeliest other class, which need not be the label.
+        """
         if targets is None:
-            return nearest_boundary(model, x, labels, norm, None, model.verdict(x))
-        # To reach a class is to leave every other one behind, not the label alone.
-        loss = difference if aimed else lambda logits, y, t: -margin_to(logits, y, t)
-        _, gain, gradient = ascent(model, x, labels, targets, loss)
-        return -gain, gradient.flatten(1)
+            logits = model.verdict(x)
+            return logits, *nearest_boundary(model, x, labels, norm, None, logits)
+        loss = difference if aimed else _towards
+        logits, gain, gradient = ascent(model, x, labels, targets, loss)
+        return logits, -gain, gradient.flatten(1)
 
     def _step(self, x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
         """Move to a mean of the boundary's nearest points to ``x`` and to the original (equation 7)."""
@@ -114,6 +135,11 @@ class _Fab(Attack):
         direction = norm.start(images[where], 1.0, g) - images[where]
         unit = direction / per_image(norm.size(direction).clamp_min(1e-12), images)
         return (images[where] + per_image(radius, images) * unit).clamp(0, 1)
+
+
+def _towards(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Return the target's logit minus the label's, (N,)."""
+    return -margin_to(logits, labels, targets)
 
 
 def _nothing(images: Tensor) -> _Best:

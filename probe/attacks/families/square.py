@@ -37,7 +37,6 @@ class Square(Attack):
         norms=("Linf", "L2"),
         access="score-based",
         targeted=True,
-        monotone=True,
         paper='Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random '
         'search", 2020',
     )
