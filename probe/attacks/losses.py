@@ -67,10 +67,10 @@ def broken(
 ) -> Tensor:
     """Return which images are adversarial, (N,), given their logits.
 
-    Logits of reduced precision only nominate; the plain network in float32 then decides.
+    Approximate logits only nominate; the plain network in float32 then decides.
     """
     found = adversarial(logits, labels, targets)
-    if model.reduced and bool(found.any()):
+    if model.approximate and bool(found.any()):
         where = found.nonzero()[:, 0]
         sure = adversarial(model.verdict(images[where]), labels[where], pick(targets, where))
         found = found.index_put((where,), sure)

@@ -16,12 +16,12 @@ Seen = Callable[[Tensor, Tensor], None]
 class AttackedModel(nn.Module):
     """Wraps a module on pixels in [0, 1] for the time of an attack; nothing of the module is changed.
 
-    ``forward`` gives float32 logits (N, classes); where gradients are recorded and ``reduced`` is set, the
-    passes run under bfloat16 autocast: reduced precision may find a direction but never decides. ``verdict``
-    is the plain module in float32 without gradients. ``train`` and ``eval`` do nothing, so that no attack of
-    another library switches the module's mode. ``queries`` counts images forwarded, ``gradients`` images of
-    which a gradient was asked, ``rescued`` images for which an attack of another library found an adversarial
-    example and returned something else.
+    ``forward`` gives float32 logits (N, classes); where gradients are recorded the passes may run through
+    ``fast``, the same function computed faster, and with ``reduced`` under bfloat16 autocast: both may find a
+    direction but never decide. ``verdict`` is the plain module in float32 without gradients. ``train`` and
+    ``eval`` do nothing, so that no attack of another library switches the module's mode. ``queries`` counts
+    images forwarded, ``gradients`` images of which a gradient was asked, ``rescued`` images for which an attack
+    of another library found an adversarial example and returned something else.
     """
 
     def __init__(
@@ -30,9 +30,11 @@ class AttackedModel(nn.Module):
         *,
         memory_format: torch.memory_format = torch.contiguous_format,
         reduced: bool = False,
+        fast: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.module = module
+        self.fast = fast
         self.training = False
         self.memory_format = memory_format
         self.reduced = reduced
@@ -52,7 +54,7 @@ class AttackedModel(nn.Module):
         self.gradients += len(images) if recording else 0
         placed = images.contiguous(memory_format=self.memory_format)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.reduced and recording):
-            logits: Tensor = self.module(placed)
+            logits: Tensor = (self.fast if self.fast is not None and recording else self.module)(placed)
         logits = logits.float()
         if self._seen is not None:
             self._seen(images.detach(), logits.detach())
@@ -65,14 +67,20 @@ class AttackedModel(nn.Module):
             logits: Tensor = self.module(images.detach().contiguous(memory_format=self.memory_format))
         return logits.float()
 
+    @property
+    def approximate(self) -> bool:
+        """True when logits that come with gradients may differ from the verdict's by more than rounding."""
+        return self.reduced or self.fast is not None
+
     @contextmanager
     def exact(self) -> Iterator[None]:
-        """Make gradients in float32 inside the block too."""
-        before, self.reduced = self.reduced, False
+        """Take gradients of the plain module in float32 inside the block."""
+        before = self.reduced, self.fast
+        self.reduced, self.fast = False, None
         try:
             yield
         finally:
-            self.reduced = before
+            self.reduced, self.fast = before
 
     @contextmanager
     def watched(self, seen: Seen) -> Iterator[None]:

@@ -86,7 +86,7 @@ class Rescue:
         sizes = case.norm.size(images - clean)
         better &= within(clean, images, case.norm, math.inf if self.smallest else case.epsilon)
         better &= sizes < self.sizes[rows] if self.smallest else self.sizes[rows].isinf()
-        if case.model.reduced and better.any():
+        if case.model.approximate and better.any():
             better &= case.reached(case.model.verdict(images), rows)
         self.kept[rows[better]] = images[better].to(self.kept)
         self.sizes[rows[better]] = sizes[better].to(self.sizes)

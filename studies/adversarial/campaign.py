@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import Chosen
 from probe.core.errors import CannotRunError
 from probe.core.journal import Journal
-from probe.core.precision import bf16_pays
+from probe.core.precision import fast_bf16
 from probe.core.progress import Progress
-from probe.core.seeds import scoped
+from probe.core.seeds import generator, scoped
+from probe.core.state import frozen_parameters
 from probe.data.images import ImageSet
 from probe.data.spec import Batch
+from probe.graph.fold import folded
+from probe.graph.trace import TraceError, trace
 from probe.models.loaded import LoadedModel
 from studies.adversarial.aims import Aim
 from studies.adversarial.bounded import Memory
@@ -149,8 +153,43 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
     return Task(norm, tuple(sorted(spread)), asked, tuple(further), True, seed)
 
 
-def attacked_model(model: LoadedModel, reduced: bool | None) -> AttackedModel:
-    """Return the model as attacks see it; ``reduced`` None takes bfloat16 gradients where they pay."""
+def attacked_model(model: LoadedModel, reduced: bool | None = None) -> AttackedModel:
+    """Return the model as attacks see it; ``reduced`` None takes bfloat16 gradients where the processor has it.
+
+    Gradients go through a graph of the network with its batch normalisation folded, where that gives the same
+    logits and the same gradients as the network itself.
+    """
     if reduced is None:
-        reduced = bf16_pays(model.network, model.device)
-    return AttackedModel(model.module, memory_format=model.memory_format, reduced=reduced)
+        reduced = fast_bf16(model.device)
+    return AttackedModel(
+        model.module, memory_format=model.memory_format, reduced=reduced, fast=_folded(model)
+    )
+
+
+def _folded(model: LoadedModel) -> nn.Module | None:
+    noise = torch.rand((2, *model.input.size), generator=generator(0, "folded"))
+    images = noise.to(model.device, memory_format=model.memory_format)
+    with torch.enable_grad(), frozen_parameters(model.module), scoped(0, "folded"):
+        try:
+            graph = trace(model.module, images)
+            fast = folded(graph).to(memory_format=model.memory_format)
+        except TraceError:
+            return None
+        if fast is graph:
+            return None
+        plain, found = (_gradient(one, images) for one in (model.module, fast))
+    close = all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+        for a, b in zip(found, plain, strict=True)
+    )
+    return fast.requires_grad_(False) if close else None
+
+
+def _gradient(module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and the gradient of their spread towards the pixels."""
+    x = images.clone().requires_grad_()
+    logits: Tensor = module(x)
+    if not logits.requires_grad:
+        return logits, torch.zeros_like(x)
+    weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device)
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), x, materialize_grads=True)[0]

@@ -188,7 +188,8 @@ class Bench:
                 attack = one.attack.lighter(_PART if number else _FIRST_PART)
             rows = self._left(outcome, epsilon)
             if len(rows):
-                self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known)
+                cold = number == 0 and attack == one.attack
+                self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known, cold)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))
@@ -216,11 +217,12 @@ class Bench:
         allowed: float,
         outcome: Outcome,
         known: Tensor | None = None,
+        cold: bool = False,
     ) -> None:
         """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found.
 
         ``known`` (N, C, H, W) is where the attack ended at smaller epsilons (the image itself: nowhere yet), and
-        begins now; it is brought up to date.
+        begins now unless ``cold``; it is brought up to date.
         """
         norm = self.task.norm
         first = int(rows[0])
@@ -230,9 +232,7 @@ class Bench:
             draws = generator(
                 self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
             )
-            start = None if known is None else known[part]
-            if start is not None and torch.equal(start, images):
-                start = None
+            start = None if known is None or cold else known[part]
             proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal, start)
             verdict = judge(self.model, images, proposed, labels, norm, allowed, goal)
             if known is not None:

@@ -19,11 +19,12 @@ from lucent_way import visualise
 from networks import lite0, resnet18
 from torch import Tensor
 
+from probe.graph.fold import folded
 from probe.graph.trace import trace
 from probe.graph.upto import upto
 from probe.models.loaded import PixelModel
 from studies.filters.optimise import Channel, Recipe, Subject, render
-from studies.filters.optimise.speed import folded, half_helps
+from studies.filters.optimise.speed import half_helps
 
 SIZE, STEPS, CHANNELS, SEED = 128, 64, tuple(range(16)), 0
 

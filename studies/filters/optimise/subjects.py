@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from probe.graph.fold import folded
 from probe.graph.trace import TraceError, trace
 from probe.graph.upto import upto
 from probe.models.loaded import LoadedModel
 from studies.filters.optimise.rendering import Subject
-from studies.filters.optimise.speed import folded
 
 _UNITS = 12
 """How many units of a map a picture should span along each side, where the limits below allow it."""
