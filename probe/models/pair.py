@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from probe.core.progress import SILENT, Progress
@@ -39,7 +40,7 @@ def load_both(
 
     ``how`` goes to ``load_model``. The images' class count reaches the model, so that random weights are drawn for
     the right number of classes. Pictures that the user did not choose lose their labels when these
-    are not the model's classes. Raises the loaders' errors.
+    are not the model's classes, and so do all where digits weights stand in for those that cannot be had. Raises the loaders' errors.
     """
     images = None if data is None else load_images(data, n=n, seed=seed, offline=offline, progress=progress)
     loaded = load_model(
@@ -50,12 +51,29 @@ def load_both(
         progress=progress,
         **how,
     )
+    if (
+        images is not None
+        and _stands_in(loaded, how)
+        and images.num_classes not in (None, loaded.num_classes)
+    ):
+        note = (
+            f"The labels of {images.name} are not used: they are not among the ten digits, which is all that these "
+            "stand-in weights know."
+        )
+        notes = (*loaded.provenance.notes, note)
+        loaded = replace(loaded, provenance=replace(loaded.provenance, notes=notes))
+        images = images.unlabelled()
     _say(loaded, progress)
     if images is None:
         images = load_images(default_data(loaded), n=n, seed=seed, offline=offline, progress=progress)
         if images.num_classes != loaded.num_classes:
             images = images.unlabelled()
     return loaded, images
+
+
+def _stands_in(model: LoadedModel, how: dict[str, Any]) -> bool:
+    """Tell whether digits weights were trained because no weights were named and the network's own cannot be had."""
+    return how.get("weights", "default") == "default" and model.domain == "digits"
 
 
 def _say(model: LoadedModel, progress: Progress) -> None:

@@ -23,7 +23,7 @@ from probe.core.ssim import ssim
 from studies.adversarial.bounded import Memory
 
 _PART, _FIRST_PART = 0.3, 0.5
-"""The part of an attack's steps that is made at the curve's other epsilons; at the first, where nothing precedes."""
+"""The part of an attack's steps that is made at a curve's other epsilons; at the first, where nothing precedes."""
 
 _BISECTIONS = 7
 """Halvings of the way back from a success; the size is then known to 1% of it."""
@@ -185,11 +185,12 @@ class Bench:
         for number, epsilon in enumerate(self.task.epsilons):
             attack = one.attack
             if epsilon != self.task.asked and (continues or self.task.spread):
-                attack = one.attack.lighter(_PART if number else _FIRST_PART)
+                attack = one.attack.lighter(_PART if number or self.task.spread else _FIRST_PART)
             rows = self._left(outcome, epsilon)
-            if len(rows):
-                cold = number == 0 and attack == one.attack
-                self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known, cold)
+            if len(rows) == 0:
+                return
+            cold = number == 0 and attack == one.attack
+            self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known, cold)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))
@@ -240,7 +241,13 @@ class Bench:
             size, drawn = self._draw_back(images, verdict, labels, goal)
             if not one.fixed:
                 verdict = judge(self.model, images, drawn, labels, norm, allowed, goal)
-            return [verdict.success, size, verdict.outside, verdict.invalid, *_measured(images, verdict)]
+            return [
+                verdict.success,
+                size.clamp_max(allowed),  # inside up to rounding, says the judge, is inside
+                verdict.outside,
+                verdict.invalid,
+                *_measured(images, verdict),
+            ]
 
         success, size, outside, invalid, prediction, *measures = self.memory.over(rows, work)
         where = _numpy(rows)
