@@ -40,7 +40,8 @@ def load_both(
 
     ``how`` goes to ``load_model``. The images' class count reaches the model, so that random weights are drawn for
     the right number of classes. Pictures that the user did not choose lose their labels when these
-    are not the model's classes, and so do all where digits weights stand in for those that cannot be had. Raises the loaders' errors.
+    are not the model's classes, and so do all where digits weights stand in for those that cannot be had.
+    Raises the loaders' errors.
     """
     images = None if data is None else load_images(data, n=n, seed=seed, offline=offline, progress=progress)
     loaded = load_model(

@@ -287,11 +287,11 @@ class Bench:
         return sizes, drawn
 
     def _go_further(self, chosen: Sequence[Chosen], worst: Outcome) -> None:
-        """Try larger epsilons on what nothing has broken, so that the curve reaches its end."""
+        """Try larger epsilons on what nothing has broken, so that the curve reaches its end; lightly, as below it."""
         for epsilon in self.task.further:
             for one in chosen:
                 if one.fixed and one.attack.traits.access != "none":
-                    self._at(one, epsilon, worst)
+                    self._at(replace(one, attack=one.attack.lighter(_PART)), epsilon, worst)
 
 
 @contextmanager

@@ -86,7 +86,8 @@ def _smallest(space: Workspace) -> list[str]:
     if not math.isfinite(middle):
         return []
     upper = shown(high, space.norm) if math.isfinite(high) else "not found"
+    right = "that were right " if space.images.labelled else ""
     return [
-        f"Half of the images that were right are broken by a perturbation of {space.words(middle)} or less "
+        f"Half of the images {right}are broken by a perturbation of {space.words(middle)} or less "
         f"(quartiles {shown(low, space.norm)} and {upper})."
     ]

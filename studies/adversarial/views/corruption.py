@@ -53,9 +53,10 @@ def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacke
         ((name, s, right) for name, values in counts.items() for s, right in enumerate(values, 1)),
         key=lambda row: row[2],
     )
+    word = "right" if space.images.labelled else "with the answer they had"
     finding = (
         f"Ordinary corruption at its worst ({worst}, severity {severity} of 5) leaves "
-        f"{percent(right / n, wilson(right, n))} of {n} images right; the attack leaves "
+        f"{percent(right / n, wilson(right, n))} of {n} images {word}; the attack leaves "
         f"{percent(attacked / n, wilson(attacked, n))}."
     )
     return Section(
