@@ -15,7 +15,6 @@ from probe import __version__
 from probe.console import Console, line, outcome, summary, table
 from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, ProbeError
 from probe.options import (
-    DEFAULT_EPSILONS,
     Auto,
     Names,
     Numbers,
@@ -30,12 +29,10 @@ from studies.adversarial.registries import VIEWS as ADVERSARIAL_VIEWS
 from studies.filters.view import VIEWS
 
 if TYPE_CHECKING:
-    from probe.core.journal import FileJournal
     from probe.core.report import Report
     from probe.data.images import ImageSet
     from probe.models.loaded import LoadedModel
     from probe.models.source import Row
-    from studies.adversarial.config import AdversarialConfig
 
 REPORTS = Path("reports")
 
@@ -132,18 +129,19 @@ def adversarial(ctx: click.Context, /, **options: Any) -> None:
     With no other word: the embedded ImageNet network on the embedded photographs. EPS is in units of the
     pixel range: 0.03, 8/255, several with commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
     """
+    from probe.study_words import adversarial_config, another_model, journal_for
     from studies import adversarial as study
 
     console = Console(options["quiet"])
-    config = _adversarial_config(options)
+    config = adversarial_config(options)
     model, images = _load(options, console)
     others = study.Others(
-        tuple(_other(name, model, options, console) for name in options["transfer_to"] or ()),
-        _other(options["against"], model, options, console, options["against_weights"])
+        tuple(another_model(name, model, options, console) for name in options["transfer_to"] or ()),
+        another_model(options["against"], model, options, console, options["against_weights"])
         if options["against"]
         else None,
     )
-    journal = _journal(config, model, images, options["resume"], console)
+    journal = journal_for(config, model, images, options["resume"], console)
     try:
         report = study.run(
             model, images, config, others=others, progress=console, command=_command(), journal=journal
@@ -228,71 +226,6 @@ def _load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, Image
         offline=options["offline"],
         progress=console,
     )
-
-
-def _adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
-    from probe.attacks.epsilons import parse_epsilons
-    from probe.attacks.norms import norm_named
-    from studies.adversarial import AdversarialConfig
-
-    norm, shown = norm_named(options["norm"]), options["images"]
-    return AdversarialConfig(
-        epsilons=parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm),
-        norm=norm.name,
-        attacks=options["attack"] or (),
-        target=options["target"],
-        restarts=options["restarts"],
-        steps=options["steps"],
-        views=options["views"],
-        checks=() if options["no_checks"] else options["checks"],
-        images=shown[0] if len(shown) == 1 else shown,
-        batch_size=options["batch_size"],
-        reduced=False if options["full_precision"] else None,
-        seed=options["seed"],
-    )
-
-
-def _other(
-    name: str, model: LoadedModel, options: dict[str, Any], console: Console, weights: str | None = None
-) -> LoadedModel:
-    """Load another network that answers the same classes."""
-    from probe.models.load import load_model
-
-    return load_model(
-        name,
-        weights=weights or "default",
-        num_classes=model.num_classes,
-        device=options["device"],
-        seed=options["seed"],
-        offline=options["offline"],
-        progress=console,
-    )
-
-
-def _journal(
-    config: AdversarialConfig, model: LoadedModel, images: ImageSet, resume: bool, console: Console
-) -> FileJournal:
-    """Return the journal of exactly this run: other options, weights or images make another one."""
-    from dataclasses import asdict
-
-    from probe.core.journal import FileJournal
-    from probe.core.state import fingerprint
-    from probe.models.store import cache_root
-
-    facts = {
-        "version": __version__,
-        "study": "adversarial",
-        "config": asdict(config),
-        "module": fingerprint(model.module),
-        "input": str(model.input),
-        "device": str(model.device),
-        "data": [images.name, images.source, len(images)],
-        "items": [images.item_name(index) for index in range(len(images))],
-    }
-    journal = FileJournal(cache_root() / "runs", facts, resume=resume)
-    if resume and not journal.folder.is_dir():
-        console.say("There is no interrupted run with these options: starting anew.")
-    return journal
 
 
 def _finish(report: Report, out: Path | None, console: Console) -> int:

@@ -22,8 +22,9 @@ LEVELS = {
     "studies.ablation": 3,
     "probe.console": 4,
     "probe.options": 4,
-    "probe.cli": 5,
-    "probe.__main__": 6,
+    "probe.study_words": 5,
+    "probe.cli": 6,
+    "probe.__main__": 7,
 }
 LAZY_NAMES = {"probe", "studies"}  # the packages themselves only hold lazily loaded public names
 

@@ -27,7 +27,8 @@ from probe.graph.trace import TraceError, trace
 from probe.models.loaded import LoadedModel
 from studies.adversarial.aims import Aim
 from studies.adversarial.bounded import Memory
-from studies.adversarial.engine import Bench, Outcome, Task, from_arrays, join, to_arrays
+from studies.adversarial.engine import Bench, Task
+from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 
 _HALVINGS = 7
@@ -62,13 +63,20 @@ class Campaign:
                     # A network that answers at random draws from the global generator.
                     with scoped(self.task.seed, "batch", key):
                         arrays = self._batch(batch, key, advance)
-                    self.journal.save(key, arrays)
+                    self._keep(key, arrays)
                 else:
                     advance(len(batch.indices) * (len(self.attacks) + 1))
                 clean.append(_clean_from(arrays))
                 for name in [one.text for one in self.attacks] + ["worst"]:
                     outcomes.setdefault(name, []).append(from_arrays(name, arrays))
         return self._results(clean, outcomes)
+
+    def _keep(self, key: str, arrays: dict[str, NDArray[Any]]) -> None:
+        try:
+            self.journal.save(key, arrays)
+        except OSError as error:
+            # The run itself needs no journal; only a later --resume would.
+            self.progress.say(f"This batch cannot be kept for --resume: {error.strerror or error}.")
 
     def _batch(self, batch: Batch, key: str, advance: Any) -> dict[str, NDArray[Any]]:
         model = self.model
@@ -178,6 +186,8 @@ def _folded(model: LoadedModel) -> nn.Module | None:
         if fast is graph:
             return None
         plain, found = (_gradient(one, images) for one in (model.module, fast))
+    if not all(bool(part.isfinite().all()) for part in plain):
+        return None
     close = all(
         torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
         for a, b in zip(found, plain, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.report import Result
-from studies.adversarial.engine import Outcome
+from studies.adversarial.outcome import Outcome
 
 Bools = NDArray[np.bool_]
 

@@ -78,6 +78,7 @@ def run(
     if images.labelled and images.num_classes is not None:
         for one in (model, *others.transfer, *filter(None, [others.against])):
             one.check_classes(images.class_names or images.num_classes, images.name)
+    _check_images(config, images)
     views, checks = _chosen_views(config, others), _chosen_checks(config)
     with ExitStack() as stack:
         modes = train_modes(model.module)
@@ -133,6 +134,18 @@ def _attack(
     return Workspace(
         model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
     )
+
+
+def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
+    """Refuse pictures to show that there are not."""
+    wanted = config.images
+    if isinstance(wanted, int):
+        if wanted < 1:
+            raise UsageError(f"--images must be at least 1; got {wanted}.")
+        return
+    for index in wanted:
+        if not 0 <= index < len(images):
+            raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
 
 def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[Chosen, ...]:

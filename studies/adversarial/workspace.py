@@ -139,3 +139,13 @@ class Workspace:
     def item_name(self, place: int) -> str:
         """Return the name of an image."""
         return self.images.item_name(int(self.results.clean.index[place]))
+
+    def short_name(self, place: int) -> str:
+        """Return the name of an image without a picture file's ending, to stand beside it."""
+        name = self.item_name(place)
+        stem, dot, ending = name.rpartition(".")
+        return (
+            stem
+            if dot and ending.lower() in ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+            else name
+        )

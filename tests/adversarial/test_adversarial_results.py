@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.adversarial.engine import Outcome
+from studies.adversarial.outcome import Outcome
 from studies.adversarial.results import Clean, Results, quartiles
 
 VALUES = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=30)

@@ -306,6 +306,15 @@ def test_larger_epsilons_are_not_tried_on_what_is_broken() -> None:
     assert outcome.queries < apart
 
 
+def test_a_full_disk_costs_the_journal_and_not_the_run() -> None:
+    class Full(_Nothing):
+        def save(self, key: str, arrays: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    config = dataclasses.replace(QUICK, attacks=("fgsm",))
+    assert campaign(Full(), config).run().n == 20
+
+
 class _Nothing:
     def load(self, key: str) -> None:
         return None
@@ -372,6 +381,8 @@ def test_transfer_gives_a_row_and_a_column_for_each_network() -> None:
         ({"views": ("nosuch",)}, "no view 'nosuch'"),
         ({"checks": ("nosuch",)}, "no check 'nosuch'"),
         ({"norm": "L7"}, "no norm 'L7'"),
+        ({"images": (3, 99)}, "no image 99"),
+        ({"images": 0}, "at least 1"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(change: dict[str, Any], words: str) -> None:

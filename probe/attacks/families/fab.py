@@ -43,6 +43,7 @@ class _Fab(Attack):
     """What both entries share. ``enough`` stops an image once its perturbation is at most epsilon.
 
     ``alpha`` bounds the pull towards the original, ``eta`` is the overshoot, ``beta`` the way back after a hit.
+    ``candidates`` limits the boundaries looked at when none is aimed at to those of the likeliest classes (None: all).
     """
 
     steps: int = 100
@@ -51,6 +52,7 @@ class _Fab(Attack):
     eta: float = 1.05
     beta: float = 0.9
     enough: bool = False
+    candidates: int | None = 30
 
     def _run(
         self,
@@ -107,7 +109,7 @@ class _Fab(Attack):
         """
         if targets is None:
             logits = model.verdict(x)
-            return logits, *nearest_boundary(model, x, labels, norm, None, logits)
+            return logits, *nearest_boundary(model, x, labels, norm, self.candidates, logits)
         loss = difference if aimed else _towards
         logits, gain, gradient = ascent(model, x, labels, targets, loss)
         return logits, -gain, gradient.flatten(1)

@@ -86,6 +86,8 @@ class PGD(Attack):
         generator: torch.Generator,
         targets: Tensor | None,
     ) -> Tensor:
+        if isinstance(norm, L0):
+            start = None  # the pixels chosen for a smaller ball are seldom those of the larger one
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
         for restart in range(self.restarts):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from probe.core.report import Cell, Column, Note, Section, Table, percent
-from studies.adversarial.engine import Outcome
+from studies.adversarial.outcome import Outcome
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import Workspace
 

@@ -85,7 +85,7 @@ def _row(space: Workspace, layer: str, row: int, place: int, image: Tensor, verd
         drawn = picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True)
         pictures.append(Picture(drawn, f"GradCAM of the {what} for {told}", f"{when}: {told}"))
     note = f"Taken for {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[row]))}."
-    return Strip(tuple(pictures), name, note)
+    return Strip(tuple(pictures), space.short_name(place), note)
 
 
 def _similarity(space: Workspace, layer: str) -> tuple[list[float], int, int]:

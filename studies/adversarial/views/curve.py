@@ -8,7 +8,7 @@ import numpy as np
 
 from probe.attacks.epsilons import shown
 from probe.core.report import Axis, Cell, Column, Figure, Section, Series, Table
-from studies.adversarial.engine import Outcome
+from studies.adversarial.outcome import Outcome
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import Workspace
 

@@ -62,7 +62,7 @@ def _strip(
     size = float(space.norm.size(delta[None])[0])
     peak = float(delta.abs().max())
     factor = 0.5 / peak if peak > 0 else 1.0
-    word = "broken" if bool(verdict.success[row]) else "stands"
+    word = "broken" if bool(verdict.success[row]) else "not broken by this PGD"
     told = f"{space.class_name(after)} {percent(float(verdict.confidences[row]))}"
     return Strip(
         (
@@ -86,7 +86,7 @@ def _strip(
                 pixelated=min(image.shape[1:]) < _SIDE // 2,
             ),
         ),
-        name,
+        space.short_name(place),
         f"{_truth(space, label, before)} {space.norm.name} size {size:.3g}: {word}.",
     )
 

@@ -1,0 +1,107 @@
+"""What an attack did to a number of images: arrays, one entry an image, that can be kept, joined and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
+
+
+@dataclass
+class Outcome:
+    """What one attack did to N images; float32 and bool arrays (N,), and totals.
+
+    ``smallest`` is the size of the smallest adversarial perturbation found (0: wrong without any, inf: none). The rest
+    describes the adversarial image at the asked epsilon, where there is one: the network's prediction and its
+    confidence, the perturbation's size in every norm, SSIM. ``outside`` marks images for which some proposal
+    had left the ball, ``invalid`` those with values that were not finite.
+    """
+
+    smallest: NDArray[Any]
+    prediction: NDArray[Any]
+    confidence: NDArray[Any]
+    linf: NDArray[Any]
+    l2: NDArray[Any]
+    l1: NDArray[Any]
+    l0: NDArray[Any]
+    ssim: NDArray[Any]
+    outside: NDArray[Any]
+    invalid: NDArray[Any]
+    totals: NDArray[Any]
+
+    @classmethod
+    def blank(cls, n: int) -> Outcome:
+        """Return an outcome in which nothing has been found."""
+        missing = {name: np.full(n, np.nan, dtype=np.float32) for name in MEASURES}
+        return cls(
+            smallest=np.full(n, np.inf, dtype=np.float32),
+            prediction=np.full(n, -1, dtype=np.int64),
+            outside=np.zeros(n, dtype=bool),
+            invalid=np.zeros(n, dtype=bool),
+            totals=np.zeros(4, dtype=np.float64),
+            **missing,
+        )
+
+    def success(self, epsilon: float) -> NDArray[np.bool_]:
+        """Return which images are broken within ``epsilon``, those wrong from the start included, (N,)."""
+        return np.asarray(self.smallest <= np.float32(epsilon * (1 + 1e-6) + 1e-9))
+
+    @property
+    def queries(self) -> float:
+        """Images forwarded."""
+        return float(self.totals[0])
+
+    @property
+    def gradients(self) -> float:
+        """Images of which a gradient was taken."""
+        return float(self.totals[1])
+
+    @property
+    def seconds(self) -> float:
+        """Time spent."""
+        return float(self.totals[2])
+
+    @property
+    def rescued(self) -> int:
+        """Images whose adversarial example the attack passed but did not return."""
+        return int(self.totals[3])
+
+
+def join(outcomes: Sequence[Outcome]) -> Outcome:
+    """Put the outcomes of successive batches together."""
+    columns = {
+        field.name: np.concatenate([getattr(one, field.name) for one in outcomes])
+        for field in fields(Outcome)
+        if field.name != "totals"
+    }
+    return Outcome(totals=np.sum([one.totals for one in outcomes], axis=0), **columns)
+
+
+def to_arrays(name: str, outcome: Outcome) -> dict[str, NDArray[Any]]:
+    """Return an outcome as named arrays for a journal."""
+    return {f"{name}/{field.name}": getattr(outcome, field.name) for field in fields(Outcome)}
+
+
+def from_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> Outcome:
+    """Return the outcome kept under ``name``; raises KeyError when it is not there."""
+    return Outcome(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Outcome)})
+
+
+def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return, image by image, the outcome of the attack that needed least; totals are 0."""
+    stacked = np.stack([one.smallest for one in outcomes])
+    best = stacked.argmin(0)
+    columns = {
+        field.name: np.stack([getattr(one, field.name) for one in outcomes])[best, np.arange(len(best))]
+        for field in fields(Outcome)
+        if field.name not in ("totals", "outside", "invalid")
+    }
+    flags = {
+        name: np.any([getattr(one, name) for one in outcomes], axis=0) for name in ("outside", "invalid")
+    }
+    return Outcome(totals=np.zeros(4), **columns, **flags)
