@@ -29,11 +29,11 @@ def parse_epsilons(text: str, norm: Norm) -> tuple[float, ...]:
 
 def _number(word: str, text: str) -> float:
     try:
-        value = float(Fraction(word)) if "/" in word else float(word)
+        value = float(Fraction(word.replace(" ", ""))) if "/" in word else float(word)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
-            f"'{word or text}' is not an epsilon: write a number such as 0.03, a fraction such as 8/255, several "
-            "with commas, or FROM:TO:COUNT such as 0:8/255:9."
+            f"'{word or text}' is not an epsilon: write a number such as 0.2 or 8/255, several with commas, or "
+            "FROM:TO:COUNT such as 0:8/255:9."
         ) from None
     if not math.isfinite(value) or value < 0:
         raise UsageError(f"An epsilon is a finite number of at least 0; got {word}.")

@@ -97,8 +97,10 @@ def no_adversary(norm: str | None, epsilon: str | None, steps: int | None) -> No
 def radius(text: str, norm: Norm) -> float:
     """Return the number that a radius such as ``0.2`` or ``8/255`` means; raises UsageError for others."""
     values = parse_epsilons(text, norm)
-    if len(values) > 1 or values[0] == 0:
-        raise UsageError(f"--eps {text}: training takes one radius above 0, such as 0.2 or 8/255.")
+    if len(values) > 1 or values[0] == 0 or (norm.name == "Linf" and values[0] == 1):
+        raise UsageError(
+            f"--eps {text}: training takes one radius above 0 and, for Linf, below 1, such as 8/255."
+        )
     return values[0]
 
 

@@ -207,7 +207,7 @@ def _key(figure: Figure, colours: Colours, low: float, high: float, width: float
         for i, colour in enumerate(ramp)
     )
     label = fitted(figure.value_label or "value", 0.4 * width, FONT)
-    start = text_width(label, FONT) + 10
+    start = 1.15 * text_width(label, FONT) + 10  # the label is bold
     first, last = number(low, 3, trim=True), number(high, 3, trim=True)
     bar = start + text_width(first, FONT) + 6
     long = min(140.0, width - bar - text_width(last, FONT) - 10)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -47,13 +48,24 @@ def batch(classes: int = 10, n: int = 24) -> tuple[Tensor, Tensor]:
     return images[rows], labels[rows]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread inside the block: sums are then the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @cache
 def trained(classes: int = 10, epochs: int = 12) -> nn.Module:
     """A small convolutional network, trained in a second; in eval mode."""
     images, labels = (part[: -TEST * 5] for part in digits())
     keep = labels < classes
     images, labels = images[keep], labels[keep]
-    with scoped(0, "digits network", classes), torch.enable_grad():
+    with scoped(0, "digits network", classes), torch.enable_grad(), one_thread():
         network = nn.Sequential(
             nn.Conv2d(1, 16, 3, padding=1),
             nn.BatchNorm2d(16),

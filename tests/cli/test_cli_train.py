@@ -84,7 +84,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
     [
         ("lenet", "Missing option '-d'"),
         ("-d digits", "Missing argument 'MODEL'"),
-        ("lenet -d digits --adversarial --eps 8", "write 8/255"),
+        ("lenet -d digits --adversarial --eps 8", "Did you mean 8/255"),
         ("lenet -d digits --adversarial --eps many", "0.2 or 8/255"),
         ("lenet -d digits --adversarial --norm L2", "--eps"),
         ("lenet -d digits --eps 0.1", "add --adversarial"),

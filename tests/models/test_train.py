@@ -174,12 +174,13 @@ def test_radii(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("8", "write 8/255"),
-        ("1", "write 1/255"),
-        ("300", "below 1"),
-        ("500/255", "below 1"),
+        ("8", "Did you mean 8/255"),
+        ("1", "below 1"),
+        ("300", "more than the whole range"),
+        ("500/255", "more than the whole range"),
         ("0", "above 0"),
-        ("-0.1", "above 0"),
+        ("0.1,0.2", "one radius"),
+        ("-0.1", "at least 0"),
         ("nan", "finite"),
         ("inf", "finite"),
         ("1/0", "0.2 or 8/255"),
