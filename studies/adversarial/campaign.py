@@ -31,7 +31,7 @@ from studies.adversarial.engine import Bench, Task
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 
-_HALVINGS = 7
+_HALVINGS = 6
 """How often the one epsilon asked for is halved for the curve; above it is doubled until nothing resists."""
 
 
@@ -140,7 +140,7 @@ def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
 def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int], seed: int) -> Task:
     """Return the task for the epsilons asked for; a single one is spread into a curve.
 
-    Below it there are seven more by halves, on which fragile images drop out at little cost; above, it is doubled
+    Below it there are six more by halves, on which fragile images drop out at little cost; above, it is doubled
     as long as anything resists and the range of the pixels allows.
     """
     asked = epsilons[-1]
