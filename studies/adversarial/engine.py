@@ -23,7 +23,7 @@ from probe.core.ssim import ssim
 from studies.adversarial.bounded import Memory
 from studies.adversarial.outcome import MEASURES, Outcome, worst_of
 
-_PART, _FIRST_PART = 0.3, 0.5
+_PART, _FIRST_PART = 0.4, 0.5
 """The part of an attack's steps that is made at a curve's other epsilons; at the first, where nothing precedes."""
 
 _BISECTIONS = 7
