@@ -24,7 +24,8 @@ def incomplete_optimisation(evidence: Evidence) -> Check:
     The fourth indicator of Pintor et al. 2022, with their limit of 0.05 for the range of the last ten losses. Here each
     image's loss is divided by its range over the whole run, and what is looked at is the best loss so far, so that an
     attack that swings about its maximum is not taken for one that climbs. The run is that of the first ``pgd`` that
-    was asked for, else of the reference PGD on the margin. The value is the number of images.
+    was asked for, else of the reference PGD on the margin: that one is not the run's own attack, so its climb counts only
+    where a longer one breaks what the run did not. The value is the number of images.
     """
     n = sample(evidence)
     name, climb = evidence.traced
@@ -39,8 +40,13 @@ def incomplete_optimisation(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if fired:
-        status = "fail" if clear(count(evidence.longer & ~evidence.chosen), n) else "warn"
         more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the steps' size"
+        if clear(count(evidence.longer & ~evidence.chosen), n):
+            status = "fail"
+        elif climb is evidence.reference_run:
+            more = "; a longer climb breaks nothing that the run's own attacks left"
+        else:
+            status = "warn"
     detail = (
         f"{of(count(robust), n)} resisted {name}, and for {found} of them the loss still rose by more than "
         f"{100 * LIMIT:.0f}% of its range in the last {LAST} steps ({accepted(n)}){more}."
