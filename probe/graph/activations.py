@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from probe.graph.leaves import TIMM_ACTIVATIONS
+from probe.graph.leaves import TIMM_ACTIVATIONS, drops
 
 Maker = Callable[..., nn.Module | None]
 
@@ -174,15 +174,6 @@ ACTIVATION_FUNCTIONS = frozenset(_ACTIVATION_MAKERS) | {"prelu", "rrelu"}
 HIDEABLE = ACTIVATION_FUNCTIONS - {"clamp", "clamp_max", "clamp_min", "clip"}
 """Functions that are surely activations; a clamp may be arithmetic."""
 
-_IDLE = (
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-)
 _LABELS = {kind.__name__.lower(): kind.__name__ for kind in (*ACTIVATIONS, nn.ReLU6)}
 
 
@@ -229,5 +220,6 @@ def node_activation(traced: fx.GraphModule, node: fx.Node) -> str | None:
 def is_idle(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Say whether ``node`` gives its input unchanged in eval mode."""
     if node.op == "call_module":
-        return isinstance(traced.get_submodule(str(node.target)), _IDLE)
+        sub = traced.get_submodule(str(node.target))
+        return isinstance(sub, nn.Identity) or drops(sub)
     return "dropout" in (function_name(node) or "") and not node.kwargs.get("training", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,27 @@ from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 TIMM_ACTIVATIONS = "timm.layers.activations"
 _WHOLE = (_ConvNd, _MaxPoolNd, _AvgPoolNd)
 _TRACED_OPS = frozenset({"stochastic_depth", "drop_block2d", "drop_block3d"})
+_DROPS = re.compile(r"drop_?(out|path|block|connect)|stochastic_?depth", re.IGNORECASE)
+_LRN = re.compile(r"(^|_)lrn|(local|cross_?map)_?(response|lrn)", re.IGNORECASE)
+
+
+def drops(module: nn.Module) -> bool:
+    """Say whether a module drops values or paths while training and does nothing else (dropout, drop path).
+
+    Recognised by its name, since every library has its own; one with parameters or submodules is something else.
+    """
+    return bool(_DROPS.search(type(module).__name__)) and _is_single(module)
+
+
+def is_lrn(module: nn.Module) -> bool:
+    """Say whether a module is a local response normalisation, by its class or its name."""
+    return isinstance(module, nn.LocalResponseNorm) or (
+        bool(_LRN.search(type(module).__name__)) and next(module.parameters(), None) is None
+    )
+
+
+def _is_single(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is None and next(module.children(), None) is None
 
 
 @dataclass(frozen=True)
@@ -28,9 +50,12 @@ class Leaves:
     namespaces: tuple[ModuleType] = (math,)
 
     def whole(self, module: nn.Module) -> bool:
-        """Say whether a library's module is one operation: a convolution with its own padding, an activation."""
+        """Say whether a module is one operation: a library's convolution with its own padding or activation, a dropout.
+
+        What drops values must stay whole because it leaves no trace in eval mode.
+        """
         one = isinstance(module, self.doubtful) and isinstance(module, _WHOLE)
-        return one or type(module).__module__ == TIMM_ACTIVATIONS
+        return one or type(module).__module__ == TIMM_ACTIVATIONS or drops(module) or is_lrn(module)
 
 
 def library_leaves() -> Leaves:

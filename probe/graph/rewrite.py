@@ -23,13 +23,14 @@ from probe.graph.trace import Annotator, TraceError, annotate, trace_and_run, ve
 __all__ = ["UpperClamp", "hidden_activations", "modular"]
 
 
-def modular(module: nn.Module, example: Tensor) -> fx.GraphModule:
+def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -> fx.GraphModule:
     """Return a copy of ``module`` in which every activation and pooling is a module that is called once.
 
     ``example`` is an input (N, C, H, W). Functions and tensor methods become modules, a reused module becomes one
     module per call (with the same parameters), nothing works in place, and ReLU6 becomes a ReLU followed by an
-    ``UpperClamp``, so that methods that hook modules (guided backpropagation, DeepLift) see them all. The copy is
-    in eval mode and shares the module's parameters and buffers; the module is not changed.
+    ``UpperClamp`` unless ``split_bounded`` is False, so that methods that hook modules (guided backpropagation,
+    DeepLift) see them all. The copy is in eval mode and shares the module's parameters and buffers; the module is
+    not changed.
 
     Raises TraceError when the network cannot be traced, and when the copy does not give the module's output within
     1e-5 of its largest value.
@@ -40,7 +41,8 @@ def modular(module: nn.Module, example: Tensor) -> fx.GraphModule:
         raise TraceError("The traced network cannot be copied.")
     _unshare(copy)
     functionalise(copy)
-    _split_bounded(copy)
+    if split_bounded:
+        _split_bounded(copy)
     _functions_to_modules(copy)
     copy.delete_all_unused_submodules()
     copy.graph.lint()
@@ -65,7 +67,7 @@ def _unshare(copy: fx.GraphModule) -> None:
             continue
         target = str(node.target)
         if target in called:
-            node.target = _free_name(copy, target)
+            node.target = free_name(copy, target)
             copy.add_submodule(str(node.target), shell(copy.get_submodule(target)))
         called.add(target)
 
@@ -79,7 +81,7 @@ def _split_bounded(copy: fx.GraphModule) -> None:
         if isinstance(own, nn.Hardtanh) and own.min_val == 0 and not own.inplace:
             made = clamp(0.0, own.max_val)
             if made is not None:
-                _replace(copy, node, made, str(node.target), node.args[0])
+                replace(copy, node, made, str(node.target), node.args[0])
 
 
 def _functions_to_modules(copy: fx.GraphModule) -> None:
@@ -88,7 +90,7 @@ def _functions_to_modules(copy: fx.GraphModule) -> None:
         if made is not None:
             path = node.meta["path"]
             name = ".".join([*path[-1:], str(function_name(node))])
-            _replace(copy, node, made, _free_name(copy, name), node.all_input_nodes[0])
+            replace(copy, node, made, free_name(copy, name), node.all_input_nodes[0])
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:
@@ -103,11 +105,11 @@ def _module_for(node: fx.Node) -> nn.Module | None:
         return None
 
 
-def _replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, value: Any) -> None:
+def replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, value: Any) -> None:
     """Put ``made`` in the place of ``node``, part by part if it is a sequence."""
     parts = list(made) if isinstance(made, nn.Sequential) else [made]
     for number, part in enumerate(parts):
-        target = name if number == 0 else _free_name(copy, f"{name}_bound")
+        target = name if number == 0 else free_name(copy, f"{name}_bound")
         copy.add_submodule(target, part.eval())
         with copy.graph.inserting_before(node):
             value = copy.graph.call_module(target, (value,))
@@ -116,7 +118,7 @@ def _replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, va
     copy.graph.erase_node(node)
 
 
-def _free_name(copy: fx.GraphModule, name: str) -> str:
+def free_name(copy: fx.GraphModule, name: str) -> str:
     """Return ``name``, or ``name_1``, ``name_2`` … if there is such a module already."""
     taken = {path for path, _ in copy.named_modules()}
     number, free = 0, name

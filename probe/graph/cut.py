@@ -1,0 +1,129 @@
+"""Take structures out of a copy of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, fx, nn
+
+from probe.core.errors import NotApplicableError
+from probe.graph.ablatable import ablatable, copied
+from probe.graph.shell import isolated, shell
+from probe.graph.structure import Replaced, Site, Structure, structure_named
+from probe.graph.trace import Annotator, TraceError, annotate, tensors
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network prepared for cutting.
+
+    ``network`` is its graph, or where ``reason`` says why there is none, a copy in which whole modules can be
+    replaced. It shares the original's tensors; ``example`` is an input (N, C, H, W).
+    """
+
+    network: nn.Module
+    example: Tensor
+    reason: str = ""
+
+    @property
+    def graph(self) -> fx.GraphModule:
+        """The graph; raises NotApplicableError with the reason where there is none."""
+        if not isinstance(self.network, fx.GraphModule) or self.reason:
+            raise NotApplicableError(self.reason or "The network is no graph.")
+        return self.network
+
+    @property
+    def trains(self) -> str:
+        """Empty when the network can be trained in this form, else the reason why not."""
+        return "" if self.reason else str(self.graph.meta.get("trains", ""))
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the outputs for the example."""
+        with isolated(self.network):
+            return tuple(tuple(value.shape) for value in tensors(self.network(self.example.clone())))
+
+
+def prepare(module: nn.Module, example: Tensor) -> Subject:
+    """Prepare a network for cutting; the module is not changed."""
+    try:
+        return Subject(ablatable(module, example), example)
+    except TraceError as error:
+        return Subject(shell(module), example, str(error))
+
+
+def find_sites(subject: Subject, structure: Structure) -> tuple[Site, ...]:
+    """Return the sites of a structure in execution order.
+
+    Raises NotApplicableError when the network cannot be traced and the structure is not a module of its own.
+    """
+    if not subject.reason:
+        return structure.find(subject.graph)
+    if not isinstance(structure, Replaced):
+        raise NotApplicableError(f"{structure.word} cannot be found without a graph. {subject.reason}")
+    return tuple(
+        Site(structure.text, name, name, structure.form(module), (), place)
+        for place, (name, module) in enumerate(subject.network.named_modules())
+        if name and structure.replacement(module) is not None
+    )
+
+
+def cut(subject: Subject, sites: Sequence[Site]) -> nn.Module:
+    """Return a copy of the network without ``sites``; the subject and the original are not changed.
+
+    The copy shares all tensors, is in eval mode, has been linted and run: it raises NotApplicableError when it
+    no longer runs or gives an output of another shape.
+    """
+    if subject.reason:
+        copy = shell(subject.network)
+        for site in sites:
+            structure = structure_named(site.structure)
+            new = (
+                structure.replacement(copy.get_submodule(site.node))
+                if isinstance(structure, Replaced)
+                else None
+            )
+            if new is not None:
+                copy.set_submodule(site.node, new.eval())
+    else:
+        copy = graph = copied(subject.graph)
+        for site in sites:
+            structure_named(site.structure).cut(graph, site)
+        graph.graph.eliminate_dead_code()
+        graph.delete_all_unused_submodules()
+        strip(graph)
+        graph.graph.lint()
+        graph.recompile()
+    _check_runs(subject, copy.eval(), sites)
+    return copy
+
+
+def strip(graph: fx.GraphModule) -> None:
+    """Take from the modules every parameter and buffer that no node uses."""
+    whole = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    single = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    for name, module in graph.named_modules():
+        if any(name == each or name.startswith(f"{each}.") for each in whole):
+            continue
+        for table in (module._parameters, module._buffers):
+            for key in list(table):
+                if (f"{name}.{key}" if name else key) not in single:
+                    del table[key]
+
+
+def _check_runs(subject: Subject, copy: nn.Module, sites: Sequence[Site]) -> None:
+    names = ", ".join(site.name for site in sites[:3]) + (" …" if len(sites) > 3 else "")
+    try:
+        if isinstance(copy, fx.GraphModule):
+            output = annotate(Annotator(copy), subject.example)
+        else:
+            with isolated(copy):
+                output = copy(subject.example.clone())
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotApplicableError(f"Without {names} the network no longer runs: {reason}") from error
+    shapes = tuple(tuple(value.shape) for value in tensors(output))
+    if shapes != subject.shapes:
+        raise NotApplicableError(f"Without {names} the network gives {shapes}, not {subject.shapes}.")

@@ -1,0 +1,136 @@
+"""What a removable structure is, the places where it occurs, and the registry of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from probe.core.errors import UsageError
+from probe.core.registry import Registry
+from probe.core.words import parse_options
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in the graph where a structure occurs.
+
+    ``structure`` is the word that names it, with options; ``name`` is unique among its sites. ``node`` is the graph's
+    node that the cut edits and ``operands`` the positions in its arguments that go (of a concatenation or an
+    addition) or the channels (of a filter). ``form`` says in words what it is here, ``shape`` is that of one image's
+    value at the node. ``place`` is the node's number in execution order, ``resizes`` whether height and width
+    change between the structure's input and its output.
+    """
+
+    structure: str
+    name: str
+    node: str
+    form: str
+    shape: tuple[int, ...]
+    place: int
+    operands: tuple[int, ...] = ()
+    resizes: bool = False
+
+
+class Structure(ABC):
+    """A kind of structure. Its fields are its options.
+
+    ``idle`` says why a cut changes nothing at test time, where that is so. ``word`` is set from the registry.
+    """
+
+    word: ClassVar[str] = ""
+    idle: ClassVar[str] = ""
+
+    @abstractmethod
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the sites in a graph made by ``ablatable``, in execution order."""
+
+    @abstractmethod
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Take one site away, by editing ``graph``; nodes that become useless are removed by the caller."""
+
+
+class Replaced(Structure):
+    """A structure that is a module of its own, so that it can also be cut where the network cannot be traced."""
+
+    @abstractmethod
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return what takes the place of ``module`` (an Identity takes it away), None if it is another structure."""
+
+    def form(self, module: nn.Module) -> str:
+        """Say in words what is replaced."""
+        return type(module).__name__
+
+    def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
+        """Return the calls of replaceable modules that have another part to play."""
+        return frozenset()
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return every call of a module that has a replacement."""
+        from probe.graph.edits import site_at, value_of
+
+        sites, excluded = [], self.excluded(graph)
+        for node in graph.graph.nodes:
+            if node.op != "call_module" or value_of(node) is None or node in excluded:
+                continue
+            module = graph.get_submodule(str(node.target))
+            if self.replacement(module) is not None:
+                sites.append(site_at(graph, node, self.text, str(node.target), self.form(module)))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Put the replacement in the module's place."""
+        from probe.graph.edits import node_named, put_module, value_of
+
+        node = node_named(graph, site)
+        new = self.replacement(graph.get_submodule(str(node.target)))
+        value = value_of(node)
+        if new is None or value is None:
+            return
+        if type(new).__name__ == "Identity":
+            node.replace_all_uses_with(value)
+        else:
+            put_module(graph, node, new, self.word)
+
+    @property
+    def text(self) -> str:
+        """The word with its options."""
+        return structure_text(self)
+
+
+STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.structures")
+
+
+def structure_named(text: str) -> Structure:
+    """Return the structure that ``text`` names, such as ``shortcut`` or ``pool?to=max``.
+
+    Raises UsageError for unknown names, options and values.
+    """
+    name, mark, query = text.partition("?")
+    kind = STRUCTURES.get(name)
+    options: dict[str, Any] = parse_options(query, text) if mark else {}
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in options:
+        if key not in known:
+            raise UsageError(
+                f"The structure '{name}' has no option '{key}'. "
+                + (f"It has: {', '.join(sorted(known))}." if known else "It has none.")
+            )
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"'{text}' is no structure: {error}.") from error
+
+
+def structure_text(structure: Structure) -> str:
+    """Return the word that names a structure, with the options that differ from their defaults."""
+    changed = [
+        f"{field.name}={getattr(structure, field.name)}"
+        for field in dataclasses.fields(structure)  # type: ignore[arg-type]
+        if getattr(structure, field.name) != field.default
+    ]
+    return structure.word + (f"?{'&'.join(changed)}" if changed else "")

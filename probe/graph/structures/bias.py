@@ -1,0 +1,33 @@
+"""Biases of convolutions and dense layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from probe.graph.shell import shell
+from probe.graph.structure import STRUCTURES, Replaced
+
+
+@STRUCTURES.register("bias")
+@dataclass(frozen=True)
+class Bias(Replaced):
+    """The bias of a convolution or a dense layer; the shift of a normalisation is not one (see ``norm``)."""
+
+    word: ClassVar[str] = "bias"
+
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return the layer without bias, with the same weights."""
+        if not isinstance(module, _ConvNd | nn.Linear) or module.bias is None:
+            return None
+        copy = shell(module)
+        copy.register_parameter("bias", None)
+        return copy
+
+    def form(self, module: nn.Module) -> str:
+        """Name the layer and the number of biases."""
+        count = sum(value.numel() for name, value in module.named_parameters() if name == "bias")
+        return f"{type(module).__name__}, {count} biases"

@@ -1,0 +1,28 @@
+"""Residual branches: the lesion of Veit, Wilber and Belongie 2016."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.graph.edits import node_named
+from probe.graph.residual import keep_operand, residual_sites
+from probe.graph.structure import STRUCTURES, Site, Structure
+
+
+@STRUCTURES.register("block")
+@dataclass(frozen=True)
+class Block(Structure):
+    """The residual branch of a block; the shortcut stays, so the block hands on its input (Veit 2016)."""
+
+    word: ClassVar[str] = "block"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the additions of a branch to a shortcut of the same shape."""
+        return residual_sites(graph, self.word, keeps="shortcut")
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Keep the shortcut alone."""
+        keep_operand(graph, node_named(graph, site), 1 - site.operands[0])

@@ -1,0 +1,43 @@
+"""Dense links: Huang, Liu, van der Maaten and Weinberger 2017."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.graph.edits import block_name, joined_values, node_named, put_zeros, site_at
+from probe.graph.joins import joins
+from probe.graph.structure import STRUCTURES, Site, Structure
+
+
+@STRUCTURES.register("dense")
+@dataclass(frozen=True)
+class Dense(Structure):
+    """The links by which a concatenation also receives the maps of earlier layers (DenseNet, U-Net).
+
+    A concatenated map is a link when another one in the same concatenation was computed from it. Links are replaced
+    by zeros of the same width; what is left is the newest map, as in a chain of layers.
+    """
+
+    word: ClassVar[str] = "dense"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the concatenations with links; all links of one are one site."""
+        sites, taken = [], set[str]()
+        for join in joins(graph):
+            links = join.links
+            if links:
+                name = block_name(graph, join.node, taken)
+                form = f"{len(links)} link{'s' if len(links) > 1 else ''} of {len(join.values)} maps"
+                sites.append(site_at(graph, join.node, self.word, name, form, links, False))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Put zeros in the place of the links."""
+        node = node_named(graph, site)
+        values = joined_values(node)
+        kept = next(value for place, value in enumerate(values) if place not in site.operands)
+        for position in site.operands:
+            put_zeros(graph, node, position, kept)

@@ -1,0 +1,37 @@
+"""Dropout and drop path: Srivastava et al. 2014; Huang et al. 2016."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from probe.graph.leaves import drops
+from probe.graph.structure import STRUCTURES, Replaced
+
+
+@STRUCTURES.register("dropout")
+@dataclass(frozen=True)
+class Dropout(Replaced):
+    """Dropout of values, channels, blocks or whole residual branches (drop path, stochastic depth)."""
+
+    word: ClassVar[str] = "dropout"
+    idle: ClassVar[str] = (
+        "Dropout works while a network is trained and is the identity at test time, so that a lesion changes nothing; "
+        "what it was worth is answered by the retrained arms."
+    )
+
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return the identity for what drops values at a rate above 0."""
+        return nn.Identity() if drops(module) and _rate(module) != 0 else None
+
+    def form(self, module: nn.Module) -> str:
+        """Name the class and the rate."""
+        rate = _rate(module)
+        return type(module).__name__ + (f" {rate:g}" if rate is not None else "")
+
+
+def _rate(module: nn.Module) -> float | None:
+    found = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate", "prob"))
+    return next((float(rate) for rate in found if isinstance(rate, int | float)), None)

@@ -1,0 +1,75 @@
+"""Single filters: one channel of one convolution at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from probe.graph.edits import kernel_text, node_named, site_at
+from probe.graph.ops import called, operation, shape_of
+from probe.graph.structure import STRUCTURES, Site, Structure, structure_text
+
+
+@STRUCTURES.register("filter")
+@dataclass(frozen=True)
+class Filter(Structure):
+    """One channel of a convolution, silenced behind its normalisation and activation (Morcos et al. 2018).
+
+    ``layer`` keeps to one convolution, by its name.
+    """
+
+    layer: str = ""
+    word: ClassVar[str] = "filter"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return every output channel of every convolution, named ``layer:channel``."""
+        sites: list[Site] = []
+        for node in graph.graph.nodes:
+            if node.op != "call_module" or operation(graph, node) != "conv" or len(shape_of(node)) != 3:
+                continue
+            name = str(node.target)
+            if self.layer not in ("", name):
+                continue
+            form = f"filter of a {kernel_text(called(graph, node))} convolution"
+            whole = site_at(graph, node, structure_text(self), name, form, resizes=False)
+            sites += [
+                Site(**{**vars(whole), "name": f"{name}:{channel}", "operands": (channel,)})
+                for channel in range(shape_of(node)[0])
+            ]
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Set the channel to zero where its layer ends."""
+        node = _end_of_layer(graph, node_named(graph, site))
+        with graph.graph.inserting_after(node):
+            silent = graph.graph.call_function(without_channel, (node, site.operands[0]))
+        silent.meta = dict(node.meta)
+        node.replace_all_uses_with(silent, delete_user_cb=lambda user: user is not silent)
+
+
+def without_channel(x: Tensor, channel: int) -> Tensor:
+    """Return a copy of (N, C, H, W) in which one channel is zero."""
+    mask = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
+    mask[channel] = 0
+    # Not by multiplication: what is not finite would stay.
+    return torch.where(mask.view(1, -1, *[1] * (x.dim() - 2)).bool(), x, x.new_zeros(()))
+
+
+def _end_of_layer(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Return the last of a convolution, its normalisation and its activation, as long as nothing else reads them."""
+    for wanted in ("norm", "activation", "pool"):
+        readers = [user for user in node.users if user.meta.get("shape") is not None]
+        if (
+            len(readers) != 1
+            or wanted == "pool"
+            or operation(graph, readers[0]) not in ("norm", "activation")
+        ):
+            return node
+        if math.prod(shape_of(readers[0])) != math.prod(shape_of(node)):
+            return node
+        node = readers[0]
+    return node

@@ -1,0 +1,38 @@
+"""Whole convolutions that keep the shape of their input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.graph.edits import kernel_text, node_named, site_at, value_of
+from probe.graph.ops import operation, shape_of
+from probe.graph.structure import STRUCTURES, Site, Structure
+
+
+@STRUCTURES.register("layer")
+@dataclass(frozen=True)
+class Layer(Structure):
+    """A whole convolution whose output has the shape of its input; its input is handed on."""
+
+    word: ClassVar[str] = "layer"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the convolutions of equal shape."""
+        sites = []
+        for node in graph.graph.nodes:
+            value = value_of(node) if node.op == "call_module" else None
+            if value is None or operation(graph, node) != "conv" or shape_of(value) != shape_of(node):
+                continue
+            kernel = kernel_text(graph.get_submodule(str(node.target)))
+            sites.append(site_at(graph, node, self.word, str(node.target), f"{kernel} convolution"))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Hand on the input."""
+        node = node_named(graph, site)
+        value = value_of(node)
+        if value is not None:
+            node.replace_all_uses_with(value)

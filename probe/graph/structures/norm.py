@@ -1,0 +1,24 @@
+"""Normalisation layers: batch (Ioffe and Szegedy 2015), layer, group, instance and RMS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from probe.graph.leaves import is_lrn
+from probe.graph.ops import is_norm
+from probe.graph.structure import STRUCTURES, Replaced
+
+
+@STRUCTURES.register("norm")
+@dataclass(frozen=True)
+class Norm(Replaced):
+    """Batch, group, layer, instance or RMS normalisation, with its scale and shift."""
+
+    word: ClassVar[str] = "norm"
+
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return the identity for a normalisation."""
+        return nn.Identity() if is_norm(module) and not is_lrn(module) else None

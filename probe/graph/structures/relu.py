@@ -1,0 +1,32 @@
+"""Activations: what makes a network more than one linear map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx, nn
+
+from probe.graph.activations import module_activation
+from probe.graph.gates import only_for_gates
+from probe.graph.structure import STRUCTURES, Replaced
+
+_DISTRIBUTIONS = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
+
+
+@STRUCTURES.register("relu")
+@dataclass(frozen=True)
+class ReLU(Replaced):
+    """Any activation (ReLU, GELU, SiLU …), which becomes the identity; gates and softmax are no activations here."""
+
+    word: ClassVar[str] = "relu"
+
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return the identity for an activation."""
+        if isinstance(module, _DISTRIBUTIONS) or module_activation(module) is None:
+            return None
+        return nn.Identity()
+
+    def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
+        """Leave out what only makes a gate, such as the sigmoid of squeeze-and-excitation."""
+        return only_for_gates(graph)

@@ -1,0 +1,35 @@
+"""Squeeze-and-excitation: Hu, Shen and Sun 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.graph.edits import block_name, node_named, site_at
+from probe.graph.gates import gates
+from probe.graph.structure import STRUCTURES, Site, Structure
+
+
+@STRUCTURES.register("se")
+@dataclass(frozen=True)
+class SqueezeExcite(Structure):
+    """A gate computed from the map that it multiplies: squeeze-and-excitation, ECA, CBAM and their kin."""
+
+    word: ClassVar[str] = "se"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the multiplications of a map by a gate of its own."""
+        sites, taken = [], set[str]()
+        for gate in gates(graph):
+            name = block_name(graph, gate.node, taken)
+            sites.append(site_at(graph, gate.node, self.word, name, gate.form, (gate.position,), False))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Let the map through as it is."""
+        node = node_named(graph, site)
+        kept = node.args[1 - site.operands[0]]
+        if isinstance(kept, fx.Node):
+            node.replace_all_uses_with(kept)

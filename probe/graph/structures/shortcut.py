@@ -1,0 +1,32 @@
+"""Shortcuts around a residual branch: He, Zhang, Ren and Sun 2015."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.graph.edits import node_named
+from probe.graph.residual import keep_operand, residual_sites
+from probe.graph.structure import STRUCTURES, Site, Structure
+
+
+@STRUCTURES.register("shortcut")
+@dataclass(frozen=True)
+class Shortcut(Structure):
+    """The shortcut of a residual block, identity or projection; what is left is a plain chain of layers.
+
+    Found by ancestry: of the two values that are added, one reaches back to the block's input past all layers or
+    through a single projection. A projection that nothing else uses is removed with it.
+    """
+
+    word: ClassVar[str] = "shortcut"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the additions of a shortcut to a branch of the same shape."""
+        return residual_sites(graph, self.word, keeps="branch")
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Keep the branch alone."""
+        keep_operand(graph, node_named(graph, site), 1 - site.operands[0])
