@@ -60,12 +60,15 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy with its own nodes and submodules, sharing every tensor; nodes keep names and meta."""
-    copy = shell(graph)
-    if not isinstance(copy, fx.GraphModule):
-        raise TraceError("The traced network cannot be copied.")
+    """Return a copy with nodes of its own, which keep names and meta, and the same modules where they are called.
+
+    Parameters that no node uses are left behind.
+    """
+    nodes = fx.Graph()
+    nodes.output(nodes.graph_copy(graph.graph, {}))
+    copy = fx.GraphModule(graph, nodes, type(graph).__name__)
     copy.meta = dict(graph.meta)
-    return copy
+    return copy.eval()
 
 
 def _norms_to_modules(graph: fx.GraphModule) -> None:

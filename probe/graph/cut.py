@@ -93,24 +93,10 @@ def cut(subject: Subject, sites: Sequence[Site]) -> nn.Module:
             structure_named(site.structure).cut(graph, site)
         graph.graph.eliminate_dead_code()
         graph.delete_all_unused_submodules()
-        strip(graph)
         graph.graph.lint()
         graph.recompile()
     _check_runs(subject, copy.eval(), sites)
     return copy
-
-
-def strip(graph: fx.GraphModule) -> None:
-    """Take from the modules every parameter and buffer that no node uses."""
-    whole = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
-    single = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    for name, module in graph.named_modules():
-        if any(name == each or name.startswith(f"{each}.") for each in whole):
-            continue
-        for table in (module._parameters, module._buffers):
-            for key in list(table):
-                if (f"{name}.{key}" if name else key) not in single:
-                    del table[key]
 
 
 def _check_runs(subject: Subject, copy: nn.Module, sites: Sequence[Site]) -> None:

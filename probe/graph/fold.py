@@ -23,14 +23,14 @@ def folded(module: nn.Module) -> nn.Module:
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     copy = fx.GraphModule(module, graph, type(module).__name__)
-    for number, node in enumerate(list(copy.graph.nodes)):
+    for node in list(copy.graph.nodes):
         norm = _norm(copy, node)
         if norm is not None and (source := _convolution_below(copy, node)) is not None:
-            _replace(copy, source, f"folded_{number}", _fold(_called(copy, source), norm))
+            _replace(copy, source, f"{source.name}_with_{node.name}", _fold(_called(copy, source), norm))
             node.replace_all_uses_with(source)
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):
-            _replace(copy, node, f"plain_{number}", _not_in_place(_called(copy, node)))
+            _replace(copy, node, f"{node.name}_aside", _not_in_place(_called(copy, node)))
     copy.graph.eliminate_dead_code()
     copy.delete_all_unused_submodules()
     copy.recompile()

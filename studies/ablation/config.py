@@ -1,0 +1,66 @@
+"""The options of the ablation study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from probe.core.errors import UsageError
+from probe.models.train_setup import RecipeWords
+
+Mode = Literal["auto", "lesion", "retrain", "both"]
+MODES: tuple[Mode, ...] = ("auto", "lesion", "retrain", "both")
+ALSO = ("robustness", "calibration")
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """The options of ``probe ablate``.
+
+    ``remove``: structures, with options (``pool?to=max``). ``mode``: ``lesion`` cuts the network as it is,
+    ``retrain`` trains it with and without, ``both``; ``auto`` is both where there is something to train on and it is
+    not too much work. ``sites``: names to keep to, None for all, of which at most ``max_sites`` are cut alone.
+    ``draws`` random choices for each number of cut sites. ``calibration_samples`` images re-estimate the statistics of
+    batch normalisation. ``seeds`` trainings for each arm; ``depths`` sweeps the network's ``depth`` argument.
+    ``match_parameters`` widens the cut arm to the intact one's number of parameters. ``also``: robustness (PGD within
+    ``epsilon`` in ``norm``), calibration. ``jobs`` processes, or a dask ``cluster`` such as ``tcp://host:8786``.
+    """
+
+    remove: tuple[str, ...] = ("shortcut",)
+    mode: Mode = "auto"
+    sites: tuple[str, ...] | None = None
+    max_sites: int = 64
+    draws: int = 5
+    calibration_samples: int = 256
+    seeds: int = 3
+    recipe: RecipeWords = field(default_factory=RecipeWords)
+    depths: tuple[int, ...] = ()
+    match_parameters: bool = False
+    also: tuple[str, ...] = ()
+    norm: str = "Linf"
+    epsilon: float = 0.03
+    jobs: int = 0
+    cluster: str | None = None
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse words and numbers that have no meaning."""
+        if self.mode not in MODES:
+            raise UsageError(f"There is no mode '{self.mode}'. Known: {', '.join(MODES)}.")
+        for word in self.also:
+            if word not in ALSO:
+                raise UsageError(f"--also knows {' and '.join(ALSO)}, not '{word}'.")
+        if not self.remove:
+            raise UsageError("--remove needs at least one structure: see probe structures.")
+        for name, least in (
+            ("max_sites", 1),
+            ("draws", 1),
+            ("calibration_samples", 2),
+            ("seeds", 1),
+            ("jobs", 0),
+        ):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be at least {least}; got {getattr(self, name)}."
+                )

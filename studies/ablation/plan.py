@@ -1,0 +1,78 @@
+"""Which sites are cut together: each alone, all, random choices of k, and one after the other in depth order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from probe.core.seeds import generator
+
+_SIZES = 12
+"""Numbers of cut sites that are tried: all of them up to this many, else this many spread evenly."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sets of sites, by their numbers: ``single`` each alone, then the lesions of several.
+
+    ``random[k]`` are the draws of k sites; ``forward[k]`` the first k in depth order, ``backward[k]`` the last k.
+    """
+
+    single: tuple[int, ...]
+    everything: frozenset[int]
+    random: dict[int, tuple[frozenset[int], ...]]
+    forward: dict[int, frozenset[int]]
+    backward: dict[int, frozenset[int]]
+
+    def sets(self) -> list[frozenset[int]]:
+        """Return every set that is to be cut, each once, singles first."""
+        wanted = [frozenset({site}) for site in self.single]
+        wanted += [one for draws in self.random.values() for one in draws]
+        wanted += [*self.forward.values(), *self.backward.values(), self.everything]
+        return list(dict.fromkeys(one for one in wanted if one))
+
+
+def make_plan(count: int, most: int, draws: int, seed: int) -> Plan:
+    """Plan the lesions of ``count`` sites; ``most`` of them, spread evenly, are cut alone.
+
+    The draws for k sites are ``draws`` different sets where there are as many, drawn by ``seed``.
+    """
+    single = spread(count, most)
+    sizes = [one + 1 for one in spread(count, _SIZES)] if count else []
+    draw = generator(seed, "random lesions")
+    chosen = {k: _draws(count, k, draws, draw) for k in sizes}
+    return Plan(
+        single=single,
+        everything=frozenset(range(count)),
+        random=chosen,
+        forward={k: frozenset(range(k)) for k in sizes},
+        backward={k: frozenset(range(count - k, count)) for k in sizes},
+    )
+
+
+def spread(count: int, most: int) -> tuple[int, ...]:
+    """Return up to ``most`` of the numbers below ``count``, at even distances, first and last among them."""
+    if count <= most:
+        return tuple(range(count))
+    if most == 1:
+        return (count - 1,)
+    return tuple(round(i * (count - 1) / (most - 1)) for i in range(most))
+
+
+def _draws(count: int, k: int, draws: int, draw: torch.Generator) -> tuple[frozenset[int], ...]:
+    if k == count:
+        return (frozenset(range(count)),)
+    found: dict[frozenset[int], None] = {}
+    for _ in range(20 * draws):
+        found[frozenset(torch.randperm(count, generator=draw)[:k].tolist())] = None
+        if len(found) == draws:
+            break
+    return tuple(found)
+
+
+def names(sites: Sequence[str], most: int = 3) -> str:
+    """Write a few names and how many more there are."""
+    more = f" and {len(sites) - most} more" if len(sites) > most else ""
+    return ", ".join(sites[:most]) + more
