@@ -14,10 +14,12 @@ import click
 from probe import __version__
 from probe.console import Console, line, outcome, summary, table
 from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, ProbeError
+from probe.graph.structure import STRUCTURES
 from probe.options import (
     Auto,
     Names,
     Numbers,
+    ablating,
     attacking,
     common,
     one_or_per_channel,
@@ -43,6 +45,7 @@ Examples:
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
   probe adversarial --eps 0.03                   attack it, and know whether to believe the answer
   probe adversarial -m zoo:resnet20 -d digits --attack standard --norm L2 --eps 0.1
+  probe ablate --remove shortcut                 take structure away, and measure what it was worth
   probe models resnet                            what can be loaded
   probe attacks L1                               what can be attacked with
 """
@@ -152,6 +155,83 @@ def adversarial(ctx: click.Context, /, **options: Any) -> None:
     code = _finish(report, options["out"], console)
     journal.remove()
     ctx.exit(code)
+
+
+_ABLATE_EXAMPLES = """\b
+Examples:
+  probe ablate --remove shortcut
+  probe ablate --remove dropout,lrn
+  probe ablate --remove shortcut --depths 8,20,56 --mode retrain
+  probe ablate -m torchvision:resnet50 --weights none --remove block --mode lesion -d imagenet-samples
+  probe ablate -m my_net.py:net --weights my.pth -d my_folder --remove norm --also robustness,calibration
+"""
+
+
+def _structure_list() -> str:
+    rows = "\n".join(f"  {e.name:<12} {e.summary}" for e in STRUCTURES.entries.values())
+    return f"{_ABLATE_EXAMPLES}\n\b\nStructures:\n{rows}"
+
+
+@cli.command(epilog=_structure_list())
+@common
+@ablating
+@click.pass_context
+def ablate(ctx: click.Context, /, **options: Any) -> None:
+    """Take structure away, and measure what it was worth.
+
+    With no other word: the shortcuts of a ResNet-20, cut as it is and trained without, on digits.
+    """
+    from probe.study_words import ablated_model, ablation_config, journal_for, training_parts
+    from studies import ablation as study
+
+    console = Console(options["quiet"])
+    config = ablation_config(options)
+    options["model"], options["data"] = ablated_model(options)
+    model, images = _load(options, console)
+    training, untrainable = training_parts(options, model, images, console)
+    journal = journal_for(config, model, images, options["resume"], console)
+    try:
+        report = study.run(
+            model,
+            images,
+            config,
+            training=training,
+            untrainable=untrainable,
+            progress=console,
+            command=_command(),
+            journal=journal,
+        )
+    except KeyboardInterrupt:
+        console.say(f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to go on.")
+        raise
+    code = _finish(report, options["out"], console)
+    journal.remove()
+    ctx.exit(code)
+
+
+@cli.command(epilog=_structure_list())
+@common
+@option(
+    "--remove", "kinds", type=Names(), metavar="A,B", help="Only these structures [default: all but filter]."
+)
+@click.pass_context
+def structures(ctx: click.Context, /, **options: Any) -> None:
+    """List the structures of a network that can be taken away: place, shape, parameters, MACs.
+
+    The names are those that --sites takes.
+    """
+    from probe.study_words import ablated_model
+    from studies.ablation.listing import structure_rows
+
+    console = Console(options["quiet"])
+    options["remove"] = options["kinds"] or ("shortcut",)
+    options["model"], options["data"] = ablated_model(options)
+    model, _ = _load(options, console)
+    rows, notes = structure_rows(model, options["kinds"])
+    table(("structure", "site", "place", "what", "shape", "parameters", "MACs"), rows)
+    for note in notes:
+        line(note)
+    line(f"{len(rows)} {'site' if len(rows) == 1 else 'sites'}")
 
 
 @cli.command()

@@ -190,6 +190,62 @@ def attacking(function: F) -> F:
     return function
 
 
+_ABLATING: tuple[Callable[[F], F], ...] = (
+    option(
+        "--remove",
+        type=Names(),
+        metavar="A,B",
+        default="shortcut",
+        help="Structures to take away, with options: pool?to=max (see: probe structures).",
+    ),
+    option(
+        "--mode",
+        type=click.Choice(["auto", "lesion", "retrain", "both"]),
+        default="auto",
+        help="Cut it as it is, train it without, or both where that is affordable.",
+    ),
+    option("--sites", type=Names(), metavar="A,B", help="Only these sites (see: probe structures)."),
+    option("--max-sites", type=click.IntRange(min=1), default=64, help="At most so many are cut alone."),
+    option(
+        "--draws", type=click.IntRange(min=1), default=5, help="Random choices for each number of cut sites."
+    ),
+    option(
+        "--calibration-samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        default=256,
+        help="Images that re-estimate batch-norm statistics.",
+    ),
+    option("--seeds", type=click.IntRange(min=1), default=3, help="Trainings of every arm."),
+    option("--depths", type=Numbers(int), metavar="N,N", help="Sweep the depth of the network: 8,20,56."),
+    option(
+        "--match-parameters", is_flag=True, help="Widen the cut arm to the intact one's number of parameters."
+    ),
+    option("--also", type=Names(), metavar="A,B", help="robustness (PGD at --eps), calibration (ECE)."),
+    option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
+    option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0, for --also robustness."),
+    option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
+    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
+    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
+    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
+    option("--weight-decay", type=float, help="[default: 0.05]"),
+    option("--label-smoothing", type=float, help="[default: 0.05]"),
+    option("--jobs", type=click.IntRange(min=0), default=0, help="Processes that train, 0: one a core."),
+    option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT."),
+    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+)
+
+
+def ablating(function: F) -> F:
+    """Add the options of the ablation study to a command."""
+    for add in reversed(_ABLATING):
+        function = add(function)
+    return function
+
+
 _TRAINING: tuple[Callable[[F], F], ...] = (
     option(
         "-d",

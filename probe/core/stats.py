@@ -42,6 +42,44 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     return float(data.mean()) - half, float(data.mean()) + half
 
 
+def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the two-sided p-value of Student's paired t-test.
+
+    It is 1 where all differences are 0, and 0 where they are all one other number. Raises ValueError for fewer than
+    two pairs or unequal lengths.
+    """
+    from scipy.stats import t
+
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    if differences.size < 2:
+        raise ValueError("a paired test needs at least two pairs")
+    spread = differences.std(ddof=1)
+    if spread == 0:
+        return 1.0 if differences.mean() == 0 else 0.0
+    statistic = differences.mean() / (spread / np.sqrt(differences.size))
+    return float(2 * t.sf(abs(statistic), differences.size - 1))
+
+
+def expected_calibration_error(
+    confidence: Sequence[float], right: Sequence[bool], bins: int = 15
+) -> tuple[float, list[tuple[float, float, int]]]:
+    """Return the expected calibration error (Naeini 2015; Guo 2017) and (mean confidence, accuracy, n) of each bin.
+
+    ``confidence`` (n,) in [0, 1] falls into ``bins`` of equal width, the upper end included; empty ones are left out.
+    """
+    given, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if given.size == 0 or given.shape != hits.shape:
+        raise ValueError("calibration needs one confidence for each answer, and at least one")
+    places = np.clip(np.ceil(given * bins).astype(int) - 1, 0, bins - 1)
+    rows = []
+    for place in range(bins):
+        inside = places == place
+        if inside.any():
+            rows.append((float(given[inside].mean()), float(hits[inside].mean()), int(inside.sum())))
+    error = sum(n * abs(accuracy - mean) for mean, accuracy, n in rows) / given.size
+    return float(error), rows
+
+
 def bootstrap(
     values: Sequence[float],
     statistic: Callable[[NDArray[np.float64]], float],

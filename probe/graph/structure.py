@@ -45,6 +45,16 @@ class Structure(ABC):
     word: ClassVar[str] = ""
     idle: ClassVar[str] = ""
 
+    @property
+    def text(self) -> str:
+        """The word with the options that differ from their defaults."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) != field.default
+        ]
+        return self.word + (f"?{'&'.join(changed)}" if changed else "")
+
     @abstractmethod
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the sites in a graph made by ``ablatable``, in execution order."""
@@ -96,11 +106,6 @@ class Replaced(Structure):
         else:
             put_module(graph, node, new, self.word)
 
-    @property
-    def text(self) -> str:
-        """The word with its options."""
-        return structure_text(self)
-
 
 STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.structures")
 
@@ -124,13 +129,3 @@ def structure_named(text: str) -> Structure:
         return kind(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"'{text}' is no structure: {error}.") from error
-
-
-def structure_text(structure: Structure) -> str:
-    """Return the word that names a structure, with the options that differ from their defaults."""
-    changed = [
-        f"{field.name}={getattr(structure, field.name)}"
-        for field in dataclasses.fields(structure)  # type: ignore[arg-type]
-        if getattr(structure, field.name) != field.default
-    ]
-    return structure.word + (f"?{'&'.join(changed)}" if changed else "")

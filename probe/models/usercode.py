@@ -18,6 +18,7 @@ from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.models.suggest import unknown_name
 
 _MESSAGE_LENGTH = 200
+_PREFIX = "probe_user_"
 
 
 class UserCodeError(CannotRunError):
@@ -31,7 +32,7 @@ def load_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise UsageError(f"There is no Python file {path}.")
-    name = f"probe_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} cannot be imported as Python.")
@@ -88,6 +89,21 @@ def digest(module: ModuleType) -> str:
     except OSError:
         content = module.__name__.encode()
     return hashlib.sha256(content).hexdigest()
+
+
+def user_modules() -> tuple[ModuleType, ...]:
+    """Return the modules that were imported from users' files, and those beside them or in the current folder.
+
+    Another process cannot import these by their names.
+    """
+    files = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    folders = {Path(str(module.__file__)).resolve().parent for module in files} | {Path.cwd()}
+    found = []
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).resolve().parent in folders and _is_users(file, None):
+            found.append(module)
+    return tuple(found)
 
 
 @contextmanager

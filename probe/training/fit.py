@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from probe.core.errors import CannotRunError
 from probe.core.progress import Advance
 from probe.core.seeds import scoped
 from probe.core.state import training_mode
+from probe.training.watch import Fault, Trial, Watch, all_finite, diagnose, random_states
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(module, images, labels) → images of the same shape: adversarial or noisy training."""
@@ -25,7 +27,11 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class DivergedError(CannotRunError):
-    """The loss became infinite or not a number."""
+    """The loss became infinite or not a number; with a watch ``fault`` says where, and gradients count too."""
+
+    def __init__(self, message: str, fault: Fault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,19 @@ def fit(
     augment: Augment | None = None,
     advance: Advance | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
+    watch: Watch | None = None,
+    evaluate: Callable[[], None] | None = None,
 ) -> tuple[Epoch, ...]:
     """Train the module in place and return the history, one entry per epoch.
 
     ``images`` (N, C, H, W) and ``labels`` (N,) int64 stay where they are; each batch is moved to the
     module's device. Order, augmentation and dropout are drawn from ``generator``; the global generators are
     left alone. Parameters with requires_grad are trained. A last batch of one image is left out, because
-    batch normalisation cannot use it. ``advance`` is called with the number of images after every step. The
-    training flags are as before afterwards, and no gradients remain. Raises DivergedError when the loss is
-    no longer finite and ValueError when there is nothing to train or nothing to train on.
+    batch normalisation cannot use it. ``advance`` is called with the number of images after every step,
+    ``evaluate`` after every epoch, in train mode and with random numbers of its own. ``watch`` records
+    gradients and changes nothing. The training flags are as before afterwards, and no gradients remain.
+    Raises DivergedError when the loss, or under a watch a gradient, is no longer finite, and ValueError when
+    there is nothing to train or nothing to train on.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not parameters:
@@ -93,6 +103,7 @@ def fit(
     schedule = _schedule(optimiser, recipe, recipe.epochs * batches)
     history: list[Epoch] = []
     noise = int(torch.randint(2**62, (1,), generator=generator))
+    step = 0
     with ExitStack() as stack:
         stack.enter_context(scoped(noise, "dropout"))
         stack.enter_context(training_mode(module, True))
@@ -107,17 +118,29 @@ def fit(
                     x = augment(x, generator)
                 if perturb is not None:
                     x = perturb(module, x, y)
-                logits = _logits(module, x.contiguous(memory_format=memory_format), recipe.bf16)
-                loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-                _check_finite(loss, epoch, recipe)
-                _step(loss, parameters, optimiser, recipe.clip_norm)
+                x = x.contiguous(memory_format=memory_format)
+                trial = _trial(module, x, y, recipe, step, epoch, optimiser.param_groups[0]["lr"])
+                logits = trial.forward()
+                loss = trial.criterion(logits)
+                _check_finite(loss, trial, recipe, watch)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if watch is not None:
+                    _look(watch, loss, parameters, trial, recipe)
+                if recipe.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+                optimiser.step()
                 schedule.step()
+                step += 1
                 loss_sum += float(loss.detach()) * len(y)
                 correct += int((logits.detach().argmax(1) == y).sum())
                 seen += len(y)
                 if advance is not None:
                     advance(len(y))
             history.append(Epoch(loss_sum / seen, correct / seen))
+            if evaluate is not None:
+                with scoped(noise, "evaluate", epoch):
+                    evaluate()
     return tuple(history)
 
 
@@ -168,22 +191,43 @@ def _logits(module: nn.Module, images: Tensor, bf16: bool) -> Tensor:
     return logits.float()
 
 
-def _check_finite(loss: Tensor, epoch: int, recipe: Recipe) -> None:
-    if not math.isfinite(float(loss.detach())):
-        raise DivergedError(
-            f"The training loss is {float(loss.detach())} in epoch {epoch + 1} of {recipe.epochs}: lower the "
-            f"learning rate (it is {recipe.lr:g})."
-        )
+def _trial(
+    module: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, step: int, epoch: int, lr: float
+) -> Trial:
+    """Return the step about to be made, with the random state that its forward pass starts from."""
+    return Trial(
+        module,
+        images,
+        forward=partial(_logits, module, images, recipe.bf16),
+        criterion=partial(F.cross_entropy, target=labels, label_smoothing=recipe.label_smoothing),
+        random=random_states(images.device),
+        step=step,
+        epoch=epoch,
+        lr=lr,
+        peak=recipe.lr,
+    )
 
 
-def _step(
-    loss: Tensor, parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, clip_norm: float | None
-) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if clip_norm is not None:
-        nn.utils.clip_grad_norm_(parameters, clip_norm)
-    optimiser.step()
+def _check_finite(loss: Tensor, trial: Trial, recipe: Recipe, watch: Watch | None) -> None:
+    value = float(loss.detach())
+    if math.isfinite(value):
+        return
+    what = f"The training loss is {value} in epoch {trial.epoch + 1} of {recipe.epochs}: "
+    if watch is None:
+        raise DivergedError(f"{what}lower the learning rate (it is {recipe.lr:g}).")
+    fault = diagnose(watch, trial, value)
+    raise DivergedError(f"{what}{fault}. {fault.advice}", fault)
+
+
+def _look(watch: Watch, loss: Tensor, parameters: list[nn.Parameter], trial: Trial, recipe: Recipe) -> None:
+    """Record the gradients, or raise DivergedError when one of them is not finite."""
+    value = float(loss.detach())
+    if all_finite(parameters):
+        watch.record(trial.step, value)
+        return
+    fault = diagnose(watch, trial, value)
+    where = f"in epoch {trial.epoch + 1} of {recipe.epochs}"
+    raise DivergedError(f"The gradient is not finite {where}: {fault}. {fault.advice}", fault)
 
 
 def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -40,7 +40,7 @@ class Lesioned:
     ``alone[i]`` belongs to site ``plan.single[i]``, ``corrected`` holds the Holm-corrected p-values of these;
     ``sets`` has every lesion of the plan by its sites; ``recalibrated`` those (by set) whose batch-norm statistics
     were estimated again, and under the empty set the intact network with them. ``costs[i]`` is the network without
-    site ``plan.single[i]``.
+    site ``plan.single[i]``, ``without`` that without any, ``whole`` the intact one.
     """
 
     structure: Structure
@@ -52,6 +52,7 @@ class Lesioned:
     corrected: dict[int, float]
     recalibrated: dict[frozenset[int], Comparison] = field(default_factory=dict)
     whole: Anatomy | None = None
+    without: Anatomy | None = None
     costs: dict[int, Anatomy] = field(default_factory=dict)
 
     def alone(self, site: int) -> Comparison | None:
@@ -119,6 +120,7 @@ def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesion
         sets,
         corrected,
         whole=anatomy(bench.subject.network, example),
+        without=anatomy(cuts[plan.everything], example) if plan.everything in cuts else None,
         costs={site: anatomy(cuts[frozenset({site})], example, field=False) for site in alone},
     )
     return replace(made, recalibrated=_recalibrate(bench, made, cuts, intact))

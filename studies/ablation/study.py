@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,14 +19,20 @@ from probe.core.report import Report, Result, Section, percent
 from probe.core.seeds import generator, scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
-from probe.graph.cut import Subject, prepare
+from probe.graph.cut import find_sites, prepare
 from probe.graph.structure import Structure, structure_named
 from probe.models.loaded import LoadedModel
 from probe.models.train_data import Parts
+from studies.ablation.also_report import also_sections
 from studies.ablation.config import AblationConfig
-from studies.ablation.evaluate import Batch, answer_plain
-from studies.ablation.lesion import Bench, lesion
+from studies.ablation.depths import at_depths
+from studies.ablation.evaluate import KEPT, Batch, answer_plain
+from studies.ablation.gradients_report import gradients_section
+from studies.ablation.ledger_report import ledger_section
+from studies.ablation.lesion import Bench, Lesioned, lesion
 from studies.ablation.lesion_report import lesion_section
+from studies.ablation.retrain import AFFORDABLE, Retrained, cost, make_setting, retrain, variants_of
+from studies.ablation.retrain_report import retrain_section
 from studies.ablation.score import compare
 
 DEFAULTS = AblationConfig()
@@ -37,28 +44,123 @@ def run(
     config: AblationConfig = DEFAULTS,
     *,
     training: Parts | None = None,
+    untrainable: str = "",
     progress: Progress = SILENT,
     command: str = "",
     journal: Journal = NOTHING,
 ) -> Report:
     """Take structures out of a network and measure what they were worth.
 
-    Parameters: a loaded model, images, the options, and labelled images to train on (without them nothing is
-    retrained). ``journal`` keeps finished trainings, so that an interrupted run can go on. A structure that the
-    network does not have becomes a section that says so. Raises UsageError for unknown structures, options and
-    sites; CannotRunError when no image can be read or the network's answers are not finite.
+    Parameters: a loaded model, images, the options, and labelled images to train on; without these nothing is
+    retrained, and ``untrainable`` says why there are none. ``journal`` keeps finished trainings, so that an
+    interrupted run can go on. A structure that the network does not have becomes a section that says so. Raises
+    UsageError for unknown structures, options and sites; CannotRunError when no image can be read, the network's
+    answers are not finite, or ``retrain`` is asked for and cannot be done.
     """
     started = time.perf_counter()
     structures = [structure_named(text) for text in dict.fromkeys(config.remove)]
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
-    sections: list[Section] = []
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
         bench = _bench(model, images, config, training, progress)
-        intact = _intact(bench, images)
-        if config.mode in ("auto", "lesion", "both"):
-            sections += [_lesion(bench, one, images, config) for one in structures]
-    return _report(model, images, bench, config, sections, (intact,), command, time.perf_counter() - started)
+        run = _Run(model, images, config, training, bench, structures, journal, progress)
+        made, refusal = run.retrain(untrainable)
+        lesions, sections = run.lesions()
+    if made is not None:
+        retrained = [retrain_section(made), *also_sections(made), gradients_section(made)]
+        sections = [*retrained, *sections]
+    if lesions or made is not None:
+        sections.append(ledger_section(tuple(lesions), made))
+    if refusal and config.mode != "lesion":
+        sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
+    return _report(run, sections, command, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the study: what it works on."""
+
+    model: LoadedModel
+    images: ImageSet
+    config: AblationConfig
+    training: Parts | None
+    bench: Bench
+    structures: list[Structure]
+    journal: Journal
+    progress: Progress
+
+    @property
+    def right(self) -> str:
+        """What counts as right: the label, or the network's own answer."""
+        return "accuracy" if self.images.labelled else "agreement"
+
+    def lesions(self) -> tuple[list[Lesioned], list[Section]]:
+        """Cut each structure at test time; what cannot be cut becomes a section with the reason."""
+        lesions: list[Lesioned] = []
+        sections: list[Section] = []
+        if self.config.mode == "retrain":
+            return lesions, sections
+        for structure in self.structures:
+            started = time.perf_counter()
+            try:
+                lesions.append(lesion(self.bench, structure, self.config))
+                section = lesion_section(lesions[-1], self.right, sum(map(len, self.bench.calibration)))
+            except NotApplicableError as error:
+                section = Section(f"lesion-{structure.word}", f"Lesion: {structure.word}", reason=str(error))
+            sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
+        return lesions, sections
+
+    def retrain(self, untrainable: str) -> tuple[Retrained | None, str]:
+        """Train all arms, or say why not; raises CannotRunError where it was asked for by name."""
+        config = self.config
+        if config.mode == "lesion":
+            return None, ""
+        reason = self._refusal(untrainable)
+        if reason and (config.mode in ("retrain", "both") or config.depths):
+            raise CannotRunError(reason)
+        if reason or self.training is None:
+            return None, reason
+        present = [one.text for one in self.structures if self._is_there(one)]
+        setting = make_setting(
+            self.model, self.training, config, at_depths(self.model, config.depths), self.progress
+        )
+        depths: list[int | None] = list(dict.fromkeys(config.depths)) or [None]
+        variants = variants_of(present)
+        return retrain(
+            setting, variants, depths, self.training.split, config, self.journal, self.progress
+        ), ""
+
+    def _is_there(self, structure: Structure) -> bool:
+        try:
+            return bool(find_sites(self.bench.subject, structure))
+        except NotApplicableError:
+            return False
+
+    def _refusal(self, untrainable: str) -> str:
+        """Return why nothing can be retrained, an empty string when it can."""
+        config, training = self.config, self.training
+        if training is None:
+            return untrainable or "Nothing was retrained: there are no labelled images to train on."
+        if not any(self._is_there(one) for one in self.structures):
+            words = " or ".join(one.word for one in self.structures)
+            return f"Nothing was retrained: {self.model.name} has no {words} to remove."
+        if self.bench.subject.trains or self.bench.subject.reason:
+            reason = self.bench.subject.trains or self.bench.subject.reason
+            return f"{self.model.name} cannot be trained without a structure: {reason}"
+        if training.num_classes != self.model.num_classes:
+            return f"{self.model.name} has {self.model.num_classes} classes, {training.name} {training.num_classes}."
+        if config.mode == "auto" and not config.depths:
+            arms = 1 + len(self.structures) + (len(self.structures) > 1)
+            epochs = config.recipe.epochs or 10
+            work = cost(self.model, len(training.training), epochs, config, arms)
+            if work > AFFORDABLE:
+                return (
+                    f"Not retrained: {arms} arms with {config.seeds} seeds on {len(training.training):,} images "
+                    "would take "
+                    f"about {work:.1g} multiply-accumulates. Ask for it with --mode both, with fewer --train-samples, "
+                    "--seeds or --epochs."
+                )
+        return ""
 
 
 def _bench(
@@ -105,79 +207,70 @@ def _calibration(
         return tuple(model.module.normalise(part) for part in torch.split(whole, config.batch_size))
 
 
-def _intact(bench: Bench, images: ImageSet) -> Result:
+def _intact(run: _Run) -> Result:
+    bench = run.bench
     answers = answer_plain(bench.model, bench.model.network, bench.batches)
     if answers.broken == bench.n:
         raise CannotRunError(
-            f"{bench.model.name} answers with values that are not finite for all images of {images.name}: check its "
-            "weights and --mean and --std."
+            f"{bench.model.name} answers with values that are not finite for all images of {run.images.name}: check "
+            "its weights and --mean and --std."
         )
     right = compare(answers, answers, bench.labels).right
-    name = "accuracy" if images.labelled else "agreement"
-    return Result.proportion(f"intact_{name}", right, bench.n, higher_is_better=True)
+    return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True)
 
 
-def _lesion(bench: Bench, structure: Structure, images: ImageSet, config: AblationConfig) -> Section:
-    started = time.perf_counter()
-    right = "accuracy" if images.labelled else "agreement"
-    try:
-        made = lesion(bench, structure, config)
-        section = lesion_section(made, right, sum(map(len, bench.calibration)))
-    except NotApplicableError as error:
-        section = Section(f"lesion-{structure.word}", f"Lesion: {structure.word}", reason=str(error))
-    return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
-
-
-def _report(
-    model: LoadedModel,
-    images: ImageSet,
-    bench: Bench,
-    config: AblationConfig,
-    sections: list[Section],
-    results: tuple[Result, ...],
-    command: str,
-    seconds: float,
-) -> Report:
-    info = images.info(bench.n)
+def _report(run: _Run, sections: list[Section], command: str, seconds: float) -> Report:
+    model, images, config = run.model, run.images, run.config
+    info = images.info(run.bench.n)
+    intact = _intact(run)
     return Report(
         study="ablation",
         title=f"What the parts of {model.name} are worth",
         model=model.info(),
         data=info,
-        config={**dataclasses.asdict(config), **_choices(bench.subject, images)},
+        config={**dataclasses.asdict(config), **_choices(run)},
         environment=environment(str(model.device)),
         seed=config.seed,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 2),
-        headline=_headline(model, images, bench, sections, results),
+        headline=_headline(run, sections, intact),
         sections=tuple(sections),
-        results=results,
+        results=(intact, *_main(sections)),
         warnings=model.provenance.notes,
         status="skipped inputs" if info.skipped else "done",
     )
 
 
-def _choices(subject: Subject, images: ImageSet) -> dict[str, Any]:
-    return {"graph": subject.reason or "traced", "reference": "labels" if images.labelled else "own answers"}
+def _choices(run: _Run) -> dict[str, Any]:
+    subject = run.bench.subject
+    return {
+        "graph": subject.reason or ("exported" if subject.graph.meta.get("exported") else "traced"),
+        "reference": "labels" if run.images.labelled else "own answers",
+        "calibration images": sum(map(len, run.bench.calibration)),
+        "bound on kept activations, bytes": KEPT,
+    }
 
 
-def _headline(
-    model: LoadedModel,
-    images: ImageSet,
-    bench: Bench,
-    sections: list[Section],
-    results: tuple[Result, ...],
-) -> tuple[str, ...]:
+def _main(sections: list[Section]) -> tuple[Result, ...]:
+    """Return the numbers that stand at the top of the report: what each structure is worth."""
+    found = [result for section in sections for result in section.results]
+    worth = [result for result in found if result.name.startswith("retrain_worth:")]
+    alone = [result for result in found if result.name.startswith("lesion_") and result.name.endswith(":all")]
+    kept = [result for result in alone if not result.name.startswith("lesion_p")]
+    return tuple(dataclasses.replace(result, name=f"main:{result.name}") for result in (*worth, *kept)[:3])
+
+
+def _headline(run: _Run, sections: list[Section], intact: Result) -> tuple[str, ...]:
+    model, images, n = run.model, run.images, run.bench.n
     lines = [finding for section in sections for finding in section.findings]
-    intact = results[0]
     if images.labelled and isinstance(intact.value, float):
         lines.append(
-            f"Intact, {model.name} names {percent(intact.value, intact.ci)} of {bench.n} images of {images.name} right."
+            f"Intact, {model.name} names {percent(intact.value, intact.ci)} of {n} images of {images.name} right."
         )
     else:
         lines.append(
-            f"The {bench.n} images of {images.name} have no labels: the reference is the intact network's own answer, "
+            f"The {n} images of {images.name} have no labels: the reference is the intact network's own answer, "
             "and nothing is said about accuracy."
         )
     lines += [f"{section.title}: {section.reason}" for section in sections if section.reason]

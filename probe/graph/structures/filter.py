@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from probe.graph.edits import kernel_text, node_named, site_at
 from probe.graph.ops import called, operation, shape_of
-from probe.graph.structure import STRUCTURES, Site, Structure, structure_text
+from probe.graph.structure import STRUCTURES, Site, Structure
 
 
 @STRUCTURES.register("filter")
@@ -35,7 +35,7 @@ class Filter(Structure):
             if self.layer not in ("", name):
                 continue
             form = f"filter of a {kernel_text(called(graph, node))} convolution"
-            whole = site_at(graph, node, structure_text(self), name, form, resizes=False)
+            whole = site_at(graph, node, self.text, name, form, resizes=False)
             sites += [
                 Site(**{**vars(whole), "name": f"{name}:{channel}", "operands": (channel,)})
                 for channel in range(shape_of(node)[0])

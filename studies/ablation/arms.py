@@ -1,0 +1,255 @@
+"""One arm of a retraining comparison: a network built without something, trained from random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from probe.attacks.families.gradient import PGD
+from probe.attacks.judge import judge
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import norm_named
+from probe.core import seeds
+from probe.core.errors import CannotRunError
+from probe.core.jobs import unpacked
+from probe.graph.anatomy import Anatomy, anatomy
+from probe.graph.cut import cut, find_sites, prepare
+from probe.graph.structure import structure_named
+from probe.models.digits import shifted
+from probe.models.loaded import PixelModel
+from probe.training.fit import DivergedError, Epoch, Recipe, fit, reestimate_batch_norm
+from probe.training.watch import Fault, Watch, dead_units
+from studies.ablation.widen import widened
+
+ROBUST_IMAGES = 200
+ROBUST_STEPS = 20
+_RECORDS = 24
+"""How often gradient norms are recorded along a training, at most."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms have in common.
+
+    ``factories`` build the network, packed, by depth (None: as it is). Images are (N, C, H, W) float32 with C = 1
+    where all channels are alike; ``size`` is the network's (C, H, W). ``also`` and the rest as in AblationConfig.
+    """
+
+    factories: Mapping[int | None, bytes]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int, int]
+    channels_last: bool
+    device: str
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    held_images: NDArray[np.float32]
+    held_labels: NDArray[np.int64]
+    num_classes: int
+    recipe: Recipe
+    also: tuple[str, ...]
+    norm: str
+    epsilon: float
+    augment: bool = True
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant to train: ``cuts`` are the structures taken away (none: intact), ``sites`` the sites to keep to.
+
+    ``match`` is the number of parameters to widen it to, 0 for none.
+    """
+
+    cuts: tuple[str, ...]
+    seed: int
+    depth: int | None = None
+    sites: tuple[str, ...] | None = None
+    match: int = 0
+
+    @property
+    def key(self) -> str:
+        """A name of this arm and seed for the journal."""
+        return f"{'+'.join(self.cuts) or 'intact'} depth {self.depth} seed {self.seed} match {self.match}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of one arm.
+
+    ``history``: loss and accuracy on the training batches by epoch; ``curve``: held-out accuracy after each epoch.
+    ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and
+    ``norms`` (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire.
+    ``confidence`` (n,) of the answer, where calibration was asked for; ``robust`` (m,) under PGD, else empty.
+    """
+
+    arm: Arm
+    anatomy: Anatomy
+    history: tuple[Epoch, ...]
+    curve: tuple[float, ...]
+    train_right: int
+    train_n: int
+    right: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+    robust: NDArray[np.bool_]
+    layers: tuple[str, ...]
+    steps: tuple[int, ...]
+    norms: NDArray[np.float64]
+    dead: int
+    units: int
+    fault: Fault | None = None
+    removed: int = 0
+    widening: float = 1.0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def accuracy(self) -> float:
+        """Held-out accuracy; NaN for a training that diverged."""
+        return float("nan") if self.fault else float(self.right.mean())
+
+    @property
+    def train_error(self) -> float:
+        """Error on the training images in eval mode; NaN for a training that diverged."""
+        return float("nan") if self.fault else 1 - self.train_right / self.train_n
+
+
+def build(setting: Setting, arm: Arm) -> tuple[PixelModel, int, float]:
+    """Return an arm's network with fresh weights, the number of sites cut, and the widening factor.
+
+    The same seed gives all arms the same weights where they have the same layers.
+    """
+    factory = unpacked(setting.factories[arm.depth])
+    with seeds.scoped(arm.seed, "fresh weights"):
+        network: nn.Module = factory()
+    example = torch.rand((2, *setting.size), generator=seeds.generator(0, "example"))
+    graph, removed = _without(network, arm, example)
+    factor = 1.0
+    if arm.match:
+        with seeds.scoped(arm.seed, "fresh weights"):
+            wide, factor = widened(network, arm.match, lambda one: _without(one, arm, example)[0], example)
+        graph, removed = _without(wide, arm, example)
+    module = PixelModel(graph, setting.mean, setting.std).requires_grad_(True)
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    placed: PixelModel = module.to(device=torch.device(setting.device), memory_format=layout)  # type: ignore[call-overload]
+    return placed, removed, factor
+
+
+def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, int]:
+    subject = prepare(network.eval(), example)
+    if subject.trains:
+        raise CannotRunError(f"This network cannot be retrained as a graph: {subject.trains}")
+    sites = []
+    for text in arm.cuts:
+        found = find_sites(subject, structure_named(text))
+        sites += [site for site in found if arm.sites is None or site.name in arm.sites]
+    made = cut(subject, sites) if sites or not subject.reason else subject.network
+    return made, len(sites)
+
+
+def train_arm(job: tuple[Setting, Arm]) -> Trained:
+    """Train one arm and measure it: the same recipe, order of images and augmentation for every arm of a seed."""
+    setting, arm = job
+    module, removed, factor = build(setting, arm)
+    images, labels = _tensors(setting, setting.images, setting.labels)
+    held, held_labels = _tensors(setting, setting.held_images, setting.held_labels)
+    example = torch.rand((1, *setting.size), generator=seeds.generator(0, "example")).to(setting.device)
+    costs = anatomy(_eval_graph(module), example)
+    recipe = setting.recipe
+    steps = recipe.epochs * max(1, len(images) // recipe.batch_size)
+    watch = Watch(module, max(1, steps // _RECORDS))
+    curve: list[float] = []
+    fault: Fault | None = None
+    history: tuple[Epoch, ...] = ()
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    try:
+        history = fit(
+            module,
+            images,
+            labels,
+            recipe,
+            generator=seeds.generator(arm.seed, "training"),
+            augment=shifted if setting.augment else None,
+            memory_format=layout,
+            watch=watch,
+            evaluate=lambda: curve.append(float(_right(module, held, held_labels)[0].mean())),
+        )
+        reestimate_batch_norm(module, torch.split(images, 128))
+    except DivergedError as error:
+        fault = error.fault
+    module.requires_grad_(False).eval()
+    dead = dead_units(module, held, 128) if fault is None else ()
+    right, confidence = _right(module, held, held_labels)
+    return Trained(
+        arm=arm,
+        anatomy=costs,
+        history=tuple(history),
+        curve=tuple(curve),
+        train_right=int(_right(module, images, labels)[0].sum()),
+        train_n=len(labels),
+        right=right,
+        confidence=confidence if "calibration" in setting.also else np.empty(0),
+        robust=_robust(setting, module, held, held_labels, arm.seed) if fault is None else np.empty(0, bool),
+        layers=watch.layers,
+        steps=tuple(step for step, _ in watch.norms),
+        norms=np.array([norms for _, norms in watch.norms]).reshape(len(watch.norms), -1),
+        dead=sum(one[1] for one in dead),
+        units=sum(one[2] for one in dead),
+        fault=fault,
+        removed=removed,
+        widening=factor,
+    )
+
+
+def _eval_graph(module: PixelModel) -> nn.Module:
+    network = module.network
+    return network if isinstance(network, fx.GraphModule) else network.eval()
+
+
+def _tensors(
+    setting: Setting, images: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    # A worker's arrays may be mapped read-only; torch wants to own what it is given.
+    pixels = torch.from_numpy(np.array(images)).expand(-1, setting.size[0], -1, -1)
+    return pixels.to(setting.device), torch.from_numpy(np.array(labels)).to(setting.device)
+
+
+def _right(
+    module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return who is right (n,) and the confidence of each answer (n,), in eval mode."""
+    training = module.training
+    module.eval()
+    right, confidence = [], []
+    try:
+        with torch.inference_mode():
+            for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+                logits = module(x).double()
+                right.append((logits.argmax(1) == y) & logits.isfinite().all(1))
+                confidence.append(logits.softmax(1).amax(1).nan_to_num(0.0))
+    finally:
+        module.train(training)
+    return torch.cat(right).cpu().numpy(), torch.cat(confidence).cpu().numpy()
+
+
+def _robust(
+    setting: Setting, module: PixelModel, images: Tensor, labels: Tensor, seed: int
+) -> NDArray[np.bool_]:
+    """Return which of the first held-out images are right and stay so under PGD with restarts; empty if not asked."""
+    if "robustness" not in setting.also:
+        return np.empty(0, bool)
+    norm = norm_named(setting.norm)
+    layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+    attacked = AttackedModel(module, memory_format=layout, reduced=False)
+    stands: list[Tensor] = []
+    attack = PGD(steps=ROBUST_STEPS)
+    draws = seeds.generator(seed, "robustness")
+    for x, y in zip(
+        torch.split(images[:ROBUST_IMAGES], 64), torch.split(labels[:ROBUST_IMAGES], 64), strict=True
+    ):
+        found = attack.perturb(attacked, x.contiguous(), y, norm, setting.epsilon, draws)
+        stands.append(~judge(attacked, x.contiguous(), found, y, norm, setting.epsilon).success)
+    return torch.cat(stands).cpu().numpy()

@@ -1,0 +1,183 @@
+"""Build it without, and train again: the same recipe, data and seeds with and without a structure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from probe.core.jobs import portable, run_jobs
+from probe.core.journal import Journal
+from probe.core.progress import Progress
+from probe.graph.anatomy import Anatomy
+from probe.models.loaded import LoadedModel
+from probe.models.measure import measure
+from probe.models.source import Framing
+from probe.models.train_data import Parts, as_tensors
+from probe.models.train_setup import Setup, choose_recipe
+from probe.models.usercode import user_modules
+from probe.training.watch import is_dead
+from studies.ablation.arm_record import from_arrays, to_arrays
+from studies.ablation.arms import Arm, Setting, Trained, train_arm
+from studies.ablation.config import AblationConfig
+
+AFFORDABLE = 6e13
+"""Multiply-accumulates that ``auto`` spends on retraining at most: a few minutes on two cores."""
+
+Variant = tuple[str, ...]
+"""The structures taken away in an arm; () is the intact network."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """All arms of a comparison.
+
+    ``variants`` in the order of the report, the intact one first; ``arms[variant, depth]`` are the trainings by
+    seed (depth None: the network as it is). ``structures`` by word.
+    """
+
+    variants: tuple[Variant, ...]
+    depths: tuple[int | None, ...]
+    arms: Mapping[tuple[Variant, int | None], tuple[Trained, ...]]
+    setting: Setting
+    split: str
+
+    def of(self, variant: Variant, depth: int | None = None) -> tuple[Trained, ...]:
+        """Return the trainings of one variant, seed by seed."""
+        return self.arms[variant, depth]
+
+    def accuracies(self, variant: Variant, depth: int | None = None) -> NDArray[np.float64]:
+        """Return held-out accuracies by seed; NaN for those that diverged."""
+        return np.array([one.accuracy for one in self.of(variant, depth)])
+
+    def anatomy(self, variant: Variant, depth: int | None = None) -> Anatomy:
+        """Return what the variant's network is."""
+        return self.of(variant, depth)[0].anatomy
+
+    def dead(self, one: Trained) -> bool:
+        """Say whether a training never left the loss of guessing."""
+        return one.fault is None and is_dead(one.history, self.setting.num_classes, one.train_n)
+
+
+def label_of(variant: Variant) -> str:
+    """Name an arm: ``intact``, ``without shortcut``."""
+    return f"without {' and '.join(variant)}" if variant else "intact"
+
+
+def named(variant: Variant, depth: int | None, many: bool) -> str:
+    """Name an arm, with its depth where there are several."""
+    return label_of(variant) + (f", depth {depth}" if many and depth is not None else "")
+
+
+def variants_of(texts: Sequence[str]) -> tuple[Variant, ...]:
+    """Return the arms: intact, each structure away, and all of them away where there are several."""
+    single = [(text,) for text in texts]
+    return ((), *single, *([tuple(texts)] if len(texts) > 1 else []))
+
+
+def cost(model: LoadedModel, images: int, epochs: int, config: AblationConfig, arms: int) -> float:
+    """Return about how many multiply-accumulates the retraining takes: three passes an image and epoch."""
+    return 3.0 * (model.macs or 0) * images * epochs * arms * config.seeds
+
+
+def make_setting(
+    model: LoadedModel,
+    training: Parts,
+    config: AblationConfig,
+    factories: Mapping[int | None, Callable[[], nn.Module]],
+    progress: Progress,
+) -> Setting:
+    """Return what all arms have in common, images and labels in memory."""
+    spec = model.input
+    mean, std = (
+        tuple(t.flatten().tolist()) for t in (model.module.normalise.mean, model.module.normalise.std)
+    )
+    images, labels = as_tensors(training.training, spec, "Reading images to train on", progress)
+    held, held_labels = as_tensors(training.held_out, spec, "Reading held-out images", progress)
+    network = model.network
+    setup = Setup(network, Framing(spec, mean, std), measure(network, spec.size, model.name), None)
+    recipe = choose_recipe(setup, len(images), config.recipe, None, model.device)
+    return Setting(
+        factories={depth: portable(factory, user_modules()) for depth, factory in factories.items()},
+        mean=mean,
+        std=std,
+        size=spec.size,
+        channels_last=model.memory_format == torch.channels_last,
+        device=str(model.device),
+        images=_compact(images),
+        labels=labels.numpy(),
+        held_images=_compact(held),
+        held_labels=held_labels.numpy(),
+        num_classes=training.num_classes,
+        recipe=recipe,
+        also=config.also,
+        norm=config.norm,
+        epsilon=config.epsilon,
+    )
+
+
+def retrain(
+    setting: Setting,
+    variants: Sequence[Variant],
+    depths: Sequence[int | None],
+    split: str,
+    config: AblationConfig,
+    journal: Journal,
+    progress: Progress,
+) -> Retrained:
+    """Train every arm at every depth and seed, and return what came of them.
+
+    Finished trainings are kept in the journal. With ``match_parameters`` the intact arms are trained first,
+    because the others are widened to their number of parameters.
+    """
+    plan = [
+        Arm(v, seed, depth, config.sites) for depth in depths for v in variants for seed in _seeds(config)
+    ]
+    workers = config.jobs or max(1, min(len(plan), os.cpu_count() or 1))
+    found: dict[str, Trained] = {}
+    with progress.task("Training arms", len(plan)) as advance:
+
+        def train(arms: Sequence[Arm]) -> None:
+            found.update(
+                run_jobs(
+                    train_arm,
+                    {arm.key: (setting, arm) for arm in arms},
+                    workers=workers,
+                    cluster=config.cluster,
+                    journal=journal,
+                    to_arrays=to_arrays,
+                    from_arrays=from_arrays,
+                    advance=advance,
+                )
+            )
+
+        if config.match_parameters:
+            train([arm for arm in plan if not arm.cuts])
+            sizes = {one.arm.depth: one.anatomy.parameters for one in found.values()}
+            plan = [replace(arm, match=sizes[arm.depth]) if arm.cuts else arm for arm in plan]
+            train([arm for arm in plan if arm.cuts])
+        else:
+            train(plan)
+    arms = {
+        (variant, depth): tuple(found[arm.key] for arm in plan if arm.cuts == variant and arm.depth == depth)
+        for variant in variants
+        for depth in depths
+    }
+    return Retrained(tuple(variants), tuple(depths), arms, setting, split)
+
+
+def _seeds(config: AblationConfig) -> range:
+    return range(config.seed, config.seed + config.seeds)
+
+
+def _compact(images: Tensor) -> NDArray[np.float32]:
+    """Return the images with a single channel where all channels are one in memory."""
+    if images.shape[1] > 1 and images.stride(1) == 0:
+        images = images[:, :1]
+    found: NDArray[np.float32] = np.ascontiguousarray(images.numpy())
+    return found

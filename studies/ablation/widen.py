@@ -1,0 +1,134 @@
+"""The same network with more channels, so that a cut arm can have as many parameters as the intact one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from probe.core.errors import NotApplicableError
+from probe.graph.cut import prepare
+from probe.graph.edits import ancestors
+from probe.graph.ops import is_weighted
+from probe.graph.trace import tensors
+
+_MOST = 4.0
+_CLOSE = 0.01
+"""Parameters may differ by this part; single channels allow no better in small networks."""
+
+
+def widened(
+    network: nn.Module, wanted: int, cutter: Callable[[nn.Module], nn.Module], example: Tensor
+) -> tuple[nn.Module, float]:
+    """Return the network with all inner channels multiplied by a factor, and the factor (≥ 1).
+
+    The factor is the one with which ``cutter(network)`` has closest to ``wanted`` parameters. New weights are normal
+    with the old ones' standard deviation, scaled by the root of the change in inputs, from the global generator.
+    Raises NotApplicableError when the network cannot be widened: it holds its channel numbers elsewhere.
+    """
+    inner = _ends(network, example)
+    low, high = 1.0, _MOST
+    best, least = 1.0, abs(_count(cutter(network)) - wanted)
+    for _ in range(12):
+        factor = (low + high) / 2
+        count = _count(cutter(_widen(network, factor, inner, example)))
+        if abs(count - wanted) < least:
+            best, least = factor, abs(count - wanted)
+        if count < wanted:
+            low = factor
+        else:
+            high = factor
+    if least > max(_CLOSE, 0.05) * wanted:
+        raise NotApplicableError(
+            f"No width gives about {wanted:,} parameters; the closest differs by {least:,}."
+        )
+    return _widen(network, best, inner, example), best
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _ends(network: nn.Module, example: Tensor) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the layers that read the image and of those that give the logits."""
+    graph = prepare(network, example).graph
+    weighted = [node for node in graph.graph.nodes if node.op == "call_module" and is_weighted(graph, node)]
+    above = {node: ancestors(node) for node in weighted}
+    first = {str(node.target) for node in weighted if not any(other in above[node] for other in weighted)}
+    last = {str(node.target) for node in weighted if not any(node in above[other] for other in weighted)}
+    return frozenset(first), frozenset(last)
+
+
+def _widen(
+    network: nn.Module, factor: float, ends: tuple[frozenset[str], frozenset[str]], example: Tensor
+) -> nn.Module:
+    wide = copy.deepcopy(network)
+
+    def grown(channels: int) -> int:
+        return max(1, round(channels * factor))
+
+    for name, module in list(wide.named_modules()):
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        new = _wider(module, grown, name in ends[0], name in ends[1])
+        if new is None:
+            raise NotApplicableError(f"{name or 'The network'} ({type(module).__name__}) cannot be widened.")
+        wide.set_submodule(name, new)
+    try:
+        with torch.no_grad():
+            wide.eval()
+            shapes = [tuple(value.shape) for value in tensors(wide(example.clone()))]
+            expected = [tuple(value.shape) for value in tensors(network.eval()(example.clone()))]
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotApplicableError(
+            f"The network cannot be widened, it holds numbers of channels: {reason}"
+        ) from error
+    if shapes != expected:
+        raise NotApplicableError("The network cannot be widened: its output changes its shape.")
+    return wide
+
+
+def _wider(module: nn.Module, grown: Callable[[int], int], first: bool, last: bool) -> nn.Module | None:
+    """Return a layer with more channels and new weights, None for kinds that are not understood."""
+    if isinstance(module, nn.Conv2d):
+        inputs = module.in_channels if first else grown(module.in_channels)
+        outputs = module.out_channels if last else grown(module.out_channels)
+        groups = inputs if module.groups == module.in_channels > 1 else module.groups
+        if inputs % groups or outputs % groups:
+            return None
+        made: nn.Module = nn.Conv2d(
+            inputs,
+            outputs,
+            module.kernel_size,  # type: ignore[arg-type]
+            module.stride,  # type: ignore[arg-type]
+            module.padding,  # type: ignore[arg-type]
+            module.dilation,  # type: ignore[arg-type]
+            groups,
+            module.bias is not None,
+        )
+    elif isinstance(module, nn.Linear):
+        inputs = module.in_features if first else grown(module.in_features)
+        outputs = module.out_features if last else grown(module.out_features)
+        made = nn.Linear(inputs, outputs, module.bias is not None)
+    elif isinstance(module, _BatchNorm):
+        return type(module)(grown(module.num_features), module.eps, module.momentum)
+    else:
+        return None
+    _draw_like(made, module)
+    return made
+
+
+def _draw_like(made: nn.Module, old: nn.Module) -> None:
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            like = old.get_parameter(name)
+            if like.dim() < 2:
+                spread = like.std() if like.numel() > 1 else torch.zeros(())
+                parameter.normal_(0, float(spread)).add_(like.mean())
+                continue
+            fan = like[0].numel() / parameter[0].numel()
+            parameter.normal_(0, float(like.std()) * fan**0.5)
