@@ -26,7 +26,7 @@ def folded(module: nn.Module) -> nn.Module:
     for node in list(copy.graph.nodes):
         norm = _norm(copy, node)
         if norm is not None and (source := _convolution_below(copy, node)) is not None:
-            _replace(copy, source, f"{source.name}_with_{node.name}", _fold(_called(copy, source), norm))
+            _replace(copy, source, _folded_name(source, node), _fold(_called(copy, source), norm))
             node.replace_all_uses_with(source)
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):
@@ -35,6 +35,12 @@ def folded(module: nn.Module) -> nn.Module:
     copy.delete_all_unused_submodules()
     copy.recompile()
     return copy.eval()
+
+
+def _folded_name(source: fx.Node, norm: fx.Node) -> str:
+    """Return a name that two graphs share only where the same modules were folded at the same place."""
+    parts = (source.name, source.target, norm.name, norm.target if norm.op == "call_module" else "")
+    return "folded_" + "_".join(str(part).replace(".", "_") for part in parts)
 
 
 def _norm(module: fx.GraphModule, node: fx.Node) -> Mapping[str, Any] | None:

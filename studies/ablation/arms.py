@@ -195,7 +195,7 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
         robust=_robust(setting, module, held, held_labels, arm.seed) if fault is None else np.empty(0, bool),
         layers=watch.layers,
         steps=tuple(step for step, _ in watch.norms),
-        norms=np.array([norms for _, norms in watch.norms]).reshape(len(watch.norms), -1),
+        norms=np.array([norms for _, norms in watch.norms]).reshape(len(watch.norms), len(watch.layers)),
         dead=sum(one[1] for one in dead),
         units=sum(one[2] for one in dead),
         fault=fault,
