@@ -12,7 +12,7 @@ from probe.core.errors import NotApplicableError
 from probe.graph.ablatable import ablatable, copied
 from probe.graph.shell import isolated, shell
 from probe.graph.structure import Replaced, Site, Structure, structure_named
-from probe.graph.trace import Annotator, TraceError, annotate, tensors
+from probe.graph.trace import TraceError, tensors
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Subject:
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the outputs for the example."""
+        """The shapes of the outputs for the first image of the example."""
         with isolated(self.network):
-            return tuple(tuple(value.shape) for value in tensors(self.network(self.example.clone())))
+            return tuple(tuple(value.shape) for value in tensors(self.network(self.example[:1].clone())))
 
 
 def prepare(module: nn.Module, example: Tensor) -> Subject:
@@ -102,11 +102,8 @@ def cut(subject: Subject, sites: Sequence[Site]) -> nn.Module:
 def _check_runs(subject: Subject, copy: nn.Module, sites: Sequence[Site]) -> None:
     names = ", ".join(site.name for site in sites[:3]) + (" …" if len(sites) > 3 else "")
     try:
-        if isinstance(copy, fx.GraphModule):
-            output = annotate(Annotator(copy), subject.example)
-        else:
-            with isolated(copy):
-                output = copy(subject.example.clone())
+        with isolated(copy):
+            output = copy(subject.example[:1].clone())
     except (RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotApplicableError(f"Without {names} the network no longer runs: {reason}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +58,25 @@ def random_builder(architecture: Architecture, same: bool | None = None) -> Call
     """
     if not architecture.user_code or same is False:
         return architecture.build
-    is_same = cache(lambda options: always_same(partial(architecture.build, options)))
+    return _Redrawn(architecture, same)
 
-    def build(options: Build) -> nn.Module:
-        network = architecture.build(options)
-        return redraw(network, architecture.source) if same or is_same(options) else network
 
-    return build
+@dataclass
+class _Redrawn:
+    """Build with a user's function and draw the weights again where it always gives the same; can be pickled."""
+
+    architecture: Architecture
+    same: bool | None
+    _known: dict[Build, bool] = field(default_factory=dict)
+
+    def __call__(self, options: Build) -> nn.Module:
+        """Build the network with random weights."""
+        network = self.architecture.build(options)
+        return redraw(network, self.architecture.source) if self._is_same(options) else network
+
+    def _is_same(self, options: Build) -> bool:
+        if self.same is not None:
+            return self.same
+        if options not in self._known:
+            self._known[options] = always_same(partial(self.architecture.build, options))
+        return self._known[options]

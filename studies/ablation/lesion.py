@@ -26,10 +26,16 @@ from studies.ablation.evaluate import (
     recalibrated,
     true_classes,
 )
-from studies.ablation.plan import Plan, make_plan
+from studies.ablation.plan import SIZES, Plan, make_plan
 from studies.ablation.score import Answers, Comparison, compare
 
-_RECALIBRATED = 2e12
+_TOGETHER = 2e12
+"""Multiply-accumulates that lesions of several sites may cost."""
+
+_SHARED = 0.6
+"""The part of a network that a lesion computes anew, on average."""
+
+_RECALIBRATED = 1e12
 """Multiply-accumulates that re-estimated statistics of single sites may cost: beyond, the most harmful ones have it."""
 
 
@@ -92,7 +98,7 @@ def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesion
     Raises NotApplicableError when there is no site.
     """
     sites = chosen_sites(find_sites(bench.subject, structure), structure, config.sites, bench.model.name)
-    plan = make_plan(len(sites), config.max_sites, config.draws, config.seed)
+    plan = make_plan(len(sites), config.max_sites, config.draws, config.seed, _sizes(bench, config.draws))
     wanted = plan.sets()
     cuts, refused = {}, {}
     with bench.progress.task(f"Cutting {structure.word}", len(wanted)) as advance:
@@ -142,6 +148,12 @@ def chosen_sites(
             f"{' …' if len(known) > 8 else ''}; see probe structures."
         )
     return tuple(site for site in sites if site.name in set(wanted))
+
+
+def _sizes(bench: Bench, draws: int) -> int:
+    """Return for how many numbers of sites several are cut together: fewer for large networks."""
+    each = max(1.0, _SHARED * bench.n * (bench.model.macs or 1))
+    return max(3, min(SIZES, int(_TOGETHER / each) // (draws + 2)))
 
 
 def _recalibrate(

@@ -76,31 +76,33 @@ def _findings(made: Lesioned, right: str) -> tuple[str, ...]:
     if len(alone) > 1:
         worst = min(alone, key=lambda site: (alone[site].right, -alone[site].loss_change))
         harmful = [s for s, one in alone.items() if made.corrected[s] < _SIGNIFICANT and one.lost > one.won]
+        tests = "exact McNemar tests, Holm-corrected"
         found.append(
             f"Cut alone, {made.sites[worst].name} matters most: {right} "
             f"{percent(alone[worst].accuracy, alone[worst].ci)}. {len(harmful)} of {len(alone)} single cuts lower it "
-            f"significantly (exact McNemar tests, Holm-corrected)"
-            + (f": {names([made.sites[s].name for s in harmful])}." if harmful else ".")
+            f"significantly ({tests}): {names([made.sites[s].name for s in harmful])}."
+            if harmful
+            else f"None of the {len(alone)} single cuts lowers {right} significantly ({tests})."
         )
     again = made.recalibrated.get(made.plan.everything)
     if again is not None and together is not None:
         found.append(_recalibrated_words(made, together, again, right))
-    return tuple(found)
+    return tuple(line for line in found if line)
 
 
 def _recalibrated_words(made: Lesioned, before: Comparison, after: Comparison, right: str) -> str:
     lost, gained = made.intact.right - before.right, after.right - before.right
     if lost <= 0:
-        verdict = "there was no harm to explain"
-    elif gained <= 0:
-        verdict = "none of the harm was shifted statistics: what was cut carried information"
+        return ""
+    if gained <= 0:
+        verdict = "so none of the harm was shifted statistics; what was cut carried information"
     else:
         share = min(1.0, gained / lost)
         verdict = f"so {percent(share)} of the harm was shifted statistics"
         verdict += ", the rest lost information" if share < 1 else ""
     return (
         f"With batch-norm statistics estimated again, the network without any {made.structure.word} reaches "
-        f"{percent(after.accuracy, after.ci)} {right}: {verdict}."
+        f"{percent(after.accuracy, after.ci)} {right}, {verdict}."
     )
 
 

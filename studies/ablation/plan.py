@@ -9,7 +9,7 @@ import torch
 
 from probe.core.seeds import generator
 
-_SIZES = 12
+SIZES = 12
 """Numbers of cut sites that are tried: all of them up to this many, else this many spread evenly."""
 
 
@@ -34,13 +34,15 @@ class Plan:
         return list(dict.fromkeys(one for one in wanted if one))
 
 
-def make_plan(count: int, most: int, draws: int, seed: int) -> Plan:
+def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SIZES) -> Plan:
     """Plan the lesions of ``count`` sites; ``most`` of them, spread evenly, are cut alone.
+
+    Several are cut together for up to ``most_sizes`` numbers of sites.
 
     The draws for k sites are ``draws`` different sets where there are as many, drawn by ``seed``.
     """
     single = spread(count, most)
-    sizes = [one + 1 for one in spread(count, _SIZES)] if count else []
+    sizes = [one + 1 for one in spread(count, most_sizes)] if count else []
     draw = generator(seed, "random lesions")
     chosen = {k: _draws(count, k, draws, draw) for k in sizes}
     return Plan(

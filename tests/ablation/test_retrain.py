@@ -52,7 +52,7 @@ def setting(factory: object = None, **changes: object) -> Setting:
 def same(first: Trained, second: Trained) -> None:
     for field in dataclasses.fields(Trained):
         a, b = getattr(first, field.name), getattr(second, field.name)
-        assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name
+        assert np.array_equal(a, b) if isinstance(a, np.ndarray) else repr(a) == repr(b), field.name
 
 
 def test_one_seed_gives_one_training_and_another_another() -> None:
