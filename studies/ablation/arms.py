@@ -160,7 +160,7 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
     costs = anatomy(_eval_graph(module), example)
     recipe = setting.recipe
     steps = recipe.epochs * max(1, len(images) // recipe.batch_size)
-    watch = Watch(module, max(1, steps // _RECORDS))
+    watch = Watch(module, -(-steps // _RECORDS))
     curve: list[float] = []
     fault: Fault | None = None
     history: tuple[Epoch, ...] = ()

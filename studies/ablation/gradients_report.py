@@ -16,10 +16,12 @@ def gradients_section(made: Retrained) -> Section:
     """Return gradient norms by layer at the start, and as heat maps of layer × step for each arm."""
     depth = made.depths[-1]
     blocks: list[Block] = [_start(made, depth)]
+    # One scale for all arms, so that their maps can be compared.
+    largest = max((float(made.of(v, depth)[0].norms.max(initial=_LEAST)) for v in made.variants), default=1.0)
     for variant in made.variants:
         one = made.of(variant, depth)[0]
         if len(one.steps):
-            blocks.append(_heat(one, named(variant, depth, len(made.depths) > 1)))
+            blocks.append(_heat(one, named(variant, depth, len(made.depths) > 1), largest))
     return Section("gradients", "Gradients", _summary(made, depth), tuple(blocks))
 
 
@@ -52,19 +54,21 @@ def _start(made: Retrained, depth: int | None) -> Figure:
     )
 
 
-def _heat(one: Trained, name: str) -> Figure:
+def _heat(one: Trained, name: str, largest: float) -> Figure:
     layers = list(range(len(one.layers)))
     if len(layers) > _ROWS:
         layers = sorted({round(i * (len(layers) - 1) / (_ROWS - 1)) for i in range(_ROWS)})
-    logs = np.log10(np.maximum(one.norms[:, layers], _LEAST)).T
+    logs = np.log10(np.maximum(one.norms[:, layers], _LEAST) / largest).T
     return Figure(
         f"Gradient norms along training, {name}",
         "heatmap",
         Axis("step", categories=tuple(str(step) for step in one.steps)),
         Axis("layer", categories=tuple(one.layers[layer].removeprefix("network.") for layer in layers)),
-        f"Seed {one.arm.seed}. Dark throughout a row: this layer hardly learns.",
+        f"Seed {one.arm.seed}. 0 is the largest gradient of all arms ({largest:.2g}), -3 a thousandth of it. "
+        "Dark throughout "
+        "a row: this layer hardly learns. Dark towards the input: the gradient vanishes on its way.",
         matrix=tuple(tuple(float(value) for value in row) for row in logs),
-        value_label="log10 of the gradient's norm",
+        value_label="log10 of gradient / largest",
     )
 
 

@@ -101,7 +101,7 @@ def _difference_words(made: Retrained, variant: Variant, depth: int | None) -> l
     where = f" at depth {depth}" if many else ""
     return [
         f"Trained {label_of(variant)}{where} the network reaches {second} held-out accuracy, intact {first}: "
-        f"{'the ' + ' and '.join(variant)} is worth {100 * difference:.1f} points{bounds} (95% t-interval{test})."
+        f"{' and '.join(variant)}: worth {100 * difference:.1f} points{bounds} (95% t-interval{test})."
     ]
 
 

@@ -223,6 +223,8 @@ def _report(run: _Run, sections: list[Section], command: str, seconds: float) ->
     model, images, config = run.model, run.images, run.config
     info = images.info(run.bench.n)
     intact = _intact(run)
+    headline = _headline(run, sections, intact)
+    chosen, sections = _main(sections)
     return Report(
         study="ablation",
         title=f"What the parts of {model.name} are worth",
@@ -234,9 +236,9 @@ def _report(run: _Run, sections: list[Section], command: str, seconds: float) ->
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 2),
-        headline=_headline(run, sections, intact),
+        headline=headline,
         sections=tuple(sections),
-        results=(intact, *_main(sections)),
+        results=(intact, *chosen),
         warnings=model.provenance.notes,
         status="skipped inputs" if info.skipped else "done",
     )
@@ -252,13 +254,21 @@ def _choices(run: _Run) -> dict[str, Any]:
     }
 
 
-def _main(sections: list[Section]) -> tuple[Result, ...]:
-    """Return the numbers that stand at the top of the report: what each structure is worth."""
+def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
+    """Take the numbers that stand at the top of the report out of the sections: what each structure is worth."""
     found = [result for section in sections for result in section.results]
     worth = [result for result in found if result.name.startswith("retrain_worth:")]
-    alone = [result for result in found if result.name.startswith("lesion_") and result.name.endswith(":all")]
-    kept = [result for result in alone if not result.name.startswith("lesion_p")]
-    return tuple(dataclasses.replace(result, name=f"main:{result.name}") for result in (*worth, *kept)[:3])
+    alone = [
+        result
+        for result in found
+        if result.name.startswith(("lesion_accuracy:", "lesion_agreement:")) and result.name.endswith(":all")
+    ]
+    chosen = tuple((*worth, *alone)[:3])
+    rest = [
+        dataclasses.replace(section, results=tuple(one for one in section.results if one not in chosen))
+        for section in sections
+    ]
+    return chosen, rest
 
 
 def _headline(run: _Run, sections: list[Section], intact: Result) -> tuple[str, ...]:
