@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from probe import __version__
 from probe.attacks.epsilons import parse_epsilons
 from probe.attacks.norms import norm_named
+from probe.core.errors import UsageError
 from probe.core.journal import FileJournal
 from probe.core.progress import Progress
 from probe.core.state import fingerprint
-from probe.data.images import ImageSet
+from probe.data.images import ImageSet, Item
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.store import cache_root
+from probe.models.train_data import Parts, both_parts
+from probe.models.train_setup import RecipeWords
 from probe.options import DEFAULT_EPSILONS
+from studies.ablation import AblationConfig
 from studies.adversarial import AdversarialConfig
 
 
@@ -38,6 +42,56 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
     )
 
 
+DEFAULT_ABLATED = {"dropout": "zoo:alexnet", "lrn": "zoo:alexnet"}
+"""The network that is ablated when none is named, where resnet20 has no such structure."""
+
+
+def ablation_config(options: dict[str, Any]) -> AblationConfig:
+    """Return the config that the options of ``probe ablate`` mean; raises UsageError."""
+    norm = norm_named(options["norm"])
+    words = {each.name for each in fields(RecipeWords)} - {"batch_size"}
+    own = {each.name for each in fields(AblationConfig)} - {"recipe", "epsilon", "norm", "also", "depths"}
+    return AblationConfig(
+        recipe=RecipeWords(batch_size=options["train_batch"], **{name: options[name] for name in words}),
+        epsilon=parse_epsilons(options["epsilon"] or DEFAULT_EPSILONS[norm.name], norm)[-1],
+        norm=norm.name,
+        also=options["also"] or (),
+        depths=options["depths"] or (),
+        **{name: options[name] for name in own},
+    )
+
+
+def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the names of the model and the data to ablate, filled in where nothing is said."""
+    words = [text.partition("?")[0] for text in options["remove"]]
+    default = next((DEFAULT_ABLATED[word] for word in words if word in DEFAULT_ABLATED), "zoo:resnet20")
+    if options["model"] is None:
+        return default, options["data"] or "digits"
+    return options["model"], options["data"]
+
+
+def training_parts(
+    options: dict[str, Any], model: LoadedModel, images: ImageSet, progress: Progress
+) -> tuple[Parts | None, str]:
+    """Return labelled images to train on, or None and why there are none."""
+    if not images.labelled:
+        return None, f"Nothing was retrained: the images of {images.name} have no labels to learn."
+    try:
+        parts = both_parts(
+            options["data"] or images.name,
+            n=options["train_samples"],
+            held_out=options["held_out"],
+            seed=options["seed"],
+            offline=options["offline"],
+            progress=progress,
+        )
+    except UsageError as error:
+        if options["held_out"] is not None:
+            raise
+        return None, f"Nothing was retrained: {error}"
+    return parts, ""
+
+
 def another_model(
     name: str, model: LoadedModel, options: dict[str, Any], progress: Progress, weights: str | None = None
 ) -> LoadedModel:
@@ -54,20 +108,35 @@ def another_model(
 
 
 def journal_for(
-    config: AdversarialConfig, model: LoadedModel, images: ImageSet, resume: bool, progress: Progress
+    config: AdversarialConfig | AblationConfig,
+    model: LoadedModel,
+    images: ImageSet,
+    resume: bool,
+    progress: Progress,
 ) -> FileJournal:
-    """Return the journal of exactly this run: other options, weights or images make another one."""
+    """Return the journal of exactly this run: other options, weights, images or files changed since make another."""
     facts = {
         "version": __version__,
-        "study": "adversarial",
+        "study": type(config).__name__,
         "config": asdict(config),
         "module": fingerprint(model.module),
         "input": str(model.input),
         "device": str(model.device),
         "data": [images.name, images.source, len(images)],
-        "items": [images.item_name(index) for index in range(len(images))],
+        "items": [_item_facts(item) for item in images.items],
     }
     journal = FileJournal(cache_root() / "runs", facts, resume=resume)
     if resume and not journal.folder.is_dir():
         progress.say("There is no interrupted run with these options: starting anew.")
     return journal
+
+
+def _item_facts(item: Item) -> tuple[Any, ...]:
+    """Return what tells whether an image is still the same: name, label, and its file's size and time of change."""
+    if item.path is None:
+        return item.name, item.label
+    try:
+        found = item.path.stat()
+    except OSError:  # it is gone, and will be skipped when it is read
+        return item.name, item.label, None
+    return item.name, item.label, found.st_size, found.st_mtime_ns

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from probe.attacks.attack import ATTACKS, Attack
 from probe.attacks.norms import Norm
@@ -29,18 +30,20 @@ class Chosen:
 def attack_named(text: str, **defaults: Any) -> Chosen:
     """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` are used where it has such options.
 
-    Raises UsageError for unknown names and options and for values of the wrong kind.
+    Raises UsageError for unknown names and options and for values that an option cannot have, typed or by default.
     """
     name, mark, query = text.strip().partition("?")
     kind = ATTACKS.get(name)
     options = parse_options(query, text) if mark else {}
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key, value in options.items():
+    hints = get_type_hints(kind)
+    for key in options:
         if key not in fields:
             known = f"It has {', '.join(fields)}." if fields else "It has none."
             raise UsageError(f"The attack {name} has no option '{key}'. {known}")
-        _check_kind(name, key, value, fields[key].default)
     given = {key: value for key, value in defaults.items() if key in fields and value is not None}
+    for key, value in {**given, **options}.items():
+        _check_value(f"The option {key} of the attack {name}", value, hints[key], fields[key].default)
     return Chosen(text.strip(), name, kind(**{**given, **options}))
 
 
@@ -69,17 +72,26 @@ def choose_attacks(
     return chosen
 
 
-def _check_kind(name: str, key: str, value: Any, default: Any) -> None:
-    """Compare a value's kind with the default's; whole numbers may stand for others."""
-    if default is None or default is dataclasses.MISSING:
+def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
+    """Refuse a value that is not of the option's kind, not among those it may have, or not a number it may be."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and NoneType in kinds:
         return
-    wanted = type(default)
+    (kind,) = (one for one in kinds if one is not NoneType)
+    words = get_args(kind) if get_origin(kind) is Literal else ()
+    wanted = type(words[0]) if words else kind
     fits = isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         fits = True
-    if not fits:
+    if words and not (fits and value in words):
         raise UsageError(
-            f"The option {key} of the attack {name} is a {wanted.__name__} such as {default}, not {value!r}."
+            f"{what} is a {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
         )
+    if not fits:
+        example = "" if default in (None, dataclasses.MISSING) else f" such as {default}"
+        raise UsageError(f"{what} is a {wanted.__name__}{example}, not {value!r}.")
     if wanted is int and value < 0:
-        raise UsageError(f"The option {key} of the attack {name} cannot be negative.")
+        raise UsageError(f"{what} cannot be negative.")
+    # All whole numbers among the options count something; where 0 means something, it is the default.
+    if wanted is int and value == 0 and default != 0:
+        raise UsageError(f"{what} is a whole number of at least 1; got 0.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from PIL import Image
@@ -47,12 +48,13 @@ class Item:
     """One image before it is read: its name, its label, and how to read it.
 
     ``read`` returns a Pillow image of mode ``L`` or ``RGB`` (0 to 255) or ``F`` (grey in [0, 1], for data
-    finer than 8 bits), or raises UnreadableError.
+    finer than 8 bits), or raises UnreadableError. ``path`` is the file of its own that it is read from, if any.
     """
 
     name: str
     label: int | None
     read: Callable[[], Image.Image]
+    path: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import Chosen
@@ -27,7 +28,7 @@ from probe.graph.trace import TraceError, trace
 from probe.models.loaded import LoadedModel
 from studies.adversarial.aims import Aim
 from studies.adversarial.bounded import Memory
-from studies.adversarial.engine import Bench, Task
+from studies.adversarial.engine import Bench, Task, goes_further
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 
@@ -67,7 +68,7 @@ class Campaign:
                 else:
                     advance(len(batch.indices) * (len(self.attacks) + 1))
                 clean.append(_clean_from(arrays))
-                for name in [one.text for one in self.attacks] + ["worst"]:
+                for name in self._names:
                     outcomes.setdefault(name, []).append(from_arrays(name, arrays))
         return self._results(clean, outcomes)
 
@@ -102,19 +103,26 @@ class Campaign:
             target=np.full(int(keep.sum()), -1) if targets is None else targets[keep].cpu().numpy(),
         )
         arrays = {f"clean/{field.name}": getattr(clean, field.name) for field in fields(Clean)}
-        bench = Bench(
-            self.attacked,
-            images[keep],
-            labels[keep],
-            None if targets is None else targets[keep],
-            self.task,
-            self.memory,
-            key,
-        )
-        for name, outcome in bench.run(self.attacks):
+        for name, outcome in self._outcomes(
+            images[keep], labels[keep], pick(targets, keep), key, logits[keep]
+        ):
             arrays |= to_arrays(name, outcome)
             advance(len(images))
         return arrays
+
+    def _outcomes(
+        self, images: Tensor, labels: Tensor, targets: Tensor | None, key: str, logits: Tensor
+    ) -> Iterator[tuple[str, Outcome]]:
+        """Yield every attack's outcome, and ``worst``; blank ones where no image is left."""
+        if len(images) == 0:
+            yield from ((name, Outcome.blank(0)) for name in self._names)
+            return
+        bench = Bench(self.attacked, images, labels, targets, self.task, self.memory, key, logits)
+        yield from bench.run(self.attacks)
+
+    @property
+    def _names(self) -> list[str]:
+        return [*(one.text for one in self.attacks), "worst"]
 
     def _results(self, clean: Sequence[Clean], outcomes: Mapping[str, Sequence[Outcome]]) -> Results:
         joined = {name: join(parts) for name, parts in outcomes.items()}
@@ -126,7 +134,7 @@ class Campaign:
             raise CannotRunError("No image is left to attack: all of them are of the class aimed at.")
         asked = self.task.asked
         tried = [0.0, *self.task.epsilons]
-        for epsilon in self.task.further:
+        for epsilon in self.task.further if any(map(goes_further, self.attacks)) else ():
             if bool(worst.success(tried[-1]).all()):
                 break
             tried.append(epsilon)

@@ -32,13 +32,3 @@ class AdversarialConfig:
     batch_size: int = 32
     reduced: bool | None = None
     seed: int = 0
-
-    @property
-    def epsilon(self) -> float:
-        """The epsilon that the headline speaks of: the largest."""
-        return self.epsilons[-1]
-
-    @property
-    def spread(self) -> bool:
-        """True when the study spreads a curve around one epsilon."""
-        return len(self.epsilons) == 1

@@ -48,7 +48,11 @@ class Task:
 
 
 class Bench:
-    """One batch under attack: the images (N, C, H, W) on the device, what is right without attack, the attacks."""
+    """One batch under attack: at least one image, (N, C, H, W) on the device, and what is done without any attack.
+
+    ``done`` (N,) is what is wrong already, or at its target. ``logits`` (N, K) are those without attack, where they
+    are known.
+    """
 
     def __init__(
         self,
@@ -59,12 +63,14 @@ class Bench:
         task: Task,
         memory: Memory,
         key: str,
+        logits: Tensor | None = None,
     ) -> None:
         self.model, self.images, self.labels, self.targets = model, images, labels, targets
         self.task, self.memory, self.key = task, memory, key
-        rows = torch.arange(len(images), device=images.device)
-        (self.logits,) = memory.over(rows, lambda part: [model.verdict(images[part])])
-        self.wrong = adversarial(self.logits, labels, targets)
+        if logits is None:
+            rows = torch.arange(len(images), device=images.device)
+            (logits,) = memory.over(rows, lambda part: [model.verdict(images[part])])
+        self.done = adversarial(logits, labels, targets)
 
     def run(self, chosen: Sequence[Chosen]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it is done, and at last ``worst``: what the best of them found."""
@@ -83,7 +89,7 @@ class Bench:
 
     def _attack(self, one: Chosen) -> Outcome:
         outcome = Outcome.blank(len(self.images))
-        outcome.smallest[_numpy(self.wrong)] = 0.0
+        outcome.smallest[_numpy(self.done)] = 0.0
         if one.fixed:
             self._climb(one, outcome)
         else:
@@ -94,12 +100,11 @@ class Bench:
         """Attack at each epsilon what smaller ones have not broken, from where the last one ended.
 
         At the reported epsilon the attack is made in full; at the others of a curve its steps are fewer, since they
-        add up from one epsilon to the next. An attack that cannot begin anywhere is made in full at every epsilon
-        that was asked for.
+        add up from one epsilon to the next. An attack that does not go on from there is made in full at every
+        epsilon that was asked for.
         """
         known = self.images.clone()
-        lighter = one.attack.lighter(_PART)
-        continues = type(lighter) is type(one.attack) and lighter != one.attack
+        continues = one.attack.continues(self.task.norm, self.targets)
         for number, epsilon in enumerate(self.task.epsilons):
             attack = one.attack
             if epsilon != self.task.asked and (continues or self.task.spread):
@@ -123,9 +128,9 @@ class Bench:
     def _minimum(self, one: Chosen, outcome: Outcome) -> None:
         """Attack once; the sizes that come back serve every epsilon."""
         rows = self._left(outcome, 0.0)
-        reach = max(self.task.epsilons[-1], *self.task.further, 0.0)
+        reach = max((*self.task.epsilons, *self.task.further), default=0.0)
         anything = self.task.norm.largest(tuple(self.images.shape[1:]))
-        if len(rows):
+        if len(rows) and reach > 0:
             self._try(one, rows, reach, anything, outcome)
 
     def _try(
@@ -208,8 +213,13 @@ class Bench:
         """Try larger epsilons on what nothing has broken, so that the curve reaches its end; lightly, as below it."""
         for epsilon in self.task.further:
             for one in chosen:
-                if one.fixed and one.attack.traits.access != "none":
+                if one.fixed and goes_further(one):
                     self._at(replace(one, attack=one.attack.lighter(_PART)), epsilon, worst)
+
+
+def goes_further(one: Chosen) -> bool:
+    """Tell whether an attack is tried at the further epsilons: those that look at the network are."""
+    return not one.fixed or one.attack.traits.access != "none"
 
 
 @contextmanager

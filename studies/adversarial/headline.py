@@ -13,7 +13,7 @@ from studies.adversarial.workspace import Workspace
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the evaluation can be believed: ``reliable`` is None when no check was made."""
+    """Whether the evaluation can be believed: ``reliable`` is None when no check was made, or none could be."""
 
     reliable: bool | None
     text: str
@@ -25,18 +25,18 @@ class Verdict:
         failed = tuple(check.name for check in checks if check.status == "fail")
         warned = tuple(check.name for check in checks if check.status == "warn")
         made = sum(check.status != "not applicable" for check in checks)
-        if not checks:
+        if made == 0:
             return cls(None, "not checked", ())
         if failed:
             return cls(False, f"not to be trusted: {', '.join(failed)}", failed)
         if warned:
             return cls(True, f"reliable, with reservations: {', '.join(warned)}", warned)
-        return cls(True, f"reliable: {made} checks passed", ())
+        return cls(True, f"reliable: {made} check{'' if made == 1 else 's'} passed", ())
 
 
 def headline(space: Workspace, sections: Sequence[Section], verdict: Verdict) -> tuple[str, ...]:
     """Return the findings in sentences, the most important first."""
-    lines = [_robustness(space), _verdict(verdict), *_smallest(space)]
+    lines = [_robustness(space), _verdict(verdict, space.phrases.measure), *_smallest(space)]
     lines += [finding for section in sections for finding in section.findings]
     refused = [section.title for section in sections if section.reason]
     if refused:
@@ -46,7 +46,7 @@ def headline(space: Workspace, sections: Sequence[Section], verdict: Verdict) ->
 
 def _robustness(space: Workspace) -> str:
     results, model, data = space.results, space.model, space.images
-    right, n = int(results.right.sum()), results.n
+    right, n = int(results.clean_right.sum()), results.n
     robust = int(results.robust(results.worst, space.epsilon).sum())
     accuracy = results.robust_accuracy(results.worst, space.epsilon)
     value = percent(float(accuracy.value or 0), accuracy.ci)
@@ -68,12 +68,12 @@ def _robustness(space: Workspace) -> str:
     )
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: Verdict, measure: str) -> str:
     if verdict.reliable is None:
         return "Whether this can be believed was not checked."
     if not verdict.reliable:
         return (
-            f"This evaluation is not to be trusted: {', '.join(verdict.reasons)}. The robust accuracy may be too high; "
+            f"This evaluation is not to be trusted: {', '.join(verdict.reasons)}. The {measure} may be too high; "
             "the checks say why and what to do."
         )
     if verdict.reasons:
@@ -86,8 +86,8 @@ def _smallest(space: Workspace) -> list[str]:
     if not math.isfinite(middle):
         return []
     upper = shown(high, space.norm) if math.isfinite(high) else "not found"
-    right = "that were right " if space.images.labelled else ""
+    phrases = space.phrases
     return [
-        f"Half of the images {right}are broken by a perturbation of {space.words(middle)} or less "
+        f"Half of the images{phrases.were} are {phrases.broken} by a perturbation of {space.words(middle)} or less "
         f"(quartiles {shown(low, space.norm)} and {upper})."
     ]

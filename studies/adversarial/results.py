@@ -50,21 +50,26 @@ class Results:
 
     @property
     def right(self) -> Bools:
-        """Which images the network answers as it should without attack (targeted: is not at the target already)."""
+        """Which images an attack has something to do on: right without it, or in a targeted run not at the target."""
         return np.asarray(self.worst.smallest > 0)
 
+    @property
+    def clean_right(self) -> Bools:
+        """Which images get the class that they are judged against without attack, in a targeted run too."""
+        return np.asarray(self.clean.prediction == self.clean.label)
+
     def robust(self, outcome: Outcome, epsilon: float) -> Bools:
-        """Return which images are right and stay so within ``epsilon``, (N,)."""
+        """Return which images are right (targeted: not at the target) and stay so within ``epsilon``, (N,)."""
         return np.asarray(~outcome.success(epsilon))
 
     def robust_accuracy(self, outcome: Outcome, epsilon: float, name: str = "robust_accuracy") -> Result:
-        """Return the robust accuracy within ``epsilon`` with its Wilson interval."""
+        """Return the part of the images that ``robust`` says stands within ``epsilon``, with its Wilson interval."""
         return Result.proportion(
             name, int(self.robust(outcome, epsilon).sum()), self.n, higher_is_better=True
         )
 
     def success_rate(self, outcome: Outcome, epsilon: float, name: str = "success_rate") -> Result:
-        """Return the part of the images that were right and are broken within ``epsilon``."""
+        """Return the part of the images in ``right`` that are broken within ``epsilon``."""
         right = self.right
         broken = int((outcome.success(epsilon) & right).sum())
         return Result.proportion(name, broken, int(right.sum()), higher_is_better=False)

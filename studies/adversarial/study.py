@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from torch import nn
 
 from probe.attacks.norms import norm_named
@@ -82,9 +81,8 @@ def run(
     views, checks = _chosen_views(config, others), _chosen_checks(config)
     with ExitStack() as stack:
         modes = train_modes(model.module)
-        stack.enter_context(training_mode(model.module, False))
+        _enter(model, stack)
         stuck = train_modes(model.module)
-        stack.enter_context(kept_buffers(model.module))
         memory = Memory(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
         sections = tuple(_section(name, view, space) for name, view in views)
@@ -116,24 +114,26 @@ def _attack(
     results = campaign.run()
     against = None
     if others.against is not None:
-        stack.enter_context(training_mode(others.against.module, False))
-        # The other network is measured at the epsilons of the first one's curve, so that the two can be compared.
-        fixed = dataclasses.replace(
-            task, epsilons=tuple(e for e in results.epsilons if e > 0), further=(), spread=False
-        )
+        _enter(others.against, stack)
+        # The same task, so that the second network is attacked neither harder nor less hard than the first.
         rival = dataclasses.replace(
             campaign,
             model=others.against,
             attacked=attacked_model(others.against, config.reduced),
-            task=fixed,
             journal=NOTHING,
         )
         against = (others.against, rival.run())
     for one in others.transfer:
-        stack.enter_context(training_mode(one.module, False))
+        _enter(one, stack)
     return Workspace(
         model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
     )
+
+
+def _enter(model: LoadedModel, stack: ExitStack) -> None:
+    """Put a network into eval mode for the time of the stack, and keep its buffers for networks that leave it."""
+    stack.enter_context(training_mode(model.module, False))
+    stack.enter_context(kept_buffers(model.module))
 
 
 def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
@@ -198,13 +198,11 @@ def make_evidence(
 ) -> Evidence:
     """Return the sample on which the checks experiment: up to ``most`` images that are right without attack."""
     places = space.sample[:most]
-    channels, height, width = space.model.input.size
-    empty = torch.empty(0, channels, height, width, device=space.model.device)
     return Evidence(
         model=space.attacked,
-        images=space.pixels(places) if places else empty,
+        images=space.pixels(places),
         labels=space.labels(places),
-        targets=space.targets(places) if places else None,
+        targets=space.targets(places),
         places=places,
         norm=space.norm,
         epsilon=space.epsilon,
@@ -285,20 +283,21 @@ def _choices(space: Workspace, memory: Memory) -> dict[str, Any]:
 
 def _results(space: Workspace, results: Results, verdict: Verdict) -> tuple[Result, ...]:
     epsilon, worst, norm = space.epsilon, results.worst, space.norm
-    right = int(results.right.sum())
+    right, clean = int(results.right.sum()), int(results.clean_right.sum())
     lower, middle, upper = results.quartiles(worst)
     known = "clean_accuracy" if space.images.labelled else "clean_agreement"
+    stands = space.phrases.name
     found = [
-        results.robust_accuracy(worst, epsilon),
-        Result.proportion(known, right, results.n, higher_is_better=True),
+        results.robust_accuracy(worst, epsilon, stands),
+        Result.proportion(known, clean, results.n, higher_is_better=True),
         results.success_rate(worst, epsilon),
         Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
         Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),
         Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit or norm.name, True),
     ]
     found += [
-        results.robust_accuracy(outcome, epsilon, f"robust_accuracy:{name}")
+        results.robust_accuracy(outcome, epsilon, f"{stands}:{name}")
         for name, outcome in results.attacks.items()
     ]
-    found += [results.robust_accuracy(worst, one, f"robust_accuracy@{one:.6g}") for one in results.epsilons]
+    found += [results.robust_accuracy(worst, one, f"{stands}@{one:.6g}") for one in results.epsilons]
     return (*found, Result("verdict", verdict.text))

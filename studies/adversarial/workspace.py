@@ -17,11 +17,13 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import Chosen
+from probe.core.errors import NotApplicableError
 from probe.core.progress import Progress
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from studies.adversarial.config import AdversarialConfig
+from studies.adversarial.phrases import Phrases, phrases_for
 from studies.adversarial.results import Results
 
 FULL_STEPS = 10
@@ -50,6 +52,11 @@ class Workspace:
     against: tuple[LoadedModel, Results] | None = None
 
     @property
+    def phrases(self) -> Phrases:
+        """What this run's numbers are called."""
+        return phrases_for(targeted=self.config.target is not None, labelled=self.images.labelled)
+
+    @property
     def epsilon(self) -> float:
         """The epsilon that is reported."""
         return self.results.asked
@@ -73,9 +80,19 @@ class Workspace:
             picked[-1] = hardest
         return tuple(sorted(picked))
 
+    def look(self) -> tuple[int, ...]:
+        """Return ``shown``; raises NotApplicableError when none of the images asked for is in the results."""
+        if not self.shown:
+            raise NotApplicableError(
+                "None of the images asked for was attacked: they cannot be read, or are of the class aimed at."
+            )
+        return self.shown
+
     def pixels(self, places: Sequence[int]) -> Tensor:
         """Return the images at positions in ``results`` as (N, C, H, W) on the model's device."""
         indices = [int(self.results.clean.index[place]) for place in places]
+        if not indices:
+            return torch.empty(0, *self.model.input.size, device=self.model.device)
         stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
         return stacked.to(self.model.device, memory_format=self.model.memory_format)
 

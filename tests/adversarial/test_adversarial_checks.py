@@ -95,7 +95,7 @@ MADE: dict[str, Make] = {
     "thermometer": lambda: evidence_of(Thermometer()),
     "recalling": lambda: evidence_of(Recalling()),
     "refusing": lambda: evidence_of(Refusing(), data=zeros()),
-    "narrow": lambda: evidence_of(Narrow()),
+    "narrow": lambda: evidence_of(Narrow(), ["pgd"]),
     "constant": lambda: evidence_of(Constant(), data=zeros()),
     "train mode": in_train_mode,
     "stuck in train mode": lambda: evidence_of(Stuck()),
@@ -387,3 +387,11 @@ def test_attacks_are_shortened_and_otherwise_the_same() -> None:
     )
     assert shortened(PGD(steps=2)) == PGD(steps=2)
     assert shortened(Careless()) == Careless()
+
+
+def test_a_reference_that_still_climbs_is_no_fault_of_another_attack() -> None:
+    found = CHECKS.get("incomplete-optimisation")(evidence_of(Narrow(), ["apgd-ce", "apgd-dlr"]))
+    assert found.status == "pass"
+    assert isinstance(found.value, int)
+    assert found.value > 0
+    assert "a longer climb breaks nothing" in found.detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.core.report import Check
+from studies.adversarial.headline import Verdict
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.results import Clean, Results, quartiles
 
@@ -107,6 +110,27 @@ def test_robust_accuracy_falls_with_epsilon(values: list[float], one: float, oth
     assert isinstance(low, float)
     assert isinstance(high, float)
     assert low <= high
+
+
+def test_what_is_clean_right_is_told_by_the_label_and_not_by_the_attack() -> None:
+    found = results(pgd=[0.0, 0.1, 0.2])
+    answers = np.array([0, 1, 0])
+    found = dataclasses.replace(found, clean=dataclasses.replace(found.clean, prediction=answers))
+    assert found.clean_right.tolist() == [True, True, False]
+    assert found.right.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("checks", [(), (Check("A", "not applicable", None, ""),) * 3])
+def test_without_a_check_that_was_made_nothing_is_called_reliable(checks: tuple[Check, ...]) -> None:
+    assert Verdict.of(checks) == Verdict(None, "not checked", ())
+
+
+def test_checks_that_were_made_are_counted() -> None:
+    passed, absent = Check("A", "pass", 0, ""), Check("B", "not applicable", None, "")
+    assert Verdict.of((passed, absent)) == Verdict(True, "reliable: 1 check passed", ())
+    warned, failed = Check("C", "warn", 1, ""), Check("D", "fail", 1, "")
+    assert Verdict.of((passed, warned)).reasons == ("C",)
+    assert Verdict.of((absent, warned, failed)).reliable is False
 
 
 def test_a_blank_outcome_has_found_nothing() -> None:

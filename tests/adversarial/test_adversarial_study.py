@@ -27,54 +27,14 @@ from probe.core.report import Figure, Report, Slides, Table
 from probe.core.seeds import generator
 from probe.core.state import fingerprint
 from probe.core.stats import wilson
-from probe.data.images import ImageSet, InputSpec, Item
-from probe.models.loaded import LoadedModel, PixelModel, Provenance
 from probe.report.results import to_json
-from studies.adversarial import AdversarialConfig, Others, run
+from studies.adversarial import AdversarialConfig, Others
 from studies.adversarial.campaign import Campaign, attacked_model, make_task
 from studies.adversarial.study import _chosen_attacks
 
 sys.path.insert(0, str(Path(__file__).parent))
 from adversarial_networks import batch, trained
-
-QUICK = AdversarialConfig(epsilons=(0.1,), steps=10, images=2, batch_size=8)
-NONE: tuple[str, ...] = ()
-
-
-def model_of(network: nn.Module | None = None, name: str = "digits network") -> LoadedModel:
-    network = trained() if network is None else network
-    module = PixelModel(network, (0.0,), (1.0,)).eval().requires_grad_(False)
-    return LoadedModel(
-        name=name,
-        module=module,
-        input=InputSpec((1, 8, 8), crop=1.0),
-        num_classes=10,
-        class_names=tuple("0123456789"),
-        domain="digits",
-        device=torch.device("cpu"),
-        memory_format=torch.contiguous_format,
-        provenance=Provenance("test", "trained in the test"),
-        factory=lambda: network,
-    )
-
-
-def image_set(n: int = 20, labelled: bool = True) -> ImageSet:
-    images, labels = batch(n=n)
-    pixels = (images * 255).round().byte().numpy()[:, 0]
-
-    def item(i: int) -> Item:
-        return Item(f"digit {i}", int(labels[i]) if labelled else None, lambda: Image.fromarray(pixels[i]))
-
-    names = tuple("0123456789") if labelled else None
-    return ImageSet("digits", [item(i) for i in range(len(pixels))], names, "digits", framed=True)
-
-
-def study(config: AdversarialConfig = QUICK, images: ImageSet | None = None, **how: Any) -> Report:
-    return run(how.pop("model", None) or model_of(), images or image_set(), config, **how)
-
-
-def value(report: Report, name: str) -> Any:
-    return next(result.value for result in report.all_results if result.name == name)
+from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 
 
 def without_times(report: Report) -> str:

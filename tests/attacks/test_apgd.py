@@ -133,6 +133,32 @@ def test_a_target_is_the_only_one_and_is_reached() -> None:
         assert torch.equal(linear.verdict(found).argmax(1), targets)
 
 
+def test_targets_in_turn_stop_at_any_wrong_class() -> None:
+    """Of what is passed on the way to a target, the first that has left the label is returned (as in AutoAttack)."""
+    images, labels = small_batch()
+    elsewhere = 0
+    for image, y in zip(images[:, None], labels[:, None], strict=True):
+        watched, passes = model(), []
+        with watched.watched(lambda x, z, passes=passes: passes.append((x, int(z.argmax())))):
+            found = ApgdT(steps=12).perturb(watched, image, y, LINF, 0.4, rng())
+        target = int(likeliest_others(model(), image, y, 1))
+        away = [(x, answer) for x, answer in passes if answer != int(y)]
+        assert len(away) == 1
+        assert passes[-1][1] != int(y)
+        assert torch.equal(away[0][0], found)
+        elsewhere += away[0][1] != target
+    assert elsewhere > 0, "none went to a third class"
+
+
+def test_a_given_target_is_still_all_that_counts() -> None:
+    images, labels = small_batch()
+    targets = (labels + 5) % 10
+    found = ApgdT(steps=12).perturb(model(), images, labels, LINF, 0.4, rng(), targets)
+    same = ApgdDLR(steps=12).perturb(model(), images, labels, LINF, 0.4, rng(), targets)
+    assert torch.equal(found, same)
+    assert (model().verdict(found).argmax(1) == targets).float().mean() > 0.5
+
+
 def test_broken_images_are_left_alone() -> None:
     images, labels = small_batch()
     watched, sizes = model(), []

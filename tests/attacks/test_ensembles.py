@@ -146,6 +146,11 @@ class Two(_Ensemble):
         yield Fixed(self.second)
 
 
+def test_an_ensemble_without_members_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="members"):
+        _Ensemble()  # type: ignore[abstract]
+
+
 def test_success_outside_the_ball_is_no_success() -> None:
     images, labels = small_batch()
     found = ApgdCE(steps=12).perturb(model(), images[:1], labels[:1], LINF, 0.3, rng())

@@ -163,11 +163,43 @@ def test_defaults_are_used_where_they_fit_and_are_not_typed() -> None:
         ("fab?alpha=wide", "is a float"),
         ("pgd?loss=3", "is a str"),
         ("pgd?traits=3", "no option 'traits'"),
+        ("pgd?loss=hinge", "loss of the attack pgd is a str, one of ce, dlr, margin; got 'hinge'"),
+        ("pgd?loss=3", "one of ce, dlr, margin; got 3"),
+        ("pgd?steps=0", "steps of the attack pgd is a whole number of at least 1; got 0"),
+        ("pgd?restarts=0", "at least 1; got 0"),
+        ("pgd?eot=0", "at least 1; got 0"),
+        ("square?queries=0", "at least 1; got 0"),
+        ("apgd-t?classes=0", "at least 1; got 0"),
+        ("noise?draws=0", "at least 1; got 0"),
+        ("fab?candidates=0", "at least 1; got 0"),
+        ("fab?candidates=few", "candidates of the attack fab is a int such as 30, not 'few'"),
+        ("pgd?step=wide", "step of the attack pgd is a float, not 'wide'"),
+        ("pgd?steps=None", "is a int such as 40, not None"),
     ],
 )
 def test_unknown_names_options_and_kinds_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         attack_named(text)
+
+
+def test_defaults_that_an_option_cannot_have_are_refused() -> None:
+    with pytest.raises(UsageError, match="steps of the attack pgd is a whole number of at least 1"):
+        attack_named("pgd", steps=0)
+
+
+def test_none_and_zero_are_typed_where_they_mean_something() -> None:
+    assert attack_named("pgd?step=None").attack == PGD()
+    assert attack_named("fab?candidates=None").attack == Fab(candidates=None)
+    assert attack_named("torchattacks-fab?classes=0").attack == attack_named("torchattacks-fab").attack
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_every_default_can_be_typed(name: str) -> None:
+    attack = attack_named(name).attack
+    options = vars(attack)
+    if options:
+        text = "&".join(f"{key}={value}" for key, value in options.items())
+        assert attack_named(f"{name}?{text}").attack == attack
 
 
 def test_attacks_are_chosen_once_each_in_order() -> None:

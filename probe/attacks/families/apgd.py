@@ -131,19 +131,44 @@ class AutoPGD(Attack):
         generator: torch.Generator,
         targets: Tensor | None,
     ) -> Tensor:
-        result = images.clone()
-        left = torch.arange(len(images), device=images.device)
+        return self._runs(start, model, images, labels, norm, epsilon, generator, targets, targets)[0]
+
+    def _runs(
+        self,
+        start: Tensor | None,
+        model: AttackedModel,
+        images: Tensor,
+        labels: Tensor,
+        norm: Norm,
+        epsilon: float,
+        generator: torch.Generator,
+        targets: Tensor | None,
+        wanted: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return where the runs end, (N, C, H, W), and which images they broke, (N,); see ``climb``."""
+        result, done = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for restart in range(self.restarts):
+            left = (~done).nonzero()[:, 0]
             if len(left) == 0:
                 break
             first = images[left] if start is None else start[left]
             if start is None or restart:
                 first = boundary_start(images[left], norm, epsilon, generator)
-            goal = pick(targets, left)
-            moved, done = self.climb(model, images[left], first, labels[left], norm, epsilon, goal)
-            result[left] = moved
-            left = left[~done]
-        return result
+            result[left], done[left] = self.climb(
+                model,
+                images[left],
+                first,
+                labels[left],
+                norm,
+                epsilon,
+                pick(targets, left),
+                pick(wanted, left),
+            )
+        return result, done
+
+    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+        """Return True."""
+        return True
 
     def lighter(self, part: float) -> AutoPGD:
         """Return the attack with that part of the steps, one run."""
@@ -158,8 +183,13 @@ class AutoPGD(Attack):
         norm: Norm,
         epsilon: float,
         targets: Tensor | None,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Return where one run from ``start`` ends, (N, C, H, W), and which images it broke, (N,)."""
+        """Return where one run from ``start`` ends, (N, C, H, W), and which images it broke, (N,).
+
+        The loss leads to ``targets`` (N,), or away from the label; an image is broken once it is at ``wanted`` (N,),
+        or has left the label.
+        """
         state = _State.at(start, epsilon * (1.0 if isinstance(norm, L1) else 2.0))
         result, done = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
         for index, window in enumerate([*windows(self.steps, isinstance(norm, L1)), 0]):
@@ -168,7 +198,7 @@ class AutoPGD(Attack):
                 model, state.x, labels[state.where], goal, LOSSES[self.loss], self.eot
             )
             state.take(losses, gradient)
-            hit = broken(model, state.x, logits, labels[state.where], goal)
+            hit = broken(model, state.x, logits, labels[state.where], pick(wanted, state.where))
             if bool(hit.any()):
                 result[state.where[hit]], done[state.where[hit]] = state.x[hit], True
                 state.keep(~hit)
@@ -245,13 +275,16 @@ class ApgdT(AutoPGD):
         for column in likeliest_others(model, images, labels, self.classes).unbind(1):
             if len(left) == 0:
                 break
-            moved = super()._perturb(
-                model, images[left], labels[left], norm, epsilon, generator, column[left]
-            )
-            result[left] = moved
             # Away from the label is enough, whichever class it went to.
-            left = left[model.verdict(moved).argmax(1) == labels[left]]
+            result[left], done = self._runs(
+                None, model, images[left], labels[left], norm, epsilon, generator, column[left], None
+            )
+            left = left[~done]
         return result
+
+    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+        """Return True with a target; without one it begins anew for each of several."""
+        return targets is not None
 
 
 def likeliest_others(model: AttackedModel, images: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,9 +30,9 @@ _TRAITS = Traits(
 
 @dataclass(frozen=True)
 class _Ensemble(Attack):
+    @abstractmethod
     def members(self) -> Iterator[Attack]:
         """Yield the attacks in the order in which they are run."""
-        raise NotImplementedError
 
     def lighter(self, part: float) -> Attack:
         """Return its first member, APGD on the cross-entropy, with that part of the steps."""

@@ -43,7 +43,8 @@ def folder(request: Request) -> ImageSet:
 
     def make(i: int) -> Item:
         path = root / files[i]
-        return Item(_shown(files[i]), None if labels is None else int(labels[i]), lambda: read_picture(path))
+        label = None if labels is None else int(labels[i])
+        return Item(_shown(files[i]), label, lambda: read_picture(path), path)
 
     return ImageSet(
         name=shown(root.name or str(root)),

@@ -23,7 +23,7 @@ def one_image(request: Request) -> ImageSet:
         raise CannotRunError(
             f"'{name}' cannot be used: {error}. Give an image or a folder of images."
         ) from None
-    item = Item(name, None, lambda: read_picture(path))
+    item = Item(name, None, lambda: read_picture(path), path)
     return ImageSet(
         name=name,
         items=LazyItems(1, lambda _: item),

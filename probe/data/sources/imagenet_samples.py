@@ -35,7 +35,7 @@ def photographs(request: Request) -> ImageSet:
 
     def make(i: int) -> Item:
         label, path = files[i]
-        return Item(path.name, label, lambda: _square(read_picture(path)))
+        return Item(path.name, label, lambda: _square(read_picture(path)), path)
 
     return ImageSet(
         name="imagenet-samples",

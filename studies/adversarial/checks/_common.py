@@ -15,7 +15,9 @@ SHARE = 0.05
 def sample(evidence: Evidence) -> int:
     """Return the size of the sample; NotApplicableError when there is none, or no attack is allowed anything."""
     if evidence.n == 0:
-        raise NotApplicableError("No image is right without attack, so there is nothing to experiment on.")
+        aimed = bool((evidence.results.clean.target >= 0).any())
+        none = "Every image is at the class aimed at" if aimed else "No image is right"
+        raise NotApplicableError(f"{none} without attack, so there is nothing to experiment on.")
     if evidence.epsilon <= 0:
         raise NotApplicableError("Epsilon is 0: no attack may change anything.")
     return evidence.n

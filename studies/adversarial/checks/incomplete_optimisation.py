@@ -24,8 +24,8 @@ def incomplete_optimisation(evidence: Evidence) -> Check:
     The fourth indicator of Pintor et al. 2022, with their limit of 0.05 for the range of the last ten losses. Here each
     image's loss is divided by its range over the whole run, and what is looked at is the best loss so far, so that an
     attack that swings about its maximum is not taken for one that climbs. The run is that of the first ``pgd`` that
-    was asked for, else of the reference PGD on the margin: that one is not the run's own attack, so its climb counts only
-    where a longer one breaks what the run did not. The value is the number of images.
+    was asked for, else of the reference PGD on the margin: that one is not the run's own attack, so its climb counts
+    only where a longer one breaks what the run did not. The value is the number of images.
     """
     n = sample(evidence)
     name, climb = evidence.traced

@@ -25,12 +25,12 @@ def against(space: Workspace) -> Section:
     their = np.searchsorted(theirs.clean.index, common)
     epsilons = ours.epsilons
     pairs = [(ours.robust(ours.worst, e)[mine], theirs.robust(theirs.worst, e)[their]) for e in epsilons]
-    names = _names(space.model.name, other.name)
+    names, measure = _names(space.model.name, other.name), space.phrases.measure
     figure = Figure(
         "Two curves",
         "line",
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units'})"),
-        Axis("robust accuracy"),
+        Axis(measure),
         "The worst case over the same attacks on the same images; bands are 95% Wilson intervals. "
         "Where the bands overlap, the "
         "paired test in the table still tells whether the difference is more than chance.",
@@ -45,11 +45,11 @@ def against(space: Workspace) -> Section:
         "Difference at each epsilon",
         (
             Column("epsilon"),
-            Column(names[0], proportion=True, help="Robust accuracy."),
-            Column(names[1], proportion=True, help="Robust accuracy."),
+            Column(names[0], proportion=True, help=f"{measure.capitalize()}."),
+            Column(names[1], proportion=True, help=f"{measure.capitalize()}."),
             Column("Difference", unit="points", help="First minus second, in percentage points."),
-            Column("Only first", help="Images that only the first network keeps right."),
-            Column("Only second", help="Images that only the second network keeps right."),
+            Column("Only first", help=space.phrases.only.format(which="first")),
+            Column("Only second", help=space.phrases.only.format(which="second")),
             Column("n"),
             Column("p", help="Exact McNemar test on the pairs."),
             Column("p, Holm", help="Corrected for testing at several epsilons (Holm 1979)."),
@@ -109,7 +109,8 @@ def _section(
     first = percent(float(a.mean()), wilson(int(a.sum()), len(a)))
     second = percent(float(b.mean()), wilson(int(b.sum()), len(b)))
     finding = (
-        f"At {space.words(space.epsilon)} {names[0]} keeps {first} of {len(a)} images right and {names[1]} {second}: "
+        f"At {space.words(space.epsilon)} {names[0]} {space.phrases.keeps.format(value=first, n=len(a))} and "
+        f"{names[1]} {second}: "
         f"a difference of {100 * float(a.mean() - b.mean()):+.1f} points (exact McNemar test p = "
         f"{tests[asked]:.2g}, {corrected[asked]:.2g} after Holm's correction over {len(tests)} epsilons)."
     )
@@ -117,7 +118,9 @@ def _section(
         Result(f"difference@{e:.6g}", float(x.mean() - y.mean()), len(x), None, "proportion", True)
         for e, (x, y) in zip(ours.epsilons, pairs, strict=True)
     )
-    theirs = Result.proportion(f"robust_accuracy:{names[1]}", int(b.sum()), len(b), higher_is_better=True)
+    theirs = Result.proportion(
+        f"{space.phrases.name}:{names[1]}", int(b.sum()), len(b), higher_is_better=True
+    )
     return Section(
         "against", "Against another network", blocks=blocks, results=(theirs, *results), findings=(finding,)
     )

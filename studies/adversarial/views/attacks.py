@@ -8,18 +8,13 @@ import numpy as np
 
 from probe.core.report import Cell, Column, Note, Section, Table, percent
 from studies.adversarial.outcome import Outcome
+from studies.adversarial.phrases import Phrases
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import Workspace
 
 _WORST = "worst case"
 
-_COLUMNS = (
-    Column("Attack"),
-    Column("Access", help="What the attack asks of the network: gradients, logits, decisions, or nothing."),
-    Column("Robust accuracy", proportion=True, help="Images that are right and stay right, of all images."),
-    Column("low", proportion=True, help="Lower end of the 95% Wilson interval of the robust accuracy."),
-    Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
-    Column("Success", proportion=True, help="Images broken, of those that are right without attack."),
+_COSTS = (
     Column("Passes", help="Images forwarded, per attacked image, over all epsilons."),
     Column("Gradients", help="Images of which a gradient was taken, per attacked image, over all epsilons."),
     Column("Time", unit="s", help="Over all epsilons."),
@@ -33,12 +28,6 @@ _COLUMNS = (
 )
 
 _SIZES = (
-    Column("Attack"),
-    Column("n", help="Images that it broke."),
-    Column(
-        "Confidence before", proportion=True, help="Median of the network's confidence in its answer, clean."
-    ),
-    Column("Confidence after", proportion=True, help="Median of its confidence in the wrong answer."),
     Column("Linf", help="Median largest change of a value; pixels run from 0 to 1."),
     Column("L2", help="Median Euclidean length."),
     Column("L1", help="Median sum of changes."),
@@ -60,7 +49,7 @@ def attacks(space: Workspace) -> Section:
     blocks: list[Any] = [
         Table(
             f"At {space.words(space.epsilon)}",
-            _COLUMNS,
+            _columns(space.phrases),
             tuple(rows),
             "An attack that leaves much more standing than another is weak here, not the network "
             "strong. The worst case "
@@ -68,7 +57,7 @@ def attacks(space: Workspace) -> Section:
         ),
         Table(
             "The perturbations that worked",
-            _SIZES,
+            _size_columns(space.phrases),
             tuple(sizes),
             "Of the first adversarial image found for each picture, at the smallest epsilon that "
             "broke it. Attacks stop "
@@ -87,16 +76,43 @@ def attacks(space: Workspace) -> Section:
     return Section("attacks", "Attacks", _summary(space), tuple(blocks))
 
 
+def _columns(phrases: Phrases) -> tuple[Column, ...]:
+    measure = phrases.measure
+    return (
+        Column("Attack"),
+        Column(
+            "Access", help="What the attack asks of the network: gradients, logits, decisions, or nothing."
+        ),
+        Column(measure.capitalize(), proportion=True, help=phrases.measure_help),
+        Column("low", proportion=True, help=f"Lower end of the 95% Wilson interval of the {measure}."),
+        Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+        Column("Success", proportion=True, help=phrases.success_help),
+        *_COSTS,
+    )
+
+
+def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
+    return (
+        Column("Attack"),
+        Column("n", help="Images that it broke."),
+        Column(
+            "Confidence before",
+            proportion=True,
+            help="Median of the network's confidence in its answer, clean.",
+        ),
+        Column("Confidence after", proportion=True, help=f"Median of its confidence in {phrases.answer}."),
+        *_SIZES,
+    )
+
+
 def _summary(space: Workspace) -> str:
     results = space.results
     best = max(results.attacks, key=lambda name: int(results.attacks[name].success(space.epsilon).sum()))
     rate = results.success_rate(results.attacks[best], space.epsilon)
     if rate.value is None:
-        return "The network is wrong on every image without any attack: there is nothing to break."
-    return (
-        f"The strongest single attack, {best}, breaks {percent(float(rate.value), rate.ci)} of the {rate.n} images "
-        f"that were right, within {space.words(space.epsilon)}."
-    )
+        return space.phrases.nothing_to_do
+    done = space.phrases.strongest.format(value=percent(float(rate.value), rate.ci), n=rate.n)
+    return f"The strongest single attack, {best}, {done}, within {space.words(space.epsilon)}."
 
 
 def _row(space: Workspace, name: str, access: str) -> tuple[Cell, ...]:

@@ -29,7 +29,8 @@ _MOST = 16
 def attention(space: Workspace) -> Section:
     """Compare GradCAM maps before and after the attack: did the network look elsewhere?"""
     if not space.sample:
-        raise NotApplicableError("No image is right without attack, so there is nothing to compare.")
+        raise NotApplicableError(f"{space.phrases.nobody}, so there is nothing to compare.")
+    places = space.look()
     layer = last_map_layer(space.model.module, space.sampled[0][:1])
     if not layer:
         raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1.")
@@ -38,7 +39,7 @@ def attention(space: Workspace) -> Section:
         raise NotApplicableError("At epsilon 0 there is nothing to compare.")
     rows = tuple(
         _row(space, layer, row, place, images[row : row + 1], found[-1])
-        for row, place in enumerate(space.shown)
+        for row, place in enumerate(places)
         if space.results.right[place]
     )
     gallery = Gallery(

@@ -36,7 +36,7 @@ class _Moves:
 def channels(space: Workspace) -> Section:
     """Follow the perturbation layer by layer, and name the channels that moved most."""
     if len(space.sample) < 2:
-        raise NotApplicableError("Fewer than two images are right without attack.")
+        raise NotApplicableError(space.phrases.few)
     images = space.sampled[0]
     maps = feature_layers(space.model.network, space.model.module.normalise(images[:1]))
     names = stages(maps, _LAYERS) if maps else ()
@@ -95,7 +95,7 @@ def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) 
 
     def series(label: str, field: str) -> Series:
         values = [getattr(moves[name], field).double().numpy() for name in names]
-        intervals = [t_interval(v) if len(v) > 1 else (float(v[0]), float(v[0])) for v in values]
+        intervals = [t_interval(v) for v in values]
         return Series(
             label,
             places,

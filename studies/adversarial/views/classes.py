@@ -13,14 +13,16 @@ from studies.adversarial.workspace import Workspace
 
 @VIEWS.register("classes")
 def classes(space: Workspace) -> Section:
-    """Compare clean and robust accuracy class by class."""
+    """Compare what is right without attack with what stands under it, class by class."""
     labels = np.asarray(space.results.clean.label)
     if len(np.unique(labels)) < 2:
         raise NotApplicableError("All images are of one class, so there is nothing to compare.")
     robust = space.results.robust(space.results.worst, space.epsilon)
     rows = [_row(space, int(label), labels == label, robust) for label in np.unique(labels)]
     rows.sort(key=lambda row: (float(row[4] or 0), str(row[0])))
-    what = "class" if space.images.labelled else "answer without attack"
+    what, clean = "class", "Right without attack."
+    if not space.images.labelled:
+        what, clean = "answer without attack", "The answer without attack is what the others are judged by."
     few = int(min((labels == label).sum() for label in np.unique(labels)))
     note = " With so few images a class the intervals are wide." if few < 10 else ""
     table = Table(
@@ -28,9 +30,9 @@ def classes(space: Workspace) -> Section:
         (
             Column(what.capitalize()),
             Column("n"),
-            Column("Clean", proportion=True, help="Right without attack."),
-            Column("Robust", help="Images right under the worst case over all attacks."),
-            Column("Robust accuracy", proportion=True),
+            Column("Clean", proportion=True, help=clean),
+            Column(_standing(space), help=space.phrases.standing_help),
+            Column(space.phrases.measure.capitalize(), proportion=True),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
             Column("Goes to", help="The class that broken images are most often taken for, and how often."),
@@ -39,6 +41,10 @@ def classes(space: Workspace) -> Section:
         f"The most fragile first.{note}",
     )
     return Section("classes", "Classes", blocks=(table,))
+
+
+def _standing(space: Workspace) -> str:
+    return "Robust" if space.config.target is None else space.phrases.standing
 
 
 def _row(space: Workspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:
@@ -53,5 +59,5 @@ def _row(space: Workspace, label: int, member: np.ndarray, robust: np.ndarray) -
         names, counts = np.unique(taken, return_counts=True)
         best = int(counts.argmax())
         goes = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(taken)})"
-    clean = float((member & results.right).sum() / n)
+    clean = float((member & results.clean_right).sum() / n)
     return (space.class_name(label), n, clean, standing, standing / n, low, high, goes)

@@ -22,7 +22,7 @@ def corruption(space: Workspace) -> Section:
     places = sorted(order[:_MOST])
     n = len(places)
     counts: dict[str, list[int]] = {}
-    clean = sum(bool(space.results.right[place]) for place in places)
+    clean = int(space.results.clean_right[places].sum())
     with space.progress.task("Corrupting", len(CORRUPTIONS) * 5 * n) as advance:
         for kind in CORRUPTIONS:
             counts[kind.name] = [0] * 5
@@ -45,10 +45,13 @@ def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacke
         for severity, right in enumerate(counts[kind.name], 1):
             low, high = wilson(right, n)
             rows.append((kind.name, severity, kind.amounts[severity - 1], right, n, right / n, low, high))
-            name = f"accuracy:{kind.name.lower().replace(' ', '_')}@{severity}"
+            name = f"{_accuracy(space)}:{kind.name.lower().replace(' ', '_')}@{severity}"
             results.append(Result.proportion(name, right, n, higher_is_better=True))
-    low, high = wilson(attacked, n)
-    rows.append((f"attack, {space.words(space.epsilon)}", None, None, attacked, n, attacked / n, low, high))
+    if space.config.target is None:
+        low, high = wilson(attacked, n)
+        rows.append(
+            (f"attack, {space.words(space.epsilon)}", None, None, attacked, n, attacked / n, low, high)
+        )
     worst, severity, right = min(
         ((name, s, right) for name, values in counts.items() for s, right in enumerate(values, 1)),
         key=lambda row: row[2],
@@ -56,16 +59,26 @@ def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacke
     word = "right" if space.images.labelled else "with the answer they had"
     finding = (
         f"Ordinary corruption at its worst ({worst}, severity {severity} of 5) leaves "
-        f"{percent(right / n, wilson(right, n))} of {n} images {word}; the attack leaves "
-        f"{percent(attacked / n, wilson(attacked, n))}."
+        f"{percent(right / n, wilson(right, n))} of {n} images {word}; {_beside(space, attacked, n)}."
     )
     return Section(
         "corruption",
         "Merely noisy",
-        blocks=(*_figures(space, counts, clean, attacked, n), _table(tuple(rows))),
+        blocks=(*_figures(space, counts, clean, attacked, n), _table(space, tuple(rows))),
         results=tuple(results),
         findings=(finding,),
     )
+
+
+def _beside(space: Workspace, attacked: int, n: int) -> str:
+    if space.config.target is None:
+        return f"the attack leaves {percent(attacked / n, wilson(attacked, n))}"
+    moved = n - attacked
+    return f"under attack {percent(moved / n, wilson(moved, n))} are at the class aimed at"
+
+
+def _accuracy(space: Workspace) -> str:
+    return "accuracy" if space.images.labelled else "agreement"
 
 
 def _figures(
@@ -83,38 +96,41 @@ def _figures(
             tuple(high for _, high in bounds),
         )
 
-    names = list(counts)
+    names, measure = list(counts), _accuracy(space)
+    # An image that an attack has not moved to its target may be wrong: that is no floor for accuracy.
+    aimed = space.config.target is not None
+    floor = () if aimed else (series(f"attack, {space.words(space.epsilon)}", [attacked] * 6),)
     charts = []
     for group in (names[:3], names[3:]):
         lines = [series(name, [clean, *counts[name]]) for name in group]
-        floor = series(f"attack, {space.words(space.epsilon)}", [attacked] * 6)
         charts.append(
             Figure(
-                f"Accuracy under {', '.join(group)}",
+                f"{measure.capitalize()} under {', '.join(group)}",
                 "line",
                 Axis("severity (0: none)"),
-                Axis("accuracy"),
+                Axis(measure),
                 "Kinds and strengths after Hendrycks and Dietterich 2019, with 95% Wilson intervals. A network can "
                 "stand every corruption and still fall to a perturbation that nobody sees: the two are different "
                 "questions.",
-                (*lines, floor),
+                (*lines, *floor),
             )
         )
     return tuple(charts)
 
 
-def _table(rows: tuple[tuple[Cell, ...], ...]) -> Table:
+def _table(space: Workspace, rows: tuple[tuple[Cell, ...], ...]) -> Table:
+    measure = _accuracy(space).capitalize()
     return Table(
-        "Accuracy under ordinary corruption, in numbers",
+        f"{measure} under ordinary corruption, in numbers",
         (
             Column("Corruption"),
             Column("Severity"),
             Column(
                 "Amount", help="Noise: standard deviation; blur and shift: part of the side; JPEG: quality."
             ),
-            Column("Right"),
+            Column("Right" if space.images.labelled else "Same answer"),
             Column("of"),
-            Column("Accuracy", proportion=True),
+            Column(measure, proportion=True),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),

@@ -18,13 +18,13 @@ _POINTS = 80
 @VIEWS.register("curve")
 def curve(space: Workspace) -> Section:
     """Draw robust accuracy against epsilon until it collapses, and the smallest perturbation of each image."""
-    epsilons = space.results.epsilons
+    epsilons, measure = space.results.epsilons, space.phrases.measure
     drawn = _until_collapse(space)
     figure = Figure(
-        "Robust accuracy against epsilon",
+        f"{measure.capitalize()} against epsilon",
         "line",
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units, 1 is black to white'})"),
-        Axis("robust accuracy"),
+        Axis(measure),
         "A network that is not defended falls within a few 255ths; a robust one falls slowly. The "
         "band is the 95% Wilson "
         "interval of the worst case. A curve that does not reach the floor means that the attack is at its limits, "
@@ -82,9 +82,9 @@ def _table(space: Workspace, epsilons: tuple[float, ...]) -> Table:
         (
             Column("epsilon"),
             Column("in pixel units", digits=4),
-            Column("Right", help="Images right under the worst case over all attacks."),
+            Column(space.phrases.standing, help=space.phrases.standing_help),
             Column("of"),
-            Column("Robust accuracy", proportion=True),
+            Column(space.phrases.measure.capitalize(), proportion=True),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),
@@ -105,7 +105,7 @@ def _distribution(space: Workspace) -> tuple[Figure | Table, ...]:
         "The smallest perturbation of each image",
         "line",
         Axis(f"size of the smallest perturbation found ({space.norm.name})"),
-        Axis("part of the images broken by it"),
+        Axis(f"part of the images {space.phrases.broken} by it"),
         "Each success is drawn back along its own perturbation until it is just one. These are upper bounds: a better "
         "attack may find less. A steep rise means that the images are alike in this; a long tail that a few resist.",
         (Series("images", tuple(found[places]), tuple((places + 1) / len(sizes))),),
@@ -117,7 +117,7 @@ def _distribution(space: Workspace) -> tuple[Figure | Table, ...]:
         "Quartiles of the smallest perturbation",
         (
             Column("Attack"),
-            Column("n", help="Images that are right without attack."),
+            Column("n", help=space.phrases.begin_help),
             Column("Found for", help="Images for which a perturbation was found at all."),
             Column("Lower quartile", digits=3),
             Column("Median", digits=3),

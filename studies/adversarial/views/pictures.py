@@ -18,10 +18,10 @@ _SIDE = 176
 @VIEWS.register("pictures")
 def pictures(space: Workspace) -> Section:
     """Show original, perturbation and adversarial image, with a slider over the epsilons."""
-    places = space.shown
+    places = space.look()
     images, steps, found = space.pictured
-    if not places or not steps:
-        raise NotApplicableError("There is no image to show, or no epsilon above 0.")
+    if not steps:
+        raise NotApplicableError("There is no epsilon above 0.")
     clean = space.attacked.verdict(images).double().softmax(1)
     rows = tuple(
         tuple(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
+from probe.attacks.losses import adversarial, pick
 from probe.core.errors import NotApplicableError
 from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Table
 from probe.core.seeds import generator
@@ -22,12 +23,15 @@ from studies.adversarial.workspace import Workspace
 
 @dataclass(frozen=True)
 class _Side:
-    """One network with the sample as it sees it: names unique, images, and who is right without attack."""
+    """One network with the sample as it sees it: names unique, images, and which of them there is something to do on.
+
+    ``standing`` (N,) are right without attack, or with targets (N,) not at theirs.
+    """
 
     name: str
     model: LoadedModel
     images: Tensor
-    right: Tensor
+    standing: Tensor
 
 
 @VIEWS.register("transfer")
@@ -36,22 +40,22 @@ def transfer(space: Workspace) -> Section:
     if not space.transfer:
         raise NotApplicableError("No other network was named: --transfer-to MODEL,MODEL.")
     if not space.sample:
-        raise NotApplicableError("No image is right without attack.")
-    labels = space.labels(space.sample)
-    sides = _sides(space, labels)
+        raise NotApplicableError(f"{space.phrases.nobody}.")
+    labels, targets = space.labels(space.sample), space.targets(space.sample)
+    sides = _sides(space, labels, targets)
     with space.progress.task("Transfer", len(sides)) as advance:
         made = []
         for side in sides:
-            made.append(_attack(space, side, labels))
+            made.append(_attack(space, side, labels, targets))
             advance(1)
     cells = [
-        [_cell(moved, source, target, labels) for target in sides]
+        [_cell(moved, source, target, labels, targets) for target in sides]
         for source, moved in zip(sides, made, strict=True)
     ]
     return _section(space, sides, cells)
 
 
-def _sides(space: Workspace, labels: Tensor) -> tuple[_Side, ...]:
+def _sides(space: Workspace, labels: Tensor, targets: Tensor | None) -> tuple[_Side, ...]:
     sides, names = [], set()
     for model in (space.model, *space.transfer):
         name = model.name
@@ -61,28 +65,31 @@ def _sides(space: Workspace, labels: Tensor) -> tuple[_Side, ...]:
         images = torch.stack(
             [space.images.get(int(space.results.clean.index[place]), model.input) for place in space.sample]
         ).to(model.device)
-        right = model.logits(images, space.config.batch_size).argmax(1) == labels.to(model.device)
-        sides.append(_Side(name, model, images, right.cpu()))
+        logits = model.logits(images, space.config.batch_size).to(labels.device)
+        sides.append(_Side(name, model, images, ~adversarial(logits, labels, targets).cpu()))
     return tuple(sides)
 
 
-def _attack(space: Workspace, side: _Side, labels: Tensor) -> Tensor:
+def _attack(space: Workspace, side: _Side, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Return the sample attacked through one network with all of epsilon, stopping at nothing."""
     attacked = attacked_model(side.model, space.config.reduced)
     attack, parts = PGD(steps=20, stop=False), []
+    targets = None if targets is None else targets.to(side.images.device)
     rows = torch.arange(len(labels))
     for number, part in enumerate(torch.split(rows, space.config.batch_size)):
         images, own = side.images[part], labels[part].to(side.images.device)
-        draws = generator(space.config.seed, "transfer", side.name, number)
-        proposed = attack.perturb(attacked, images, own, space.norm, space.epsilon, draws)
-        parts.append(judge(attacked, images, proposed, own, space.norm, space.epsilon).images)
+        draws, goal = generator(space.config.seed, "transfer", side.name, number), pick(targets, part)
+        proposed = attack.perturb(attacked, images, own, space.norm, space.epsilon, draws, goal)
+        parts.append(judge(attacked, images, proposed, own, space.norm, space.epsilon, goal).images)
     return torch.cat(parts)
 
 
-def _cell(moved: Tensor, source: _Side, target: _Side, labels: Tensor) -> tuple[int, int]:
-    """Return (broken, right before) on the target among images that the target names right."""
+def _cell(
+    moved: Tensor, source: _Side, target: _Side, labels: Tensor, targets: Tensor | None
+) -> tuple[int, int]:
+    """Return (broken, standing before) on the tested network: with targets broken means moved to them."""
     pixels = moved
-    if source.model.input.size != target.model.input.size:
+    if source.model.input != target.model.input:
         # The perturbation is carried over, not the picture: each network sees its own crop of the original.
         delta = (
             (moved - source.images).mean(1, keepdim=True)
@@ -92,13 +99,30 @@ def _cell(moved: Tensor, source: _Side, target: _Side, labels: Tensor) -> tuple[
         size = [int(side) for side in target.images.shape[2:]]
         wide = F.interpolate(delta, size=size, mode="bilinear", align_corners=False, antialias=True)
         pixels = (target.images + wide.to(target.images)).clamp(0, 1)
-    answers = target.model.logits(pixels).argmax(1).cpu()
-    right = target.right
-    return int(((answers != labels.cpu()) & right).sum()), int(right.sum())
+    broken = adversarial(target.model.logits(pixels).to(labels.device), labels, targets).cpu()
+    standing = target.standing
+    return int((broken & standing).sum()), int(standing.sum())
+
+
+def _counted(space: Workspace) -> str:
+    if space.config.target is not None:
+        return "Images that the tested network does not take for the class aimed at without attack."
+    if not space.images.labelled:
+        return f"Images that the tested network takes for what {space.model.name} does, without attack."
+    return "Images that the tested network names right without attack."
+
+
+def _aim(space: Workspace) -> str:
+    if space.config.target is not None:
+        return " All networks are led to the same classes; an image that goes to another one is not counted."
+    if not space.images.labelled:
+        return f" An image is broken when its class is not the one that {space.model.name} gives it without attack."
+    return ""
 
 
 def _section(space: Workspace, sides: tuple[_Side, ...], cells: list[list[tuple[int, int]]]) -> Section:
     names = tuple(side.name for side in sides)
+    happens = space.phrases.broken
     rows: list[tuple[Cell, ...]] = []
     results = []
     for source, line in zip(names, cells, strict=True):
@@ -109,7 +133,7 @@ def _section(space: Workspace, sides: tuple[_Side, ...], cells: list[list[tuple[
                 Result.proportion(f"transfer:{source}->{target}", broken, n, higher_is_better=False)
             )
     figure = Figure(
-        "Part of the images broken",
+        f"Part of the images {happens}",
         "heatmap",
         Axis("tested on", categories=names),
         Axis("made against", categories=names),
@@ -118,22 +142,21 @@ def _section(space: Workspace, sides: tuple[_Side, ...], cells: list[list[tuple[
         "white-box attack. A dark row off the diagonal is a source whose images mislead others; a pale column is a "
         "network that others' images do not reach, which says nothing about attacks made for it.",
         matrix=tuple(tuple(broken / n if n else 0.0 for broken, n in line) for line in cells),
-        value_label="part of the images broken",
+        value_label=f"part of the images {happens}",
     )
     table = Table(
         "Transfer, in numbers",
         (
             Column("Made against"),
             Column("Tested on"),
-            Column("Broken"),
-            Column("of", help="Images that the tested network names right without attack."),
+            Column("Broken" if space.config.target is None else "Moved"),
+            Column("of", help=_counted(space)),
             Column("Rate", proportion=True),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),
         tuple(rows),
         f"PGD of 20 steps with all of {space.words(space.epsilon)} that climbs on after its first "
-        "success. Where networks take "
-        "images of different size, the perturbation is resized.",
+        f"success. Where networks take images of different size or crop, the perturbation is resized.{_aim(space)}",
     )
     return Section("transfer", "Transfer", blocks=(figure, table), results=tuple(results))
