@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.core import seeds
 from probe.core.state import kept_buffers
+from probe.graph.export import exported
 from probe.graph.leaves import drops
 from probe.graph.rewrite import free_name, modular, replace
 from probe.graph.shell import isolated, shell
@@ -41,10 +42,8 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
         graph = modular(module, example, split_bounded=False)
     except TraceError as error:
-        graph = _exported(module, example, error)
-        graph.meta["trains"] = (
-            f"{str(error).rstrip('.')}; torch.export's graph of it holds for evaluation only."
-        )
+        graph = exported(module, example, error)
+        graph.meta["trains"] = _trains(module, graph, example)
         graph.meta["exported"] = True
         return graph
     _norms_to_modules(graph)
@@ -159,30 +158,3 @@ def _in_training(module: nn.Module, images: Tensor, drawing: bool) -> Tensor:
             return next(tensors(module(images.clone())))
     finally:
         module.eval()
-
-
-def _exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphModule:
-    """Return torch.export's graph of the network in eval mode."""
-    copy = shell(module)
-    images = torch.cat([example, example])[:2].clone()
-    batch = torch.export.Dim("batch", min=1, max=2**16)
-    with isolated(module):
-        expected = copy(example.clone())
-    try:
-        with isolated(copy):
-            program = torch.export.export(copy, (images,), dynamic_shapes=({0: batch},), strict=False)
-        graph = program.module(check_guards=False)
-    except Exception as error:
-        raise cause from error
-    if not isinstance(graph, fx.GraphModule):
-        raise cause
-    plain = fx.GraphModule(graph, graph.graph)
-    for node in plain.graph.nodes:
-        stack = node.meta.get("nn_module_stack") or {}
-        node.meta["path"] = tuple(name for name, _ in stack.values() if name)
-    plain.meta = {}
-    try:
-        verify(expected, annotate(Annotator(plain), example))
-    except Exception as error:
-        raise cause from error
-    return plain

@@ -195,6 +195,9 @@ FUNCTIONS = MappingProxyType(_functions())
 def function_name(node: fx.Node) -> str | None:
     """Return the plain name (``relu``, ``max_pool2d``) of the function or method that ``node`` calls, or None."""
     if node.op == "call_function":
+        if isinstance(node.target, torch._ops.OpOverload):
+            plain = str(node.target._schema.name).rpartition("::")[2].removesuffix("_")
+            return plain if plain in MAKERS or plain in ACTIVATION_FUNCTIONS else None
         return FUNCTIONS.get(node.target)
     name = str(node.target).removesuffix("_") if node.op == "call_method" else None
     return name if name in MAKERS or name in ACTIVATION_FUNCTIONS else None

@@ -43,7 +43,7 @@ def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -
     functionalise(copy)
     if split_bounded:
         _split_bounded(copy)
-    _functions_to_modules(copy)
+    functions_to_modules(copy)
     copy.delete_all_unused_submodules()
     copy.graph.lint()
     copy.recompile()
@@ -84,7 +84,8 @@ def _split_bounded(copy: fx.GraphModule) -> None:
                 replace(copy, node, made, str(node.target), node.args[0])
 
 
-def _functions_to_modules(copy: fx.GraphModule) -> None:
+def functions_to_modules(copy: fx.GraphModule) -> None:
+    """Turn every function and method call that a module can make into a call of one."""
     for node in list(copy.graph.nodes):
         made = _module_for(node)
         if made is not None:

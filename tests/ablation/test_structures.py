@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.errors import UsageError
-from probe.core.state import fingerprint
+from probe.core.seeds import scoped
+from probe.core.state import fingerprint, kept_buffers
 from probe.graph.cut import Subject, cut, find_sites, prepare
 from probe.graph.structure import STRUCTURES, structure_named
 
@@ -234,6 +235,44 @@ def test_cutting_everything_together_runs() -> None:
 def test_unknown_words_are_refused_with_the_known_ones(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):
         structure_named(text)
+
+
+class Masked(nn.Module):
+    """A residual network with a line that torch.fx cannot follow but torch.export can."""
+
+    def __init__(self, plain: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.pool = nn.MaxPool2d(2)
+        self.drop = nn.Dropout(0.3)
+        self.fc = nn.Linear(8, 4)
+        self.plain = plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x) * torch.ones(x.size(0), 1, 1, 1)
+        z = torch.relu(self.bn(self.conv(y)))
+        return self.fc(self.drop(self.pool(z if self.plain else z + y).mean((2, 3))))
+
+
+def test_where_fx_fails_the_exported_graph_is_cut_and_can_be_trained() -> None:
+    network, twin = nets.random_statistics(Masked()), Masked(plain=True).eval()
+    twin.load_state_dict(network.state_dict())
+    before, subject = fingerprint(network), subject_of(network)
+    assert not subject.reason
+    assert not subject.trains
+    assert subject.graph.meta["exported"]
+    words = ("norm", "dropout", "pool", "relu", "layer")
+    assert [names(subject, word) for word in words] == [["bn"], ["drop"], ["pool"], ["relu"], ["conv"]]
+    made, images = without(subject, "shortcut"), nets.image(5, seed=8)
+    same(made(images), twin(images))
+    assert fingerprint(network) == before
+    outputs = []
+    for one in (made, twin):
+        with scoped(3), kept_buffers(one):
+            outputs.append(one.train()(images))
+    same(*outputs)
 
 
 class Deciding(nn.Module):
