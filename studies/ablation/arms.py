@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
@@ -146,8 +146,7 @@ def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, 
     for text in arm.cuts:
         found = find_sites(subject, structure_named(text))
         sites += [site for site in found if arm.sites is None or site.name in arm.sites]
-    made = cut(subject, sites) if sites or not subject.reason else subject.network
-    return made, len(sites)
+    return cut(subject, sites), len(sites)
 
 
 def train_arm(job: tuple[Setting, Arm]) -> Trained:
@@ -157,7 +156,7 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
     images, labels = _tensors(setting, setting.images, setting.labels)
     held, held_labels = _tensors(setting, setting.held_images, setting.held_labels)
     example = torch.rand((1, *setting.size), generator=seeds.generator(0, "example")).to(setting.device)
-    costs = anatomy(_eval_graph(module), example)
+    costs = anatomy(module.network, example)
     recipe = setting.recipe
     steps = recipe.epochs * max(1, len(images) // recipe.batch_size)
     watch = Watch(module, -(-steps // _RECORDS))
@@ -202,11 +201,6 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
         removed=removed,
         widening=factor,
     )
-
-
-def _eval_graph(module: PixelModel) -> nn.Module:
-    network = module.network
-    return network if isinstance(network, fx.GraphModule) else network.eval()
 
 
 def _tensors(

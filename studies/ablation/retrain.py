@@ -38,7 +38,7 @@ class Retrained:
     """All arms of a comparison.
 
     ``variants`` in the order of the report, the intact one first; ``arms[variant, depth]`` are the trainings by
-    seed (depth None: the network as it is). ``structures`` by word.
+    seed (depth None: the network as it is). ``split`` says how the held-out images were parted from the others.
     """
 
     variants: tuple[Variant, ...]

@@ -187,7 +187,8 @@ def build(source: str) -> tuple[nn.Module, int]:
         return timm.create_model(name).eval(), 64
     from torchvision import models
 
-    return models.get_model(name, weights=None).eval(), 64
+    quick = {"init_weights": False} if name == "googlenet" else {}
+    return models.get_model(name, weights=None, **quick).eval(), 64
 
 
 @pytest.mark.parametrize("source", sorted(TV))
@@ -235,6 +236,26 @@ def test_cutting_everything_together_runs() -> None:
 def test_unknown_words_are_refused_with_the_known_ones(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):
         structure_named(text)
+
+
+SAMPLE = [
+    "torchvision:resnet18", "torchvision:googlenet", "torchvision:shufflenet_v2_x0_5", "torchvision:mnasnet0_5",
+    "torchvision:efficientnet_b0", "torchvision:regnet_y_400mf", "torchvision:mobilenet_v3_small", "torchvision:vgg11",
+    "timm:convnext_atto", "timm:tf_efficientnet_lite0", "timm:mobilenetv4_conv_small", "timm:repvgg_a0",
+]  # fmt: skip
+"""Of those that ``make bench`` counts."""
+
+
+@pytest.mark.parametrize("source", SAMPLE)
+def test_published_networks_can_be_cut_and_trained_as_graphs(source: str) -> None:
+    network, size = build(source)
+    subject = subject_of(network, size)
+    assert not subject.reason
+    assert not subject.trains
+    images = nets.image(2, size=size, seed=11)
+    expected = network(images)
+    scale = max(1.0, float(expected.detach().abs().max()))
+    torch.testing.assert_close(subject.network(images), expected, rtol=0, atol=1e-5 * scale)
 
 
 class Masked(nn.Module):
