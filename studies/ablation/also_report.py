@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from probe.core import stats
 from probe.core.report import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table, percent
 from studies.ablation.arms import ROBUST_STEPS, Trained
+from studies.ablation.over_seeds import interval, mean, paired
 from studies.ablation.retrain import Retrained, Variant, label_of, named
-from studies.ablation.retrain_report import interval, mean, paired
 
 _Measure = Callable[[Trained], float]
 

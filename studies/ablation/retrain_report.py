@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-from probe.core import stats
 from probe.core.report import (
-    Axis,
     Block,
     Cell,
     Check,
     Column,
-    Figure,
     Note,
     Result,
     Section,
-    Series,
     Table,
     finite,
     percent,
 )
 from studies.ablation.arms import Trained
+from studies.ablation.over_seeds import interval, mean, paired
 from studies.ablation.retrain import Retrained, Variant, label_of, named
+from studies.ablation.retrain_figures import curves_figure, depth_figure, loss_figure
 
 _SAME_SIZE = 0.01
-_Values = NDArray[np.float64]
 
 
 def retrain_section(made: Retrained) -> Section:
@@ -38,9 +30,9 @@ def retrain_section(made: Retrained) -> Section:
     )
     blocks: list[Block] = [_accuracy_table(made)]
     if len(made.depths) > 1:
-        blocks += [_depth_figure(made, train=True), _depth_figure(made, train=False)]
+        blocks += [depth_figure(made, train=True), depth_figure(made, train=False)]
         findings = (*_degradation_words(made), *findings)
-    blocks += [_curves(made, depth), _losses(made, depth), *_notes(made)]
+    blocks += [curves_figure(made, depth), loss_figure(made, depth), *_notes(made)]
     return Section(
         "retrain",
         "Retrain: built without, trained again",
@@ -49,31 +41,6 @@ def retrain_section(made: Retrained) -> Section:
         results=_results(made),
         checks=_checks(made),
         findings=findings,
-    )
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95% t-interval of the finite values' mean, None for fewer than two."""
-    known = [value for value in values if np.isfinite(value)]
-    return stats.t_interval(known) if len(known) > 1 else None
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Return the mean of the finite values, None when there is none."""
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else None
-
-
-def paired(first: _Values, second: _Values) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """Return mean difference (first − second) over seeds, its t-interval, and the paired test's p."""
-    both = np.isfinite(first) & np.isfinite(second)
-    differences = (first - second)[both]
-    if len(differences) < 2:
-        return mean(differences.tolist()), None, None
-    return (
-        float(differences.mean()),
-        stats.t_interval(differences.tolist()),
-        stats.paired_t(first[both].tolist(), second[both].tolist()),
     )
 
 
@@ -171,91 +138,6 @@ def _accuracy_row(made: Retrained, variant: Variant, depth: int | None) -> tuple
 
 def _points(value: float | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def _band(rows: Sequence[Sequence[float]], label: str) -> Series:
-    """Return the mean over seeds along the epochs, with a band from the lowest to the highest seed."""
-    shortest = min(map(len, rows), default=0)
-    table = np.array([row[:shortest] for row in rows])
-    return Series(
-        label,
-        tuple(float(epoch + 1) for epoch in range(shortest)),
-        tuple(table.mean(0)) if shortest else (),
-        tuple(table.min(0)) if shortest else (),
-        tuple(table.max(0)) if shortest else (),
-    )
-
-
-def _curves(made: Retrained, depth: int | None) -> Figure:
-    series = [
-        _band([one.curve for one in made.of(v, depth) if one.curve], named(v, depth, False))
-        for v in made.variants
-        if any(one.curve for one in made.of(v, depth))
-    ]
-    where = f" at depth {depth}" if len(made.depths) > 1 else ""
-    return Figure(
-        f"Held-out accuracy along training{where}",
-        "line",
-        Axis("epoch"),
-        Axis("held-out accuracy"),
-        "Mean over seeds; the band goes from the lowest to the highest seed. Bands that part early show a "
-        "structure that "
-        "makes training easier; bands that meet at the end, one that only makes it faster.",
-        tuple(series),
-    )
-
-
-def _losses(made: Retrained, depth: int | None) -> Figure:
-    series = [
-        _band([[e.loss for e in one.history] for one in made.of(v, depth) if one.history], label_of(v))
-        for v in made.variants
-        if any(one.history for one in made.of(v, depth))
-    ]
-    guess = float(np.log(made.setting.num_classes))
-    return Figure(
-        "Training loss" + (f" at depth {depth}" if len(made.depths) > 1 else ""),
-        "line",
-        Axis("epoch"),
-        Axis("cross-entropy, nats"),
-        f"Mean over seeds with the band of all seeds. A network that stays at {guess:.2f} (log of the number of "
-        "classes) "
-        "has learned nothing: it is dead.",
-        tuple(series),
-    )
-
-
-def _depth_figure(made: Retrained, train: bool) -> Figure:
-    series = []
-    for variant in made.variants:
-        xs, ys, low, high = [], [], [], []
-        for depth in made.depths:
-            arms = made.of(variant, depth)
-            errors = [one.train_error if train else 1 - one.accuracy for one in arms]
-            middle = mean(errors)
-            if middle is None or depth is None:
-                continue
-            bounds = interval(errors) or (middle, middle)
-            xs.append(float(depth))
-            ys.append(middle)
-            low.append(max(0.0, bounds[0]))
-            high.append(min(1.0, bounds[1]))
-        series.append(Series(label_of(variant), tuple(xs), tuple(ys), tuple(low), tuple(high)))
-    what = "Training" if train else "Held-out"
-    return Figure(
-        f"{what} error against depth",
-        "line",
-        Axis("depth (layers with weights)"),
-        Axis(f"{what.lower()} error"),
-        "Mean over seeds with its 95% t-interval. "
-        + (
-            "Rising with depth it shows degradation (He et al. 2015): deeper networks that fit even their "
-            "training images "
-            "worse, which is no overfitting."
-            if train
-            else "With shortcuts more depth does no harm; without them it does, once gradients no longer get through."
-        ),
-        tuple(series),
-    )
 
 
 def _notes(made: Retrained) -> list[Block]:

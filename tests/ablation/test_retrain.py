@@ -17,8 +17,8 @@ from probe.core.state import fingerprint
 from probe.training.fit import Recipe
 from studies.ablation.arm_record import from_arrays, to_arrays
 from studies.ablation.arms import Arm, Setting, Trained, build, train_arm
+from studies.ablation.over_seeds import paired
 from studies.ablation.retrain import variants_of
-from studies.ablation.retrain_report import paired
 from studies.ablation.widen import widened
 
 

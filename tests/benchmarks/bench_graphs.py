@@ -16,14 +16,15 @@ from torch import nn
 from probe.core.seeds import generator, scoped
 from probe.graph.cut import prepare
 
-TIMM_TRANSFORMERS = (
-    "vit", "deit", "beit", "eva", "swin", "cait", "xcit", "volo", "twins", "pit", "tnt", "visformer", "crossvit", "coat",
-    "levit", "mvitv2", "maxvit", "maxxvit", "gcvit", "davit", "hiera", "naflexvit", "mlp_mixer", "convit", "sequencer",
-    "tiny_vit", "efficientformer", "efficientformer_v2", "efficientvit_msra", "vision_transformer", "nest", "edgenext",
-    "fastvit", "focalnet", "metaformer", "mobilevit", "nextvit", "repvit", "shvit", "swiftformer", "vitamin", "rdnet",
-    "vision_transformer_hybrid", "vision_transformer_relpos", "vision_transformer_sam", "swin_transformer",
-    "swin_transformer_v2", "swin_transformer_v2_cr", "csatv2", "dinov3", "dpn_vit", "hieradet_sam2", "pvt_v2",
+TIMM_FAMILIES = (
+    "byoanet", "byobnet", "convmixer", "convnext", "cspnet", "cspnext", "densenet", "dla", "dpn", "edgenext",
+    "efficientnet", "efficientvit_mit", "fasternet", "fastvit", "ghostnet", "hardcorenas", "hgnet", "hrnet",
+    "inception_next", "inception_resnet_v2", "inception_v3", "inception_v4", "lcnetv2", "mambaout", "mobilenetv3",
+    "mobilenetv5", "nasnet", "nfnet", "pnasnet", "rdnet", "regnet", "repghost", "repvit", "res2net", "resnest", "resnet",
+    "resnetv2", "rexnet", "selecsls", "senet", "sknet", "starnet", "tresnet", "vgg", "vovnet", "xception",
+    "xception_aligned",
 )  # fmt: skip
+"""Families that are made of convolutions, mostly or wholly."""
 
 
 def torchvision_networks() -> Iterator[tuple[str, nn.Module, int]]:
@@ -40,18 +41,15 @@ def torchvision_networks() -> Iterator[tuple[str, nn.Module, int]]:
 def timm_networks() -> Iterator[tuple[str, nn.Module, int]]:
     """Yield one network of each of timm's convolutional families, with its own input side."""
     import timm
-    from timm.models import list_modules
 
-    for family in list_modules():
-        if family in TIMM_TRANSFORMERS:
-            continue
+    for family in TIMM_FAMILIES:
         names = timm.list_models(module=family)
         if not names:
             continue
         name = min(names, key=lambda text: (len(text), text))
         with scoped(0, "bench"):
             network = timm.create_model(name).eval()
-        side = getattr(network, "default_cfg", {}).get("input_size", (3, 224, 224))[1]
+        side = network.default_cfg["input_size"][1]
         yield f"timm:{name}", network, side
 
 
