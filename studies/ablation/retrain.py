@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ from probe.training.watch import is_dead
 from studies.ablation.arm_record import from_arrays, to_arrays
 from studies.ablation.arms import Arm, Setting, Trained, train_arm
 from studies.ablation.config import AblationConfig
+
+_PART = 0.8
+"""The part of the usual epochs that arms are trained for when nothing is said."""
 
 AFFORDABLE = 6e13
 """Multiply-accumulates that ``auto`` spends on retraining at most: a few minutes on two cores."""
@@ -102,6 +106,9 @@ def make_setting(
     network = model.network
     setup = Setup(network, Framing(spec, mean, std), measure(network, spec.size, model.name), None)
     recipe = choose_recipe(setup, len(images), config.recipe, None, model.device)
+    if config.recipe.epochs is None:
+        # Arms are compared with one another; the last epochs, which polish the best one, would take the longest.
+        recipe = replace(recipe, epochs=math.ceil(_PART * recipe.epochs))
     return Setting(
         factories={depth: portable(factory, user_modules()) for depth, factory in factories.items()},
         mean=mean,
