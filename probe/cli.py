@@ -189,7 +189,7 @@ def ablate(ctx: click.Context, /, **options: Any) -> None:
     options["model"], options["data"] = ablated_model(options)
     model, images = _load(options, console)
     training, untrainable = training_parts(options, model, images, console)
-    journal = journal_for(config, model, images, options["resume"], console)
+    journal = journal_for(config, model, images, options["resume"], console, training)
     try:
         report = study.run(
             model,

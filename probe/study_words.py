@@ -113,8 +113,13 @@ def journal_for(
     images: ImageSet,
     resume: bool,
     progress: Progress,
+    training: Parts | None = None,
 ) -> FileJournal:
-    """Return the journal of exactly this run: other options, weights, images or files changed since make another."""
+    """Return the journal of exactly this run: other options, weights, images or files changed since make another.
+
+    ``training`` are the images that are trained on, where there are any.
+    """
+    parts = () if training is None else (training.training, training.held_out)
     facts = {
         "version": __version__,
         "study": type(config).__name__,
@@ -124,6 +129,7 @@ def journal_for(
         "device": str(model.device),
         "data": [images.name, images.source, len(images)],
         "items": [_item_facts(item) for item in images.items],
+        "training": [[_item_facts(item) for item in part.items] for part in parts],
     }
     journal = FileJournal(cache_root() / "runs", facts, resume=resume)
     if resume and not journal.folder.is_dir():
