@@ -12,11 +12,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from probe.graph.shell import shell
 
 
-def folded(module: nn.Module) -> nn.Module:
+def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.Module:
     """Return a copy of a graph with each batch normalisation folded into the convolution below it.
 
     Only convolutions whose output nothing else uses, and normalisations with fixed statistics, are
-    folded; weights that are not changed are shared. A module that is no graph is returned as it is.
+    folded; weights that are not changed are shared. A module that is no graph is returned as it is. ``known`` keeps
+    folded convolutions by name, for several cut copies of one network.
     """
     if not isinstance(module, fx.GraphModule):
         return module
@@ -26,7 +27,11 @@ def folded(module: nn.Module) -> nn.Module:
     for node in list(copy.graph.nodes):
         norm = _norm(copy, node)
         if norm is not None and (source := _convolution_below(copy, node)) is not None:
-            _replace(copy, source, _folded_name(source, node), _fold(_called(copy, source), norm))
+            name = _folded_name(source, node)
+            made = (known or {}).get(name) or _fold(_called(copy, source), norm)
+            if known is not None:
+                known[name] = made
+            _replace(copy, source, name, made)
             node.replace_all_uses_with(source)
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):

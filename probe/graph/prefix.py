@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from probe.graph.ops import called
+from probe.graph.ops import called, operation
 
 Lookup = Callable[[str], Any]
 
@@ -87,7 +88,8 @@ class SharedPass:
         values: dict[str, Any] = {}
         result: Any = None
         for number, node in enumerate(self.nodes):
-            values[node.name] = _execute(self.intact, node, values.__getitem__, images)
+            spent = _spent(self.intact, node, self.free.get(number, ()))
+            values[node.name] = _execute(self.intact, node, values.__getitem__, images, spent)
             if node.name == self.output:
                 result = values[node.name]
             for index in self.due.get(number, ()):
@@ -113,7 +115,9 @@ def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
         return own[name] if name in own else values[name]
 
     for number, node in enumerate(one.own):
-        own[node.name] = _execute(one.graph, node, find, images)
+        dying = [each.name for each in node.all_input_nodes if last[each.name] == number and each.name in own]
+        spent = _spent(one.graph, node, [name for name in dying if name != one.output])
+        own[node.name] = _execute(one.graph, node, find, images, spent)
         for each in node.all_input_nodes:
             if last[each.name] == number and each.name != one.output:
                 own.pop(each.name, None)
@@ -121,7 +125,22 @@ def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
     return found
 
 
-def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor) -> Any:
+def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
+    """Return the name of an input whose memory the node may take for its output, an empty string if there is none.
+
+    It is needed no longer (it is among ``dying``) and was newly computed, so that nothing else lies in its memory.
+    """
+    rectifies = node.op == "call_module" and type(called(graph, node)) is nn.ReLU
+    if not rectifies and node.target is not operator.add:
+        return ""
+    for each in node.all_input_nodes:
+        fresh = operation(graph, each) in ("conv", "norm") or each.target is operator.add
+        if fresh and each.name in dying and each.meta.get("shape") == node.meta.get("shape"):
+            return each.name
+    return ""
+
+
+def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor, spent: str = "") -> Any:
     if node.op == "placeholder":
         return images
     if node.op == "get_attr":
@@ -129,7 +148,13 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor)
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return value
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda each: find(each.name))
+    if spent and node.op == "call_module":
+        return find(spent).relu_()
+    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda each: find(each.name))
+    args, kwargs = given
+    if spent and all(isinstance(value, Tensor) for value in args):
+        mine, other = args if spent == getattr(node.args[0], "name", "") else reversed(args)
+        return mine.add_(other)
     if node.op == "call_module":
         return called(graph, node)(*args, **kwargs)
     if node.op == "call_method":

@@ -48,7 +48,8 @@ class Evaluator:
         graphs = [one for one in self.plain if isinstance(one, fx.GraphModule)]
         self.shared: SharedPass | None = None
         if len(graphs) == len(self.plain) and not subject.reason and not any(map(mutates, graphs)):
-            fast = [_fast(graph, model.memory_format) for graph in graphs]
+            known: dict[str, nn.Module] = {}
+            fast = [_fast(graph, model.memory_format, known) for graph in graphs]
             self.shared = SharedPass(fast[0], [variant(fast[0], one) for one in fast[1:]])
 
     @property
@@ -88,8 +89,8 @@ class Evaluator:
         return exact
 
 
-def _fast(graph: fx.GraphModule, layout: torch.memory_format) -> fx.GraphModule:
-    fast = folded(graph)
+def _fast(graph: fx.GraphModule, layout: torch.memory_format, known: dict[str, nn.Module]) -> fx.GraphModule:
+    fast = folded(graph, known)
     fast.to(memory_format=layout)
     return fast if isinstance(fast, fx.GraphModule) else graph
 

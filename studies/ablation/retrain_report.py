@@ -31,7 +31,7 @@ def retrain_section(made: Retrained) -> Section:
     blocks: list[Block] = [_accuracy_table(made)]
     if len(made.depths) > 1:
         blocks += [depth_figure(made, train=True), depth_figure(made, train=False)]
-        findings = (*_degradation_words(made), *findings)
+        findings = (*findings, *_degradation_words(made))
     blocks += [curves_figure(made, depth), loss_figure(made, depth), *_notes(made)]
     return Section(
         "retrain",
@@ -77,13 +77,19 @@ def _degradation_words(made: Retrained) -> list[str]:
     first, last = made.depths[0], made.depths[-1]
     lines = []
     for variant in made.variants:
-        errors = [mean([one.train_error for one in made.of(variant, depth)]) for depth in (first, last)]
+        by_seed = [[one.train_error for one in made.of(variant, depth)] for depth in (first, last)]
+        errors = [mean(values) for values in by_seed]
         if errors[0] is None or errors[1] is None:
             continue
-        rises = errors[1] > errors[0]
+        # Degradation is claimed only where every seed shows it.
+        rises = min(by_seed[1]) > max(by_seed[0])
+        bounds = interval(by_seed[1])
+        within = (
+            "" if bounds is None else f" [{100 * max(0.0, bounds[0]):.0f}, {100 * min(1.0, bounds[1]):.0f}]"
+        )
         lines.append(
             f"{label_of(variant).capitalize()}, training error goes from {percent(errors[0])} at depth {first} to "
-            f"{percent(errors[1])} at depth {last}"
+            f"{percent(errors[1])}{within} at depth {last}"
             + (": the deeper network is harder to train (degradation)." if rises and variant else ".")
         )
     return lines

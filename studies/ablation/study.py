@@ -263,7 +263,8 @@ def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
         for result in found
         if result.name.startswith(("lesion_accuracy:", "lesion_agreement:")) and result.name.endswith(":all")
     ]
-    chosen = tuple((*worth, *alone)[:3])
+    # The deepest network of a sweep comes last and is what the sweep is about.
+    chosen = tuple((*reversed(worth), *alone)[:3])
     rest = [
         dataclasses.replace(section, results=tuple(one for one in section.results if one not in chosen))
         for section in sections

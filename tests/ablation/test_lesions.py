@@ -35,7 +35,8 @@ def test_a_shared_pass_gives_what_every_cut_network_gives_alone(network: type[nn
     words = ["shortcut", "block", "dense", "branch", "norm", "relu", "pool", "se", "bias", "layer", "lrn"]
     sites = [site for word in words for site in find_sites(subject, structure_named(word))]
     cuts = [cut(subject, [site]) for site in sites] + [cut(subject, sites), cut(subject, [])]
-    change = folded if fold else (lambda graph: graph)
+    known: dict[str, nn.Module] = {}
+    change = (lambda graph: folded(graph, known)) if fold else (lambda graph: graph)
     intact = change(subject.graph)
     shared = SharedPass(intact, [variant(intact, change(one)) for one in cuts])
     images = nets.image(4, seed=9)
