@@ -150,7 +150,7 @@ def test_the_rule_for_small() -> None:
         setting(name).small for name in ("resnet18", "zoo:resnet56", "mobilenet_v3_small", "squeezenet1_1")
     ]
     assert all(small)
-    large = [setting(name).small for name in ("resnet34", "vgg11", "alexnet")]
+    large = [setting(name).small for name in ("resnet34", "vgg11", "torchvision:alexnet")]
     assert not any(large)
     resnet18 = setting("resnet18")
     assert resnet18.framing.input.size == (3, 64, 64)

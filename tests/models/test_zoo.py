@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from probe.core.errors import UsageError
 from probe.models.load import load_model
 from probe.models.source import ZOO
+from probe.models.zoo.alexnet import AlexNet
 from probe.models.zoo.lenet import LeNet
 from probe.models.zoo.resnet import PadShortcut, ResNet
 
@@ -112,3 +113,26 @@ def test_lenet_pools_as_told() -> None:
     assert torch.equal(LeNet().pool1(x), F.max_pool2d(x, 2))
     assert torch.equal(LeNet(pooling="average").pool1(x), F.avg_pool2d(x, 2))
     assert sum(p.numel() for p in LeNet().parameters()) == 156 + 2416 + 48120 + 10164 + 850
+
+
+def test_alexnets_normalisation_is_the_published_one() -> None:
+    """b = a / (k + α Σ a²)^β over n = 5 neighbouring channels: Krizhevsky et al. 2012, section 3.3."""
+    norm = AlexNet().norm1
+    a = torch.rand((2, 12, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 50
+    expected = torch.empty_like(a)
+    for channel in range(12):
+        near = a[:, max(0, channel - 2) : channel + 3]
+        expected[:, channel] = a[:, channel] / (2 + 1e-4 * (near**2).sum(1)) ** 0.75
+    torch.testing.assert_close(norm(a), expected, rtol=1e-10, atol=0)
+
+
+def test_alexnet_has_five_convolutions_three_dense_layers_and_two_dropouts() -> None:
+    network = AlexNet(num_classes=7, in_channels=1)
+    kinds = [type(sub).__name__ for sub in network.modules()]
+    counts = {kind: kinds.count(kind) for kind in ("Conv2d", "Linear", "Dropout", "LocalResponseNorm")}
+    assert counts == {"Conv2d": 5, "Linear": 3, "Dropout": 2, "LocalResponseNorm": 2}
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+    plain = AlexNet(norm="batch", dropout=0.0)
+    assert sum(isinstance(sub, nn.BatchNorm2d) for sub in plain.modules()) == 2
+    with pytest.raises(UsageError, match="norm=lrn"):
+        AlexNet(norm="layer")  # type: ignore[arg-type]
