@@ -49,14 +49,7 @@ def lesion_section(made: Lesioned, right: str, calibration: int) -> Section:
     if made.refused:
         blocks.append(Note("Not cut: " + " ".join(made.refused.values()), "warning"))
     findings = _findings(made, right)
-    return Section(
-        identity,
-        title,
-        findings[0] if findings else "",
-        tuple(blocks),
-        results=_results(made, right),
-        findings=findings,
-    )
+    return Section(identity, title, "", tuple(blocks), results=_results(made, right), findings=findings)
 
 
 def _findings(made: Lesioned, right: str) -> tuple[str, ...]:

@@ -284,5 +284,11 @@ def _headline(run: _Run, sections: list[Section], intact: Result) -> tuple[str, 
             f"The {n} images of {images.name} have no labels: the reference is the intact network's own answer, "
             "and nothing is said about accuracy."
         )
+    if images.labelled and intact.ci is not None and intact.ci[0] <= 1 / model.num_classes:
+        lines.insert(
+            0,
+            f"Intact, {model.name} is no better than guessing on these images: lesions cannot take away what is not "
+            "there, and only flips and changes of the loss say what a part does.",
+        )
     lines += [f"{section.title}: {section.reason}" for section in sections if section.reason]
     return tuple(lines)
