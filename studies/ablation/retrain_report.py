@@ -63,12 +63,14 @@ def _difference_words(made: Retrained, variant: Variant, depth: int | None) -> l
     if difference is None:
         return [f"{named(variant, depth, many).capitalize()}: no training ended with finite numbers."]
     first, second = (percent(mean(values.tolist()) or 0.0) for values in (intact, cut))
-    bounds = "" if ci is None else f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
-    test = "" if p is None else f", paired t-test over {len(intact)} seeds p = {p:.2g}"
+    told = " (one seed: no interval)"
+    if ci is not None and p is not None:
+        test = f"95% t-interval, paired t-test over {len(intact)} seeds p = {p:.2g}"
+        told = f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}] ({test})"
     where = f" at depth {depth}" if many else ""
     return [
         f"Trained {label_of(variant)}{where} the network reaches {second} held-out accuracy, intact {first}: "
-        f"{' and '.join(variant)}: worth {100 * difference:.1f} points{bounds} (95% t-interval{test})."
+        f"{' and '.join(variant)}: worth {100 * difference:.1f} points{told}."
     ]
 
 

@@ -26,6 +26,9 @@ TIMM_FAMILIES = (
 )  # fmt: skip
 """Families that are made of convolutions, mostly or wholly."""
 
+LARGEST = 256
+"""Side of the images at most: a graph does not depend on it, the time does."""
+
 
 def torchvision_networks() -> Iterator[tuple[str, nn.Module, int]]:
     """Yield (name, network, input side) of every torchvision classifier."""
@@ -49,7 +52,7 @@ def timm_networks() -> Iterator[tuple[str, nn.Module, int]]:
         name = min(names, key=lambda text: (len(text), text))
         with scoped(0, "bench"):
             network = timm.create_model(name).eval()
-        side = network.default_cfg["input_size"][1]
+        side = min(LARGEST, network.default_cfg["input_size"][1])
         yield f"timm:{name}", network, side
 
 
