@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,7 +56,6 @@ class Setting:
     also: tuple[str, ...]
     norm: str
     epsilon: float
-    augment: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,6 @@ class Trained:
     fault: Fault | None = None
     removed: int = 0
     widening: float = 1.0
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def accuracy(self) -> float:
@@ -172,7 +170,7 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
             labels,
             recipe,
             generator=seeds.generator(arm.seed, "training"),
-            augment=shifted if setting.augment else None,
+            augment=shifted,
             memory_format=layout,
             watch=watch,
             evaluate=lambda: curve.append(float(_right(module, held, held_labels, recipe.bf16)[0].mean())),
@@ -244,7 +242,7 @@ def _right(
 def _robust(
     setting: Setting, module: PixelModel, images: Tensor, labels: Tensor, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which of the first held-out images are right and stay so under PGD with restarts; empty if not asked."""
+    """Return which of the first held-out images are right and stay so under PGD; empty if not asked."""
     if "robustness" not in setting.also:
         return np.empty(0, bool)
     norm = norm_named(setting.norm)

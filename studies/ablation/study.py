@@ -29,7 +29,7 @@ from studies.ablation.depths import at_depths
 from studies.ablation.evaluate import KEPT, Batch, answer_plain
 from studies.ablation.gradients_report import gradients_section
 from studies.ablation.ledger_report import ledger_section
-from studies.ablation.lesion import Bench, Lesioned, lesion
+from studies.ablation.lesion import Bench, Lesioned, chosen_sites, lesion
 from studies.ablation.lesion_report import lesion_section
 from studies.ablation.retrain import AFFORDABLE, Retrained, cost, make_setting, retrain, variants_of
 from studies.ablation.retrain_report import retrain_section
@@ -64,6 +64,9 @@ def run(
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
         bench = _bench(model, images, config, training, progress)
         run = _Run(model, images, config, training, bench, structures, journal, progress)
+        # What would end the run is looked for before minutes are spent on trainings.
+        intact = _intact(run)
+        run.check_sites()
         made, refusal = run.retrain(untrainable)
         lesions, sections = run.lesions()
     if made is not None:
@@ -73,7 +76,7 @@ def run(
         sections.append(ledger_section(tuple(lesions), made))
     if refusal and config.mode != "lesion":
         sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
-    return _report(run, sections, command, time.perf_counter() - started)
+    return _report(run, sections, intact, command, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,14 @@ class _Run:
         return retrain(
             setting, variants, depths, self.training.split, config, self.journal, self.progress
         ), ""
+
+    def check_sites(self) -> None:
+        """Raise UsageError for a site that is named and that a structure does not have; see ``lesion.chosen_sites``."""
+        if self.config.sites is not None:
+            for structure in self.structures:
+                if self._is_there(structure):
+                    found = find_sites(self.bench.subject, structure)
+                    chosen_sites(found, structure, self.config.sites, self.model.name)
 
     def _is_there(self, structure: Structure) -> bool:
         try:
@@ -219,10 +230,9 @@ def _intact(run: _Run) -> Result:
     return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True)
 
 
-def _report(run: _Run, sections: list[Section], command: str, seconds: float) -> Report:
+def _report(run: _Run, sections: list[Section], intact: Result, command: str, seconds: float) -> Report:
     model, images, config = run.model, run.images, run.config
     info = images.info(run.bench.n)
-    intact = _intact(run)
     headline = _headline(run, sections, intact)
     chosen, sections = _main(sections)
     return Report(
