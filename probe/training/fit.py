@@ -123,13 +123,7 @@ def fit(
                 logits = trial.forward()
                 loss = trial.criterion(logits)
                 _check_finite(loss, trial, recipe, watch)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                if watch is not None:
-                    _look(watch, loss, parameters, trial, recipe)
-                if recipe.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-                optimiser.step()
+                _step(loss, parameters, optimiser, trial, recipe, watch)
                 schedule.step()
                 step += 1
                 loss_sum += float(loss.detach()) * len(y)
@@ -217,6 +211,24 @@ def _check_finite(loss: Tensor, trial: Trial, recipe: Recipe, watch: Watch | Non
         raise DivergedError(f"{what}lower the learning rate (it is {recipe.lr:g}).")
     fault = diagnose(watch, trial, value)
     raise DivergedError(f"{what}{fault}. {fault.advice}", fault)
+
+
+def _step(
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    trial: Trial,
+    recipe: Recipe,
+    watch: Watch | None,
+) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if watch is not None:
+        # Before clipping, which would hide how large the gradients were.
+        _look(watch, loss, parameters, trial, recipe)
+    if recipe.clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    optimiser.step()
 
 
 def _look(watch: Watch, loss: Tensor, parameters: list[nn.Parameter], trial: Trial, recipe: Recipe) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from probe.core.progress import Advance
+from probe.core.seeds import generator
 from probe.core.state import training_mode
-from probe.graph.cut import Subject
+from probe.graph.cut import Subject, prepare
 from probe.graph.fold import folded
 from probe.graph.prefix import SharedPass, mutates, variant
 from probe.graph.shell import isolated, shell
@@ -33,6 +34,14 @@ class Batch:
 
     images: Tensor
     labels: Tensor
+
+
+def subject_of(model: LoadedModel) -> Subject:
+    """Return the network, without its normalisation, prepared for cutting on two inputs of normalised noise."""
+    noise = torch.rand((2, *model.input.size), generator=generator(0, "example"))
+    with torch.no_grad():
+        example = model.module.normalise(noise.to(model.device, memory_format=model.memory_format))
+    return prepare(model.network, example)
 
 
 class Evaluator:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from probe.core.errors import NotApplicableError
-from probe.core.seeds import generator
 from probe.graph.anatomy import count_macs
-from probe.graph.cut import cut, find_sites, prepare
+from probe.graph.cut import cut, find_sites
 from probe.graph.structure import STRUCTURES, structure_named
 from probe.models.loaded import LoadedModel
+from studies.ablation.evaluate import subject_of
 
 
 def structure_rows(
@@ -22,9 +20,7 @@ def structure_rows(
     Without ``wanted`` all structures but single filters, of which there are thousands. Parameters and MACs are
     those that go when the site is cut.
     """
-    noise = torch.rand((2, *model.input.size), generator=generator(0, "example")).to(model.device)
-    with torch.no_grad():
-        subject = prepare(model.network, model.module.normalise(noise))
+    subject = subject_of(model)
     whole = count_macs(subject.network, subject.example)
     total = sum(parameter.numel() for parameter in subject.network.parameters())
     rows: list[tuple[str, ...]] = []

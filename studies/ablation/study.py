@@ -16,17 +16,17 @@ from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.report import Report, Result, Section, percent
-from probe.core.seeds import generator, scoped
+from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
-from probe.graph.cut import find_sites, prepare
+from probe.graph.cut import find_sites
 from probe.graph.structure import Structure, structure_named
 from probe.models.loaded import LoadedModel
 from probe.models.train_data import Parts
 from studies.ablation.also_report import also_sections
 from studies.ablation.config import AblationConfig
 from studies.ablation.depths import at_depths
-from studies.ablation.evaluate import KEPT, Batch, answer_plain
+from studies.ablation.evaluate import KEPT, Batch, answer_plain, subject_of
 from studies.ablation.gradients_report import gradients_section
 from studies.ablation.ledger_report import ledger_section
 from studies.ablation.lesion import Bench, Lesioned, chosen_sites, lesion
@@ -189,19 +189,11 @@ def _bench(
             advance(len(batch.indices))
     return Bench(
         model=model,
-        subject=prepare(model.network, _example(model)),
+        subject=subject_of(model),
         batches=tuple(batches),
         calibration=_calibration(model, batches, config, training),
         progress=progress,
     )
-
-
-def _example(model: LoadedModel) -> Tensor:
-    """Return two inputs of the network itself: normalised noise."""
-    noise = torch.rand((2, *model.input.size), generator=generator(0, "example"))
-    with torch.no_grad():
-        normal: Tensor = model.module.normalise(noise.to(model.device, memory_format=model.memory_format))
-    return normal
 
 
 def _calibration(
