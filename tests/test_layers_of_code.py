@@ -20,11 +20,14 @@ LEVELS = {
     "studies.filters": 3,
     "studies.adversarial": 3,
     "studies.ablation": 3,
+    "probe.anatomy": 3,
+    "probe.doctor": 3,
     "probe.console": 4,
     "probe.options": 4,
     "probe.study_words": 5,
-    "probe.cli": 6,
-    "probe.__main__": 7,
+    "probe.commands": 6,
+    "probe.cli": 7,
+    "probe.__main__": 8,
 }
 LAZY_NAMES = {"probe", "studies"}  # the packages themselves only hold lazily loaded public names
 

@@ -11,6 +11,7 @@ import pytest
 
 from probe import cli
 from probe.core.errors import CannotRunError, GateFailedError, UsageError
+from studies.filters.view import VIEWS
 
 HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
 
@@ -31,7 +32,7 @@ def test_help_loads_none_of_the_heavy_packages(words: list[str]) -> None:
 def test_help_lists_every_view_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["filters", "--help"]) == 0
     text = capsys.readouterr().out
-    for entry in cli.VIEWS.entries.values():
+    for entry in VIEWS.entries.values():
         assert entry.summary
         assert entry.name in text
         assert entry.summary[:40] in text

@@ -1,0 +1,31 @@
+"""``probe models``: what can be loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from probe.console import line, table
+
+if TYPE_CHECKING:
+    from probe.models.source import Row
+
+
+@click.command("models")
+@click.argument("query", default="")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def command(query: str, debug: bool) -> None:
+    """List what can be loaded, where its weights would come from, and whether they are there now.
+
+    QUERY is a part of a name, or a source such as zoo: or timm:
+    """
+    from probe.models.load import catalogue
+
+    rows = catalogue(query)
+    table(("name", "source", "weights", "come from", "here"), [_model_row(row) for row in rows])
+    line(f"{len(rows)} {'model' if len(rows) == 1 else 'models'}")
+
+
+def _model_row(row: Row) -> tuple[str, ...]:
+    return row.name, row.source, ", ".join(row.weights) or "–", row.origin, ", ".join(row.present) or "no"

@@ -1,0 +1,40 @@
+"""``probe structures``: what of a network can be taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.commands.ablate import structure_list
+from probe.commands.shared import load
+from probe.console import Console, line, table
+from probe.graph.structure import SWAP
+from probe.options import Names, common, option
+
+
+@click.command("structures", epilog=structure_list())
+@common
+@option(
+    "--remove", "kinds", type=Names(), metavar="A,B", help="Only these structures [default: all but filter]."
+)
+@option("--swap", type=Names(), metavar="A,B", help="These swaps: kernel?to=large, activation?to=gelu, …")
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """List the structures of a network that can be taken away: place, shape, parameters, MACs.
+
+    The names are those that --sites takes.
+    """
+    from probe.study_words import ablated_model
+    from studies.ablation.listing import structure_rows
+
+    console = Console(options["quiet"])
+    options["remove"] = options["kinds"] or (() if options["swap"] else ("shortcut",))
+    swaps = tuple(SWAP + text for text in options["swap"] or ())
+    options["model"], options["data"] = ablated_model(options)
+    model, _ = load(options, console)
+    rows, notes = structure_rows(model, (*(options["kinds"] or ()), *swaps))
+    table(("structure", "site", "place", "what", "shape", "parameters", "MACs"), rows)
+    for note in notes:
+        line(note)
+    line(f"{len(rows)} {'site' if len(rows) == 1 else 'sites'}")
