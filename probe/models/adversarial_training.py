@@ -8,7 +8,9 @@ Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards Deep Learning Models Resist
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,6 +158,15 @@ class Perturbing:
         return (
             images if now is None else worst_nearby(module, images, labels, now, self.generator, self.passes)
         )
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next call depends on."""
+        return {"calls": self._calls, "generator": self.generator.get_state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self._calls = state["calls"]
+        self.generator.set_state(state["generator"])
 
     def present(self) -> Adversary | None:
         """Return the adversary of the next call; None while its radius is zero."""

@@ -50,8 +50,7 @@ _EPOCHS = ((10e6, 15), (60e6, 10), (float("inf"), 6))
 """Epochs by multiply-accumulates: the first row whose bound is not exceeded."""
 
 _SEED = 0
-_SHIFT = 1 / 16
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,6 @@ def _train(
                 labels,
                 recipe,
                 generator=generator,
-                augment=shifted,
                 advance=advance,
                 memory_format=layout,
             )
@@ -186,22 +184,6 @@ def _train(
     finally:
         setting.network.to("cpu").eval().requires_grad_(False)
     return correct, len(test_labels), time.perf_counter() - started
-
-
-def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each of the (N, C, H, W) images by up to a sixteenth of its size; the edge's pixels are repeated."""
-    n, _, height, width = images.shape
-    rows = _moved(n, height, generator).to(images.device)
-    columns = _moved(n, width, generator).to(images.device)
-    each = torch.arange(n, device=images.device)[:, None, None]
-    moved = images[each, :, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
-
-
-def _moved(n: int, length: int, generator: torch.Generator) -> Tensor:
-    reach = max(1, round(length * _SHIFT))
-    offsets = torch.randint(-reach, reach + 1, (n, 1), generator=generator)
-    return (torch.arange(length)[None] + offsets).clamp(0, length - 1)
 
 
 def _digits(part: str, spec: InputSpec) -> tuple[Tensor, Tensor]:
@@ -239,6 +221,7 @@ def recipe_for(network: nn.Module, facts: Facts) -> Recipe:
         weight_decay=0.05,
         clip_norm=1.0,
         label_smoothing=0.05,
+        augment=("shift",),
     )
 
 
@@ -253,6 +236,5 @@ def _key(architecture: Architecture, network: nn.Module, framing: Framing, recip
         shapes,
         framing,
         recipe,
-        _SHIFT,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

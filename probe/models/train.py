@@ -5,6 +5,7 @@ Accuracy is measured on held-out images only, which training never sees.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe import __version__
 from probe.core import seeds
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
+from probe.core.state import fingerprint
 from probe.data.sampling import choose
 from probe.models.adversarial_training import (
     ROBUST_IMAGES,
@@ -29,16 +32,17 @@ from probe.models.adversarial_training import (
     no_adversary,
 )
 from probe.models.device import choose_device
-from probe.models.digits import shifted
 from probe.models.load import find_architecture
 from probe.models.loaded import PixelModel
 from probe.models.measure import choose_memory_format
 from probe.models.record import Record, Robust, Score
 from probe.models.source import Access
+from probe.models.store import cache_root
 from probe.models.train_data import Parts, as_tensors, both_parts
 from probe.models.train_file import Trained, write_trained
 from probe.models.train_setup import RecipeWords, Setup, choose_place, choose_recipe, set_up
 from probe.training.fit import DivergedError, Epoch, Recipe, count_correct, fit, reestimate_batch_norm
+from probe.training.snapshots import SnapshotFile
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class TrainOptions:
     out: Path | None = None
     force: bool = False
     offline: bool = False
+    resume: bool = False
 
 
 def options_from(words: Mapping[str, Any]) -> TrainOptions:
@@ -105,12 +110,14 @@ def train(model: str, data: str, options: TrainOptions, progress: Progress = SIL
     ``model`` is any name that models are loaded by, ``data`` a labelled data set or folder. The same words and
     the same seed give the same weights on the same machine; the global generators are left alone. Beside the
     file, which ``load_model`` takes as weights, goes a readable one with the recipe and the learning curve.
-    Nothing is written when anything fails. Raises UsageError and CannotRunError.
+    Neither is written when anything fails. The state after each epoch is kept in the cache until the file is
+    written: with ``resume`` a training that was interrupted or killed goes on to the same weights. Raises
+    UsageError and CannotRunError.
     """
     started = time.perf_counter()
     run, path = _prepare(model, data, options, progress)
     progress.say(_announcement(run))
-    history, score, robust = _carry_out(run, progress)
+    history, score, robust, snapshots = _carry_out(run, options.resume, progress)
     parts = run.parts
     trained = Trained(
         path=path,
@@ -127,6 +134,7 @@ def train(model: str, data: str, options: TrainOptions, progress: Progress = SIL
         skipped=tuple(dict.fromkeys((*parts.training.skipped, *parts.held_out.skipped))),
     )
     write_trained(trained, run.setup.network)
+    snapshots.remove()
     return trained
 
 
@@ -149,7 +157,7 @@ def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -
         against = adversary(options.norm, options.epsilon, options.steps, parts.domain)
     path = choose_place(options.out, architecture, parts, options.adversarial, options.force)
     setup = set_up(architecture, parts, options.img_size, options.mean, options.std, options.seed)
-    recipe = choose_recipe(setup, len(parts.training), options.recipe, against, device)
+    recipe = choose_recipe(setup, len(parts.training), options.recipe, against, device, parts.mirrors)
     name, source = architecture.name, architecture.source
     return _Run(setup, parts, recipe, against, device, options.seed, name, source), path
 
@@ -167,27 +175,58 @@ def _record(run: _Run, score: Score, robust: Robust | None) -> Record:
     )
 
 
-def _carry_out(run: _Run, progress: Progress) -> tuple[tuple[Epoch, ...], Score, Robust | None]:
+def _carry_out(
+    run: _Run, resume: bool, progress: Progress
+) -> tuple[tuple[Epoch, ...], Score, Robust | None, SnapshotFile]:
     """Train, measure, and leave the network on the CPU in eval mode."""
     setup, spec = run.setup, run.setup.framing.input
     module = PixelModel(setup.network, setup.framing.mean, setup.framing.std)
     module.requires_grad_(True).to(device=run.device, memory_format=run.layout)  # type: ignore[call-overload]
     images, labels = as_tensors(run.parts.training, spec, "reading images to train on", progress)
     kept, kept_labels = as_tensors(run.parts.held_out, spec, "reading held-out images", progress)
+    snapshots = _snapshots(run, images, labels, resume, progress)
     try:
-        history = _fit(run, module, images, labels, progress)
+        history = _fit(run, module, images, labels, snapshots, progress)
         module.requires_grad_(False).eval()
         correct = count_correct(module, kept, kept_labels, batch_size=128)
         robust = _robust(run, module, kept, kept_labels, progress)
     except DivergedError as error:
+        snapshots.remove()
         raise CannotRunError(f"{run.label} cannot be trained on {run.parts.name}: {error}") from error
+    except KeyboardInterrupt:
+        progress.say(f"{snapshots.epochs} finished epochs are kept: add --resume to go on.")
+        raise
     finally:
         setup.network.to("cpu").eval().requires_grad_(False)
-    return history, Score(correct, len(kept_labels)), robust
+    return history, Score(correct, len(kept_labels)), robust, snapshots
+
+
+def _snapshots(run: _Run, images: Tensor, labels: Tensor, resume: bool, progress: Progress) -> SnapshotFile:
+    """Return the file that keeps the state of exactly this training: other weights, images or words make another."""
+    digest = hashlib.blake2b(digest_size=12)
+    facts = (run.source, run.setup.framing, run.recipe, run.adversary, run.seed, str(run.device))
+    digest.update(repr((__version__, torch.__version__, *facts, images.shape)).encode())
+    digest.update(fingerprint(run.setup.network).encode())
+    # A grey image is one channel that is repeated without a copy.
+    digest.update((images[:, :1] if images.stride(1) == 0 else images).contiguous().numpy().tobytes())
+    digest.update(labels.numpy().tobytes())
+    snapshots = SnapshotFile(cache_root() / "training" / f"{digest.hexdigest()}.pt")
+    if not resume:
+        snapshots.remove()
+    elif snapshots.load() is None:
+        progress.say("There is no interrupted training with these options: starting anew.")
+    else:
+        progress.say(f"Going on after epoch {snapshots.epochs} of {run.recipe.epochs}.")
+    return snapshots
 
 
 def _fit(
-    run: _Run, module: PixelModel, images: Tensor, labels: Tensor, progress: Progress
+    run: _Run,
+    module: PixelModel,
+    images: Tensor,
+    labels: Tensor,
+    snapshots: SnapshotFile,
+    progress: Progress,
 ) -> tuple[Epoch, ...]:
     recipe, passes = run.recipe, Passes(run.recipe.bf16, run.layout)
     perturb = None
@@ -202,7 +241,7 @@ def _fit(
             recipe,
             generator=seeds.generator(run.seed, "training"),
             perturb=perturb,
-            augment=shifted if perturb is None else None,
+            snapshots=snapshots,
             advance=advance,
             memory_format=run.layout,
         )

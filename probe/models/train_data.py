@@ -40,6 +40,11 @@ class Parts:
         return "unknown" if self.training.domain == "folder" else self.training.domain
 
     @property
+    def mirrors(self) -> bool:
+        """Whether an image seen in a mirror surely is of the same class: things are, digits are not."""
+        return self.domain in ("fashion-mnist", "cifar10")
+
+    @property
     def num_classes(self) -> int:
         """The number of classes."""
         return self.training.num_classes or 0

@@ -20,7 +20,6 @@ from probe.report.files import write_together
 from probe.training.fit import Epoch, Recipe
 
 _NAMED = 5
-_SHIFTS = "shifts by up to a sixteenth"
 _PLAIN = ("format", "model", "data", "domain")
 
 
@@ -91,7 +90,7 @@ def _facts(trained: Trained) -> dict[str, Any]:
     """Return what is known besides the record."""
     against = trained.adversary
     facts: dict[str, Any] = {
-        "recipe": {**asdict(trained.recipe), "augmentation": _SHIFTS if against is None else "none"},
+        "recipe": asdict(trained.recipe),
         "images": trained.images,
         "split": trained.split,
         "licence": trained.licence,

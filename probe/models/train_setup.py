@@ -23,6 +23,7 @@ from probe.models.redraw import random_builder
 from probe.models.source import Architecture, Build, Framing
 from probe.models.train_data import Parts
 from probe.models.train_file import recipe_file
+from probe.training.augment import AUGMENTATIONS
 from probe.training.fit import Recipe
 
 _SUFFIX = ".safetensors"
@@ -43,6 +44,7 @@ class RecipeWords:
     weight_decay: float | None = None
     schedule: str | None = None
     label_smoothing: float | None = None
+    augment: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:
         """Return what was said."""
@@ -99,23 +101,34 @@ def set_up(
 
 
 def choose_recipe(
-    setup: Setup, n: int, words: RecipeWords, adversary: Adversary | None, device: torch.device
+    setup: Setup,
+    n: int,
+    words: RecipeWords,
+    adversary: Adversary | None,
+    device: torch.device,
+    mirrors: bool = False,
 ) -> Recipe:
     """Return the recipe for ``n`` images: the user's words, the rest by the network and the data.
 
     The default is that of digits weights. Against an adversary it has smaller batches, which give more steps for
     the same time, a higher rate and no label smoothing: such a training underfits, where a plain one overfits.
     (resnet20 on digits at Linf 0.2: 52% robust instead of 38%, 98% clean instead of 92%.) More than 5,000 images
-    need fewer epochs, 3 at least. Raises UsageError for numbers without a meaning.
+    need fewer epochs, 3 at least. Images are shifted, and flipped where ``mirrors`` says that a class looks the same
+    in a mirror. Raises UsageError for numbers without a meaning.
     """
     base = recipe_for(setup.network, setup.facts)
     if adversary is not None:
-        base = replace(base, batch_size=32, lr=base.lr * _ADVERSARIAL_RATE, label_smoothing=0.0)
+        base = replace(base, batch_size=32, lr=base.lr * _ADVERSARIAL_RATE, label_smoothing=0.0, augment=())
+    elif mirrors:
+        base = replace(base, augment=(*base.augment, "flip"))
     fewer = max(_FEWEST_EPOCHS, math.ceil(base.epochs * min(1.0, _FULL_EPOCHS / n)))
     base = replace(base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device))
     _check_words(words)
+    given = words.given()
+    if words.augment == ("none",):
+        given["augment"] = ()
     try:
-        return replace(base, **words.given())
+        return replace(base, **given)
     except ValueError as error:
         raise UsageError(f"There is no such training: {error}.") from error
 
@@ -158,6 +171,12 @@ def _check_words(words: RecipeWords) -> None:
         value, known = getattr(words, name), get_args(kinds[name])
         if value is not None and value not in known:
             raise UsageError(f"There is no {name} '{value}'. Known: {', '.join(known)}.")
+    if words.augment is not None and words.augment != ("none",):
+        strange = [name for name in words.augment if name not in AUGMENTATIONS]
+        if strange:
+            raise UsageError(
+                f"There is no augmentation '{strange[0]}'. Known: {', '.join(AUGMENTATIONS)}, or none."
+            )
     for name, value in words.given().items():
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
             raise UsageError(

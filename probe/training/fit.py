@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,37 @@ from probe.core.errors import CannotRunError
 from probe.core.progress import Advance
 from probe.core.seeds import scoped
 from probe.core.state import training_mode
-from probe.training.watch import Fault, Trial, Watch, all_finite, diagnose, random_states
+from probe.training.augment import Augment, augmentation
+from probe.training.snapshots import Snapshots
+from probe.training.watch import (
+    Fault,
+    Outputs,
+    Trial,
+    Watch,
+    all_finite,
+    diagnose,
+    random_states,
+    restore_random_states,
+)
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(module, images, labels) → images of the same shape: adversarial or noisy training."""
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""(images, generator) → images of the same shape, with randomness from the generator alone."""
+AUXILIARY = 0.3
+"""The weight of an auxiliary classifier's loss (Szegedy et al. 2014, "Going Deeper with Convolutions")."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A perturb function whose next answer depends on the ones before: it can be kept and put back."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next call depends on."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        ...
 
 
 class DivergedError(CannotRunError):
@@ -41,7 +65,7 @@ class Recipe:
     ``lr`` is the peak of the schedule. SGD has Nesterov momentum 0.9. ``one-cycle`` rises for the first 30%
     of the steps and falls to nothing by a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
     and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass under
-    bfloat16 autocast; weights and loss stay float32.
+    bfloat16 autocast; weights and loss stay float32. ``augment`` are names of ``AUGMENTATIONS``, applied in turn.
     """
 
     epochs: int = 15
@@ -53,11 +77,13 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     bf16: bool = False
+    augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning."""
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
             raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
+        augmentation(self.augment)
 
 
 @dataclass(frozen=True)
@@ -81,17 +107,20 @@ def fit(
     memory_format: torch.memory_format = torch.contiguous_format,
     watch: Watch | None = None,
     evaluate: Callable[[], None] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> tuple[Epoch, ...]:
     """Train the module in place and return the history, one entry per epoch.
 
     ``images`` (N, C, H, W) and ``labels`` (N,) int64 stay where they are; each batch is moved to the
     module's device. Order, augmentation and dropout are drawn from ``generator``; the global generators are
     left alone. Parameters with requires_grad are trained. A last batch of one image is left out, because
-    batch normalisation cannot use it. ``advance`` is called with the number of images after every step,
-    ``evaluate`` after every epoch, in train mode and with random numbers of its own. ``watch`` records
-    gradients and changes nothing. The training flags are as before afterwards, and no gradients remain.
-    Raises DivergedError when the loss, or under a watch a gradient, is no longer finite, and ValueError when
-    there is nothing to train or nothing to train on.
+    batch normalisation cannot use it. ``augment`` stands in for the recipe's augmentations. A module that returns
+    (logits, auxiliary logits, …) in train mode has the auxiliary losses weighed by ``AUXILIARY``. ``advance`` is
+    called with the number of images after every step, ``evaluate`` after every epoch, in train mode and with random
+    numbers of its own. ``watch`` records gradients and changes nothing. ``snapshots`` keep the state after every
+    epoch; one that is there is gone on from, to the same weights. The training flags are as before afterwards, and no
+    gradients remain. Raises DivergedError when the loss, or under a watch a gradient, is no longer finite, and
+    ValueError when there is nothing to train or nothing to train on.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not parameters:
@@ -100,42 +129,127 @@ def fit(
     if len(images) != len(labels) or batches == 0:
         raise ValueError(f"cannot train on {len(images)} images with {len(labels)} labels")
     optimiser = _optimiser(parameters, recipe)
-    schedule = _schedule(optimiser, recipe, recipe.epochs * batches)
-    history: list[Epoch] = []
+    run = _Run(
+        module,
+        parameters,
+        recipe,
+        optimiser,
+        _schedule(optimiser, recipe, recipe.epochs * batches),
+        generator,
+        perturb,
+        augment or augmentation(recipe.augment),
+        memory_format,
+        watch,
+    )
     noise = int(torch.randint(2**62, (1,), generator=generator))
-    step = 0
     with ExitStack() as stack:
         stack.enter_context(scoped(noise, "dropout"))
         stack.enter_context(training_mode(module, True))
         stack.callback(optimiser.zero_grad, set_to_none=True)
-        for epoch in range(recipe.epochs):
-            loss_sum, correct, seen = 0.0, 0, 0
+        kept = snapshots.load() if snapshots is not None else None
+        if kept is not None:
+            run.restore(kept)
+            if advance is not None:
+                advance(len(run.history) * len(images))
+        for epoch in range(len(run.history), recipe.epochs):
             order = torch.randperm(len(images), generator=generator)
+            tally = _Tally()
             for part in torch.split(order, recipe.batch_size)[:batches]:
-                y = labels[part].to(parameters[0].device)
-                x = images[part].to(y.device)
-                if augment is not None:
-                    x = augment(x, generator)
-                if perturb is not None:
-                    x = perturb(module, x, y)
-                x = x.contiguous(memory_format=memory_format)
-                trial = _trial(module, x, y, recipe, step, epoch, optimiser.param_groups[0]["lr"])
-                logits = trial.forward()
-                loss = trial.criterion(logits)
-                _check_finite(loss, trial, recipe, watch)
-                _step(loss, parameters, optimiser, trial, recipe, watch)
-                schedule.step()
-                step += 1
-                loss_sum += float(loss.detach()) * len(y)
-                correct += int((logits.detach().argmax(1) == y).sum())
-                seen += len(y)
+                tally.add(*run.step(images[part], labels[part], epoch))
                 if advance is not None:
-                    advance(len(y))
-            history.append(Epoch(loss_sum / seen, correct / seen))
+                    advance(len(part))
+            run.history.append(Epoch(tally.loss / tally.n, tally.correct / tally.n))
             if evaluate is not None:
                 with scoped(noise, "evaluate", epoch):
                     evaluate()
-    return tuple(history)
+            if snapshots is not None:
+                snapshots.save(run.state())
+    return tuple(run.history)
+
+
+@dataclass
+class _Tally:
+    """Sums over an epoch's images."""
+
+    loss: float = 0.0
+    correct: int = 0
+    n: int = 0
+
+    def add(self, loss: float, correct: int, n: int) -> None:
+        self.loss += loss * n
+        self.correct += correct
+        self.n += n
+
+
+@dataclass
+class _Run:
+    """One training: what it needs for a step, and what it has come to."""
+
+    module: nn.Module
+    parameters: list[nn.Parameter]
+    recipe: Recipe
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    perturb: Perturb | None
+    augment: Augment | None
+    memory_format: torch.memory_format
+    watch: Watch | None
+    history: list[Epoch] = field(default_factory=list)
+    steps: int = 0
+
+    def step(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[float, int, int]:
+        """Make one step and return the batch's mean loss, how many were right, and of how many."""
+        y = labels.to(self.parameters[0].device)
+        x = images.to(y.device)
+        if self.augment is not None:
+            x = self.augment(x, self.generator)
+        if self.perturb is not None:
+            x = self.perturb(self.module, x, y)
+        x = x.contiguous(memory_format=self.memory_format)
+        lr = self.optimiser.param_groups[0]["lr"]
+        trial = _trial(self.module, x, y, self.recipe, self.steps, epoch, lr)
+        outputs = trial.forward()
+        loss = trial.criterion(outputs)
+        _check_finite(loss, trial, self.recipe, self.watch)
+        _step(loss, self.parameters, self.optimiser, trial, self.recipe, self.watch)
+        self.schedule.step()
+        self.steps += 1
+        right = int((heads(outputs)[0].detach().argmax(1) == y).sum())
+        return float(loss.detach()), right, len(y)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next step depends on, as tensors, numbers, strings, lists and dicts."""
+        return {
+            "epoch": len(self.history),
+            "steps": self.steps,
+            "history": [(one.loss, one.accuracy) for one in self.history],
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "random": list(random_states(self.parameters[0].device)),
+            "perturb": self.perturb.state() if isinstance(self.perturb, Stateful) else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        restore_random_states(tuple(state["random"]), self.parameters[0].device)
+        if isinstance(self.perturb, Stateful):
+            self.perturb.restore(state["perturb"])
+        self.steps = state["steps"]
+        self.history = [Epoch(loss, accuracy) for loss, accuracy in state["history"]]
+
+
+def heads(outputs: Any) -> tuple[Tensor, ...]:
+    """Return a module's logits first, then its auxiliary logits, if it has any."""
+    if isinstance(outputs, Tensor):
+        return (outputs,)
+    return tuple(each for each in outputs if each is not None)
 
 
 def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> int:
@@ -179,10 +293,16 @@ def _batch_count(n: int, batch_size: int) -> int:
     return whole + (rest > 1)
 
 
-def _logits(module: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+def _outputs(module: nn.Module, images: Tensor, bf16: bool) -> Outputs:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        logits: Tensor = module(images)
-    return logits.float()
+        outputs = heads(module(images))
+    several = tuple(each.float() for each in outputs)
+    return several[0] if len(several) == 1 else several
+
+
+def _loss(outputs: Outputs, labels: Tensor, smoothing: float) -> Tensor:
+    first, *others = (F.cross_entropy(each, labels, label_smoothing=smoothing) for each in heads(outputs))
+    return first + AUXILIARY * sum(others) if others else first
 
 
 def _trial(
@@ -192,8 +312,8 @@ def _trial(
     return Trial(
         module,
         images,
-        forward=partial(_logits, module, images, recipe.bf16),
-        criterion=partial(F.cross_entropy, target=labels, label_smoothing=recipe.label_smoothing),
+        forward=partial(_outputs, module, images, recipe.bf16),
+        criterion=partial(_loss, labels=labels, smoothing=recipe.label_smoothing),
         random=random_states(images.device),
         step=step,
         epoch=epoch,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["input", "weight", "output", "loss", "gradient"]
 Value = Literal["nan", "inf"]
+Outputs = Tensor | tuple[Tensor, ...]
+"""Logits, and auxiliary logits where there are any."""
+
 Place = tuple[Kind, str, Value]
 """What went bad first: kind, layer and value."""
 
@@ -92,8 +95,8 @@ class Trial:
 
     module: nn.Module
     images: Tensor
-    forward: Callable[[], Tensor]
-    criterion: Callable[[Tensor], Tensor]
+    forward: Callable[[], Outputs]
+    criterion: Callable[[Outputs], Tensor]
     random: tuple[Tensor, Tensor | None]
     step: int
     epoch: int
@@ -105,6 +108,14 @@ def random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
     """Return the states of torch's global generators that a pass on the device draws from."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), cuda
+
+
+def restore_random_states(states: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Put states of ``random_states`` back; that of a GPU only where the device is one."""
+    cpu, cuda = states
+    torch.set_rng_state(cpu)
+    if cuda is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(cuda, device)
 
 
 def all_finite(parameters: Sequence[nn.Parameter]) -> bool:
@@ -223,12 +234,9 @@ def _leaves(module: nn.Module) -> list[nn.Module]:
 @contextmanager
 def _again(trial: Trial) -> Iterator[None]:
     """Set the random generators to where the step began, and put them and the buffers back after."""
-    cpu, cuda = trial.random
     device = trial.images.device
-    with torch.random.fork_rng([] if cuda is None else [device]), kept_buffers(trial.module):
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(trial.module):
+        restore_random_states(trial.random, device)
         yield
 
 

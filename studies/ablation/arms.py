@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,10 @@ from probe.graph.anatomy import Anatomy, anatomy
 from probe.graph.cut import cut, find_sites, prepare
 from probe.graph.fold import folded
 from probe.graph.structure import structure_named
-from probe.models.digits import shifted
 from probe.models.loaded import PixelModel
 from probe.training.fit import DivergedError, Epoch, Recipe, fit, reestimate_batch_norm
 from probe.training.watch import Fault, Watch, dead_units
+from studies.ablation.dropout_arm import measure_dropout
 from studies.ablation.widen import widened
 
 ROBUST_IMAGES = 200
@@ -38,7 +39,8 @@ class Setting:
     """What all arms have in common.
 
     ``factories`` build the network, packed, by depth (None: as it is). Images are (N, C, H, W) float32 with C = 1
-    where all channels are alike; ``size`` is the network's (C, H, W). ``also`` and the rest as in AblationConfig.
+    where all channels are alike; ``size`` is the network's (C, H, W). ``also`` and the rest as in AblationConfig;
+    ``dropout``: whether dropout is among what is removed, and is looked at.
     """
 
     factories: Mapping[int | None, bytes]
@@ -56,6 +58,7 @@ class Setting:
     also: tuple[str, ...]
     norm: str
     epsilon: float
+    dropout: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Trained:
     ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and
     ``norms`` (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire.
     ``confidence`` (n,) of the answer, where calibration was asked for; ``robust`` (m,) under PGD, else empty.
+    ``dropout``: arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
     """
 
     arm: Arm
@@ -104,6 +108,7 @@ class Trained:
     fault: Fault | None = None
     removed: int = 0
     widening: float = 1.0
+    dropout: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -125,7 +130,8 @@ def build(setting: Setting, arm: Arm) -> tuple[PixelModel, int, float]:
     with seeds.scoped(arm.seed, "fresh weights"):
         network: nn.Module = factory()
     example = torch.rand((2, *setting.size), generator=seeds.generator(0, "example"))
-    graph, removed = _without(network, arm, example)
+    with seeds.scoped(arm.seed, "fresh weights", "of what is put in"):
+        graph, removed = _without(network, arm, example)
     factor = 1.0
     if arm.match:
         with seeds.scoped(arm.seed, "fresh weights"):
@@ -170,7 +176,6 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
             labels,
             recipe,
             generator=seeds.generator(arm.seed, "training"),
-            augment=shifted,
             memory_format=layout,
             watch=watch,
             evaluate=lambda: curve.append(float(_right(module, held, held_labels, recipe.bf16)[0].mean())),
@@ -199,7 +204,21 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
         fault=fault,
         removed=removed,
         widening=factor,
+        dropout=_dropout(setting, arm, module, held, held_labels) if fault is None else {},
     )
+
+
+def _dropout(
+    setting: Setting, arm: Arm, module: PixelModel, held: Tensor, labels: Tensor
+) -> dict[str, NDArray[Any]]:
+    """Return what is measured at the dropout of an arm that has everything else; empty if not asked."""
+    if not setting.dropout or any(structure_named(text).word != "dropout" for text in arm.cuts):
+        return {}
+    with seeds.scoped(arm.seed, "fresh weights"):
+        network: nn.Module = unpacked(setting.factories[arm.depth])()
+    example = torch.rand((2, *setting.size), generator=seeds.generator(0, "example"))
+    whole = prepare(network.eval(), example).graph
+    return measure_dropout(module, whole, held, labels, arm.sites, arm.seed)
 
 
 def _faster(module: PixelModel) -> PixelModel:

@@ -16,6 +16,7 @@ from probe.core.jobs import portable, run_jobs
 from probe.core.journal import Journal
 from probe.core.progress import Progress
 from probe.graph.anatomy import Anatomy
+from probe.graph.structure import structure_named
 from probe.models.loaded import LoadedModel
 from probe.models.measure import measure
 from probe.models.source import Framing
@@ -69,8 +70,8 @@ class Retrained:
 
 
 def label_of(variant: Variant) -> str:
-    """Name an arm: ``intact``, ``without shortcut``."""
-    return f"without {' and '.join(variant)}" if variant else "intact"
+    """Name an arm: ``intact``, ``without shortcut``, ``with gelu and without dropout``."""
+    return " and ".join(structure_named(text).arm for text in variant) or "intact"
 
 
 def named(variant: Variant, depth: int | None, many: bool) -> str:
@@ -105,7 +106,7 @@ def make_setting(
     held, held_labels = as_tensors(training.held_out, spec, "Reading held-out images", progress)
     network = model.network
     setup = Setup(network, Framing(spec, mean, std), measure(network, spec.size, model.name), None)
-    recipe = choose_recipe(setup, len(images), config.recipe, None, model.device)
+    recipe = choose_recipe(setup, len(images), config.recipe, None, model.device, training.mirrors)
     if config.recipe.epochs is None:
         # Arms are compared with one another; the last epochs, which polish the best one, would take the longest.
         recipe = replace(recipe, epochs=math.ceil(_PART * recipe.epochs))
@@ -125,6 +126,7 @@ def make_setting(
         also=config.also,
         norm=config.norm,
         epsilon=config.epsilon,
+        dropout=any(structure_named(text).word == "dropout" for text in config.remove),
     )
 
 

@@ -53,12 +53,13 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
     text = (
         "train resnet20?shortcut=False -d dir --adversarial --norm L2 --eps 8/255 --steps 4 --epochs 3 --lr 0.5 -b 7 "
         "--optimiser sgd --schedule cosine --weight-decay 0.1 --label-smoothing 0.2 --held-out 0.3 -n 50 "
-        "--img-size 32,48 --mean 0.1,0.2,0.3 --std 0.5 --device cpu --seed 5 --out x.safetensors --force --offline"
+        "--img-size 32,48 --mean 0.1,0.2,0.3 --std 0.5 --device cpu --seed 5 --out x.safetensors --force --offline "
+        "--augment cutout,flip --resume"
     )
     assert cli.run(text.split()) == 1
     options = asked["options"]
     assert options == TrainOptions(
-        recipe=RecipeWords(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2),
+        recipe=RecipeWords(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip")),
         adversarial=True,
         norm="L2",
         epsilon="8/255",
@@ -73,6 +74,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
         out=Path("x.safetensors"),
         force=True,
         offline=True,
+        resume=True,
     )
     defaults = TrainOptions()
     for field in fields(TrainOptions):
@@ -91,6 +93,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
         ("lenet -d digits --epochs 0", "not in the range"),
         ("lenet -d digits --std 0", "--std must be positive"),
         ("lenet -d digits --held-out 0.2", "leave --held-out out"),
+        ("lenet -d digits --augment mirror", "There is no augmentation 'mirror'. Known: shift, flip, cutout"),
         ("lenet -d digits --lr -1", "--lr must be"),
         ("lenet -d digits --out x.pt", "x.safetensors"),
         ("lenet -d nosuch", "no data set, folder or image"),

@@ -40,7 +40,7 @@ def test_everything_is_listed_once() -> None:
         ("zoo:", set(ZOO.names())),
         ("zoo:RESNET5", {"resnet56"}),
         ("torchvision:vgg1?", {"vgg11", "vgg13", "vgg16", "vgg19"}),
-        ("zoo:*net", {"alexnet", "lenet", "resnet"}),
+        ("zoo:*net", {"alexnet", "densenet", "lenet", "resnet"}),
         ("no such network", set()),
     ],
 )

@@ -1,9 +1,9 @@
 """AlexNet for small images: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional
 Neural Networks", 2012.
 
-Five convolutions, of which the first two are followed by local response normalisation, overlapping 3×3 max pooling
-with stride 2, and dropout in front of the dense layers, as published; torchvision's AlexNet is a later variant without
-the normalisation. Sizes are for 32×32 images.
+Five convolutions, of which the first two are followed by local response normalisation, overlapping 3×3 max
+pooling with stride 2, and dropout in front of the dense layers, as published; torchvision's AlexNet is a later
+variant without the normalisation. Sizes are for 32×32 images.
 """
 
 from __future__ import annotations
