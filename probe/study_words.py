@@ -13,6 +13,7 @@ from probe.core.journal import FileJournal
 from probe.core.progress import Progress
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, Item
+from probe.graph.structure import SWAP
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.store import cache_root
@@ -42,8 +43,24 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
     )
 
 
-DEFAULT_ABLATED = {"dropout": "zoo:alexnet", "lrn": "zoo:alexnet"}
-"""The network that is ablated when none is named, where resnet20 has no such structure."""
+DEFAULT_ABLATED = {
+    "dropout": "zoo:alexnet",
+    "lrn": "zoo:alexnet",
+    "pool": "zoo:lenet",
+    "sharing": "zoo:lenet",
+    "locality": "zoo:lenet",
+    "dense": "zoo:densenet",
+    "branch": "zoo:inception",
+    "swap:kernel?to=large": "zoo:vgg",
+    "swap:kernel": "zoo:lenet",
+    "swap:asymmetric?to=square": "zoo:inception?version=3",
+    "swap:mlpconv?to=plain": "zoo:nin",
+    "swap:mlpconv": "zoo:lenet",
+    "swap:pool": "zoo:lenet",
+    "swap:norm?to=batch": "zoo:alexnet",
+    "swap:norm?to=none": "zoo:alexnet",
+}
+"""The network that is ablated when none is named, where resnet20 has no such structure or is too slow without it."""
 
 
 def ablation_config(options: dict[str, Any]) -> AblationConfig:
@@ -51,7 +68,10 @@ def ablation_config(options: dict[str, Any]) -> AblationConfig:
     norm = norm_named(options["norm"])
     words = {each.name for each in fields(RecipeWords)} - {"batch_size"}
     own = {each.name for each in fields(AblationConfig)} - {"recipe", "epsilon", "norm", "also", "depths"}
+    own -= {"remove", "swap"}
     return AblationConfig(
+        remove=removed(options),
+        swap=options["swap"] or (),
         recipe=RecipeWords(batch_size=options["train_batch"], **{name: options[name] for name in words}),
         epsilon=parse_epsilons(options["epsilon"] or DEFAULT_EPSILONS[norm.name], norm)[-1],
         norm=norm.name,
@@ -61,10 +81,16 @@ def ablation_config(options: dict[str, Any]) -> AblationConfig:
     )
 
 
+def removed(options: dict[str, Any]) -> tuple[str, ...]:
+    """Return the structures to take away: those that were named, else the shortcuts where nothing is exchanged."""
+    return options["remove"] or (() if options.get("swap") else ("shortcut",))
+
+
 def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
     """Return the names of the model and the data to ablate, filled in where nothing is said."""
-    words = [text.partition("?")[0] for text in options["remove"]]
-    default = next((DEFAULT_ABLATED[word] for word in words if word in DEFAULT_ABLATED), "zoo:resnet20")
+    texts = (*removed(options), *(SWAP + text for text in options.get("swap") or ()))
+    known = (DEFAULT_ABLATED.get(text, DEFAULT_ABLATED.get(text.partition("?")[0])) for text in texts)
+    default = next((name for name in known if name), "zoo:resnet20")
     if options["model"] is None:
         return default, options["data"] or "digits"
     return options["model"], options["data"]

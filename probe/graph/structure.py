@@ -39,11 +39,16 @@ class Site:
 class Structure(ABC):
     """A kind of structure. Its fields are its options.
 
-    ``idle`` says why a cut changes nothing at test time, where that is so. ``word`` is set from the registry.
+    ``word`` is the name in the registry; ``idle`` says why a cut changes nothing at test time, where that is so.
     """
 
     word: ClassVar[str] = ""
     idle: ClassVar[str] = ""
+
+    @property
+    def arm(self) -> str:
+        """Name the network that is cut: ``without shortcut``."""
+        return f"without {self.text}"
 
     @property
     def text(self) -> str:
@@ -109,23 +114,35 @@ class Replaced(Structure):
 
 STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.structures")
 
+SWAPS: Registry[type[Structure]] = Registry("swap", "probe.graph.swaps")
+
+SWAP = "swap:"
+"""What the word of a swap begins with, where structures to remove and to exchange stand side by side."""
+
 
 def structure_named(text: str) -> Structure:
-    """Return the structure that ``text`` names, such as ``shortcut`` or ``pool?to=max``.
+    """Return the structure that ``text`` names, such as ``shortcut``, ``pool?to=max`` or ``swap:activation?to=gelu``.
 
     Raises UsageError for unknown names, options and values.
     """
     name, mark, query = text.partition("?")
-    kind = STRUCTURES.get(name)
+    kind = _kind_named(name)
     options: dict[str, Any] = parse_options(query, text) if mark else {}
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in options:
         if key not in known:
+            what = "swap" if name.startswith(SWAP) else "structure"
             raise UsageError(
-                f"The structure '{name}' has no option '{key}'. "
+                f"The {what} '{name.removeprefix(SWAP)}' has no option '{key}'. "
                 + (f"It has: {', '.join(sorted(known))}." if known else "It has none.")
             )
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"'{text}' is no structure: {error}.") from error
+        raise UsageError(f"'{text.removeprefix(SWAP)}' is not possible: {error}.") from error
+
+
+def _kind_named(name: str) -> type[Structure]:
+    if not name.startswith(SWAP):
+        return STRUCTURES.get(name)
+    return SWAPS.get(name.removeprefix(SWAP))

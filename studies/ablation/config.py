@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from probe.core.errors import UsageError
+from probe.graph.structure import SWAP
 from probe.models.train_setup import RecipeWords
 
 Mode = Literal["auto", "lesion", "retrain", "both"]
@@ -17,7 +18,8 @@ ALSO = ("robustness", "calibration")
 class AblationConfig:
     """The options of ``probe ablate``.
 
-    ``remove``: structures, with options (``pool?to=max``). ``mode``: ``lesion`` cuts the network as it is,
+    ``remove``: structures, with options (``pool?to=max``); ``swap``: exchanges (``activation?to=gelu``), which are
+    retrained only. ``mode``: ``lesion`` cuts the network as it is,
     ``retrain`` trains it with and without, ``both``; ``auto`` is both where there is something to train on and it is
     not too much work. ``sites``: names to keep to, None for all, of which at most ``max_sites`` are cut alone.
     ``draws`` random choices for each number of cut sites. ``calibration_samples`` images re-estimate the statistics of
@@ -27,6 +29,7 @@ class AblationConfig:
     """
 
     remove: tuple[str, ...] = ("shortcut",)
+    swap: tuple[str, ...] = ()
     mode: Mode = "auto"
     sites: tuple[str, ...] | None = None
     max_sites: int = 64
@@ -51,8 +54,12 @@ class AblationConfig:
         for word in self.also:
             if word not in ALSO:
                 raise UsageError(f"--also knows {' and '.join(ALSO)}, not '{word}'.")
-        if not self.remove:
+        if not self.remove and not self.swap:
             raise UsageError("--remove needs at least one structure: see probe structures.")
+        if self.swap and self.mode == "lesion":
+            raise UsageError(
+                "What is swapped in has to be trained: write --mode retrain, or leave --mode out."
+            )
         for name, least in (
             ("max_sites", 1),
             ("draws", 1),
@@ -64,3 +71,8 @@ class AblationConfig:
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be at least {least}; got {getattr(self, name)}."
                 )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is removed and what is swapped, as ``structure_named`` takes them, each once."""
+        return tuple(dict.fromkeys((*self.remove, *(SWAP + text for text in self.swap))))

@@ -9,7 +9,7 @@ from studies.ablation.retrain import Retrained, named
 
 _COLUMNS = (
     Column("Network"),
-    Column("Sites cut"),
+    Column("Sites cut", help="Places where something was taken away or exchanged."),
     Column("Parameters"),
     Column("of intact", proportion=True, help="Parameters as a part of the intact network's."),
     Column("MACs", help="Multiply-accumulates for one image."),

@@ -99,7 +99,8 @@ def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesion
     """
     sites = chosen_sites(find_sites(bench.subject, structure), structure, config.sites, bench.model.name)
     plan = make_plan(len(sites), config.max_sites, config.draws, config.seed, _sizes(bench, config.draws))
-    wanted = plan.sets()
+    # Where a cut changes nothing at test time, one look at all sites together shows it.
+    wanted = [plan.everything] if structure.idle else plan.sets()
     cuts, refused = {}, {}
     with bench.progress.task(f"Cutting {structure.word}", len(wanted)) as advance:
         for one in wanted:

@@ -14,6 +14,7 @@ from probe.core.report import (
     finite,
     percent,
 )
+from probe.graph.structure import SWAP
 from studies.ablation.arms import Trained
 from studies.ablation.over_seeds import interval, mean, paired
 from studies.ablation.retrain import Retrained, Variant, label_of, named
@@ -35,7 +36,9 @@ def retrain_section(made: Retrained) -> Section:
     blocks += [curves_figure(made, depth), loss_figure(made, depth), *_notes(made)]
     return Section(
         "retrain",
-        "Retrain: built without, trained again",
+        "Retrain: built without, trained again"
+        if not any(text.startswith(SWAP) for variant in made.variants for text in variant)
+        else "Retrain: built in another way, trained again",
         _what(made),
         tuple(blocks),
         results=_results(made),
@@ -70,8 +73,14 @@ def _difference_words(made: Retrained, variant: Variant, depth: int | None) -> l
     where = f" at depth {depth}" if many else ""
     return [
         f"Trained {label_of(variant)}{where} the network reaches {second} held-out accuracy, intact {first}: "
-        f"{' and '.join(variant)}: worth {100 * difference:.1f} points{told}."
+        f"{_what_it_is(variant)} {100 * difference:.1f} points{told}."
     ]
+
+
+def _what_it_is(variant: Variant) -> str:
+    if any(text.startswith(SWAP) for text in variant):
+        return "the intact network is better by"
+    return f"{' and '.join(variant)}: worth"
 
 
 def _degradation_words(made: Retrained) -> list[str]:

@@ -20,12 +20,14 @@ from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.graph.cut import find_sites
-from probe.graph.structure import Structure, structure_named
+from probe.graph.structure import SWAP, Structure, structure_named
+from probe.graph.swap import Swap
 from probe.models.loaded import LoadedModel
 from probe.models.train_data import Parts
 from studies.ablation.also_report import also_sections
 from studies.ablation.config import AblationConfig
 from studies.ablation.depths import at_depths
+from studies.ablation.dropout_report import dropout_sections, loaded_dropout_sections
 from studies.ablation.evaluate import KEPT, Batch, answer_plain, subject_of
 from studies.ablation.gradients_report import gradients_section
 from studies.ablation.ledger_report import ledger_section
@@ -58,7 +60,7 @@ def run(
     answers are not finite, or ``retrain`` is asked for and cannot be done.
     """
     started = time.perf_counter()
-    structures = [structure_named(text) for text in dict.fromkeys(config.remove)]
+    structures = [structure_named(text) for text in config.texts]
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
@@ -70,7 +72,12 @@ def run(
         made, refusal = run.retrain(untrainable)
         lesions, sections = run.lesions()
     if made is not None:
-        retrained = [retrain_section(made), *also_sections(made), gradients_section(made)]
+        retrained = [
+            retrain_section(made),
+            *also_sections(made),
+            *dropout_sections(made),
+            gradients_section(made),
+        ]
         sections = [*retrained, *sections]
     if lesions or made is not None:
         sections.append(ledger_section(tuple(lesions), made))
@@ -104,6 +111,8 @@ class _Run:
         if self.config.mode == "retrain":
             return lesions, sections
         for structure in self.structures:
+            if isinstance(structure, Swap):
+                continue
             started = time.perf_counter()
             try:
                 lesions.append(lesion(self.bench, structure, self.config))
@@ -111,6 +120,8 @@ class _Run:
             except NotApplicableError as error:
                 section = Section(f"lesion-{structure.word}", f"Lesion: {structure.word}", reason=str(error))
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
+            if structure.word == "dropout" and not section.reason:
+                sections += loaded_dropout_sections(self.bench, self.images.labelled, self.config.seed)
         return lesions, sections
 
     def retrain(self, untrainable: str) -> tuple[Retrained | None, str]:
@@ -153,8 +164,8 @@ class _Run:
         if training is None:
             return untrainable or "Nothing was retrained: there are no labelled images to train on."
         if not any(self._is_there(one) for one in self.structures):
-            words = " or ".join(one.word for one in self.structures)
-            return f"Nothing was retrained: {self.model.name} has no {words} to remove."
+            words = " or ".join(_described(one) for one in self.structures)
+            return f"Nothing was retrained: {self.model.name} has no {words}."
         if self.bench.subject.trains or self.bench.subject.reason:
             reason = self.bench.subject.trains or self.bench.subject.reason
             return f"{self.model.name} cannot be trained without a structure: {reason}"
@@ -294,3 +305,10 @@ def _headline(run: _Run, sections: list[Section], intact: Result) -> tuple[str, 
         )
     lines += [f"{section.title}: {section.reason}" for section in sections if section.reason]
     return tuple(lines)
+
+
+def _described(structure: Structure) -> str:
+    """Write ``shortcut to remove`` or ``place for the swap kernel?to=large``."""
+    if isinstance(structure, Swap):
+        return f"place for the swap {structure.text.removeprefix(SWAP)}"
+    return f"{structure.word} to remove"

@@ -13,6 +13,7 @@ from probe.core.errors import NotApplicableError
 from probe.graph.cut import prepare
 from probe.graph.edits import ancestors
 from probe.graph.ops import is_weighted
+from probe.graph.swap import draw_like
 from probe.graph.trace import tensors
 
 _MOST = 4.0
@@ -118,17 +119,5 @@ def _wider(module: nn.Module, grown: Callable[[int], int], first: bool, last: bo
         return type(module)(grown(module.num_features), module.eps, module.momentum)
     else:
         return None
-    _draw_like(made, module)
+    draw_like(made, module)
     return made
-
-
-def _draw_like(made: nn.Module, old: nn.Module) -> None:
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            like = old.get_parameter(name)
-            if like.dim() < 2:
-                spread = like.std() if like.numel() > 1 else torch.zeros(())
-                parameter.normal_(0, float(spread)).add_(like.mean())
-                continue
-            fan = like[0].numel() / parameter[0].numel()
-            parameter.normal_(0, float(like.std()) * fan**0.5)

@@ -1,0 +1,55 @@
+"""Shared weights, the first of a convolution's two restrictions: LeCun 1989."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from probe.core.errors import NotApplicableError
+from probe.graph.edits import kernel_text, node_named, put_module, site_at, value_of
+from probe.graph.local import LocallyConnected2d
+from probe.graph.ops import shape_of
+from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.swap import plain_conv
+
+_MOST = 200_000_000
+
+
+@STRUCTURES.register("sharing")
+@dataclass(frozen=True)
+class Sharing(Structure):
+    """The sharing of a convolution's weights: every place gets a kernel of its own, of the same receptive field."""
+
+    word: ClassVar[str] = "sharing"
+    idle: ClassVar[str] = (
+        "Every place begins with the kernel that was shared, so that a lesion changes nothing; what sharing is worth "
+        "is answered by the retrained arms."
+    )
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the convolutions that look at more than one place."""
+        sites = []
+        for node in graph.graph.nodes:
+            conv = plain_conv(graph, node)
+            places = shape_of(node)[1] * shape_of(node)[2] if conv is not None else 0
+            if conv is not None and places > 1:
+                form = f"{kernel_text(conv)} convolution → {places:,} kernels of its own"
+                sites.append(site_at(graph, node, self.word, str(node.target), form))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Put a locally connected layer in the convolution's place."""
+        node = node_named(graph, site)
+        conv, value = plain_conv(graph, node), value_of(node)
+        if conv is None or value is None:
+            return
+        count = conv.weight.numel() * site.shape[1] * site.shape[2]
+        if count > _MOST:
+            raise NotApplicableError(
+                f"Without sharing {site.name} alone has {count:,} weights, more than {_MOST:,}: name smaller layers "
+                "with --sites, or take a smaller --img-size."
+            )
+        height, width = shape_of(value)[1:]
+        put_module(graph, node, LocallyConnected2d(conv, (height, width)), self.word)

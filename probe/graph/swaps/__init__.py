@@ -1,0 +1,1 @@
+"""What can be exchanged for what, one file each."""

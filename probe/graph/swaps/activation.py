@@ -1,0 +1,56 @@
+"""Another activation: Nair and Hinton 2010 (ReLU), Hendrycks and Gimpel 2016 (GELU)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx, nn
+
+from probe.graph.gates import only_for_gates
+from probe.graph.structure import SWAPS, Replaced
+from probe.graph.structures.relu import ReLU
+from probe.graph.swap import Swap
+
+_KINDS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky-relu": nn.LeakyReLU,
+}
+
+
+@SWAPS.register("activation")
+@dataclass(frozen=True)
+class Activation(Swap, Replaced):
+    """Any activation → ``to``: sigmoid, tanh, gelu, relu, silu, elu or leaky-relu; gates stay as they are."""
+
+    to: str = "sigmoid"
+    word: ClassVar[str] = "swap:activation"
+
+    def __post_init__(self) -> None:
+        """Refuse an activation that there is not."""
+        if self.to not in _KINDS:
+            raise ValueError(f"to is one of {', '.join(_KINDS)}, not {self.to}")
+
+    @property
+    def arm(self) -> str:
+        """Name the network with it."""
+        return f"with {self.to}"
+
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return the other activation; None where it is of that kind already, or none at all."""
+        made = _KINDS[self.to]()
+        return None if ReLU().replacement(module) is None or type(module) is type(made) else made
+
+    def form(self, module: nn.Module) -> str:
+        """Say what becomes of what."""
+        return f"{type(module).__name__} → {type(_KINDS[self.to]()).__name__}"
+
+    def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
+        """Leave out what only makes a gate, such as the sigmoid of squeeze-and-excitation."""
+        return only_for_gates(graph)

@@ -1,0 +1,103 @@
+"""Local response normalisation (Krizhevsky et al. 2012), batch normalisation (Ioffe and Szegedy 2015), or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import fx, nn
+
+from probe.graph.edits import node_named, put_module, site_at, value_of
+from probe.graph.leaves import is_lrn
+from probe.graph.ops import called, operation, shape_of
+from probe.graph.structure import SWAPS, Site
+from probe.graph.swap import Swap
+
+
+@SWAPS.register("norm")
+@dataclass(frozen=True)
+class Norm(Swap):
+    """LRN ↔ batch norm ↔ none: every normalisation of maps → ``to`` (batch, lrn or none).
+
+    A network without any gets batch norm behind its convolutions, or LRN behind the activations that follow them.
+    """
+
+    to: Literal["batch", "lrn", "none"] = "batch"
+    word: ClassVar[str] = "swap:norm"
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that there is not."""
+        if self.to not in ("batch", "lrn", "none"):
+            raise ValueError(f"to is batch, lrn or none, not {self.to}")
+
+    @property
+    def arm(self) -> str:
+        """Name the network with it."""
+        return {"batch": "with batch norm", "lrn": "with LRN", "none": "without norm"}[self.to]
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the normalisations of another kind, or the places for one in a network without any."""
+        nodes = [node for node in graph.graph.nodes if value_of(node) is not None]
+        norms = [node for node in nodes if operation(graph, node) in ("norm", "lrn")]
+        kind = {"batch": "BatchNorm2d", "lrn": "LRN", "none": "nothing"}[self.to]
+        if norms:
+            maps = [node for node in norms if len(shape_of(node)) == 3 and self._other(graph, node)]
+            return tuple(
+                site_at(graph, node, self.text, _name(node), f"{_called(graph, node)} → {kind}", (1,))
+                for node in maps
+            )
+        if self.to == "none":
+            return ()
+        places = [node for node in nodes if operation(graph, node) == "conv" and len(shape_of(node)) == 3]
+        if self.to == "lrn":
+            places = [
+                user
+                for node in places
+                for user in node.users
+                if len(node.users) == 1 and operation(graph, user) == "activation"
+            ]
+        return tuple(
+            site_at(graph, node, self.text, _name(node), f"{kind} behind it", (0,)) for node in places
+        )
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Put the other normalisation in its place, or behind it."""
+        node = node_named(graph, site)
+        value = value_of(node)
+        if value is None:
+            return
+        if site.operands == (1,):
+            if self.to == "none":
+                node.replace_all_uses_with(value)
+            else:
+                put_module(graph, node, self._made(shape_of(value)[0]), "norm")
+            return
+        name = f"norm_behind_{node.name}"
+        graph.add_submodule(name, self._made(shape_of(node)[0]).train(graph.training))
+        with graph.graph.inserting_after(node):
+            made = graph.graph.call_module(name, (node,))
+        made.meta = dict(node.meta)
+        node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+
+    def _other(self, graph: fx.GraphModule, node: fx.Node) -> bool:
+        if self.to == "lrn":
+            return operation(graph, node) != "lrn"
+        batch = node.op == "call_module" and isinstance(called(graph, node), nn.BatchNorm2d)
+        return self.to == "none" or not batch
+
+    def _made(self, channels: int) -> nn.Module:
+        if self.to == "batch":
+            return nn.BatchNorm2d(channels)
+        # As published: k = 2, n = 5, α = 1e-4, β = 0.75; PyTorch divides α by n.
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def _called(graph: fx.GraphModule, node: fx.Node) -> str:
+    if node.op != "call_module":
+        return "LRN" if operation(graph, node) == "lrn" else "norm"
+    module = called(graph, node)
+    return "LRN" if is_lrn(module) else type(module).__name__

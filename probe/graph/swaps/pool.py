@@ -1,0 +1,23 @@
+"""Maximum or average pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from probe.graph.structure import SWAPS
+from probe.graph.structures.pool import Pool
+from probe.graph.swap import Swap
+
+
+@SWAPS.register("pool")
+@dataclass(frozen=True)
+class PoolSwap(Swap, Pool):
+    """Max ↔ average pooling, or with ``to``: max, average, strided."""
+
+    word: ClassVar[str] = "swap:pool"
+
+    @property
+    def arm(self) -> str:
+        """Name the network with it."""
+        return "with max for average pooling and back" if self.to == "other" else f"with {self.to} pooling"

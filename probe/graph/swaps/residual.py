@@ -1,0 +1,135 @@
+"""Residual blocks, version 1 or 2: He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks", 2016."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import fx, nn
+
+from probe.graph.edits import block_name, node_named, site_at, value_of
+from probe.graph.ops import operation, shape_of
+from probe.graph.residual import Residual, residuals
+from probe.graph.structure import SWAPS, Site
+from probe.graph.swap import Swap
+
+
+@SWAPS.register("residual")
+@dataclass(frozen=True)
+class ResidualVersion(Swap):
+    """Residual blocks with the activation after the addition (v1) → before the convolutions (``to=v2``), or back.
+
+    The norm at the end of the branch moves behind the addition and in front of the activation; shortcuts then
+    carry the sums as they are. The first block keeps the stem's norm and activation in front of it, the last
+    one's activation stays behind the sum, as the paper has it.
+    """
+
+    to: Literal["v2", "v1"] = "v2"
+    word: ClassVar[str] = "swap:residual"
+
+    def __post_init__(self) -> None:
+        """Refuse a version that there is not."""
+        if self.to not in ("v1", "v2"):
+            raise ValueError(f"to is v1 or v2, not {self.to}")
+
+    @property
+    def arm(self) -> str:
+        """Name the network with it."""
+        return "with pre-activation (v2)" if self.to == "v2" else "with post-activation (v1)"
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the additions of the blocks of the other version."""
+        sites, taken = [], set[str]()
+        for one in residuals(graph):
+            name = block_name(graph, one.node, taken)
+            if (_after_v1 if self.to == "v2" else _after_v2)(graph, one) is not None:
+                form = "v1 → v2" if self.to == "v2" else "v2 → v1"
+                sites.append(site_at(graph, one.node, self.text, name, form))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Move the norm and the activation."""
+        node = node_named(graph, site)
+        one = next((each for each in residuals(graph) if each.node is node), None)
+        if one is not None:
+            (_to_v2 if self.to == "v2" else _to_v1)(graph, one)
+
+
+def _after_v1(graph: fx.GraphModule, one: Residual) -> fx.Node | None:
+    """Return the activation behind the addition of a block of version 1."""
+    users = list(one.node.users)
+    ends_in_norm = _is_batch_norm(graph, one.operand(1 - one.shortcut))
+    acts = len(users) == 1 and operation(graph, users[0]) == "activation"
+    return users[0] if ends_in_norm and acts else None
+
+
+def _after_v2(graph: fx.GraphModule, one: Residual) -> tuple[fx.Node, fx.Node] | None:
+    """Return the norm and the activation behind the addition of a block of version 2."""
+    if operation(graph, one.operand(1 - one.shortcut)) != "conv":
+        return None
+    norms = [user for user in one.node.users if _is_batch_norm(graph, user)]
+    if len(norms) != 1 or len(norms[0].users) != 1:
+        return None
+    (after,) = norms[0].users
+    return (norms[0], after) if operation(graph, after) == "activation" else None
+
+
+def _to_v2(graph: fx.GraphModule, one: Residual) -> None:
+    activation = _after_v1(graph, one)
+    if activation is None:
+        return
+    norms = [one.operand(1 - one.shortcut)]
+    if one.projection and _is_batch_norm(graph, one.operand(one.shortcut)):
+        norms.append(one.operand(one.shortcut))
+    for norm in norms:
+        value = value_of(norm)
+        if value is not None:
+            norm.replace_all_uses_with(value)
+    normed = _put_norm(graph, one.node)
+    activation.replace_input_with(one.node, normed)
+    for user in list(activation.users):
+        if operation(graph, user) == "add":
+            user.replace_input_with(activation, one.node)
+
+
+def _to_v1(graph: fx.GraphModule, one: Residual) -> None:
+    after = _after_v2(graph, one)
+    if after is None:
+        return
+    norm, activation = after
+    ends = [one.operand(1 - one.shortcut)]
+    if one.projection and operation(graph, one.operand(one.shortcut)) == "conv":
+        ends.append(one.operand(one.shortcut))
+    elif operation(graph, one.operand(one.shortcut)) != "add":
+        _start_behind_activation(graph, one)
+    for end in ends:
+        one.node.replace_input_with(end, _put_norm(graph, end))
+    norm.replace_all_uses_with(one.node)
+    for user in list(one.node.users):
+        if operation(graph, user) == "add":
+            user.replace_input_with(one.node, activation)
+
+
+def _start_behind_activation(graph: fx.GraphModule, one: Residual) -> None:
+    """Let the first block's shortcut begin behind the norm and the activation that its branch begins with."""
+    start = one.operand(one.shortcut)
+    for norm in start.users:
+        if _is_batch_norm(graph, norm) and len(norm.users) == 1:
+            (after,) = norm.users
+            if operation(graph, after) == "activation":
+                one.node.replace_input_with(start, after)
+                return
+
+
+def _put_norm(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Put batch normalisation behind a node, for no user yet."""
+    name = f"norm_behind_{node.name}"
+    graph.add_submodule(name, nn.BatchNorm2d(shape_of(node)[0]).train(graph.training))
+    with graph.graph.inserting_after(node):
+        made = graph.graph.call_module(name, (node,))
+    made.meta = dict(node.meta)
+    return made
+
+
+def _is_batch_norm(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), nn.BatchNorm2d)
