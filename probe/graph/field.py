@@ -88,7 +88,7 @@ def receptive_fields(module: nn.Module, layers: Sequence[str], example: Tensor) 
             raise NotApplicableError(
                 f"Layer '{layer}' is not called in eval mode, or gives no single tensor."
             )
-    return {layer: _packed(layer, *outputs[layer], mode.image) for layer in layers}
+    return {layer: packed(layer, *outputs[layer], mode.image) for layer in layers}
 
 
 def _watch(
@@ -119,9 +119,11 @@ def _watch(
         copy.get_submodule(layer).register_forward_hook(keep(layer))
 
 
-def _packed(
-    layer: str, field: Field | None, shape: tuple[int, ...], image: tuple[int, int]
-) -> ReceptiveField:
+def packed(layer: str, field: Field | None, shape: tuple[int, ...], image: tuple[int, int]) -> ReceptiveField:
+    """Return what the units of a tensor of ``shape`` see, from the field that a ``FieldMode`` keeps for it.
+
+    Raises NotApplicableError when it does not depend on the image or is no map.
+    """
     if field is None:
         raise NotApplicableError(f"The output of layer '{layer}' does not depend on the image.")
     if field.rows.walk is not None and field.rows.walk == field.cols.walk:

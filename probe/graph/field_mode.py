@@ -40,16 +40,18 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = tuple(_tensors(result))
         if outputs:
             values = _named(func, args, kwargs or {})
-            for tensor, field in zip(outputs, self._rule(func, values, outputs), strict=True):
+            for tensor, field in zip(outputs, self.rule(func, values, outputs), strict=True):
                 if func._schema.is_mutable:
                     self._write(tensor, field)
                 else:
                     self.fields[tensor] = field
         return result
 
-    def _rule(
+    def rule(
         self, func: Any, values: dict[str, Any], outputs: tuple[Tensor, ...]
     ) -> tuple[Field | None, ...]:
+        """Return the field of every output of an operation that was just run; ``values`` are its arguments by
+        name."""
         name = str(func.overloadpacket.__name__)
         if func._schema.is_mutable:
             name = name.rstrip("_")

@@ -173,7 +173,8 @@ def _spread(names: Sequence[str], most: int) -> tuple[str, ...]:
 
 
 def _is_map(output: Tensor, example: Tensor) -> bool:
-    """Say whether ``output`` reads as (N, C, H, W): the image's proportions fit at least as well as in (N, H, W, C)."""
+    """Say whether ``output`` reads as (N, C, H, W): the image's proportions fit at least as well as in (N, H,
+    W, C)."""
     if output.dim() != 4 or output.shape[0] != example.shape[0] or not output.numel():
         return False
     _, first, second, third = output.shape

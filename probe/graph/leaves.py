@@ -50,7 +50,8 @@ class Leaves:
     namespaces: tuple[ModuleType] = (math,)
 
     def whole(self, module: nn.Module) -> bool:
-        """Say whether a module is one operation: a library's convolution with its own padding or activation, a dropout.
+        """Say whether a module is one operation: a library's convolution with its own padding or activation, a
+        dropout.
 
         What drops values must stay whole because it leaves no trace in eval mode.
         """

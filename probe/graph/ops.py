@@ -1,4 +1,5 @@
-"""What the nodes of a traced network compute, in one vocabulary for modules, functions, methods and ATen operators."""
+"""What the nodes of a traced network compute, in one vocabulary for modules, functions, methods and ATen
+operators."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ Lookup = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """A cut copy of the network: the nodes it does not share, the shared values that these read, and the output's name.
+    """A cut copy of the network: the nodes it does not share, the shared values that these read, and the
+    output's name.
 
     ``output`` is the name of the node whose value is the output.
     """

@@ -59,7 +59,7 @@ class Axis:
         beyond = (wanted - near) * int(dim == self.walk)
         shift = torch.stack([_floor(beyond, self.jump), _floor(beyond, -self.jump)])
         shift = shift.view(2, *[1] * (values.dim() - 2), *beyond.shape)
-        free = (values[2:][..., near] + shift).amin(-1)
+        free = torch.where(wanted != NOTHING, values[2:][..., near] + shift, NOTHING).amin(-1)
         jump = self.jump * step if dim == self.walk else self.jump
         return Axis(torch.cat([true, free]).movedim(-1, dim + 1), self.walk, jump)
 
@@ -81,8 +81,9 @@ class Axis:
 class Field:
     """What a tensor's elements depend on: ``rows`` and ``cols`` of the image.
 
-    Along the dimensions ``flat`` the tensor is one value, repeated. ``gates`` are the places where a map met values of
-    the whole image that ``rows`` and ``cols`` leave out; ``unknown`` are operations that count as seeing everything.
+    Along the dimensions ``flat`` the tensor is one value, repeated. ``gates`` are the places where a map met
+    values of the whole image that ``rows`` and ``cols`` leave out; ``unknown`` are operations that count as
+    seeing everything.
     """
 
     rows: Axis
