@@ -47,12 +47,27 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures that belong together and stand in one row: a channel, an image, a layer."""
+    """Pictures that belong together and stand in one row: a channel, an image, a layer.
+
+    ``compare`` names two of the pictures by index, such as the original and the adversarial image: a reader
+    can then wipe from one to the other. Both must have the same height and width.
+    """
 
     pictures: tuple[Picture, ...]
     label: str = ""
     note: str = ""
     anchor: str = ""
+    compare: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to compare pictures that there are not, or that do not lie over each other."""
+        if self.compare is None:
+            return
+        if not all(0 <= index < len(self.pictures) for index in self.compare):
+            raise ValueError(f"strip '{self.label}': no pictures {self.compare} among {len(self.pictures)}")
+        sizes = {self.pictures[index].pixels.shape[:2] for index in self.compare}
+        if len(sizes) != 1:
+            raise ValueError(f"strip '{self.label}': the compared pictures differ in size")
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,10 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The images as the report names them; ``n`` are those used, ``total`` those there are."""
+    """The images as the report names them; ``n`` are those used, ``total`` those there are.
+
+    ``sha256`` is of the pixels and labels that were used, where it was taken.
+    """
 
     name: str
     n: int
@@ -254,11 +272,16 @@ class DataInfo:
     source: str = ""
     licence: str = ""
     skipped: tuple[Skipped, ...] = ()
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a study found out, with what is needed to do it again."""
+    """Everything a study found out, with what is needed to do it again.
+
+    ``methods`` are whole sentences in the past tense that form one paragraph, ready to paste into a paper;
+    ``references`` are the works that they cite, one entry each.
+    """
 
     study: str
     title: str
@@ -278,6 +301,8 @@ class Report:
     artifacts: tuple[str, ...] = ()
     status: Status = "done"
     extra: Mapping[str, Json] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
     @property
     def all_results(self) -> tuple[Result, ...]:

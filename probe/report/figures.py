@@ -22,6 +22,7 @@ from probe.report.text import number
 
 TABLE_ROWS = 400
 TABLE_COLUMNS = 40
+_ALONG_X = "The place along the horizontal axis."
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def _framed(figure: Figure, drawn: Drawing, own: str) -> Markup:
         aria_labelledby=f"{own}-title {own}-desc",
         font_size=12,
         class_="plot",
+        data_kind=figure.kind,
     )
 
 
@@ -126,12 +128,17 @@ def _series_table(figure: Figure) -> Table:
     if figure.kind == "scatter" or any(not _single_valued(series) for series in figure.series):
         return _long_table(figure)
     places = sorted({float(x) for series in figure.series for x in series.x})
-    columns = [Column(figure.x.label, digits=4)]
+    columns = [Column(figure.x.label, help=_ALONG_X, digits=4)]
     rows: list[list[Cell]] = [[_place(figure.x, place)] for place in places]
     for series in figure.series:
-        for suffix, values in (("", series.y), (", low", series.low), (", high", series.high)):
+        for suffix, told, values in (
+            ("", "", series.y),
+            (", low", ", the lower end of its band or whisker", series.low),
+            (", high", ", the upper end of its band or whisker", series.high),
+        ):
             if values or not suffix:
-                columns.append(Column((series.label or figure.y.label) + suffix, digits=4))
+                name = series.label or figure.y.label
+                columns.append(Column(name + suffix, help=f"{figure.y.label}{told}.", digits=4))
                 lookup = dict(zip(series.x, values, strict=True))
                 for row, place in zip(rows, places, strict=True):
                     row.append(lookup.get(place))
@@ -144,7 +151,11 @@ def _single_valued(series: Series) -> bool:
 
 def _long_table(figure: Figure) -> Table:
     """One row a point, for series that have several points at one place."""
-    columns = (Column("series"), Column(figure.x.label, digits=4), Column(figure.y.label, digits=4))
+    columns = (
+        Column("series", help="The name in the chart's key."),
+        Column(figure.x.label, help=_ALONG_X, digits=4),
+        Column(figure.y.label, help="The place along the vertical axis.", digits=4),
+    )
     rows = tuple(
         (series.label, _place(figure.x, float(x)), y)
         for series in figure.series
@@ -155,8 +166,11 @@ def _long_table(figure: Figure) -> Table:
 
 def _matrix_table(figure: Figure) -> Table:
     width = max(map(len, figure.matrix), default=0)
-    columns = [Column(figure.y.label)]
-    columns += [Column(str(_place(figure.x, float(index)))) for index in range(width)]
+    value = figure.value_label or "The value"
+    columns = [Column(figure.y.label, help="The row of the heat map.")]
+    for index in range(width):
+        name = str(_place(figure.x, float(index)))
+        columns.append(Column(name, help=f"{value} where {figure.x.label} is {name}."))
     rows = tuple(
         (str(_place(figure.y, float(index))), *row, *[None] * (width - len(row)))
         for index, row in enumerate(figure.matrix)

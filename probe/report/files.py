@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 
-def write_together(folder: Path, contents: Mapping[str, str]) -> None:
-    """Write several text files into one folder: all of them or none, also when interrupted.
+def write_together(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write several files (text as UTF-8) into one folder: all of them or none, also when interrupted.
 
     Each goes to a temporary file beside its place first and is renamed when all are written. When a
     rename fails, those done before are taken back. Raises OSError as the file system does.
     """
     with ExitStack() as undo:
-        staged = [_stage(folder / name, text, undo) for name, text in contents.items()]
+        staged = [_stage(folder / name, content, undo) for name, content in contents.items()]
         for temporary, target in staged:
             _replace(temporary, target, undo)
         undo.pop_all()
@@ -26,11 +26,15 @@ def write_together(folder: Path, contents: Mapping[str, str]) -> None:
         _kept(target).unlink(missing_ok=True)
 
 
-def _stage(target: Path, text: str, undo: ExitStack) -> tuple[Path, Path]:
+def _stage(target: Path, content: str | bytes, undo: ExitStack) -> tuple[Path, Path]:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     undo.callback(_remove, temporary)
-    with temporary.open("x", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    if isinstance(content, bytes):
+        with temporary.open("xb") as file:
+            file.write(content)
+    else:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(content)
     return temporary, target
 
 

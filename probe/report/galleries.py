@@ -29,12 +29,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """A strip with its tiles."""
+    """A strip with its tiles; ``compare`` are the two that can be wiped over each other."""
 
     label: str
     note: str
     id: str
     tiles: tuple[Tile, ...]
+    compare: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _widths(layout: Layout, rows: Sequence[Row]) -> set[int]:
 def _row(strip: Strip, block: Gallery | Slides, anchors: Anchors, supply: Supply) -> Row:
     own = anchors.take(strip.anchor) if strip.anchor else ""
     tiles = tuple(_tile(picture, block, anchors, next(supply)) for picture in strip.pictures)
-    return Row(strip.label, strip.note, own, tiles)
+    return Row(strip.label, strip.note, own, tiles, strip.compare)
 
 
 def _tile(
@@ -126,7 +127,7 @@ def _shown_width(block: Gallery | Slides) -> int:
 
 def _layout(block: Gallery | Slides, count: int) -> Layout:
     """Put strips side by side where they are short; names above where pictures would not fit beside them."""
-    longest = max((len(strip.pictures) for strip in _strips(block)), default=0)
+    longest = max((len(strip.pictures) + bool(strip.compare) for strip in _strips(block)), default=0)
     width = longest * (block.size + 10)
     flow = width if count > 1 and width <= _SIDE_BY_SIDE else 0
     return Layout(_shown_width(block), flow, width > _IN_ONE_LINE)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from PIL import Image
+
 import probe
 from probe.core.errors import CannotRunError
 from probe.core.report import Result
 from probe.report.files import write_together
+from probe.report.pictures import Encoded
 from probe.report.render import PAGE, RESULTS
 from probe.report.templating import render
+from probe.report.thumbnail import SIZE, THUMBNAIL
+from probe.report.verdict import Verdict, verdict
 
 _LARGEST = 50_000_000
 """Bytes; a larger results.json is not one of ours."""
+_LARGEST_THUMBNAIL = 40_000
+"""Bytes; the index holds all thumbnails."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One report as the index shows it."""
+    """One report as the index shows it; ``thumbnail`` is None where none can be shown."""
 
     folder: str
     link: str
@@ -35,9 +43,8 @@ class Entry:
     status: str
     created: str
     result: Result | None
-    passed: int
-    warned: int
-    failed: int
+    verdict: Verdict
+    thumbnail: Encoded | None = None
 
 
 def update_index(reports_folder: Path) -> Path:
@@ -97,7 +104,7 @@ def read_entry(path: Path) -> Entry:
     if not isinstance(document, dict):
         raise ValueError("not a report")
     model, data = _part(document, "model"), _part(document, "data")
-    status = Counter(_text(check, "status") for check in _list(document, "checks"))
+    checks = [(_text(check, "name"), _text(check, "status")) for check in _list(document, "checks")]
     folder = path.parent
     return Entry(
         folder=folder.name,
@@ -109,10 +116,25 @@ def read_entry(path: Path) -> Entry:
         status=_text(document, "status"),
         created=_text(document, "created", ""),
         result=_headline(_list(document, "results")),
-        passed=status["pass"],
-        warned=status["warn"],
-        failed=status["fail"],
+        verdict=verdict(checks),
+        thumbnail=_thumbnail(folder / THUMBNAIL),
     )
+
+
+def _thumbnail(path: Path) -> Encoded | None:
+    """Read a thumbnail; None when it is missing or is not what a report writes."""
+    try:
+        if path.stat().st_size > _LARGEST_THUMBNAIL:
+            return None
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            image.load()
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+    if width > SIZE[0] or height > SIZE[1]:
+        return None
+    return Encoded(f"data:image/webp;base64,{base64.b64encode(data).decode()}", width, height)
 
 
 def _no_constant(token: str) -> NoReturn:

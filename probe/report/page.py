@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import probe
-from probe.core.report import Check, Figure, Gallery, Note, Picture, Report, Section, Skipped, Table
+from probe.core.report import (
+    Cell,
+    Check,
+    Column,
+    Figure,
+    Gallery,
+    Note,
+    Picture,
+    Report,
+    Section,
+    Skipped,
+    Table,
+)
 from probe.report import pictures
 from probe.report.anchors import Anchors
 from probe.report.figures import chart
 from probe.report.galleries import gallery_view, pictures_of, slides_view
-from probe.report.tables import Grid, grid
+from probe.report.tables import Grid, Shown, grid
 from probe.report.templating import is_number, render
+from probe.report.verdict import verdict
 
 LIMIT = 15_000_000
 """Bytes that a page never exceeds because of its pictures."""
 
 TABLE_ROWS = 2000
+_ROWS_LINKED = 400
+"""Rows of a longer table have fragments of their own, but show no link: each is a stop on the way by keyboard."""
 _RESERVED = ("main", "findings", "warnings", "checks", "provenance", "results", "contents")
 """The page's own ids; its other ids have a colon, which no anchor has."""
 
@@ -40,6 +56,16 @@ class Part:
     id: str
     section: Section
     blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A check with its fragment, and the fragment and title of its section (empty for the report's own)."""
+
+    check: Check
+    id: str
+    where: str
+    title: str
 
 
 def page(report: Report, *, beside: bool = True) -> str:
@@ -78,6 +104,7 @@ def _render(
         Part(own, section, tuple(_blocks(own, section, anchors, supply)))
         for own, section in zip(ids, report.sections, strict=True)
     )
+    checks = _checks(report, ids, anchors)
     views = [block.content for part in parts for block in part.blocks if block.kind in ("gallery", "slides")]
     widths = {width for view in views for width in view.widths}
     return render(
@@ -87,7 +114,11 @@ def _render(
         parts=parts,
         warnings=warnings(report, fidelity),
         skipped=grouped(report.data.skipped),
-        checks=_checks(report, ids),
+        checks=checks,
+        failed=[judged for judged in checks if judged.check.status == "fail"],
+        verdict=verdict((check.name, check.status) for check in report.all_checks),
+        linked=_ROWS_LINKED,
+        result_ids=[anchors.take(f"results/{result.name}") for result in report.all_results],
         tally=_tally(report.all_checks),
         tiles=[result for result in report.results if is_number(result)][:4],
         version=probe.__version__,
@@ -98,12 +129,12 @@ def _render(
 def _blocks(
     own: str, section: Section, anchors: Anchors, supply: Iterator[pictures.Encoded | None]
 ) -> Iterator[Block]:
-    for number, block in enumerate(section.blocks, 1):
-        identifier = anchors.take(f"{own}/{number}")
+    ids = [anchors.take(f"{own}/{number}") for number in range(1, len(section.blocks) + 1)]
+    for identifier, block in zip(ids, section.blocks, strict=True):
         if isinstance(block, Note):
             yield Block(identifier, "note", block)
         elif isinstance(block, Table):
-            yield Block(identifier, "table", *_cut(block))
+            yield Block(identifier, "table", *_table(block, own, anchors))
         elif isinstance(block, Figure):
             yield Block(identifier, "chart", chart(block, identifier))
         elif isinstance(block, Gallery):
@@ -112,10 +143,20 @@ def _blocks(
             yield Block(identifier, "slides", slides_view(block, anchors, supply))
 
 
-def _cut(table: Table) -> tuple[Grid, str]:
+def _table(table: Table, own: str, anchors: Anchors) -> tuple[Grid, str]:
+    """Return the table with a fragment for each named row, such as ``lesion/layer2.0.conv1``, and a note when cut."""
+    shown = grid(table, TABLE_ROWS)
+    if shown.named:
+        names = map(_row_name, table.rows, shown.rows, repeat(table.columns))
+        shown = replace(shown, ids=tuple(anchors.take(f"{own}/{name}") for name in names))
     cut = len(table.rows) > TABLE_ROWS
-    note = f"The first {TABLE_ROWS:,} of {len(table.rows):,} rows." if cut else ""
-    return grid(table, TABLE_ROWS), note
+    return shown, f"The first {TABLE_ROWS:,} of {len(table.rows):,} rows." if cut else ""
+
+
+def _row_name(cells: tuple[Cell, ...], texts: tuple[Shown, ...], columns: tuple[Column, ...]) -> str:
+    """Return a row's name: its first cell, with ``/ch17`` where the second column numbers channels or filters."""
+    numbered = len(columns) > 1 and columns[1].name.lower() in ("channel", "filter")
+    return f"{texts[0].text}/ch{cells[1]}" if numbered and isinstance(cells[1], int) else texts[0].text
 
 
 def warnings(report: Report, fidelity: pictures.Fidelity) -> tuple[str, ...]:
@@ -136,16 +177,16 @@ def grouped(skipped: Sequence[Skipped]) -> tuple[tuple[str, tuple[str, ...]], ..
     return tuple((reason, tuple(names)) for reason, names in sorted(groups.items(), key=lambda g: -len(g[1])))
 
 
-def _checks(report: Report, ids: Sequence[str]) -> tuple[tuple[Check, str, str], ...]:
-    """Return each check with the id and title of its section (empty for the report's own)."""
-    own = [(check, "", "") for check in report.checks]
-    theirs = [
-        (check, identifier, section.title)
-        for identifier, section in zip(ids, report.sections, strict=True)
-        for check in section.checks
+def _checks(report: Report, ids: Sequence[str], anchors: Anchors) -> tuple[Judged, ...]:
+    """Return every check, what failed first."""
+    found = [(check, "", "") for check in report.checks]
+    for identifier, section in zip(ids, report.sections, strict=True):
+        found += [(check, identifier, section.title) for check in section.checks]
+    judged = [
+        Judged(check, anchors.take(f"check/{check.name}"), where, title) for check, where, title in found
     ]
     order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
-    return tuple(sorted(own + theirs, key=lambda row: order[row[0].status]))
+    return tuple(sorted(judged, key=lambda each: order[each.check.status]))
 
 
 def _tally(checks: Sequence[Check]) -> tuple[tuple[str, int], ...]:

@@ -28,7 +28,7 @@ from probe.report.svg import join, path, short, tag
 
 _DASHES = (None, "7 3", "2 3", "9 3 2 3")
 _POINTS_SHOWN = 600
-"""With more points than this a chart shows lines only, and points carry no values of their own."""
+"""With more points than this, scattered points carry no values, and only some points of a line do."""
 
 Point = tuple[float, float]
 
@@ -83,7 +83,7 @@ def _x_scale(figure: Figure, area: Area) -> Scale:
 def _series_marks(figure: Figure, xs: Scale, ys: Scale) -> list[Markup]:
     if figure.kind == "bar":
         return bars.upright(figure, xs, ys)
-    few = sum(len(series.x) for series in figure.series) <= _POINTS_SHOWN
+    every = -(-sum(len(series.x) for series in figure.series) // _POINTS_SHOWN)
     bands, lines = [], []
     for index, series in enumerate(figure.series):
         hue = f"hue{index % COLOURS}"
@@ -94,9 +94,14 @@ def _series_marks(figure: Figure, xs: Scale, ys: Scale) -> list[Markup]:
             lines.append(tag("g", *_line(rows, xs, ys, index), class_=hue))
         else:
             lines.append(tag("g", *_whiskers(rows, xs, ys), class_=hue))
-        if few or figure.kind == "scatter":
-            lines.append(tag("g", *_points(figure, series, rows, xs, ys, index), class_=hue))
+        kept = rows if figure.kind == "scatter" else _spaced(rows, every)
+        lines.append(tag("g", *_points(figure, series, kept, xs, ys, index), class_=hue))
     return bands + lines
+
+
+def _spaced(rows: list[Row], every: int) -> list[Row]:
+    """Keep one row in ``every``, and the last, so that long curves tell values along their whole length."""
+    return rows if every <= 1 else [*rows[:-1:every], *rows[-1:]]
 
 
 def _runs(rows: list[Row], scale: Scale, columns: tuple[int, ...]) -> Iterator[list[Row]]:

@@ -11,6 +11,7 @@ from probe.core.report import Report
 from probe.report.files import write_together
 from probe.report.page import page
 from probe.report.results import dumps, schema, to_json
+from probe.report.thumbnail import THUMBNAIL, thumbnail
 
 PAGE = "report.html"
 RESULTS = "results.json"
@@ -33,17 +34,22 @@ if (!window.probeReportListener) {
 
 
 def write_report(report: Report, folder: Path | str) -> Path:
-    """Write report.html and results.json into ``folder`` and return the page's path.
+    """Write report.html, results.json and the index's thumbnail.webp into ``folder``; return the page's path.
 
-    Both files appear together or not at all, also when the run is interrupted; files of an earlier
+    The files appear together or not at all, also when the run is interrupted; files of an earlier
     report there are replaced. A folder that stays empty because of a failure is removed. Raises
     CannotRunError when the folder cannot be written to.
     """
     folder = Path(folder)
     try:
-        contents = {PAGE: page(report), RESULTS: dumps(report)}
+        contents: dict[str, str | bytes] = {PAGE: page(report), RESULTS: dumps(report)}
+        picture = thumbnail(report)
+        if picture is not None:
+            contents[THUMBNAIL] = picture
         folder.mkdir(parents=True, exist_ok=True)
         write_together(folder, contents)
+        if picture is None:
+            (folder / THUMBNAIL).unlink(missing_ok=True)  # of an earlier report
     except BaseException as error:
         with contextlib.suppress(OSError):
             folder.rmdir()

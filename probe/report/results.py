@@ -40,6 +40,8 @@ def to_json(report: Report) -> dict[str, Json]:
         "seed": report.seed,
         "headline": report.headline,
         "warnings": report.warnings,
+        "methods": report.methods,
+        "references": report.references,
         "results": [_result(result) for result in report.all_results],
         "checks": [_check(check) for check in report.all_checks],
         "artifacts": report.artifacts,
@@ -92,6 +94,7 @@ def _data(data: DataInfo) -> dict[str, Json]:
         "labelled": data.labelled,
         "source": data.source,
         "licence": data.licence,
+        "sha256": data.sha256,
         "skipped": [{"name": item.name, "reason": item.reason} for item in data.skipped],
     }
 

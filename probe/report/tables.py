@@ -32,13 +32,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table ready for the template; ``named`` says that the first column names the rows."""
+    """A table ready for the template; ``named`` says that the first column names the rows.
+
+    ``ids`` are the rows' own fragments, empty where rows cannot be linked.
+    """
 
     title: str
     reading: str
     heads: tuple[Head, ...]
     rows: tuple[tuple[Shown, ...], ...]
     named: bool
+    ids: tuple[str, ...] = ()
 
 
 def grid(table: Table, most_rows: int | None = None) -> Grid:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -20,12 +21,14 @@ from probe.report.anchors import href
 from probe.report.svg import tag
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_SCRIPTS = ("base", "search", "tables", "pictures", "slides", "charts", "frame")
+"""Parts of the page's one script, in the order in which they need each other."""
 
 
 def render(template: str, extra_css: str = "", **values: Any) -> str:
     """Render a template as one self-contained page whose policy admits only its own style and script."""
     css = Markup(_source("page.css") + extra_css)
-    script = Markup(_source("page.js"))
+    script = Markup(_script())
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -41,6 +44,12 @@ def _hash(source: str) -> str:
 @cache
 def _source(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    parts = "\n".join(_source(f"script/{name}.js") for name in _SCRIPTS)
+    return f'(() => {{\n"use strict";\n{parts}}})();\n'
 
 
 def _finalize(value: object) -> object:
@@ -88,6 +97,14 @@ def _words(command: str) -> list[str]:
 
 def _plain(value: object) -> str:
     """Write a config value on one line."""
+    if isinstance(value, Mapping):
+        return (
+            "; ".join(
+                f"{_plain(key)}: {f'({_plain(item)})' if isinstance(item, Mapping) else _plain(item)}"
+                for key, item in value.items()
+            )
+            or text.EMPTY
+        )
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(_plain, value)) or text.EMPTY
     if value is None:

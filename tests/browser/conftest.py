@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from browser_sample import sample
 from browser_tab import Tab
 from playwright.sync_api import Browser, sync_playwright
 
+from probe.core.report import Check, Result
 from probe.report.index import update_index
 from probe.report.render import write_report
 
@@ -66,6 +68,35 @@ def reports_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(sample(), folder / "filters-efficientnet_lite0-20261123-214224")
     update_index(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def many_reports(tmp_path_factory: pytest.TempPathFactory, report_file: Path) -> Path:
+    """The index of a folder with three reports: of photographs, of a chart, of nothing to look at."""
+    folder, whole = tmp_path_factory.mktemp("many"), sample()
+    resnet = replace(whole.model, name="resnet20")
+    chart = replace(whole.sections[3], blocks=whole.sections[3].blocks[1:2], checks=())
+    shutil.copytree(report_file.parent, folder / "filters")
+    ablation = replace(
+        whole,
+        study="ablation",
+        model=resnet,
+        created="2026-11-24T08:00:00+00:00",
+        sections=(chart,),
+        results=(Result.proportion("accuracy", 99, 100),),
+        checks=(),
+    )
+    write_report(ablation, folder / "ablation")
+    adversarial = replace(
+        ablation,
+        study="adversarial",
+        created="2026-11-24T09:00:00+00:00",
+        sections=(),
+        results=(Result.proportion("robust accuracy", 0, 100),),
+        checks=(Check("clean accuracy", "pass", None, ""),),
+    )
+    write_report(adversarial, folder / "adversarial")
+    return update_index(folder)
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ def small_report(**changes: Any) -> Report:
         ("ε = 0.01", "ε = 0.02"),
         (
             (
-                Strip((checkerboard(),), "digit 3", "named 3", "digit3/weak"),
+                Strip((checkerboard(), checkerboard()), "digit 3", "named 3", "digit3/weak", (0, 1)),
                 Strip((checkerboard(),), "digit 3"),
             ),
             (Strip((checkerboard(),)), Strip((checkerboard(2),), note="named 8")),
@@ -191,6 +191,7 @@ def small_report(**changes: Any) -> Report:
             "scikit-learn",
             "BSD",
             (Skipped("a.png", "truncated"), Skipped("b.png", "truncated")),
+            "cd" * 32,
         ),
         config={"images": 4, "layers": None, "views": ("weights",)},
         environment={"python": "3.11", "torch": "2.14"},
@@ -206,6 +207,8 @@ def small_report(**changes: Any) -> Report:
         artifacts=("perturbations.npz",),
         status="skipped inputs",
         extra={"curve": [1, 2.5, None]},
+        methods=("The weights of tiny were read.", "Filters were compared by cosine (Author 2020)."),
+        references=("A. Author. On Filters. Journal, 2020.",),
     )
     return dataclasses.replace(report, **changes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,16 @@ shapes = st.one_of(
     st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)),
 )
 pictures = st.builds(Picture, hnp.arrays(np.uint8, shapes), texts, texts, texts, st.booleans())
-strips = st.builds(Strip, tuples_of(pictures), texts, texts, texts)
+
+
+@st.composite
+def comparable(draw: st.DrawFn) -> Strip:
+    one, other = draw(pictures), draw(texts)
+    places = st.tuples(st.integers(0, 1), st.integers(0, 1))
+    return Strip((one, replace(one, alt=other)), draw(texts), draw(texts), draw(texts), draw(places))
+
+
+strips = st.one_of(st.builds(Strip, tuples_of(pictures), texts, texts, texts), comparable())
 galleries = st.builds(Gallery, texts, tuples_of(strips), texts, st.integers(1, 900))
 
 
@@ -125,7 +135,9 @@ models = st.builds(
     tuples_of(texts),
 )
 skipped = tuples_of(st.builds(Skipped, texts, texts))
-datas = st.builds(DataInfo, texts, counts, counts, st.booleans(), texts, texts, skipped)
+datas = st.builds(
+    DataInfo, texts, counts, counts, st.booleans(), texts, texts, skipped, st.one_of(st.none(), texts)
+)
 free = st.recursive(
     cells, lambda inner: st.one_of(tuples_of(inner), st.dictionaries(texts, inner, max_size=3)), max_leaves=6
 )
@@ -149,4 +161,6 @@ reports = st.builds(
     artifacts=tuples_of(texts),
     status=st.sampled_from(["done", "skipped inputs", "interrupted"]),
     extra=st.dictionaries(texts, free, max_size=3),
+    methods=tuples_of(texts),
+    references=tuples_of(texts),
 )

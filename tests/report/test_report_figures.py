@@ -338,7 +338,7 @@ def test_fitted_text_fits(text: str, width: float) -> None:
 
 
 def colours(dark: bool) -> dict[str, str]:
-    blocks = PAGE_CSS.split("@media (prefers-color-scheme: dark)")
+    blocks = PAGE_CSS.split("@media screen and (prefers-color-scheme: dark)")
     source = blocks[1].split("}\n}")[0] if dark else blocks[0]
     return dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", source))
 
@@ -414,3 +414,20 @@ def test_series_colours_stand_out_and_apart(dark: bool) -> None:
 def test_text_contrast(ink: str, ground: str, dark: bool) -> None:
     named = colours(dark)
     assert contrast(named[ink], named[ground]) >= 4.5
+
+
+def test_a_long_curve_tells_values_along_its_whole_length() -> None:
+    count = 5000
+    series = tuple(
+        Series(f"s{k}", tuple(map(float, range(count))), tuple(float(i % 7) for i in range(count)))
+        for k in (0, 1)
+    )
+    figure = Figure("f", "line", Axis("step"), Axis("loss"), "r", series)
+    (_, drawing), _ = chart(figure, "c").drawings
+    told = [int(step.replace(",", "")) for step in re.findall(r"step: ([\d,]+)</title>", str(drawing))]
+    first = told[: len(told) // 2]
+    assert first[0] == 0
+    assert first[-1] == count - 1
+    assert 280 <= len(first) <= 302
+    assert max(b - a for a, b in pairwise(first)) <= 17
+    assert told == first * 2

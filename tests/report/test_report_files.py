@@ -22,10 +22,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_writes_both_files_and_nothing_else(tmp_path: Path) -> None:
+def test_writes_its_three_files_and_nothing_else(tmp_path: Path) -> None:
     path = write_report(small_report(), tmp_path / "new" / "report")
     assert path == tmp_path / "new" / "report" / "report.html"
-    assert names(path.parent) == {"report.html", "results.json"}
+    assert names(path.parent) == {"report.html", "results.json", "thumbnail.webp"}
     check_page(path.read_text(encoding="utf-8"))
     assert json.loads((path.parent / "results.json").read_text(encoding="utf-8"))["study"] == "filters"
 
@@ -39,7 +39,7 @@ def test_files_get_the_permissions_of_any_new_file(tmp_path: Path) -> None:
 
 def test_replaces_an_earlier_report(tmp_path: Path) -> None:
     write_report(small_report(title="first"), tmp_path)
-    write_report(small_report(title="second"), tmp_path)
+    write_report(small_report(title="second", sections=()), tmp_path)
     assert names(tmp_path) == {"report.html", "results.json"}
     assert "second" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -134,7 +134,8 @@ def test_a_report_that_cannot_be_rendered_touches_nothing(
 def test_same_report_gives_same_files(tmp_path: Path) -> None:
     one, two = write_report(small_report(), tmp_path / "a"), write_report(small_report(), tmp_path / "b")
     assert one.read_bytes() == two.read_bytes()
-    assert one.with_name("results.json").read_bytes() == two.with_name("results.json").read_bytes()
+    for name in ("results.json", "thumbnail.webp"):
+        assert one.with_name(name).read_bytes() == two.with_name(name).read_bytes()
 
 
 def test_notebook_holds_the_page_in_an_isolated_frame() -> None:

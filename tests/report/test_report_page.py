@@ -11,11 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from report_html import check_page
+from report_html import Page, check_page
 from report_samples import HOSTILE, checkerboard, small_report, with_texts
 from report_strategies import reports
 
-from probe.core.report import Gallery, Note, Picture, Report, Result, Section, Skipped, Slides, Strip, Table
+from probe.core.report import (
+    Check,
+    Column,
+    Gallery,
+    Note,
+    Picture,
+    Report,
+    Result,
+    Section,
+    Skipped,
+    Slides,
+    Strip,
+    Table,
+)
 from probe.report.page import LIMIT, page
 from probe.report.text import visible
 
@@ -158,6 +171,115 @@ def test_a_proportion_that_is_no_number_has_no_bar(value: float) -> None:
     assert 'class="interval-bar' not in html
 
 
+def test_verdict_failures_and_parts_left_out_stand_at_the_top() -> None:
+    checks = (
+        Check("gradient reaches the input", "fail", 0.0, "It is 0 for 7 of 18 images."),
+        Check("b", "pass", None, ""),
+    )
+    html = page(small_report(checks=checks))
+    findings = html[html.index('<section id="findings"') : html.index('<section id="warnings"')]
+    words = " ".join(Page(findings).text.split())
+    assert "Not to be trusted: 1 of 3 checks failed – gradient reaches the input." in words
+    assert "Not applicable here: Normalisation (The network has none.)" in words
+    box = html[html.index('<section id="warnings"') : html.index('<section id="checks"')]
+    assert "1 check failed." in box
+    assert '<a href="#check/gradient-reaches-the-input">' in box
+    assert "It is 0 for 7 of 18 images." in box
+
+
+def test_methods_are_one_paragraph_with_references_and_a_button() -> None:
+    seen = check_page(page(small_report()))
+    assert "The weights of tiny were read. Filters were compared by cosine (Author 2020)." in seen.text
+    (button,) = (b for b in seen.all("button") if b["data-copy"] == "text:methods text:references")
+    assert "hidden" in button
+    for changes, copied in (({"references": ()}, ["text:methods"]), ({"methods": ()}, ["text:references"])):
+        bare = check_page(page(small_report(**changes)))
+        assert [b["data-copy"] for b in bare.all("button")] == ["text:command", *copied]
+    none = check_page(page(small_report(methods=(), references=())))
+    assert "ready to paste" not in none.text
+
+
+def test_hashes_of_weights_and_data_are_told() -> None:
+    report = small_report()
+    text = check_page(page(report)).text
+    assert "ab" * 32 in text
+    assert "cd" * 32 in text
+    assert "SHA-256–" in check_page(page(replace(report, data=replace(report.data, sha256=None)))).text
+
+
+def test_named_rows_have_fragments_and_other_rows_none() -> None:
+    named = Table(
+        "t", (Column("Site"), Column("n")), (("layer2.0.conv1", 1), ("layer2.0.conv1", 2), ("1", 3))
+    )
+    plain = Table("u", (Column("n"),), ((1,), (2,)))
+    report = small_report(sections=(Section("lesion", "L", blocks=(named, plain)),), results=())
+    seen = check_page(page(report))
+    rows = [row.get("id", "") for row in seen.all("tr")]
+    assert rows == ["", "lesion/layer2.0.conv1", "lesion/layer2.0.conv1-2", "lesion/1-2", "", "", ""]
+    assert {"#lesion/layer2.0.conv1", "#lesion/1-2"} <= {link["href"] for link in seen.all("a")}
+    assert {"lesion/1", "lesion/2"} <= {block.get("id") for block in seen.all("div")}
+
+
+def test_rows_of_channels_are_linked_by_layer_and_channel() -> None:
+    table = Table(
+        "t", (Column("Layer"), Column("Channel")), (("layer2", 17), ("layer2", 3), ("layer3", None))
+    )
+    seen = check_page(page(small_report(sections=(Section("inside", "S", blocks=(table,)),), results=())))
+    rows = [row["id"] for row in seen.all("tr") if "id" in row]
+    assert rows == ["inside/layer2/ch17", "inside/layer2/ch3", "inside/layer3"]
+
+
+def test_options_of_options_are_written_in_plain_words() -> None:
+    config = {"attack options": {"pgd": {"steps": 40, "restarts": None}, "fab": {}}, "none": {}}
+    text = check_page(page(small_report(config=config))).text
+    assert "pgd: (steps: 40; restarts: auto); fab: (–)" in text
+
+
+def test_rows_of_a_long_table_have_fragments_but_no_links() -> None:
+    table = Table("t", (Column("Site"),), tuple((f"site{i}",) for i in range(401)))
+    seen = check_page(page(small_report(sections=(Section("s", "S", blocks=(table,)),))))
+    assert [row["id"] for row in seen.all("tr") if row.get("id", "").startswith("s/site")][-1] == "s/site400"
+    assert "#s/site0" not in {link["href"] for link in seen.all("a")}
+
+
+def test_what_can_be_wiped_is_marked() -> None:
+    pictures = (checkerboard(), checkerboard(), checkerboard())
+    gallery = Gallery("g", (Strip(pictures, compare=(2, 0)), Strip(pictures)), "r")
+    seen = check_page(page(small_report(sections=(Section("s", "S", blocks=(gallery,)),))))
+    assert [div["data-compare"] for div in seen.all("div") if "data-compare" in div] == ["2 0"]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "compare", "reason"),
+    [
+        ((checkerboard(),), (0, 1), "no pictures"),
+        ((checkerboard(), checkerboard()), (-1, 0), "no pictures"),
+        ((checkerboard(4), checkerboard(6)), (0, 1), "differ in size"),
+    ],
+)
+def test_a_strip_refuses_to_compare_what_does_not_fit(
+    pictures: tuple[Picture, ...], compare: tuple[int, int], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Strip(pictures, "s", compare=compare)
+
+
+def test_own_script_is_small_and_there_is_no_other() -> None:
+    (script,) = check_page(page(small_report())).raw["script"]
+    assert len(script.encode()) < 30_000
+    for foreign in (
+        "http:",
+        "https:",
+        "fetch(",
+        "XMLHttpRequest",
+        "WebSocket",
+        "import(",
+        "innerHTML",
+        "eval(",
+    ):
+        assert foreign not in script
+
+
 def test_interruption_and_model_notes_are_warnings_said_once() -> None:
     report = small_report(status="interrupted", warnings=("These are digits weights, not ImageNet weights.",))
     html = page(report)
@@ -251,8 +373,6 @@ def test_pixelated_pictures_stand_on_whole_squares() -> None:
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
-    from probe.core.report import Column
-
     table = Table("t", (Column("n"),), tuple((i,) for i in range(5000)))
     text = check_page(page(small_report(sections=(Section("s", "S", blocks=(table,)),)))).text
     assert "The first 2,000 of 5,000 rows." in text
@@ -302,7 +422,7 @@ def normalised(html: str) -> str:
     return re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,…", html)
 
 
-def test_small_report_is_the_golden_one() -> None:
+def test_small_report_is_golden() -> None:
     """After a wanted change: PROBE_UPDATE_GOLDEN=1 pytest tests/report, then read the difference."""
     html = normalised(page(small_report()))
     if os.environ.get("PROBE_UPDATE_GOLDEN"):

@@ -1,0 +1,45 @@
+"""Whether a report can be believed: its checks in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from probe.core.report import CheckStatus
+
+_NAMED = 6
+"""Checks named in a verdict; of more than these, the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of a report in a few words, why, and the status whose sign stands before it."""
+
+    status: CheckStatus
+    word: str
+    why: str
+
+
+def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
+    """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*."""
+    made = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
+    failed = [name for name, status in made if status == "fail"]
+    warned = [name for name, status in made if status == "warn"]
+    if not made:
+        return Verdict("not applicable", "Not checked", "no check applies to this run")
+    share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
+    if failed:
+        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_named(failed)}")
+    if warned:
+        verb = "warns" if len(warned) == 1 else "warn"
+        return Verdict(
+            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_named(warned)}"
+        )
+    return Verdict(
+        "pass", "Reliable", "the one check passed" if len(made) == 1 else f"all {len(made)} checks passed"
+    )
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
