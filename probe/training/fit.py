@@ -220,6 +220,7 @@ class _Run:
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on, as tensors, numbers, strings, lists and dicts."""
+        stateful = _stateful(self.perturb)
         return {
             "epoch": len(self.history),
             "steps": self.steps,
@@ -229,7 +230,7 @@ class _Run:
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
             "random": list(random_states(self.parameters[0].device)),
-            "perturb": self.perturb.state() if isinstance(self.perturb, Stateful) else None,
+            "perturb": None if stateful is None else stateful.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -239,10 +240,15 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         restore_random_states(tuple(state["random"]), self.parameters[0].device)
-        if isinstance(self.perturb, Stateful):
-            self.perturb.restore(state["perturb"])
+        stateful = _stateful(self.perturb)
+        if stateful is not None:
+            stateful.restore(state["perturb"])
         self.steps = state["steps"]
         self.history = [Epoch(loss, accuracy) for loss, accuracy in state["history"]]
+
+
+def _stateful(perturb: object) -> Stateful | None:
+    return perturb if isinstance(perturb, Stateful) else None
 
 
 def heads(outputs: Any) -> tuple[Tensor, ...]:

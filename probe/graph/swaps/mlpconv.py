@@ -85,7 +85,7 @@ def _pointwise(conv: nn.Conv2d) -> nn.Conv2d:
     # Across all channels, also behind a grouped convolution: mixing them is what the layer is for.
     dense = nn.Conv2d(conv.out_channels, conv.out_channels, 1, bias=conv.bias is not None)
     dense.weight.data.normal_(
-        0, float(conv.weight.std()) * (conv.weight[0].numel() / conv.out_channels) ** 0.5
+        0, float(conv.weight.detach().std()) * (conv.weight[0].numel() / conv.out_channels) ** 0.5
     )
     if dense.bias is not None:
         dense.bias.data.zero_()

@@ -87,9 +87,8 @@ def _to_v2(graph: fx.GraphModule, one: Residual) -> None:
             norm.replace_all_uses_with(value)
     normed = _put_norm(graph, one.node)
     activation.replace_input_with(one.node, normed)
-    for user in list(activation.users):
-        if operation(graph, user) == "add":
-            user.replace_input_with(activation, one.node)
+    for user in _shortcuts(graph, activation):
+        user.replace_input_with(activation, one.node)
 
 
 def _to_v1(graph: fx.GraphModule, one: Residual) -> None:
@@ -100,25 +99,44 @@ def _to_v1(graph: fx.GraphModule, one: Residual) -> None:
     ends = [one.operand(1 - one.shortcut)]
     if one.projection and operation(graph, one.operand(one.shortcut)) == "conv":
         ends.append(one.operand(one.shortcut))
-    elif operation(graph, one.operand(one.shortcut)) != "add":
+    elif operation(graph, _behind(graph, one.operand(one.shortcut))) != "add":
         _start_behind_activation(graph, one)
     for end in ends:
         one.node.replace_input_with(end, _put_norm(graph, end))
     norm.replace_all_uses_with(one.node)
-    for user in list(one.node.users):
-        if operation(graph, user) == "add":
-            user.replace_input_with(one.node, activation)
+    for user in _shortcuts(graph, one.node):
+        user.replace_input_with(one.node, activation)
 
 
 def _start_behind_activation(graph: fx.GraphModule, one: Residual) -> None:
     """Let the first block's shortcut begin behind the norm and the activation that its branch begins with."""
-    start = one.operand(one.shortcut)
+    start = _behind(graph, one.operand(one.shortcut))
     for norm in start.users:
         if _is_batch_norm(graph, norm) and len(norm.users) == 1:
             (after,) = norm.users
             if operation(graph, after) == "activation":
-                one.node.replace_input_with(start, after)
+                one.node.replace_input_with(one.operand(one.shortcut), after)
                 return
+
+
+def _shortcuts(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """Return the uses of a value as an identity shortcut: additions, and identities in front of them."""
+    return [
+        user
+        for user in node.users
+        if operation(graph, user) == "add"
+        or (_is_identity(graph, user) and all(operation(graph, each) == "add" for each in user.users))
+    ]
+
+
+def _behind(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Return the value that identities only hand on."""
+    value = value_of(node) if _is_identity(graph, node) else None
+    return node if value is None else _behind(graph, value)
+
+
+def _is_identity(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), nn.Identity)
 
 
 def _put_norm(graph: fx.GraphModule, node: fx.Node) -> fx.Node:

@@ -97,7 +97,8 @@ class BottleneckBlock(nn.Module):
 class PreActivationBlock(nn.Module):
     """Version 2: normalisation and ReLU in front of each convolution; nothing comes after the addition.
 
-    Where the shape changes, the shortcut starts behind the first ReLU, as in the authors' code. Two 3×3 convolutions,
+    Where the shape changes, and in the network's first block, the shortcut starts behind the first ReLU, as in the
+    authors' code. Two 3×3 convolutions,
     or with ``bottleneck`` 1×1, 3×3 and 1×1 with a quarter of ``channels`` in between.
     """
 
@@ -120,7 +121,8 @@ class PreActivationBlock(nn.Module):
                 nn.Conv2d(widths[number], widths[number + 1], kernel, step, kernel // 2, bias=False)
             )
         self.branch = nn.Sequential(*layers)
-        self.same = stride == 1 and in_channels == channels
+        self.clear = stride == 1 and in_channels == channels
+        """Whether the shortcut carries the input as it is; not where the shape changes, nor in the first block."""
         self.shortcut = _shortcut(in_channels, channels, stride, option, plain=True) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class PreActivationBlock(nn.Module):
         ready = self.relu1(self.bn1(x))
         out: Tensor = self.branch(ready)
         if self.shortcut is not None:
-            out = out + self.shortcut(x if self.same else ready)
+            out = out + self.shortcut(x if self.clear else ready)
         return out
 
 
@@ -172,6 +174,9 @@ class ResNet(nn.Module):
             ]
             stages.append(nn.Sequential(*layers))
             before = channels
+        first = stages[0][0]
+        if isinstance(first, PreActivationBlock):
+            first.clear = False  # the stem's output is normalised and rectified before the paths part
         self.layer1, self.layer2, self.layer3 = stages
         # In version 2 nothing has normalised the last sum yet.
         self.head = nn.Sequential(*([nn.BatchNorm2d(before), nn.ReLU()] if version == 2 else []))

@@ -45,10 +45,11 @@ class Block(nn.Module):
 
 
 class ResNeXt(nn.Module):
-    """``depth`` = 9n + 2 layers: three stages of n blocks with 64, 128 and 256 channels.
+    """``depth`` = 9n + 2 layers: three stages of n blocks with ``channels``, 2 and 4 ``channels`` of them.
 
-    ``cardinality`` groups of ``width`` channels in the first stage, twice and four times as wide in the next ones
-    (the paper's ResNeXt-29 for CIFAR is 8×64). ``shortcut=False`` gives the plain network.
+    ``cardinality`` groups of ``width`` channels in the first stage, twice and four times as wide in the next
+    ones (the paper's ResNeXt-29 for CIFAR has 8 groups of 64, and 256 ``channels``). ``shortcut=False`` gives
+    the plain network.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ResNeXt(nn.Module):
         in_channels: int = 3,
         cardinality: int = 8,
         width: int = 4,
+        channels: int = 64,
         shortcut: bool = True,
     ) -> None:
         super().__init__()
@@ -71,13 +73,13 @@ class ResNeXt(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         stages, before = [], 64
-        for stage, channels in enumerate((64, 128, 256)):
+        for stage, outputs in enumerate((channels, 2 * channels, 4 * channels)):
             inner = cardinality * width * 2**stage
             layers = [
                 Block(
-                    channels if number else before,
+                    outputs if number else before,
                     inner,
-                    channels,
+                    outputs,
                     2 if stage and not number else 1,
                     cardinality,
                     shortcut,
@@ -85,10 +87,10 @@ class ResNeXt(nn.Module):
                 for number in range(blocks)
             ]
             stages.append(nn.Sequential(*layers))
-            before = channels
+            before = outputs
         self.layer1, self.layer2, self.layer3 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(256, num_classes)
+        self.fc = nn.Linear(before, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -115,7 +117,8 @@ def resnext(
     in_channels: int = 3,
     cardinality: int = 8,
     width: int = 4,
+    channels: int = 64,
     shortcut: bool = True,
 ) -> nn.Module:
     """Residual blocks of ``cardinality`` parallel groups, any depth 9n + 2."""
-    return ResNeXt(depth, num_classes, in_channels, cardinality, width, shortcut)
+    return ResNeXt(depth, num_classes, in_channels, cardinality, width, channels, shortcut)
