@@ -16,7 +16,7 @@ from probe.options import common, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from probe.doctor.course import Loss
+    from probe.doctor.plan import Loss
 
 DEFAULT_MODEL, DEFAULT_DATA = "zoo:resnet20", "digits"
 
@@ -38,7 +38,7 @@ def _causes() -> str:
 @option("--lr", type=float, help="Learning rate, constant [default: by network and optimiser].")
 @option("--steps", type=click.IntRange(min=1), default=40, help="Batches to watch.")
 @option("--optimiser", type=click.Choice(["sgd", "adamw"]), default="adamw")
-@option("--train-batch", type=click.IntRange(min=2), default=32, help="Batch size in training.")
+@option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: --batch-size].")
 @option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         lr=options["lr"],
         steps=options["steps"],
         optimiser=options["optimiser"],
-        train_batch=options["train_batch"],
+        train_batch=options["train_batch"] or max(2, options["batch_size"]),
         sweep=not options["no_sweep"],
         precision=options["precision"],
         loss=options["loss"] or "cross-entropy",

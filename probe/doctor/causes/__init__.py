@@ -1,0 +1,1 @@
+"""The causes: one file each, from the evidence to a Diagnosis."""
