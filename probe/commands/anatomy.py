@@ -59,10 +59,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     names = _names(options)
     console = Console(options["quiet"])
-    config = study.AnatomyConfig(options["everything"], options["seed"])
+    config = study.AnatomyConfig(options["seed"])
     models = [_load(name, options, console) for name in names]
     with console.task("Looking at the layers", None):
-        found = [examine(model, config) for model in models]
+        # Two builds of one family have the same name: then what was typed tells them apart.
+        alike = len({model.name for model in models}) < len(models)
+        found = [
+            examine(model, config, name if alike else "") for name, model in zip(names, models, strict=True)
+        ]
     if not options["quiet"] or options["form"] == "json":
         _print(found, options)
     if options["html"] or options["out"] is not None:
