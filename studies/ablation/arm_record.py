@@ -16,12 +16,15 @@ from probe.training.watch import Fault
 from studies.ablation.arms import Arm, Trained
 
 _ARRAYS = ("right", "confidence", "robust", "norms")
+_DROPOUT = "dropout."
 
 
 def to_arrays(trained: Trained) -> dict[str, NDArray[Any]]:
     """Return a finished arm as arrays; everything but the arrays is JSON in one of them."""
     arrays = {name: getattr(trained, name) for name in _ARRAYS}
-    rest = {key: value for key, value in dataclasses.asdict(trained).items() if key not in _ARRAYS}
+    arrays |= {_DROPOUT + name: array for name, array in trained.dropout.items()}
+    plain = dataclasses.asdict(dataclasses.replace(trained, dropout={}))
+    rest = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
     arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), dtype=np.uint8)
     return arrays
 
@@ -41,6 +44,9 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Trained:
         fault=None if fault is None else Fault(**fault),
         **{key: _tuple(value) if isinstance(value, list) else value for key, value in rest.items()},
         **dict[str, Any]((name, arrays[name]) for name in _ARRAYS),
+        dropout={
+            name.removeprefix(_DROPOUT): array for name, array in arrays.items() if name.startswith(_DROPOUT)
+        },
     )
 
 

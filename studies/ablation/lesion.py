@@ -44,6 +44,7 @@ class Lesioned:
     """What came of cutting one structure.
 
     ``alone[i]`` belongs to site ``plan.single[i]``, ``corrected`` holds the Holm-corrected p-values of these;
+    ``answers`` are those of the intact network (the empty set) and, where it can be cut, without any site;
     ``sets`` has every lesion of the plan by its sites; ``recalibrated`` those (by set) whose batch-norm statistics
     were estimated again, and under the empty set the intact network with them. ``costs[i]`` is the network without
     site ``plan.single[i]``, ``without`` that without any, ``whole`` the intact one.
@@ -54,6 +55,7 @@ class Lesioned:
     refused: dict[int, str]
     plan: Plan
     intact: Comparison
+    answers: dict[frozenset[int], Answers]
     sets: dict[frozenset[int], Comparison]
     corrected: dict[int, float]
     recalibrated: dict[frozenset[int], Comparison] = field(default_factory=dict)
@@ -73,13 +75,17 @@ class Lesioned:
 
 @dataclass(frozen=True)
 class Bench:
-    """What lesions are measured on; ``calibration`` are normalised images, in batches."""
+    """What lesions are measured on; ``calibration`` are normalised images, in batches.
+
+    ``indices`` (n,) are the places of the images in their set.
+    """
 
     model: LoadedModel
     subject: Subject
     batches: tuple[Batch, ...]
     calibration: tuple[Tensor, ...]
     progress: Progress
+    indices: tuple[int, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -124,6 +130,7 @@ def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesion
         refused,
         plan,
         compare(intact, intact, labels),
+        _answers(intact, dict(zip(cuts, answers, strict=True)), plan.everything),
         sets,
         corrected,
         whole=anatomy(bench.subject.network, example),
@@ -131,6 +138,14 @@ def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesion
         costs={site: anatomy(cuts[frozenset({site})], example, field=False) for site in alone},
     )
     return replace(made, recalibrated=_recalibrate(bench, made, cuts, intact))
+
+
+def _answers(
+    intact: Answers, cut: dict[frozenset[int], Answers], everything: frozenset[int]
+) -> dict[frozenset[int], Answers]:
+    """Return the answers that are kept image by image: all of them would be too many."""
+    kept = {everything: cut[everything]} if everything in cut else {}
+    return {frozenset[int](): intact, **kept}
 
 
 def chosen_sites(

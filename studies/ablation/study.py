@@ -35,6 +35,7 @@ from studies.ablation.lesion import Bench, Lesioned, chosen_sites, lesion
 from studies.ablation.lesion_report import lesion_section
 from studies.ablation.retrain import AFFORDABLE, Retrained, cost, make_setting, retrain, variants_of
 from studies.ablation.retrain_report import retrain_section
+from studies.ablation.samples import held_out_samples, lesion_samples
 from studies.ablation.score import compare
 
 DEFAULTS = AblationConfig()
@@ -83,7 +84,8 @@ def run(
         sections.append(ledger_section(tuple(lesions), made))
     if refusal and config.mode != "lesion":
         sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
-    return _report(run, sections, intact, command, time.perf_counter() - started)
+    report = _report(run, sections, intact, command, time.perf_counter() - started)
+    return dataclasses.replace(report, samples=run.samples(lesions, made))
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,11 @@ class _Run:
             setting, variants, depths, self.training.split, config, self.journal, self.progress
         ), ""
 
+    def samples(self, lesions: list[Lesioned], made: Retrained | None) -> tuple[dict[str, Any], ...]:
+        """Return what is known of each image: those that were cut on, then those held out of training."""
+        held_out = None if self.training is None else self.training.held_out
+        return (*lesion_samples(self.bench, self.images, lesions), *held_out_samples(made, held_out))
+
     def check_sites(self) -> None:
         """Raise UsageError for a site that is named and that a structure does not have; see ``lesion.chosen_sites``."""
         if self.config.sites is not None:
@@ -188,7 +195,7 @@ class _Run:
 def _bench(
     model: LoadedModel, images: ImageSet, config: AblationConfig, training: Parts | None, progress: Progress
 ) -> Bench:
-    batches = []
+    batches, indices = [], []
     with progress.task("Reading images", len(images)) as advance:
         for batch in images.batches(model.input, config.batch_size):
             pixels = batch.images.to(model.device, memory_format=model.memory_format)
@@ -197,6 +204,7 @@ def _bench(
                 with torch.inference_mode():
                     labels = model.module(pixels).argmax(1)
             batches.append(Batch(pixels, labels.to(model.device)))
+            indices += batch.indices
             advance(len(batch.indices))
     return Bench(
         model=model,
@@ -204,6 +212,7 @@ def _bench(
         batches=tuple(batches),
         calibration=_calibration(model, batches, config, training),
         progress=progress,
+        indices=tuple(indices),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,16 @@ from studies.adversarial.engine import Bench, Task, goes_further
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 
+_IMAGES = "images"
+"""The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
+
 _HALVINGS = 6
 """How often the one epsilon asked for is halved for the curve; above it is doubled until nothing resists."""
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """What is attacked, with what, and how; ``run`` does it."""
+    """What is attacked, with what, and how; ``run`` does it. ``keep``: the adversarial images, too."""
 
     model: LoadedModel
     attacked: AttackedModel
@@ -50,11 +53,13 @@ class Campaign:
     memory: Memory
     journal: Journal
     progress: Progress
+    keep: bool = False
 
     def run(self) -> Results:
         """Return what came of it; raises CannotRunError when no image can be judged."""
         clean: list[Clean] = []
         outcomes: dict[str, list[Outcome]] = {}
+        images: list[NDArray[Any]] = []
         steps = len(self.images) * (len(self.attacks) + 1)
         with self.progress.task("Attacking", steps) as advance:
             for batch in self.images.batches(self.model.input, self.batch_size):
@@ -70,7 +75,10 @@ class Campaign:
                 clean.append(_clean_from(arrays))
                 for name in self._names:
                     outcomes.setdefault(name, []).append(from_arrays(name, arrays))
-        return self._results(clean, outcomes)
+                if self.keep:
+                    images.append(arrays[_IMAGES])
+        results = self._results(clean, outcomes)
+        return replace(results, images=np.concatenate(images)) if self.keep else results
 
     def _keep(self, key: str, arrays: dict[str, NDArray[Any]]) -> None:
         try:
@@ -103,21 +111,26 @@ class Campaign:
             target=np.full(int(keep.sum()), -1) if targets is None else targets[keep].cpu().numpy(),
         )
         arrays = {f"clean/{field.name}": getattr(clean, field.name) for field in fields(Clean)}
-        for name, outcome in self._outcomes(
-            images[keep], labels[keep], pick(targets, keep), key, logits[keep]
-        ):
+        left = images[keep]
+        bench = None
+        if len(left):
+            chosen = labels[keep], pick(targets, keep)
+            bench = Bench(
+                self.attacked, left, *chosen, self.task, self.memory, key, logits[keep], keep=self.keep
+            )
+        for name, outcome in self._outcomes(bench):
             arrays |= to_arrays(name, outcome)
             advance(len(images))
+        if self.keep:
+            kept = left if bench is None or bench.kept is None else bench.kept
+            arrays[_IMAGES] = kept.contiguous().cpu().numpy()
         return arrays
 
-    def _outcomes(
-        self, images: Tensor, labels: Tensor, targets: Tensor | None, key: str, logits: Tensor
-    ) -> Iterator[tuple[str, Outcome]]:
+    def _outcomes(self, bench: Bench | None) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome, and ``worst``; blank ones where no image is left."""
-        if len(images) == 0:
+        if bench is None:
             yield from ((name, Outcome.blank(0)) for name in self._names)
             return
-        bench = Bench(self.attacked, images, labels, targets, self.task, self.memory, key, logits)
         yield from bench.run(self.attacks)
 
     @property

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from probe.core.errors import UsageError
+
+ImageForm = Literal["png", "npz"]
 
 DEFAULT_ATTACKS = ("apgd-ce", "apgd-dlr")
 DEFAULT_L0_ATTACKS = ("pgd?restarts=3", "pgd?loss=margin&restarts=3")
@@ -17,7 +22,8 @@ class AdversarialConfig:
     APGD on two losses, or PGD where APGD does not know the norm. ``target``: a class name or number,
     ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to the attacks that have such
     options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures to show, or their
-    indices. ``reduced``: gradients in bfloat16; None means where the processor is faster with it.
+    indices. ``reduced``: gradients in bfloat16; None means where the processor is faster with it. ``save_images``:
+    how the adversarial images are kept beside the report, None for not at all.
     """
 
     epsilons: tuple[float, ...] = (0.03,)
@@ -31,4 +37,10 @@ class AdversarialConfig:
     images: int | tuple[int, ...] = 4
     batch_size: int = 32
     reduced: bool | None = None
+    save_images: ImageForm | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a form of images that there is not."""
+        if self.save_images not in (None, "png", "npz"):
+            raise UsageError(f"Images are saved as png or npz, not '{self.save_images}'.")

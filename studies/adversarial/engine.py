@@ -51,7 +51,8 @@ class Bench:
     """One batch under attack: at least one image, (N, C, H, W) on the device, and what is done without any attack.
 
     ``done`` (N,) is what is wrong already, or at its target. ``logits`` (N, K) are those without attack, where they
-    are known.
+    are known. With ``keep``, ``kept`` (N, C, H, W) has the adversarial image that the worst case describes; the
+    image itself where there is none within the reported epsilon.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Bench:
         memory: Memory,
         key: str,
         logits: Tensor | None = None,
+        keep: bool = False,
     ) -> None:
         self.model, self.images, self.labels, self.targets = model, images, labels, targets
         self.task, self.memory, self.key = task, memory, key
@@ -71,6 +73,8 @@ class Bench:
             rows = torch.arange(len(images), device=images.device)
             (logits,) = memory.over(rows, lambda part: [model.verdict(images[part])])
         self.done = adversarial(logits, labels, targets)
+        self.kept = images.clone() if keep else None
+        self._kept_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
 
     def run(self, chosen: Sequence[Chosen]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it is done, and at last ``worst``: what the best of them found."""
@@ -170,6 +174,7 @@ class Bench:
                 verdict.outside,
                 verdict.invalid,
                 *_measured(images, verdict),
+                *([] if self.kept is None else [verdict.images]),
             ]
 
         success, size, outside, invalid, prediction, *measures = self.memory.over(rows, work)
@@ -181,8 +186,18 @@ class Bench:
         # What is reported is the image at the asked epsilon; those found beyond it only move the curve.
         shown = won & (_numpy(size) <= self.task.asked * (1 + 1e-6) + 1e-9)
         outcome.prediction[where[shown]] = _numpy(prediction)[shown]
+        if self.kept is not None:
+            self._keep(where, shown, _numpy(size), measures.pop())
         for name, values in zip(MEASURES, measures, strict=True):
             getattr(outcome, name)[where[shown]] = _numpy(values)[shown]
+
+    def _keep(self, where: NDArray[Any], shown: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
+        """Keep the images at ``where`` that are ``shown`` and need less than those kept so far."""
+        better = np.flatnonzero(shown & (size < self._kept_size[where]))
+        self._kept_size[where[better]] = size[better]
+        if self.kept is not None and len(better):
+            rows = torch.from_numpy(np.stack([where[better], better])).to(images.device)
+            self.kept[rows[0]] = images[rows[1]]
 
     def _draw_back(
         self, images: Tensor, verdict: Verdict, labels: Tensor, targets: Tensor | None

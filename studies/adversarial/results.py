@@ -34,7 +34,8 @@ class Results:
     """All outcomes, over the same N images.
 
     ``attacks`` has one outcome for each attack as it was asked for; ``worst`` is, image by image, the best of them.
-    ``epsilons`` are those of the curve, ascending, 0 first; ``asked`` the one that is reported.
+    ``epsilons`` are those of the curve, ascending, 0 first; ``asked`` the one that is reported. ``images``, where they
+    were kept, (N, C, H, W) float32: the adversarial images that ``worst`` describes, else the images themselves.
     """
 
     clean: Clean
@@ -42,6 +43,7 @@ class Results:
     worst: Outcome
     epsilons: tuple[float, ...]
     asked: float
+    images: NDArray[Any] | None = None
 
     @property
     def n(self) -> int:

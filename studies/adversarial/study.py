@@ -31,6 +31,8 @@ from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.headline import Verdict, headline
 from studies.adversarial.registries import CHECKS, VIEWS, Checker, View
 from studies.adversarial.results import Results
+from studies.adversarial.samples import samples
+from studies.adversarial.saved import save_images, with_images
 from studies.adversarial.workspace import Workspace
 
 DEFAULTS = AdversarialConfig()
@@ -87,8 +89,10 @@ def run(
         space = _attack(model, images, config, others, memory, journal, progress, stack)
         sections = tuple(_section(name, view, space) for name, view in views)
         made = _checks(checks, space, min(SAMPLE, memory.limit), modes, stuck)
+        saved = save_images(space, memory.limit) if config.save_images else None
     verdict = Verdict.of(made)
-    return _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
+    report = _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
+    return report if saved is None else with_images(report, saved)
 
 
 def _attack(
@@ -109,7 +113,17 @@ def _attack(
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.reduced)
     campaign = Campaign(
-        model, attacked, images, chosen, task, aim, config.batch_size, memory, journal, progress
+        model,
+        attacked,
+        images,
+        chosen,
+        task,
+        aim,
+        config.batch_size,
+        memory,
+        journal,
+        progress,
+        keep=config.save_images is not None,
     )
     results = campaign.run()
     against = None
@@ -121,6 +135,7 @@ def _attack(
             model=others.against,
             attacked=attacked_model(others.against, config.reduced),
             journal=NOTHING,
+            keep=False,
         )
         against = (others.against, rival.run())
     for one in others.transfer:
@@ -266,6 +281,7 @@ def _report(
         warnings=(*model.provenance.notes, *memory.told),
         status="skipped inputs" if info.skipped else "done",
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
+        samples=tuple(samples(space)),
     )
 
 

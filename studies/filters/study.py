@@ -20,6 +20,7 @@ from probe.graph.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.observe import Observations, observe
+from studies.filters.samples import samples
 from studies.filters.workspace import VIEWS, FiltersConfig, View, Workspace
 
 DEFAULTS = FiltersConfig()
@@ -67,6 +68,7 @@ def run(
         results=results,
         warnings=warnings,
         status="skipped inputs" if info.skipped else "done",
+        samples=tuple(samples(space.observed, images)),
     )
 
 

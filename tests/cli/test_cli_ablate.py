@@ -110,6 +110,10 @@ def test_a_users_network_and_folder_end_in_a_report(
         "retrain_accuracy:shortcut+dropout",
         "retrain_robust_accuracy:intact",
         "retrain_calibration_error:shortcut",
+        "voting_accuracy:mean_of_100_masks",
+        "voting_trained_loss:weight_scaling",
+        "ensemble_accuracy:without_dropout:2_networks",
+        "coadaptation_correlation:difference",
     ):
         assert name in names, name
     page = (Path("out") / "report.html").read_text()
