@@ -86,6 +86,14 @@ def forward_hooks(module: nn.Module, hooks: dict[str, Callable[..., Any]]) -> It
         yield
 
 
+def last_map(outputs: Sequence[Tensor]) -> Tensor:
+    """Return the last output that is a map (N, C, H, W), of a module that may be called on other values too.
+
+    The last of all where there is no map. Raises IndexError when there is no output.
+    """
+    return next((output for output in reversed(outputs) if output.dim() == 4), outputs[-1])
+
+
 @contextmanager
 def captured(
     module: nn.Module, names: Sequence[str], detach: bool = True

@@ -84,8 +84,9 @@ def verify(expected: object, actual: object) -> None:
 def output_node(traced: fx.GraphModule, layer: str) -> fx.Node:
     """Return the node that carries the output of the module called ``layer``, of its last call if it is reused.
 
-    Raises UsageError for an unknown name, TraceError when the graph does not show the layer: it is never called, it
-    lies inside a module that is not looked into, or it returns several tensors.
+    That is the last call that gives a map, if one does (an activation may serve convolutions and dense layers).
+    Raises UsageError for an unknown name, TraceError when the graph does not show the layer: it is never
+    called, it lies inside a module that is not looked into, or it returns several tensors.
     """
     check_layer(traced.meta["layers"], layer)
     wanted = traced.meta["names"].get(layer)
@@ -97,7 +98,8 @@ def output_node(traced: fx.GraphModule, layer: str) -> fx.Node:
     ]
     if not calls:
         raise TraceError(f"Layer '{layer}' has no output of its own in the traced network.")
-    node: fx.Node = max(calls, key=lambda call: call[0])[1]
+    maps = [(number, node) for number, node in calls if len(node.meta.get("shape") or ()) == 4]
+    node: fx.Node = max(maps or calls, key=lambda call: call[0])[1]
     return node
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
+from probe.core.state import last_map
 from probe.graph.activations import is_idle, module_activation, node_activation
 from probe.graph.names import check_layer, layer_names
 from probe.graph.shell import isolated, shell
@@ -124,7 +125,7 @@ class _LeftEarly(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the layer's output."""
-        return self._run(pixels)[-1]
+        return last_map(self._run(pixels))
 
     def _run(self, pixels: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = []

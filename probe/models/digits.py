@@ -46,8 +46,12 @@ for 6 epochs are 5·10¹² of them, about a minute on two cores of 2020 or later
 the optimiser's share small. torchvision's resnet18 (149 million, 11.2 million) is small by this rule.
 """
 
-_EPOCHS = ((10e6, 15), (60e6, 10), (float("inf"), 6))
-"""Epochs by multiply-accumulates: the first row whose bound is not exceeded."""
+_EPOCHS = ((10e6, 15, 15, 2e-3), (60e6, 10, 15, 2e-3), (float("inf"), 6, 10, 1e-3))
+"""(most multiply-accumulates, epochs with normalisation, epochs and learning rate without): the first row that fits.
+
+Without, training takes longer: zoo:inception has 97% of the held-out digits after 10 epochs, 99% after 15. Large
+networks without normalisation get a lower rate.
+"""
 
 _SEED = 0
 _VERSION = 2
@@ -212,12 +216,12 @@ def recipe_for(network: nn.Module, facts: Facts) -> Recipe:
     AdamW, because one learning rate then serves networks with and without batch normalisation or
     stochastic depth; the rate is lower where nothing normalises.
     """
-    epochs = next(count for bound, count in _EPOCHS if facts.macs <= bound)
     normed = any(isinstance(sub, nn.modules.batchnorm._BatchNorm) for sub in network.modules())
+    _, epochs, plain_epochs, plain_lr = next(row for row in _EPOCHS if facts.macs <= row[0])
     return Recipe(
-        epochs=epochs if normed else max(10, epochs),
+        epochs=epochs if normed else plain_epochs,
         optimiser="adamw",
-        lr=3e-3 if normed else 1e-3,
+        lr=3e-3 if normed else plain_lr,
         weight_decay=0.05,
         clip_norm=1.0,
         label_smoothing=0.05,

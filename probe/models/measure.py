@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.errors import CannotRunError, ProbeError
 from probe.core.state import training_mode
 from probe.data.images import InputSpec, Interpolation
+from probe.graph.census import without_fused_attention
 from probe.models.source import Framing
 
 _BATCH = 2
@@ -48,7 +50,8 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Facts:
     counter = FlopCounterMode(display=False)
     with training_mode(network, False), torch.inference_mode():
         try:
-            with counter:
+            # Attention as plain products: torch's counter does not see inside a fused one.
+            with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
         except (
             RuntimeError,

@@ -43,6 +43,10 @@ from probe.models.train_file import Trained, write_trained
 from probe.models.train_setup import RecipeWords, Setup, choose_place, choose_recipe, set_up
 from probe.training.fit import DivergedError, Epoch, Recipe, count_correct, fit, reestimate_batch_norm
 from probe.training.snapshots import SnapshotFile
+from probe.training.watch import Watch
+
+_RECORDS = 50
+"""Steps between two records of gradient norms, which a fault is told with."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,7 @@ def _fit(
             generator=seeds.generator(run.seed, "training"),
             perturb=perturb,
             snapshots=snapshots,
+            watch=Watch(module, _RECORDS),
             advance=advance,
             memory_format=run.layout,
         )

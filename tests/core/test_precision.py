@@ -20,8 +20,10 @@ def test_fast_bf16_is_a_question_of_the_hardware(monkeypatch: pytest.MonkeyPatch
     assert not fast_bf16(torch.device("mps"))
 
 
-def test_grouped_convolutions_stay_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_of_tiny_groups_stay_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "fast_bf16", lambda device: True)
     cpu = torch.device("cpu")
     assert bf16_pays(nn.Sequential(nn.Conv2d(4, 4, 3)), cpu)
+    assert bf16_pays(nn.Sequential(nn.Conv2d(8, 8, 3, groups=2)), cpu)
     assert not bf16_pays(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), cpu)
+    assert not bf16_pays(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8)), cpu)

@@ -45,22 +45,24 @@ class AlexNet(nn.Module):
         self.conv3 = nn.Conv2d(2 * width, 3 * width, 3, padding=1)
         self.conv4 = nn.Conv2d(3 * width, 3 * width, 3, padding=1)
         self.conv5 = nn.Conv2d(3 * width, 2 * width, 3, padding=1)
-        self.pool = nn.MaxPool2d(3, 2, 1)
-        self.relu = nn.ReLU()
+        self.relu1, self.relu2, self.relu3, self.relu4, self.relu5 = (nn.ReLU() for _ in range(5))
+        self.pool1, self.pool2, self.pool5 = (nn.MaxPool2d(3, 2, 1) for _ in range(3))
         self.dropout6 = nn.Dropout(dropout)
         self.fc6 = nn.Linear(2 * width * 16, 8 * width)
         self.dropout7 = nn.Dropout(dropout)
+        self.relu6 = nn.ReLU()
         self.fc7 = nn.Linear(8 * width, 8 * width)
+        self.relu7 = nn.ReLU()
         self.fc8 = nn.Linear(8 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, num_classes) for (N, in_channels, 32, 32) images."""
-        x = self.pool(self.norm1(self.relu(self.conv1(images))))
-        x = self.pool(self.norm2(self.relu(self.conv2(x))))
-        x = self.relu(self.conv4(self.relu(self.conv3(x))))
-        x = torch.flatten(self.pool(self.relu(self.conv5(x))), 1)
-        x = self.relu(self.fc6(self.dropout6(x)))
-        x = self.relu(self.fc7(self.dropout7(x)))
+        x = self.pool1(self.norm1(self.relu1(self.conv1(images))))
+        x = self.pool2(self.norm2(self.relu2(self.conv2(x))))
+        x = self.relu4(self.conv4(self.relu3(self.conv3(x))))
+        x = torch.flatten(self.pool5(self.relu5(self.conv5(x))), 1)
+        x = self.relu6(self.fc6(self.dropout6(x)))
+        x = self.relu7(self.fc7(self.dropout7(x)))
         logits: Tensor = self.fc8(x)
         return logits
 

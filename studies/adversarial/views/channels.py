@@ -12,7 +12,7 @@ from probe.attacks.families.apgd import boundary_start
 from probe.core.errors import NotApplicableError
 from probe.core.report import Axis, Cell, Column, Figure, Section, Series, Table
 from probe.core.seeds import generator
-from probe.core.state import captured
+from probe.core.state import captured, last_map
 from probe.core.stats import t_interval
 from probe.graph.layers import feature_layers, stages
 from studies.adversarial.registries import VIEWS
@@ -87,7 +87,7 @@ def _activations(space: Workspace, names: tuple[str, ...], images: Tensor) -> di
     """Return the last output of each layer."""
     with torch.no_grad(), captured(space.model.network, names) as outputs:
         space.model.module(images.contiguous(memory_format=space.model.memory_format))
-    return {name: outputs[name][-1] for name in names}
+    return {name: last_map(outputs[name]) for name in names}
 
 
 def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Figure:

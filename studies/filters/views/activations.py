@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from probe.core.report import Gallery, Picture, Section, Strip
-from probe.core.state import captured
+from probe.core.state import captured, last_map
 from probe.report.raster import overlay, thumbnail
 from studies.filters.choose import standout
 from studies.filters.workspace import VIEWS, Workspace
@@ -22,7 +22,7 @@ def activations(space: Workspace) -> Section:
     with space.progress.task("Activations", 1) as advance:
         with torch.inference_mode(), captured(space.model.network, space.layers) as outputs:
             space.model.module(images)
-        maps = {layer: outputs[layer][-1].float().cpu() for layer in space.layers}
+        maps = {layer: last_map(outputs[layer]).float().cpu() for layer in space.layers}
         strips = tuple(
             _strip(space, images[row].cpu(), index, {layer: value[row] for layer, value in maps.items()})
             for row, index in enumerate(space.shown)
