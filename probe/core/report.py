@@ -262,7 +262,7 @@ class ModelInfo:
 class DataInfo:
     """The images as the report names them; ``n`` are those used, ``total`` those there are.
 
-    ``sha256`` is of the pixels and labels that were used, where it was taken.
+    ``sha256`` is over names, labels and contents of the images, where it was taken.
     """
 
     name: str
@@ -280,7 +280,9 @@ class Report:
     """Everything a study found out, with what is needed to do it again.
 
     ``methods`` are whole sentences in the past tense that form one paragraph, ready to paste into a paper;
-    ``references`` are the works that they cite, one entry each.
+    ``references`` are the works that they cite, one entry each. ``samples`` has what was found out about each
+    image, in the order of the images; ``files`` are further files that belong beside the report, such as
+    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents.
     """
 
     study: str
@@ -303,6 +305,8 @@ class Report:
     extra: Mapping[str, Json] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    samples: tuple[Mapping[str, Json], ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def all_results(self) -> tuple[Result, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.report import DataInfo, Skipped
 from probe.data.ahead import ahead
+from probe.data.digest import digest
 from probe.data.fit import check_channels, fit
 from probe.data.items import LazyItems, subset
 from probe.data.sampling import choose
@@ -75,10 +76,21 @@ class ImageSet:
         """Return the name of one image as reports show it."""
         return self.items[index].name
 
-    def info(self, n_used: int) -> DataInfo:
-        """Return what a report says about this set, of which ``n_used`` images were used."""
-        total = len(self) if self.total is None else self.total
-        return DataInfo(self.name, n_used, total, self.labelled, self.source, self.licence, self.skipped)
+    def info(self, n_used: int, *, fingerprint: bool = True) -> DataInfo:
+        """Return what a report says about this set, of which ``n_used`` images were used.
+
+        Without ``fingerprint`` the images are not read again for their sha256 (see ``digest``).
+        """
+        return DataInfo(
+            self.name,
+            n_used,
+            len(self) if self.total is None else self.total,
+            self.labelled,
+            self.source,
+            self.licence,
+            self.skipped,
+            digest(self.items) if fingerprint else None,
+        )
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """Return the images at ``indices``, in that order, with what is known about them."""

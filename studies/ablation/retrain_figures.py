@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,16 @@ def curves_figure(made: Retrained, depth: int | None) -> Figure:
         "makes training easier; bands that meet at the end, one that only makes it faster.",
         tuple(series),
     )
+
+
+def learning_curves(made: Retrained) -> list[dict[str, Any]]:
+    """Return held-out accuracy along the epochs of every arm as plain values: label, x, y, low, high."""
+    found = []
+    for depth in made.depths:
+        for series in curves_figure(made, depth).series:
+            at = f" at depth {depth}" if len(made.depths) > 1 else ""
+            found.append({**asdict(series), "label": f"{series.label}{at}"})
+    return found
 
 
 def loss_figure(made: Retrained, depth: int | None) -> Figure:

@@ -31,8 +31,8 @@ def lesion_samples(bench: Bench, images: ImageSet, lesions: Sequence[Lesioned]) 
             "image": images.item_name(index),
             "label": label if images.labelled else None,
             "reference": label,
-            "intact": _answer(intact, row, label),
-            "without": {name: _answer(answers, row, label) for name, answers in cut.items()},
+            **_answer(intact, row, label),
+            "lesions": {name: _answer(answers, row, label) for name, answers in cut.items()},
         }
 
 

@@ -33,7 +33,9 @@ from studies.ablation.gradients_report import gradients_section
 from studies.ablation.ledger_report import ledger_section
 from studies.ablation.lesion import Bench, Lesioned, chosen_sites, lesion
 from studies.ablation.lesion_report import lesion_section
+from studies.ablation.methods import methods, references
 from studies.ablation.retrain import AFFORDABLE, Retrained, cost, make_setting, retrain, variants_of
+from studies.ablation.retrain_figures import learning_curves
 from studies.ablation.retrain_report import retrain_section
 from studies.ablation.samples import held_out_samples, lesion_samples
 from studies.ablation.score import compare
@@ -85,7 +87,16 @@ def run(
     if refusal and config.mode != "lesion":
         sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
     report = _report(run, sections, intact, command, time.perf_counter() - started)
-    return dataclasses.replace(report, samples=run.samples(lesions, made))
+    extra = {} if made is None else {"learning_curves": learning_curves(made)}
+    cut = tuple(one.structure.word for one in lesions if not one.structure.idle)
+    calibration = sum(map(len, bench.calibration))
+    return dataclasses.replace(
+        report,
+        samples=run.samples(lesions, made),
+        extra=extra,
+        methods=methods(report.model, report.data, config, cut, calibration, made),
+        references=references(cut, made),
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +206,8 @@ class _Run:
 def _bench(
     model: LoadedModel, images: ImageSet, config: AblationConfig, training: Parts | None, progress: Progress
 ) -> Bench:
-    batches, indices = [], []
+    batches: list[Batch] = []
+    indices: list[int] = []
     with progress.task("Reading images", len(images)) as advance:
         for batch in images.batches(model.input, config.batch_size):
             pixels = batch.images.to(model.device, memory_format=model.memory_format)

@@ -48,10 +48,11 @@ class _Rounded:
 
 
 def save_images(space: Workspace, at_once: int) -> Saved:
-    """Return the adversarial images of a run as files: of every image that was broken, the smallest that was found.
+    """Return the adversarial images of a run as files: one for every image that was broken, by what needed least.
 
-    An image that is wrong without any attack has none. What is saved is the image that ``worst`` in samples.jsonl
-    describes. ``npz`` keeps the float32 values. PNG rounds them to 8 bit, which can leave the ball or undo the
+    That is the image that ``worst`` in samples.jsonl describes, found at the smallest epsilon at which the attack
+    succeeded; it counts at every epsilon from its own size on. An image that is wrong without any attack has
+    none. ``npz`` keeps the float32 values. PNG rounds them to 8 bit, which can leave the ball or undo the
     attack: every rounded image is judged anew, ``at_once`` together, and images/index.json says which still are
     adversarial.
     """
@@ -139,7 +140,7 @@ def _judged(space: Workspace, places: list[int], images: NDArray[Any], at_once: 
 
 def _arrays(space: Workspace, rows: list[dict[str, Json]], images: NDArray[Any]) -> bytes:
     """Return the npz: images (M, C, H, W) float32 in [0, 1], and per image what ``_row`` tells; target −1 is none."""
-    told = {
+    told: dict[str, Any] = {
         name: np.array([row[key] if row[key] is not None else -1 for row in rows])
         for name, key in (
             ("indices", "index"),

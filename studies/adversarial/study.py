@@ -29,6 +29,7 @@ from studies.adversarial.campaign import Campaign, attacked_model, make_task
 from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.headline import Verdict, headline
+from studies.adversarial.methods import methods, references
 from studies.adversarial.registries import CHECKS, VIEWS, Checker, View
 from studies.adversarial.results import Results
 from studies.adversarial.samples import samples
@@ -87,7 +88,7 @@ def run(
         stuck = train_modes(model.module)
         memory = Memory(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
-        sections = tuple(_section(name, view, space) for name, view in views)
+        sections = _sections(views, space)
         made = _checks(checks, space, min(SAMPLE, memory.limit), modes, stuck)
         saved = save_images(space, memory.limit) if config.save_images else None
     verdict = Verdict.of(made)
@@ -198,6 +199,15 @@ def train_modes(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, sub in module.named_modules() if sub.training)
 
 
+def _sections(views: Sequence[tuple[str, View]], space: Workspace) -> tuple[Section, ...]:
+    made = []
+    with space.progress.task("Looking at what happened", len(views)) as advance:
+        for name, view in views:
+            made.append(_section(name, view, space))
+            advance(1)
+    return tuple(made)
+
+
 def _section(name: str, view: View, space: Workspace) -> Section:
     started = time.perf_counter()
     try:
@@ -282,6 +292,8 @@ def _report(
         status="skipped inputs" if info.skipped else "done",
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
+        methods=methods(space, checks, results.n),
+        references=references(space, checks),
     )
 
 

@@ -19,6 +19,7 @@ from probe.data.images import ImageSet
 from probe.graph.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
+from studies.filters.methods import methods, references
 from studies.filters.observe import Observations, observe
 from studies.filters.samples import samples
 from studies.filters.workspace import VIEWS, FiltersConfig, View, Workspace
@@ -69,6 +70,8 @@ def run(
         warnings=warnings,
         status="skipped inputs" if info.skipped else "done",
         samples=tuple(samples(space.observed, images)),
+        methods=methods(space, info, [name for name, _ in views]),
+        references=references([name for name, _ in views]),
     )
 
 

@@ -88,6 +88,7 @@ def _strip(
         ),
         space.short_name(place),
         f"{_truth(space, label, before)} {space.norm.name} size {size:.3g}: {word}.",
+        compare=(0, 2),
     )
 
 
