@@ -12,6 +12,7 @@ help:
 	@echo "make lint        ruff (lint and format) and mypy"
 	@echo "make format      let ruff mend what it can"
 	@echo "make bench       measure against the peers"
+	@echo "make screenshots  make the README's pictures anew (ONLY=demo: one of them)"
 	@echo "make clean       remove the environment and the caches"
 
 $(STAMP): pyproject.toml
@@ -40,6 +41,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+screenshots: $(STAMP)
+	$(BIN)/python tests/browser/screenshots.py $(ONLY)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
