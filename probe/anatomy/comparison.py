@@ -106,8 +106,8 @@ def _times(value: int, of: int) -> str:
 
 def _totals_section(a: Examined, b: Examined) -> Section:
     columns = (
-        Column("What"), Column(f"A: {a.name}"), Column(f"B: {b.name}"), Column("B − A"),
-        Column("B / A", digits=4),
+        Column("What", help="What is counted."), Column(f"A: {a.name}", help="The first network."), Column(f"B: {b.name}", help="The second network."), Column("B − A", help="The difference."),
+        Column("B / A", digits=4, help="The ratio: below 1 the second has less."),
     )  # fmt: skip
     rows = tuple(_total_row(*pair) for pair in zip(totals(a), totals(b), strict=True))
     return Section("totals", "In all", ABOUT_UNITS, (Table("Totals", columns, rows),))
@@ -123,7 +123,7 @@ def _places_section(a: Examined, b: Examined) -> Section:
     names = tuple(dict.fromkeys([*parts[0], *parts[1]]))
     names = tuple(sorted(names, key=_area, reverse=True))
     columns = tuple(
-        Column(title)
+        Column(title, help="The resolution of the maps, or the kind of layer.")
         for title in (
             *("Map", "Layers of A", "Layers of B", "Parameters of A", "Parameters of B"),
             *("MACs of A", "MACs of B"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 
 from probe.anatomy.examine import Examined
@@ -84,24 +85,51 @@ def _constants(one: Examined) -> str:
 def _table(one: Examined, rows: tuple[Row, ...]) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
     total = max(one.census.macs, 1)
     columns: list[tuple[Column, Callable[[int, Row], Cell]]] = [
-        (Column("Layer"), lambda _, row: named(row)),
+        (Column("Layer", help="The layer's name in the network."), lambda _, row: named(row)),
         (Column("Number", help="The place in the order of execution."), lambda place, _: place + 1),
-        (Column("Kind"), lambda _, row: kind(row)),
+        (Column("Kind", help="What it computes."), lambda _, row: kind(row)),
     ]
     for name, texts in windows(rows).items():
-        columns.append((Column(name.capitalize()), lambda place, _, texts=texts: texts[place] or None))  # type: ignore[misc]
+        columns.append(
+            (
+                Column(name.capitalize(), help="Of the window that slides over the map, height × width."),
+                partial(_text_at, texts),
+            )
+        )
     columns += [
-        (Column("Output"), lambda _, row: "×".join(map(str, row.output))),
-        (Column("Parameters"), lambda _, row: row.parameters or (None if not row.shared else "shared")),
-        (Column("MACs"), lambda _, row: row.macs or None),
-        (Column("of all", help="Part of the MACs.", proportion=True), lambda _, row: row.macs / total or None),
-        (Column("Activations", "KiB", "Memory of the output in float32."), lambda _, row: row.activations / 1024),
-        (Column("Field", "px", "Receptive field."), lambda _, row: along(row.reach.size) if row.reach else None),
+        (
+            Column("Output", help="Channels × height × width of the result."),
+            lambda _, row: "×".join(map(str, row.output)),
+        ),
+        (
+            Column("Parameters", help="Weights and biases, each counted once."),
+            lambda _, row: row.parameters or (None if not row.shared else "shared"),
+        ),
+        (
+            Column("MACs", help="Multiply-accumulates for one image; FLOPs are twice as many."),
+            lambda _, row: row.macs or None,
+        ),
+        (
+            Column("of all", help="Part of the MACs.", proportion=True),
+            lambda _, row: row.macs / total or None,
+        ),
+        (
+            Column("Activations", "KiB", "Memory of the output in float32."),
+            lambda _, row: row.activations / 1024,
+        ),
+        (
+            Column("Field", "px", "Receptive field."),
+            lambda _, row: along(row.reach.size) if row.reach else None,
+        ),
         (Column("Jump", "px", "Between neighbouring units."), _jump),
         (Column("Start", "px", "Centre of the first field."), _start),
-    ]  # fmt: skip
+    ]
     cells = tuple(tuple(value(place, row) for _, value in columns) for place, row in enumerate(rows))
     return tuple(column for column, _ in columns), cells
+
+
+def _text_at(texts: Sequence[str], place: int, _: Row) -> Cell:
+    return texts[place] or None
 
 
 def _jump(_: int, row: Row) -> Cell:
@@ -116,10 +144,15 @@ def _kinds_table(one: Examined) -> Table:
     census = one.census
     kinds = sorted({row.kind for row in census.rows}, key=lambda name: -_sum(census.rows, name, "macs"))
     columns = (
-        Column("Kind"), Column("Calls"), Column("Parameters"), Column("of all", proportion=True), Column("MACs"),
-        Column("of all", proportion=True), Column("Activations", "MiB", "In float32, for one image."),
-        Column("of all", proportion=True),
-    )  # fmt: skip
+        Column("Kind", help="What it computes."),
+        Column("Calls", help="How often it is computed for one image."),
+        Column("Parameters", help="Weights and biases, each counted once."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("MACs", help="Multiply-accumulates for one image; FLOPs are twice as many."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("Activations", "MiB", "In float32, for one image."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+    )
     rows: list[tuple[Cell, ...]] = []
     for name in kinds:
         parameters, macs, stored = (

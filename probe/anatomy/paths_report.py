@@ -84,7 +84,11 @@ def _table(paths: Paths) -> Table:
         ("layers with weights on a path, in the mean", "–" if mean is None else f"{mean:.4g}"),
         ("layers with weights on the longest path (depth)", str(paths.depth)),
     )
-    return Table("Number and length", (Column("What"), Column("Value")), rows)
+    return Table(
+        "Number and length",
+        (Column("What", help="What is counted."), Column("Value", help="The number.")),
+        rows,
+    )
 
 
 def _shares(lengths: dict[int, int], total: int) -> Series:

@@ -71,7 +71,12 @@ def rates_section(findings: Findings) -> Section:
     rows = tuple((one.lr, finite(one.after), one.outcome, one.steps) for one in tried.points)
     table = Table(
         "Learning rates tried",
-        (Column("learning rate"), Column("loss after"), Column("outcome"), Column("steps")),
+        (
+            Column("learning rate", help="The rate of this short training."),
+            Column("loss after", help="The loss on the same images after it."),
+            Column("outcome", help="What became of it."),
+            Column("steps", help="Steps that were made."),
+        ),
         rows,
         "stalled: the loss fell by less than 5%; grew: it rose by half or more; diverged: it stopped being finite.",
     )
@@ -148,11 +153,11 @@ def signal_section(findings: Findings) -> Section:
         for one in layers
     )
     columns = (
-        Column("layer"),
+        Column("layer", help="The layer's name in the network."),
         Column("mean", help="Of what the layer receives."),
         Column("std", help="Of what the layer receives."),
-        Column("smallest"),
-        Column("largest"),
+        Column("smallest", help="The smallest value that was seen."),
+        Column("largest", help="The largest value that was seen."),
         Column("output", help="Root mean square of what the layer returns."),
     )
     reading = "An en dash is a value that is not finite. The first row is the input as the network sees it."

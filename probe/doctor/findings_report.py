@@ -15,10 +15,10 @@ def findings_section(findings: Findings) -> Section:
     width = 4 if any(one.advice for one in findings.all) else 3
     rows = tuple((one.title, status_of(one, findings), one.text, one.advice)[:width] for one in findings.all)
     columns = (
-        Column("cause"),
+        Column("cause", help="What was looked for."),
         Column("verdict", help="A consequence would not be there without the cause above it."),
-        Column("evidence"),
-        Column("what to change"),
+        Column("evidence", help="The numbers that speak for or against it."),
+        Column("what to change", help="The first thing to try."),
     )
     reading = (
         "A cause was seen directly, or its removal made the training work; a probable one fits the numbers. Not found "

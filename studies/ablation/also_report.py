@@ -98,12 +98,16 @@ def _table(made: Retrained, measure: _Measure, name: str, reading: str) -> Table
     return Table(
         name,
         (
-            Column("Arm"),
-            Column("Seeds"),
+            Column("Arm", help="One variant of the network, trained from random weights."),
+            Column("Seeds", help="Trainings of this arm."),
             Column(name, proportion=True, help="Mean over seeds."),
             Column("low", proportion=True, help="Lower end of the mean's 95% t-interval."),
             Column("high", proportion=True, help="Upper end of the mean's 95% t-interval."),
-            Column("Intact minus arm", unit="points"),
+            Column(
+                "Intact minus arm",
+                unit="points",
+                help="Mean over seeds; above 0 the intact network is better where more is better.",
+            ),
             Column("low", help="Lower end of its 95% t-interval."),
             Column("high", help="Upper end of its 95% t-interval."),
             Column("p", help="Paired t-test over seeds.", digits=2),

@@ -146,8 +146,8 @@ def _table(pairs: _Pairs) -> Table:
         "Units",
         (
             Column("Measure", help=" ".join(f"{one.name}: {one.help}" for one in _MEASURES)),
-            Column("Dropout site"),
-            Column("Units"),
+            Column("Dropout site", help="The dropout whose input is looked at."),
+            Column("Units", help="Features, or channels of a map."),
             Column("With dropout", help="Mean over seeds."),
             Column("Without", help="Mean over seeds."),
             Column("Difference", help="With minus without, mean over seeds."),

@@ -8,9 +8,9 @@ from studies.ablation.lesion import Lesioned
 from studies.ablation.retrain import Retrained, named
 
 _COLUMNS = (
-    Column("Network"),
+    Column("Network", help="The network as it is, or what was done to it."),
     Column("Sites cut", help="Places where something was taken away or exchanged."),
-    Column("Parameters"),
+    Column("Parameters", help="Weights and biases, each counted once."),
     Column("of intact", proportion=True, help="Parameters as a part of the intact network's."),
     Column("MACs", help="Multiply-accumulates for one image."),
     Column("of intact", proportion=True, help="MACs as a part of the intact network's."),

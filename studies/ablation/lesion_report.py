@@ -184,7 +184,7 @@ def _random(made: Lesioned, sizes: Sequence[int]) -> Series:
 def _sites_table(made: Lesioned, right: str) -> Table:
     columns = (
         Column("Site", help="Name of the module it is in; --sites takes these."),
-        Column("What"),
+        Column("What", help="What is counted."),
         Column("Shape", help="Channels × height × width of the value there."),
         Column(right.capitalize(), proportion=True, help="With this site cut alone."),
         Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
@@ -239,7 +239,7 @@ def _recalibration(made: Lesioned, right: str, calibration: int) -> list[Block]:
     table = Table(
         "With batch-norm statistics estimated again",
         (
-            Column("Cut"),
+            Column("Cut", help="What was cut together."),
             Column(right.capitalize(), proportion=True, help="As it is, statistics of the intact network."),
             Column("again", proportion=True, help="After the statistics were estimated again."),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),

@@ -111,7 +111,7 @@ def _accuracy_table(made: Retrained) -> Table:
     return Table(
         "Arms",
         (
-            Column("Arm"),
+            Column("Arm", help="One variant of the network, trained from random weights."),
             Column("Seeds", help="Trainings; each arm has the same ones."),
             Column("Held-out accuracy", proportion=True, help="Mean over seeds."),
             Column("low", proportion=True, help="Lower end of the mean's 95% t-interval."),

@@ -25,10 +25,13 @@ _WHAT = (
 )
 _SIGNIFICANT = 0.05
 _COLUMNS = (
-    Column("Network"),
-    Column("Answer"),
+    Column("Network", help="The network as it is, or what was done to it."),
+    Column(
+        "Answer",
+        help="How the answer was made: scaled weights, one mask, or the mean over masks or networks.",
+    ),
     Column("n", help="Images."),
-    Column("Accuracy", proportion=True),
+    Column("Accuracy", proportion=True, help="Images whose label has the highest probability."),
     Column("low", proportion=True, help="Lower end of its 95% Wilson interval."),
     Column("high", proportion=True, help="Upper end of its 95% Wilson interval."),
     Column("Loss", unit="nats", help="Mean negative log-likelihood of the true class."),

@@ -101,8 +101,8 @@ def _strip(number: int, case: Case, image: Tensor, found: Sequence[Explained]) -
 def table(found: Sequence[Explained], left: Mapping[str, Randomised], n: int) -> Table:
     """Return one row per method: completeness error, what redrawing leaves, time and verdict."""
     columns = (
-        Column("Method"),
-        Column("Verdict"),
+        Column("Method", help="The attribution method."),
+        Column("Verdict", help="Whether its maps passed the tests beside it."),
         Column(
             "Completeness error",
             help="Median of |Σ map − (f(image) − f(baseline))| / |f(image) − f(baseline)|, f the logit; maps "

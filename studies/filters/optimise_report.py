@@ -38,8 +38,8 @@ class Reached:
 def table(reached: Sequence[Reached], images: int) -> Table:
     """Put the values side by side; ``images`` is the number of natural images."""
     columns = (
-        Column("layer"),
-        Column("channel"),
+        Column("layer", help="The layer's name in the network."),
+        Column("channel", help="The channel's number, from 0."),
         Column("channel picture", help="Largest activation in the picture for the channel's mean"),
         Column("unit picture", help="Largest activation in the picture for the middle unit"),
         Column("best image", help=f"Largest activation in any of the {images} images"),

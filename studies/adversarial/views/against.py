@@ -44,13 +44,13 @@ def against(space: Workspace) -> Section:
     table = Table(
         "Difference at each epsilon",
         (
-            Column("epsilon"),
+            Column("epsilon", help="The radius as it was asked for."),
             Column(names[0], proportion=True, help=f"{measure.capitalize()}."),
             Column(names[1], proportion=True, help=f"{measure.capitalize()}."),
             Column("Difference", unit="points", help="First minus second, in percentage points."),
             Column("Only first", help=space.phrases.only.format(which="first")),
             Column("Only second", help=space.phrases.only.format(which="second")),
-            Column("n"),
+            Column("n", help="The number of images."),
             Column("p", help="Exact McNemar test on the pairs."),
             Column("p, Holm", help="Corrected for testing at several epsilons (Holm 1979)."),
         ),

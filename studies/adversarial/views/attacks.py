@@ -79,7 +79,10 @@ def attacks(space: Workspace) -> Section:
 def _columns(phrases: Phrases) -> tuple[Column, ...]:
     measure = phrases.measure
     return (
-        Column("Attack"),
+        Column(
+            "Attack",
+            help="The attack with its options; the worst case counts an image as broken if any attack breaks it.",
+        ),
         Column(
             "Access", help="What the attack asks of the network: gradients, logits, decisions, or nothing."
         ),
@@ -93,7 +96,10 @@ def _columns(phrases: Phrases) -> tuple[Column, ...]:
 
 def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
     return (
-        Column("Attack"),
+        Column(
+            "Attack",
+            help="The attack with its options; the worst case counts an image as broken if any attack breaks it.",
+        ),
         Column("n", help="Images that it broke."),
         Column(
             "Confidence before",

@@ -117,13 +117,20 @@ def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) 
     )
 
 
+def moved(clean: Tensor, attacked: Tensor) -> Tensor:
+    """Return how far each channel moved: mean |change| of its mean activation over its spread over images, (C,).
+
+    ``clean`` and ``attacked`` (N, C) are mean activations of N ≥ 2 images.
+    """
+    return (attacked - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12)
+
+
 def _table(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in names:
         move = moves[name]
         shift = move.moved_means - move.clean_means
-        spread = move.clean_means.std(0).clamp_min(1e-12)
-        score = (shift.abs().mean(0) / spread).numpy()
+        score = moved(move.clean_means, move.moved_means).numpy()
         for channel in np.argsort(-score)[:_TOP]:
             rows.append(
                 (
@@ -138,14 +145,17 @@ def _table(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -
     return Table(
         "The channels that moved most",
         (
-            Column("Layer"),
-            Column("Channel"),
+            Column("Layer", help="The layer's name in the network."),
+            Column("Channel", help="The channel's number, from 0."),
             Column(
                 "Shift",
                 help="Mean |change| of the channel's mean activation, in standard deviations over images.",
             ),
             Column("Clean", help="Mean activation over positions and images."),
-            Column("Under attack"),
+            Column(
+                "Under attack",
+                help="How far the activation moves between the image and its adversarial version.",
+            ),
             Column("Raised in", proportion=True, help="Part of the images in which the channel rose."),
         ),
         tuple(rows),

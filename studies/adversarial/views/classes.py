@@ -28,11 +28,15 @@ def classes(space: Workspace) -> Section:
     table = Table(
         f"By {what}, at {space.words(space.epsilon)}",
         (
-            Column(what.capitalize()),
-            Column("n"),
+            Column(what.capitalize(), help="The class of the images."),
+            Column("n", help="The number of images."),
             Column("Clean", proportion=True, help=clean),
             Column(_standing(space), help=space.phrases.standing_help),
-            Column(space.phrases.measure.capitalize(), proportion=True),
+            Column(
+                space.phrases.measure.capitalize(),
+                proportion=True,
+                help="With its 95% Wilson interval beside it.",
+            ),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
             Column("Goes to", help="The class that broken images are most often taken for, and how often."),

@@ -123,14 +123,16 @@ def _table(space: Workspace, rows: tuple[tuple[Cell, ...], ...]) -> Table:
     return Table(
         f"{measure} under ordinary corruption, in numbers",
         (
-            Column("Corruption"),
-            Column("Severity"),
+            Column("Corruption", help="An ordinary disturbance of the image."),
+            Column("Severity", help="From 1, barely seen, to 5."),
             Column(
                 "Amount", help="Noise: standard deviation; blur and shift: part of the side; JPEG: quality."
             ),
-            Column("Right" if space.images.labelled else "Same answer"),
-            Column("of"),
-            Column(measure, proportion=True),
+            Column(
+                "Right" if space.images.labelled else "Same answer", help="Images that keep the right answer."
+            ),
+            Column("of", help="The number of images."),
+            Column(measure, proportion=True, help="With its 95% Wilson interval beside it."),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),

@@ -80,11 +80,15 @@ def _table(space: Workspace, epsilons: tuple[float, ...]) -> Table:
     return Table(
         "The curve in numbers",
         (
-            Column("epsilon"),
-            Column("in pixel units", digits=4),
+            Column("epsilon", help="The radius as it was asked for."),
+            Column("in pixel units", digits=4, help="1 is the distance from black to white."),
             Column(space.phrases.standing, help=space.phrases.standing_help),
-            Column("of"),
-            Column(space.phrases.measure.capitalize(), proportion=True),
+            Column("of", help="The number of images."),
+            Column(
+                space.phrases.measure.capitalize(),
+                proportion=True,
+                help="With its 95% Wilson interval beside it.",
+            ),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),
@@ -116,12 +120,15 @@ def _distribution(space: Workspace) -> tuple[Figure | Table, ...]:
     table = Table(
         "Quartiles of the smallest perturbation",
         (
-            Column("Attack"),
+            Column(
+                "Attack",
+                help="The attack with its options; the worst case counts an image as broken if any attack breaks it.",
+            ),
             Column("n", help=space.phrases.begin_help),
             Column("Found for", help="Images for which a perturbation was found at all."),
-            Column("Lower quartile", digits=3),
-            Column("Median", digits=3),
-            Column("Upper quartile", digits=3),
+            Column("Lower quartile", digits=3, help="A quarter of the images needs no more than this."),
+            Column("Median", digits=3, help="Half of the images need no more than this."),
+            Column("Upper quartile", digits=3, help="Three quarters of the images need no more than this."),
         ),
         rows,
         f"In {space.norm.unit or 'pixel units'}; a dash where no perturbation was found for so many images.",

@@ -147,11 +147,14 @@ def _section(space: Workspace, sides: tuple[_Side, ...], cells: list[list[tuple[
     table = Table(
         "Transfer, in numbers",
         (
-            Column("Made against"),
-            Column("Tested on"),
-            Column("Broken" if space.config.target is None else "Moved"),
+            Column("Made against", help="The network whose gradients were used."),
+            Column("Tested on", help="The network that was asked about the same images."),
+            Column(
+                "Broken" if space.config.target is None else "Moved",
+                help="Images on which the attack succeeded there.",
+            ),
             Column("of", help=_counted(space)),
-            Column("Rate", proportion=True),
+            Column("Rate", proportion=True, help="With its 95% Wilson interval beside it."),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),

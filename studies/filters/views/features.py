@@ -230,10 +230,13 @@ def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], ad
     )
     gallery = Gallery("Classes: optimised pictures", (Strip(tuple(pictures)),), reading, size=2 * SIDE)
     columns = (
-        Column("class"),
+        Column("class", help="The class whose logit was driven up."),
         Column("logit reached", help="Of the optimised picture, without transformations"),
         Column("probability", proportion=True, help="Softmax of the optimised picture"),
-        Column("best logit among the images shown"),
+        Column(
+            "best logit among the images shown",
+            help="The highest logit that a natural image gave this class.",
+        ),
     )
     return _Part((gallery, Table("Classes: values reached", columns, tuple(rows))))
 
