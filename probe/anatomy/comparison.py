@@ -40,9 +40,11 @@ def compare(
             both = examine(first, config, labels[0]), examine(second, config, labels[1])
     a, b = both
     listed = [
-        dataclasses.replace(layers_section(one), id=f"layers-{letter}", title=f"Layers of {letter.upper()}, {one.name}")
+        dataclasses.replace(
+            layers_section(one), id=f"layers-{letter}", title=f"Layers of {letter.upper()}, {one.name}"
+        )
         for letter, one in (("a", a), ("b", b))
-    ]  # fmt: skip
+    ]
     return Report(
         study="anatomy",
         title=f"{a.name} beside {b.name}",
@@ -106,9 +108,12 @@ def _times(value: int, of: int) -> str:
 
 def _totals_section(a: Examined, b: Examined) -> Section:
     columns = (
-        Column("What", help="What is counted."), Column(f"A: {a.name}", help="The first network."), Column(f"B: {b.name}", help="The second network."), Column("B − A", help="The difference."),
+        Column("What", help="What is counted."),
+        Column(f"A: {a.name}", help="The first network."),
+        Column(f"B: {b.name}", help="The second network."),
+        Column("B − A", help="The difference."),
         Column("B / A", digits=4, help="The ratio: below 1 the second has less."),
-    )  # fmt: skip
+    )
     rows = tuple(_total_row(*pair) for pair in zip(totals(a), totals(b), strict=True))
     return Section("totals", "In all", ABOUT_UNITS, (Table("Totals", columns, rows),))
 

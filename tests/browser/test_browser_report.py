@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browser_axe import violations
 from browser_sample import sample
 from browser_tab import WIDTHS, Tab
 from playwright.sync_api import Page, expect
@@ -428,15 +427,6 @@ def test_no_accessibility_violation_in_the_index(
     assert violations(page) == []
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"index-{width}-{'dark' if dark else 'light'}.png", full_page=True)
-
-
-def violations(page: Page) -> list[str]:
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
-    return [
-        f"{item['impact']} {item['id']}: {item['nodes'][0]['html'][:200]}"
-        for item in found
-        if item["impact"] in {"serious", "critical", "moderate"}
-    ]
 
 
 def test_dark_mode_is_dark(report_file: Path, open_tab: Open) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from probe import cli
 from probe.core.errors import GateFailedError
@@ -155,3 +159,31 @@ def test_skipped_images_and_interruptions_have_their_codes(
     monkeypatch.setattr(training, "train", interrupted)
     assert cli.run(["train", "lenet", "-d", "digits"]) == 130
     assert capsys.readouterr().err.strip() == "probe: interrupted; nothing was written."
+
+
+def test_a_killed_training_goes_on_to_the_same_file(tmp_path: Path, own_cache: Path) -> None:
+    def words(out: str, *more: str) -> list[str]:
+        text = "train zoo:lenet -d digits -n 200 --epochs 24 --batch-size 8 --device cpu -q --offline --out"
+        return [sys.executable, "-m", "probe", *text.split(), str(tmp_path / out), *more]
+
+    killed = subprocess.Popen(words("a.safetensors"))
+    kept = own_cache / "probe" / "training"
+    deadline = time.monotonic() + 60
+    while not list(kept.glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert list(kept.glob("*.pt"))
+    assert not (tmp_path / "a.safetensors").exists(), "it finished before it was killed"
+    done = subprocess.run(words("a.safetensors", "--resume"), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / "a.safetensors")
+    assert not list(kept.glob("*.pt"))
+    subprocess.run(words("b.safetensors"), check=True, capture_output=True)
+    first, second = (load_file(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    histories = [
+        json.loads((tmp_path / f"{name}.recipe.json").read_text())["history of the images trained on"]
+        for name in "ab"
+    ]
+    assert len(histories[0]) == 24
+    assert histories[0] == histories[1]
