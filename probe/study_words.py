@@ -39,6 +39,7 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
         images=shown[0] if len(shown) == 1 else shown,
         batch_size=options["batch_size"],
         reduced=False if options["full_precision"] else None,
+        save_images=options["save_images"],
         seed=options["seed"],
     )
 
@@ -57,8 +58,9 @@ DEFAULT_ABLATED = {
     "swap:mlpconv?to=plain": "zoo:nin",
     "swap:mlpconv": "zoo:lenet",
     "swap:pool": "zoo:lenet",
-    "swap:norm?to=batch": "zoo:alexnet",
-    "swap:norm?to=none": "zoo:alexnet",
+    "swap:norm": "zoo:alexnet",
+    "swap:norm?to=lrn": "zoo:resnet20",
+    "swap:activation": "zoo:lenet",
 }
 """The network that is ablated when none is named, where resnet20 has no such structure or is too slow without it."""
 

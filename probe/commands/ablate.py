@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from probe.commands.shared import finish, load, typed
+from probe.commands.shared import finish, load, reported, reporting, typed
 from probe.console import Console
 from probe.graph.structure import STRUCTURES, SWAPS
 from probe.options import ablating, common
@@ -20,19 +20,25 @@ Examples:
   probe ablate --remove sharing,locality
   probe ablate -m torchvision:resnet50 --weights none --remove block --mode lesion -d imagenet-samples
   probe ablate -m my_net.py:net --weights my.pth -d my_folder --remove norm --also robustness,calibration
+  probe ablate --remove shortcut --mode lesion --format json
 """
 
 
-def structure_list() -> str:
+def kind_list() -> str:
     """Return the structures that can be removed and the swaps, for the help."""
     rows = "\n".join(f"  {e.name:<12} {e.summary}" for e in STRUCTURES.entries.values())
     swaps = "\n".join(f"  {e.name:<12} {e.summary}" for e in SWAPS.entries.values())
-    return f"{_EXAMPLES}\n\b\nStructures:\n{rows}\n\n\b\nSwaps:\n{swaps}"
+    return f"\b\nStructures:\n{rows}\n\n\b\nSwaps:\n{swaps}"
 
 
-@click.command("ablate", epilog=structure_list())
+@click.command(
+    "ablate",
+    short_help="Take structure away, and measure what it was worth.",
+    epilog=f"{_EXAMPLES}\n{kind_list()}",
+)
 @common
 @ablating
+@reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Take structure away or exchange it, and measure what it was worth.
@@ -62,6 +68,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         console.say(f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to go on.")
         raise
-    code = finish(report, options["out"], console)
+    code = finish(report, options["out"], console, **reported(options))
     journal.remove()
     ctx.exit(code)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from probe.commands.shared import finish, load, typed
+from probe.commands.shared import finish, load, reported, reporting, typed
 from probe.console import Console
-from probe.options import attacking, common
+from probe.options import attacking, common, option
 from studies.adversarial.registries import CHECKS, VIEWS
 
 _EXAMPLES = """\b
@@ -18,6 +18,8 @@ Examples:
   probe adversarial -m zoo:resnet20 -d digits --attack standard --norm L2 --eps 0.1
   probe adversarial --eps 0:8/255:9 --attack pgd?steps=100,mifgsm,square
   probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
+  probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
+  probe adversarial --save-images npz --format json > results.json
 """
 
 
@@ -30,6 +32,13 @@ def _lists() -> str:
 @click.command("adversarial", epilog=_lists())
 @common
 @attacking
+@option(
+    "--save-images",
+    type=click.Choice(["png", "npz"]),
+    help="Keep the adversarial image of each broken one, by the attack that needed least, in images/. npz is exact; "
+    "PNG rounds to 8 bit, which can leave the ball or undo the attack (images/index.json says where).",
+)
+@reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Attack a network, and know whether to believe the answer.
@@ -57,6 +66,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to go on.")
         raise
-    code = finish(report, options["out"], console)
+    code = finish(report, options["out"], console, **reported(options))
     journal.remove()
     ctx.exit(code)

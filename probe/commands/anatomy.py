@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.shared import finish, typed
+from probe.commands.shared import typed, written
 from probe.console import Console, line, table
 from probe.core.errors import UsageError
 from probe.options import Names, Size, option
@@ -28,7 +28,9 @@ Examples:
 """
 
 
-@click.command("anatomy", epilog=_EXAMPLES)
+@click.command(
+    "anatomy", short_help="List a network's layers: sizes, parameters, MACs, paths.", epilog=_EXAMPLES
+)
 @option("-m", "--model", metavar="NAME", help="resnet18, timm:NAME, net.py:factory, … (see: probe models).")
 @option("--compare", type=Names(), metavar="A,B", help="Put two networks side by side.")
 @option("--weights", metavar="WHICH", default="none", help="As for the studies; no number depends on them.")
@@ -70,12 +72,15 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     if not options["quiet"] or options["form"] == "json":
         _print(found, options)
     if options["html"] or options["out"] is not None:
-        # The headline is on stdout already.
         if len(models) == 1:
             report = study.run(models[0], config, one=found[0], command=typed())
         else:
             report = study.compare(models[0], models[1], config, both=(found[0], found[1]), command=typed())
-        ctx.exit(finish(report, options["out"], Console(quiet=True)))
+        page = written(report, options["out"], console)
+        if options["form"] == "json":  # which is all that stdout gets
+            console.say(f"The report: {page}")
+        else:  # the headline is there already
+            line(str(page))
 
 
 def _names(options: dict[str, Any]) -> tuple[str, ...]:

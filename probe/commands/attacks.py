@@ -6,8 +6,15 @@ import click
 
 from probe.console import line, table
 
+_EXAMPLES = """\b
+Examples:
+  probe attacks
+  probe attacks L1
+  probe attacks decision-based
+"""
 
-@click.command("attacks")
+
+@click.command("attacks", short_help="List the attacks.", epilog=_EXAMPLES)
 @click.argument("query", default="")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(query: str, debug: bool) -> None:

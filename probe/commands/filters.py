@@ -6,17 +6,26 @@ from typing import Any
 
 import click
 
-from probe.commands.shared import finish, load, typed
+from probe.commands.shared import finish, load, reported, reporting, typed
 from probe.console import Console
 from probe.options import Auto, Names, Numbers, common, option
 from studies.filters.view import VIEWS
+
+_EXAMPLES = """\b
+Examples:
+  probe filters                                        the embedded ImageNet network, no network needed
+  probe filters -m resnet18
+  probe filters -m timm:convnext_atto --views patches,features --layers stages.2 --channels 3,17
+  probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
+  probe filters -m torchvision:vgg11 --weights none --views weights --format json
+"""
 
 
 def _view_list() -> str:
     return "\b\nViews:\n" + "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
 
 
-@click.command("filters", epilog=_view_list())
+@click.command("filters", epilog=f"{_EXAMPLES}\n{_view_list()}")
 @common
 @option("--views", type=Names(), metavar="A,B", help="Only these views [default: all].")
 @option(
@@ -27,6 +36,7 @@ def _view_list() -> str:
     "--images", type=Numbers(int), default="4", help="How many images to look at one by one, or which: 0,5,7."
 )
 @option("--steps", type=click.IntRange(min=1), default=128, help="Optimisation steps of a feature picture.")
+@reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Look at the filters and at what excites them.
@@ -48,4 +58,4 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         seed=options["seed"],
     )
     report = study.run(model, images, config, progress=console, command=typed())
-    ctx.exit(finish(report, options["out"], console))
+    ctx.exit(finish(report, options["out"], console, **reported(options)))

@@ -12,13 +12,21 @@ if TYPE_CHECKING:
     from probe.models.source import Row
 
 
-@click.command("models")
+_EXAMPLES = """\b
+Examples:
+  probe models
+  probe models resnet
+  probe models "timm:convnext*"
+"""
+
+
+@click.command("models", short_help="List the networks that can be loaded.", epilog=_EXAMPLES)
 @click.argument("query", default="")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(query: str, debug: bool) -> None:
     """List what can be loaded, where its weights would come from, and whether they are there now.
 
-    QUERY is a part of a name, or a source such as zoo: or timm:
+    QUERY is a part of a name, a pattern with * and ?, or a source such as zoo: or timm:
     """
     from probe.models.load import catalogue
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from probe.console import Console, summary
-from probe.core.errors import EXIT_SKIPPED
-from probe.options import one_or_per_channel
+import click
+
+from probe.commands.gates import Gate, GateOn, GateWords, check_gates
+from probe.console import Console, line, summary
+from probe.core.errors import EXIT_SKIPPED, GateFailedError, UsageError
+from probe.options import one_or_per_channel, option
 
 if TYPE_CHECKING:
     from probe.core.report import Report
@@ -18,6 +22,41 @@ if TYPE_CHECKING:
     from probe.models.loaded import LoadedModel
 
 REPORTS = Path("reports")
+
+Form = Literal["text", "json"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_REPORTING: tuple[Callable[[F], F], ...] = (
+    option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="What goes to stdout: sentences and the report's path, or results.json.",
+    ),
+    option(
+        "--fail-under",
+        "gates",
+        type=GateWords(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Exit with 1 when this result is below VALUE (above, where lower is better); may be repeated.",
+    ),
+    option(
+        "--gate-on",
+        type=click.Choice(["value", "interval"]),
+        default="value",
+        help="What --fail-under compares: the value, or the worse end of its 95% interval.",
+    ),
+)
+
+
+def reporting(function: F) -> F:
+    """Add the options on what becomes of a finished report to a command; ``finish`` takes their values."""
+    for add in reversed(_REPORTING):
+        function = add(function)
+    return function
 
 
 def load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageSet]:
@@ -41,18 +80,55 @@ def load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageS
     )
 
 
-def finish(report: Report, out: Path | None, console: Console) -> int:
-    """Write the report, say where it is, and return the exit code."""
+def finish(
+    report: Report,
+    out: Path | None,
+    console: Console,
+    *,
+    form: Form = "text",
+    gates: Sequence[Gate] = (),
+    gate_on: GateOn = "value",
+) -> int:
+    """Write the report, say where it is, and return the exit code: of the gates, else of skipped inputs, else 0.
+
+    Raises CannotRunError when the report cannot be written. A gate that fails, or that names no result, is told on
+    stderr when all else has been said, and the report stays.
+    """
+    page = written(report, out, console)
+    if form == "json":
+        from probe.report.results import dumps
+
+        line(dumps(report).rstrip("\n"))
+        console.say(f"The report: {page}")
+    else:
+        summary(report, str(page), console)
+    try:
+        check_gates(report, gates, gate_on)
+    except (GateFailedError, UsageError) as error:
+        console.error(
+            f"{error} The report was written: {page}" if isinstance(error, UsageError) else str(error)
+        )
+        return error.exit_code
+    return EXIT_SKIPPED if report.data.skipped else 0
+
+
+def written(report: Report, out: Path | None, console: Console) -> Path:
+    """Write the report into ``out``, or into a new folder of reports/ whose index is brought up to date."""
     from probe.report.index import update_index
     from probe.report.place import report_folder
     from probe.report.render import write_report
 
     folder = out or report_folder(REPORTS, report.study, report.model.name, report.data.name, datetime.now())
-    page = write_report(report, folder)
-    if out is None:
-        update_index(REPORTS)
-    summary(report, str(page), console)
-    return EXIT_SKIPPED if report.data.skipped else 0
+    with console.task("Writing the report", None):
+        page = write_report(report, folder)
+        if out is None:
+            update_index(REPORTS)
+    return page
+
+
+def reported(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``finish`` is given of the options that ``reporting`` adds."""
+    return {name: options[name] for name in ("form", "gates", "gate_on")}
 
 
 def typed() -> str:

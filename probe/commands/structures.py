@@ -6,14 +6,23 @@ from typing import Any
 
 import click
 
-from probe.commands.ablate import structure_list
+from probe.commands.ablate import kind_list
 from probe.commands.shared import load
 from probe.console import Console, line, table
 from probe.graph.structure import SWAP
 from probe.options import Names, common, option
 
+_EXAMPLES = """\b
+Examples:
+  probe structures -m densenet121 --weights none
+  probe structures -m zoo:resnet20 --remove shortcut,norm
+  probe structures -m my_net.py:net --weights none --swap activation?to=gelu
+"""
 
-@click.command("structures", epilog=structure_list())
+
+@click.command(
+    "structures", short_help="List what of a network can be taken away.", epilog=f"{_EXAMPLES}\n{kind_list()}"
+)
 @common
 @option(
     "--remove", "kinds", type=Names(), metavar="A,B", help="Only these structures [default: all but filter]."

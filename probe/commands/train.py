@@ -18,7 +18,7 @@ Examples:
 """
 
 
-@click.command("train", epilog=_EXAMPLES)
+@click.command("train", short_help="Train a network and keep its weights.", epilog=_EXAMPLES)
 @click.argument("model")
 @training
 @click.pass_context

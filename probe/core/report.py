@@ -7,6 +7,7 @@ All text is plain text (the renderer escapes it); all pictures are uint8 arrays.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +21,10 @@ Cell = str | int | float | bool | None
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 Status = Literal["done", "skipped inputs", "interrupted"]
 Json = Any
+
+
+_BESIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
+"""A path that stays inside its folder and needs no quoting."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +186,20 @@ class Figure:
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; ``tone`` marks a warning that a reader must not miss."""
+    """A paragraph; ``tone`` marks a warning that a reader must not miss.
+
+    ``links`` are words and the files beside the report that they lead to, such as ``filters/report.html``.
+    """
 
     text: str
     tone: Literal["plain", "warning"] = "plain"
+    links: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse links that lead out of the report's folder."""
+        for _, place in self.links:
+            if not _BESIDE.fullmatch(place):
+                raise ValueError(f"'{place}' is no file beside the report")
 
 
 Block = Note | Table | Figure | Gallery | Slides

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
 from probe.core.errors import CannotRunError
 from probe.core.report import Report
 from probe.report.files import write_together
 from probe.report.page import page
-from probe.report.results import dumps, schema, to_json
+from probe.report.results import SAMPLES, dumps, dumps_samples, schema, to_json
 from probe.report.thumbnail import THUMBNAIL, thumbnail
 
 PAGE = "report.html"
 RESULTS = "results.json"
+
+_INSIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*")
+"""A path that stays inside its folder: no ``..``, no hidden files."""
+_LISTED = re.compile(r"images/\w[\w.-]*")
+"""What an earlier report's list may make us remove."""
 
 _HEIGHT_LISTENER = """
 if (!window.probeReportListener) {
@@ -34,25 +42,26 @@ if (!window.probeReportListener) {
 
 
 def write_report(report: Report, folder: Path | str) -> Path:
-    """Write report.html, results.json and the index's thumbnail.webp into ``folder``; return the page's path.
+    """Write report.html, results.json and what belongs to them into ``folder``; return the page's path.
 
-    The files appear together or not at all, also when the run is interrupted; files of an earlier
-    report there are replaced. A folder that stays empty because of a failure is removed. Raises
-    CannotRunError when the folder cannot be written to.
+    That is the index's thumbnail.webp, samples.jsonl where there are samples, and the report's ``files``. All
+    appear together or not at all, also when the run is interrupted; files of an earlier report there are replaced
+    or removed. A folder that stays empty because of a failure is removed. Raises CannotRunError when the folder
+    cannot be written to, ValueError for a file whose place is not inside it.
     """
     folder = Path(folder)
     try:
-        contents: dict[str, str | bytes] = {PAGE: page(report), RESULTS: dumps(report)}
-        picture = thumbnail(report)
-        if picture is not None:
-            contents[THUMBNAIL] = picture
-        folder.mkdir(parents=True, exist_ok=True)
-        write_together(folder, contents)
-        if picture is None:
-            (folder / THUMBNAIL).unlink(missing_ok=True)  # of an earlier report
+        contents = _contents(report)
+        earlier = _earlier(folder) - contents.keys()
+        with ExitStack() as undo:
+            for place in dict.fromkeys((folder, *((folder / name).parent for name in contents))):
+                undo.callback(_remove_empty, place)
+                place.mkdir(parents=True, exist_ok=True)
+            write_together(folder, contents)
+        for name in earlier:
+            (folder / name).unlink(missing_ok=True)
+            _remove_empty((folder / name).parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise CannotRunError(
@@ -60,6 +69,34 @@ def write_report(report: Report, folder: Path | str) -> Path:
             ) from error
         raise
     return folder / PAGE
+
+
+def _contents(report: Report) -> dict[str, str | bytes]:
+    contents: dict[str, str | bytes] = {PAGE: page(report), RESULTS: dumps(report)}
+    picture = thumbnail(report)
+    if picture is not None:
+        contents[THUMBNAIL] = picture
+    if report.samples:
+        contents[SAMPLES] = dumps_samples(report)
+    for name, content in report.files.items():
+        if not _INSIDE.fullmatch(name) or name in contents:
+            raise ValueError(f"'{name}' is not the place of a further file of a report")
+        contents[name] = content
+    return contents
+
+
+def _earlier(folder: Path) -> set[str]:
+    """Return the files of an earlier report in a folder: those with a fixed name, and the images that it lists."""
+    names = {SAMPLES, THUMBNAIL}
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
+        listed = json.loads((folder / RESULTS).read_text(encoding="utf-8")).get("artifacts", [])
+        names |= {name for name in listed if isinstance(name, str) and _LISTED.fullmatch(name)}
+    return {name for name in names if (folder / name).is_file()}
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def notebook(report: Report) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,13 @@ from probe.core.report import Check, DataInfo, Json, ModelInfo, Report, Result
 from probe.report.text import encodable
 
 SCHEMA_VERSION = 1
+
+Schema = Literal["results", "samples"]
+
+SAMPLES = "samples.jsonl"
+
+_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+"""Those that JSON does not escape itself."""
 
 
 def to_json(report: Report) -> dict[str, Json]:
@@ -44,7 +51,7 @@ def to_json(report: Report) -> dict[str, Json]:
         "references": report.references,
         "results": [_result(result) for result in report.all_results],
         "checks": [_check(check) for check in report.all_checks],
-        "artifacts": report.artifacts,
+        "artifacts": artifacts(report),
         "seconds": report.seconds,
         "extra": report.extra,
     }
@@ -54,19 +61,39 @@ def to_json(report: Report) -> dict[str, Json]:
     return plain
 
 
+def artifacts(report: Report) -> tuple[str, ...]:
+    """Return the names of the files beside results.json that belong to the report, each once."""
+    samples = (SAMPLES,) if report.samples else ()
+    return tuple(dict.fromkeys((*report.artifacts, *samples, *report.files)))
+
+
 def dumps(report: Report) -> str:
     """Return results.json's text: UTF-8, indented, the same for the same report."""
     return json.dumps(to_json(report), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
+def dumps_samples(report: Report) -> str:
+    """Return samples.jsonl's text: one JSON object a line, one line an image; what is not finite is null.
+
+    Whatever a reader might take for the end of a line is escaped.
+    """
+    lines = (
+        json.dumps(jsonable(sample), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for sample in report.samples
+    )
+    return "".join(f"{line.translate(_LINE_ENDS)}\n" for line in lines)
+
+
 @cache
-def _schema_text() -> str:
-    return Path(__file__).with_name("schema.json").read_text(encoding="utf-8")
+def schema_text(what: Schema = "results") -> str:
+    """Return the text of a published JSON Schema (2020-12): of results.json, or of a line of samples.jsonl."""
+    name = "schema.json" if what == "results" else "samples.schema.json"
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def schema() -> dict[str, Json]:
-    """Return the published JSON Schema (2020-12) of results.json."""
-    document: dict[str, Json] = json.loads(_schema_text())
+def schema(what: Schema = "results") -> dict[str, Json]:
+    """Return a published JSON Schema (2020-12): of results.json, or of a line of samples.jsonl."""
+    document: dict[str, Json] = json.loads(schema_text(what))
     return document
 
 

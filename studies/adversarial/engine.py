@@ -197,7 +197,7 @@ class Bench:
         self._kept_size[where[better]] = size[better]
         if self.kept is not None and len(better):
             rows = torch.from_numpy(np.stack([where[better], better])).to(images.device)
-            self.kept[rows[0]] = images[rows[0]]
+            self.kept[rows[0]] = images[rows[1]]
 
     def _draw_back(
         self, images: Tensor, verdict: Verdict, labels: Tensor, targets: Tensor | None

@@ -76,6 +76,22 @@ def run(
     interrupted run can go on. A view or a check that cannot apply says why. Raises UsageError for unknown or unfit
     names and numbers; CannotRunError when no image can be read or the network answers with NaN.
     """
+    return examine(model, images, config, others=others, progress=progress, command=command, journal=journal)[
+        0
+    ]
+
+
+def examine(
+    model: LoadedModel,
+    images: ImageSet,
+    config: AdversarialConfig = DEFAULTS,
+    *,
+    others: Others = Others(),
+    progress: Progress = SILENT,
+    command: str = "",
+    journal: Journal = NOTHING,
+) -> tuple[Report, Workspace]:
+    """Do what ``run`` does, and return with the report what its views were given, to ask more of it."""
     started = time.perf_counter()
     if images.labelled and images.num_classes is not None:
         for one in (model, *others.transfer, *filter(None, [others.against])):
@@ -93,7 +109,7 @@ def run(
         saved = save_images(space, memory.limit) if config.save_images else None
     verdict = Verdict.of(made)
     report = _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
-    return report if saved is None else with_images(report, saved)
+    return (report if saved is None else with_images(report, saved)), space
 
 
 def _attack(

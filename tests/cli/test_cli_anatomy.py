@@ -32,6 +32,13 @@ def test_json_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert next(row["name"] for row in values["layers"] if row["layer"]) == "conv1"
 
 
+def test_json_is_all_that_stdout_gets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*RESNET, "--format", "json", "--out", str(tmp_path / "report")]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["totals"]["parameters"] == 11_689_512
+    assert captured.err.splitlines()[-1] == f"The report: {tmp_path / 'report' / 'report.html'}"
+
+
 def test_a_report_is_written_where_it_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

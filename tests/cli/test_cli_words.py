@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +29,49 @@ def test_help_loads_none_of_the_heavy_packages(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
     assert done.returncode == (0 if words else 2)
+
+
+def test_no_help_loads_anything_heavy_and_every_help_has_examples() -> None:
+    code = (
+        "import sys; from probe import cli; [cli.run([name, '--help']) for name in cli.COMMANDS];"
+        f"print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
+    helps = done.stdout.split("Usage: probe ")[1:]
+    assert [text.split()[0] for text in helps] == list(cli.COMMANDS)
+    for name, text in zip(cli.COMMANDS, helps, strict=True):
+        assert examples(text), name
+        assert all(words[0] == name for words in examples(text)), name
+
+
+def examples(text: str) -> list[list[str]]:
+    """The examples of a help as words, without what a shell does and without the remark after them."""
+    lines = re.findall(r"^ {4}(probe .+)$", text, re.MULTILINE)
+    shown = [re.split(r"\s{2,}|\s>", line)[0] for line in lines]
+    return [shlex.split(line)[1:] for line in shown]
+
+
+def test_every_example_can_be_parsed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert {words[0] for words in examples(text)} == set(cli.COMMANDS)
+    for name in cli.COMMANDS:
+        assert cli.run([name, "--help"]) == 0
+    found = examples(text + capsys.readouterr().out)
+    assert len(found) > 40
+    context = cli.cli.make_context("probe", [], resilient_parsing=True)
+    for name, *words in found:
+        command = cli.cli.get_command(context, name)
+        assert command is not None
+        command.make_context(name, words)
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index(["Exit", "codes:"])
+    assert [line[0] for line in lines[start + 1 :] if line] == ["0", "1", "2", "3", "4", "130"]
 
 
 def test_help_lists_every_view_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
