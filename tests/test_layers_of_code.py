@@ -22,6 +22,8 @@ LEVELS = {
     "studies.ablation": 3,
     "probe.anatomy": 3,
     "probe.doctor": 3,
+    "probe.comparison": 3,
+    "probe.dossier": 4,
     "probe.console": 4,
     "probe.options": 4,
     "probe.study_words": 5,

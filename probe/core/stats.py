@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,6 +41,34 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
         raise ValueError("a t-interval needs at least two values")
     half = float(t.ppf((1 + confidence) / 2, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size))
     return float(data.mean()) - half, float(data.mean()) + half
+
+
+def t_quantile(n: int, confidence: float = 0.95) -> float:
+    """Return by how many standard errors Student's interval for the mean of ``n`` ≥ 2 values reaches either way."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + confidence) / 2, n - 1))
+
+
+def welch(
+    first: tuple[float, float, int], second: tuple[float, float, int], confidence: float = 0.95
+) -> tuple[float, tuple[float, float]] | None:
+    """Return Welch's two-sided p-value and interval for second − first, each (mean, standard error, n) (Welch 1947).
+
+    None where an error is not known or both are 0: then there is nothing to measure the difference by.
+    """
+    from scipy.stats import t
+
+    squares = [error * error for _, error, _ in (first, second)]
+    total = sum(squares)
+    if not total > 0 or min(first[2], second[2]) < 2:
+        return None
+    freedom = total**2 / sum(
+        square**2 / (n - 1) for square, (_, _, n) in zip(squares, (first, second), strict=True)
+    )
+    difference, error = second[0] - first[0], math.sqrt(total)
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * error
+    return float(2 * t.sf(abs(difference) / error, freedom)), (difference - half, difference + half)
 
 
 def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
@@ -96,6 +125,90 @@ def bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def newcombe(first: int, n_first: int, second: int, n_second: int) -> tuple[float, float]:
+    """Return the 95% interval of second − first for two independent proportions (Newcombe 1998, method 10).
+
+    ``first`` of ``n_first`` and ``second`` of ``n_second``; (−1, 1) when either n is 0.
+    """
+    if n_first == 0 or n_second == 0:
+        return -1.0, 1.0
+    return _square_and_add(first, n_first, second, n_second, 0.0)
+
+
+def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
+    """Return the 95% interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
+
+    The counts are of items that succeed in both, in one alone and in neither; (−1, 1) when all are 0.
+    """
+    n = both + only_first + only_second + neither
+    if n == 0:
+        return -1.0, 1.0
+    first, second = both + only_first, both + only_second
+    spread = math.sqrt(first * (n - first) * second * (n - second))
+    excess = float(both * neither - only_first * only_second)
+    if excess > 0:
+        excess = max(excess - n / 2, 0.0)
+    return _square_and_add(first, n, second, n, excess / spread if spread else 0.0)
+
+
+def _square_and_add(
+    first: int, n_first: int, second: int, n_second: int, correlation: float
+) -> tuple[float, float]:
+    p, q = first / n_first, second / n_second
+    (low_p, high_p), (low_q, high_q) = wilson(first, n_first), wilson(second, n_second)
+
+    def half(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))
+
+    return (
+        max(-1.0, q - p - half(high_p - p, q - low_q)),
+        min(1.0, q - p + half(p - low_p, high_q - q)),
+    )
+
+
+def fisher_exact(first: int, n_first: int, second: int, n_second: int) -> float:
+    """Return the two-sided p-value of Fisher's exact test of two independent proportions; 1 when either n is 0."""
+    from scipy.stats import fisher_exact as test
+
+    if n_first == 0 or n_second == 0:
+        return 1.0
+    return float(test(np.array([[first, n_first - first], [second, n_second - second]])).pvalue)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return Spearman's rank correlation, ties by their mean ranks; NaN where either side is constant.
+
+    Raises ValueError for unequal lengths or fewer than two pairs.
+    """
+    a, b = _centred_ranks(first, second)
+    length = math.sqrt(float(a @ a) * float(b @ b))
+    return float(np.clip(a @ b / length, -1, 1)) if length > 0 else math.nan
+
+
+def spearman_p(first: Sequence[float], second: Sequence[float], seed: int, shuffles: int = 10_000) -> float:
+    """Return the two-sided permutation p-value of Spearman's rank correlation; 1 where either side is constant.
+
+    It is (1 + shuffles that correlate as strongly) / (1 + shuffles), so never 0 (Phipson & Smyth 2010).
+    """
+    a, b = _centred_ranks(first, second)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.tile(b, (shuffles, 1)), axis=1) @ a
+    # Sums of other order differ by rounding where they are equal.
+    bound = abs(float(a @ b)) - 1e-9 * max(1.0, float(a @ a))
+    return float((1 + (np.abs(shuffled) >= bound).sum()) / (1 + shuffles))
+
+
+def _centred_ranks(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from scipy.stats import rankdata
+
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError("a rank correlation needs at least two pairs")
+    a, b = (rankdata(np.asarray(one, dtype=np.float64)) for one in (first, second))
+    return a - a.mean(), b - b.mean()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -108,3 +108,90 @@ def test_holm_rejects_what_the_sequential_test_rejects(p: list[float], alpha: fl
             break
         rejected.add(place)
     assert {i for i, value in enumerate(stats.holm(p)) if value <= alpha} == rejected
+
+
+def test_newcombe_gives_the_published_interval() -> None:
+    # Newcombe 1998, table II, case (a), method 10: 56/70 against 48/80 is 0.2 [0.0524, 0.3339].
+    low, high = stats.newcombe(48, 80, 56, 70)
+    assert (low, high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert stats.newcombe(56, 70, 48, 80) == pytest.approx((-high, -low))
+    assert stats.newcombe(0, 0, 3, 4) == (-1.0, 1.0)
+
+
+def paired_by_hand(a: int, b: int, c: int, d: int) -> tuple[float, float]:
+    """Newcombe's paired interval of first − second, written out from the 1998 paper."""
+    n = a + b + c + d
+    p, q = (a + b) / n, (a + c) / n
+    (l2, u2), (l3, u3) = wilson_by_hand(a + b, n), wilson_by_hand(a + c, n)
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    top = a * d - b * c
+    top = top - n / 2 if top > n / 2 else 0 if top >= 0 else top
+    phi = top / sqrt(product) if product else 0
+    down = (p - l2) ** 2 - 2 * phi * (p - l2) * (u3 - q) + (u3 - q) ** 2
+    up = (u2 - p) ** 2 - 2 * phi * (u2 - p) * (q - l3) + (q - l3) ** 2
+    return p - q - sqrt(max(down, 0)), p - q + sqrt(max(up, 0))
+
+
+@given(st.integers(0, 40), st.integers(0, 20), st.integers(0, 20), st.integers(0, 40))
+def test_the_paired_interval_is_the_closed_form(a: int, b: int, c: int, d: int) -> None:
+    if a + b + c + d == 0:
+        assert stats.newcombe_paired(a, b, c, d) == (-1.0, 1.0)
+        return
+    low, high = paired_by_hand(a, b, c, d)
+    expected = (max(-1.0, -high), min(1.0, -low))
+    assert stats.newcombe_paired(a, b, c, d) == pytest.approx(expected, abs=1e-9)
+
+
+def test_fisher_is_the_hypergeometric_sum() -> None:
+    # Fisher's tea: 3 of 4 against 1 of 4; tables at least as rare are 2 × (16 + 1) of 70.
+    assert stats.fisher_exact(3, 4, 1, 4) == pytest.approx(34 / 70)
+    assert stats.fisher_exact(0, 0, 1, 4) == 1.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=20))
+def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    from scipy.stats import spearmanr
+
+    a, b = zip(*pairs, strict=True)
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        assert np.isnan(stats.spearman(a, b))
+        assert stats.spearman_p(a, b, 0, 50) == 1.0
+    else:
+        assert stats.spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
+
+
+def test_spearmans_p_is_that_of_all_orders() -> None:
+    from itertools import permutations
+
+    a, b = [1.0, 2, 3, 4, 5, 6], [1.0, 3, 2, 4, 6, 5]
+    every = [abs(stats.spearman(a, order)) for order in permutations(b)]
+    exact = np.mean(np.array(every) >= abs(stats.spearman(a, b)) - 1e-12)
+    assert stats.spearman_p(a, b, 0, 20_000) == pytest.approx(exact, abs=0.005)
+
+
+def test_rank_correlations_need_pairs() -> None:
+    with pytest.raises(ValueError, match="two pairs"):
+        stats.spearman([1.0], [2.0])
+    with pytest.raises(ValueError, match="two pairs"):
+        stats.spearman([1.0, 2.0], [2.0])
+
+
+def test_welch_is_scipys() -> None:
+    from scipy.stats import sem, ttest_ind
+
+    a, b = [0.91, 0.95, 0.93], [0.99, 0.98, 1.0, 0.96]
+    found = stats.welch((float(np.mean(a)), float(sem(a)), 3), (float(np.mean(b)), float(sem(b)), 4))
+    assert found is not None
+    expected = ttest_ind(b, a, equal_var=False)
+    interval = expected.confidence_interval()
+    assert found[0] == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found[1] == pytest.approx((interval.low, interval.high), abs=1e-12)
+    half = sem(a) * stats.t_quantile(3)
+    assert stats.t_interval(a)[1] == pytest.approx(np.mean(a) + half)
+
+
+@pytest.mark.parametrize(
+    "first", [(0.5, 0.0, 3), (0.5, float("nan"), 3), (0.5, 0.1, 1)], ids=["no spread", "unknown", "one value"]
+)
+def test_welch_needs_a_spread(first: tuple[float, float, int]) -> None:
+    assert stats.welch(first, (0.6, 0.0, 3)) is None
