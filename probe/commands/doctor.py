@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.shared import finish, load, typed
+from probe.commands.shared import finish, load, reported, reporting, typed
 from probe.console import Console
 from probe.core.errors import UsageError
 from probe.doctor.registries import CAUSES
@@ -47,6 +47,7 @@ def _causes() -> str:
 )
 @option("--loss", metavar="FILE:FUNCTION", help="(logits, labels) → one number [default: cross-entropy].")
 @option("--no-sweep", is_flag=True, help="Do not try other learning rates.")
+@reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Watch a short training and say what is wrong with it.
@@ -73,7 +74,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     options["weights"] = _start(options)
     model, images = load(options, console)
     report = study.run(model, images, config, progress=console, command=typed(), **how)
-    ctx.exit(finish(report, options["out"], console))
+    ctx.exit(finish(report, options["out"], console, **reported(options)))
 
 
 def _training_part(name: str) -> str:
