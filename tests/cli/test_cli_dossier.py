@@ -88,7 +88,7 @@ def test_four_reports_that_link_to_each_other(words: list[str], capsys: pytest.C
     assert any(name.startswith("correlation:2.conv:") for name in names)
     assert found["config"]["measured channels"] == {"2.conv": [0, 1, 2, 3, 4, 5]}
     checks = {check["name"]: check["status"] for check in found["checks"]}
-    assert checks["The attack was checked"] == "warn"
+    assert checks["The adversarial study's own checks"] == "warn"
     assert any("Nothing was trained" in line for line in found["headline"])
     assert "Optimised picture that excites channel" in page
 

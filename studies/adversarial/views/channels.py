@@ -117,20 +117,13 @@ def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) 
     )
 
 
-def moved(clean: Tensor, attacked: Tensor) -> Tensor:
-    """Return how far each channel moved: mean |change| of its mean activation over its spread over images, (C,).
-
-    ``clean`` and ``attacked`` (N, C) are mean activations of N ≥ 2 images.
-    """
-    return (attacked - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12)
-
-
 def _table(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in names:
         move = moves[name]
         shift = move.moved_means - move.clean_means
-        score = moved(move.clean_means, move.moved_means).numpy()
+        spread = move.clean_means.std(0).clamp_min(1e-12)
+        score = (shift.abs().mean(0) / spread).numpy()
         for channel in np.argsort(-score)[:_TOP]:
             rows.append(
                 (
