@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from typing import Any
 
 from probe.core.errors import UsageError
 
 
-def parse_options(query: str, text: str) -> dict[str, Any]:
+def parse_options(query: str, text: str, plain: Collection[str] = ()) -> dict[str, Any]:
     """Return the options in ``key=value&key=value``; ``text`` is the whole word, for the error message.
 
-    Values are Python literals where they are ones, else text. Raises UsageError for anything else, and for a
-    key that is given twice.
+    Values are Python literals where they are ones, else text; those of the keys in ``plain`` are text always.
+    Raises UsageError for anything else, and for a key that is given twice.
     """
     options: dict[str, Any] = {}
     for part in query.split("&"):
@@ -21,7 +22,7 @@ def parse_options(query: str, text: str) -> dict[str, Any]:
             raise UsageError(f"'{part}' in '{text}' is not of the form key=value.")
         if key in options:
             raise UsageError(f"'{key}' is given twice in '{text}'.")
-        options[key] = _value(value)
+        options[key] = value if key in plain else _value(value)
     return options
 
 

@@ -127,8 +127,10 @@ def structure_named(text: str) -> Structure:
     """
     name, mark, query = text.partition("?")
     kind = _kind_named(name)
-    options: dict[str, Any] = parse_options(query, text) if mark else {}
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    # A layer may be called 0 or 1.10.
+    plain = [name for name, kept in known.items() if kept == "str"]
+    options: dict[str, Any] = parse_options(query, text, plain) if mark else {}
     for key in options:
         if key not in known:
             what = "swap" if name.startswith(SWAP) else "structure"

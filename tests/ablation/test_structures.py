@@ -326,3 +326,9 @@ def test_without_a_graph_modules_can_be_cut_and_the_rest_says_why() -> None:
     with pytest.raises(NotApplicableError, match="if float"):
         find_sites(subject, structure_named("shortcut"))
     assert fingerprint(network) == before
+
+
+def test_a_layer_may_be_called_by_a_number() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 2, 3)))
+    assert names(subject_of(network), "filter?layer=0") == [f"0:{channel}" for channel in range(4)]
+    assert names(subject_of(network), "filter?layer=2.0") == ["2.0:0", "2.0:1"]
