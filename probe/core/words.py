@@ -22,7 +22,8 @@ def parse_options(query: str, text: str, plain: Collection[str] = ()) -> dict[st
             raise UsageError(f"'{part}' in '{text}' is not of the form key=value.")
         if key in options:
             raise UsageError(f"'{key}' is given twice in '{text}'.")
-        options[key] = value if key in plain else _value(value)
+        found = _value(value)
+        options[key] = value if key in plain and not isinstance(found, str) else found
     return options
 
 
