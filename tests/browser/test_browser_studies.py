@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from browser_axe import violations
 from browser_tab import Tab
 
-from probe import anatomy, doctor
+from probe import anatomy, doctor, dossier
+from probe.comparison import compare, read_runs
 from probe.core.progress import SILENT
 from probe.core.report import Report
 from probe.data.load import load_images
@@ -59,7 +61,26 @@ def of_doctor() -> Report:
     return doctor.run(network(), load_images("digits", n=64), doctor.DoctorConfig(steps=8, sweep=False))
 
 
+def of_comparison() -> Report:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for steps in (1, 4):
+            config = adversarial.AdversarialConfig(
+                epsilons=(0.02, 0.05), attacks=(f"pgd?steps={steps}",), views=("curve",), checks=()
+            )
+            report = adversarial.run(network(), load_images("digits", n=12), config)
+            runs.append(write_report(report, Path(folder) / str(steps)).parent)
+        return compare(read_runs(runs))
+
+
+def of_dossier() -> Report:
+    config = dossier.DossierConfig(epsilon=0.05, quick=True, channels=6, pictured=2)
+    return dossier.run(network("zoo:resnet?depth=8"), load_images("digits", n=8), config).report
+
+
 MADE = {
+    "comparison": of_comparison,
+    "dossier": of_dossier,
     "filters": of_filters,
     "adversarial": of_adversarial,
     "ablation": of_ablation,
