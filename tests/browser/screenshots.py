@@ -36,14 +36,14 @@ SHOTS = (
         "demo",
         ("filters",),
         (
-            (("[id='weights/1']", 250), ("[id='features/1']", 420)),
-            (("[id='patches/1']", 330), ("[id='attribution/1']", 340)),
+            (("[id='weights/1']", 232), ("[id='features/1']", 440)),
+            (("[id='patches/1']", 490), ("[id='attribution/1']", 340)),
         ),
     ),
     Shot(
         "adversarial",
         ("adversarial", "--eps", "0.03"),
-        ((("[id='curve/1']", 520),), (("[id='pictures/1']", 520),)),
+        ((("[id='curve/1']", 570),), (("[id='pictures/1']", 570),)),
     ),
     Shot(
         "ablation",
