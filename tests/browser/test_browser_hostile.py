@@ -77,7 +77,6 @@ def test_hostile_strings_in_the_index(tmp_path: Path, open_tab: Open) -> None:
     assert wide <= window
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_each_hostile_string_in_every_field(tmp_path: Path, open_tab: Open, text: str) -> None:
