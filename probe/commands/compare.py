@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from probe.commands.shared import finish, typed
+from probe.commands.shared import finish, reported, reporting, typed
 from probe.console import Console
 from probe.options import option
 
@@ -26,6 +26,7 @@ Examples:
     metavar="DIR",
     help="Folder of the report [default: a new one in reports/].",
 )
+@reporting
 @option("-q", "--quiet", is_flag=True, help="Print the report's path only.")
 @option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
@@ -39,4 +40,5 @@ def command(ctx: click.Context, /, runs: tuple[Path, ...], **options: Any) -> No
     from probe.comparison import compare, read_runs
 
     found = read_runs(runs)
-    ctx.exit(finish(compare(found, command=typed()), options["out"], Console(options["quiet"])))
+    report = compare(found, command=typed())
+    ctx.exit(finish(report, options["out"], Console(options["quiet"]), **reported(options)))

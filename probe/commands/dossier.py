@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from probe.commands.shared import REPORTS, finish, load, typed
+from probe.commands.shared import REPORTS, finish, load, reported, reporting, typed
 from probe.console import Console
 from probe.options import DEFAULT_EPSILONS, Names, common, option
 
@@ -33,6 +33,7 @@ Examples:
     is_flag=True,
     help="Fewer steps in the attack and in fewer pictures, and no checks of the attack.",
 )
+@reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """Run all three studies on one network, and relate what they found.
@@ -71,7 +72,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
     for name, part in made.parts.items():
         write_report(part, folder / name)
-    code = finish(made.report, folder, console)
+    code = finish(made.report, folder, console, **reported(options))
     if options["out"] is None:
         update_index(REPORTS)
     ctx.exit(code)
