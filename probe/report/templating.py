@@ -86,8 +86,14 @@ def _environment() -> jinja2.Environment:
         words=_words,
     )
     environment.filters["measured"] = _measured
+    environment.filters["spoken"] = _spoken
     environment.tests["numeric"] = _numeric
     return environment
+
+
+def _spoken(name: str) -> str:
+    """Write the name of a result as words; programs and gates take it as it is."""
+    return name.replace("_", " ").replace(":", " · ")
 
 
 def _words(command: str) -> list[str]:
