@@ -36,7 +36,7 @@ SHOTS = (
         "demo",
         ("filters",),
         (
-            (("[id='weights/1']", 232), ("[id='features/1']", 440)),
+            (("[id='weights/1']", 232), ("[id='features/1']", 428)),
             (("[id='patches/1']", 490), ("[id='attribution/1']", 340)),
         ),
     ),
@@ -47,8 +47,19 @@ SHOTS = (
     ),
     Shot(
         "ablation",
-        ("ablate", "--remove", "shortcut", "--mode", "retrain", "--depths", "8,20,56", "--seeds", "5"),
-        ((("[id='retrain/2']", 560),), (("[id='retrain/4']", 560),)),
+        (
+            "ablate",
+            "--remove",
+            "shortcut",
+            "--mode",
+            "retrain",
+            "--depths",
+            "8,20,56",
+            "--seeds",
+            "5",
+            "--resume",
+        ),
+        ((("[id='retrain/2']", 535),), (("[id='retrain/4']", 535),)),
     ),
 )
 
