@@ -89,7 +89,7 @@ def cut(subject: Subject, sites: Sequence[Site]) -> nn.Module:
                 copy.set_submodule(site.node, new.eval())
     else:
         copy = graph = copied(subject.graph)
-        for site in sites:
+        for site in sorted(sites, key=lambda site: structure_named(site.structure).turn):
             structure_named(site.structure).cut(graph, site)
         graph.graph.eliminate_dead_code()
         graph.delete_all_unused_submodules()

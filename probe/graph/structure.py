@@ -39,11 +39,13 @@ class Site:
 class Structure(ABC):
     """A kind of structure. Its fields are its options.
 
-    ``word`` is the name in the registry; ``idle`` says why a cut changes nothing at test time, where that is so.
+    ``word`` is the name in the registry; ``idle`` says why a cut changes nothing at test time, where that is so. Of
+    several structures at one place those with a higher ``turn`` are cut later.
     """
 
     word: ClassVar[str] = ""
     idle: ClassVar[str] = ""
+    turn: ClassVar[int] = 0
 
     @property
     def arm(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from probe.graph.edits import put_module, value_of
-from probe.graph.local import zero_padding
+from probe.graph.local import MapConv2d, zero_padding
 from probe.graph.ops import called, operation
 from probe.graph.structure import Structure
 
@@ -27,7 +27,9 @@ def plain_conv(graph: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
         return None
     conv = called(graph, node)
     # Subclasses may compute something else (standardised weights, padding of their own).
-    if type(conv) is not nn.Conv2d or tuple(conv.dilation) != (1, 1):
+    if not isinstance(conv, nn.Conv2d) or type(conv) not in (nn.Conv2d, MapConv2d):
+        return None
+    if tuple(conv.dilation) != (1, 1):
         return None
     try:
         zero_padding(conv)

@@ -282,6 +282,15 @@ def test_the_price_of_the_two_restrictions() -> None:
     assert count_macs(wide, x) == 17**2 * 3 * 5 * 8 * 8
 
 
+@pytest.mark.parametrize("order", [("sharing", "locality"), ("locality", "sharing")])
+def test_both_restrictions_go_together(order: tuple[str, str]) -> None:
+    network, x = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1, bias=False)).eval(), torch.rand(1, 3, 16, 16)
+    subject = prepare(network, x)
+    made = cut(subject, [site for text in order for site in find_sites(subject, structure_named(text))])
+    assert sum(p.numel() for p in made.parameters()) == 17**2 * 3 * 5 * 8 * 8
+    torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-5)
+
+
 def test_too_many_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from probe.graph.structures import sharing
 

@@ -23,6 +23,7 @@ class Sharing(Structure):
     """The sharing of a convolution's weights: every place gets a kernel of its own, of the same receptive field."""
 
     word: ClassVar[str] = "sharing"
+    turn: ClassVar[int] = 1  # a kernel that is to grow has to do so while there is one
     idle: ClassVar[str] = (
         "Every place begins with the kernel that was shared, so that a lesion changes nothing; what sharing is worth "
         "is answered by the retrained arms."
