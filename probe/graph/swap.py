@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args, get_type_hints
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +19,13 @@ class Swap(Structure):
     """A structure that is exchanged instead of taken away; ``word`` begins with ``swap:``."""
 
     idle: ClassVar[str] = "What is put in has to be trained: a swap is measured by the retrained arms."
+
+    def __post_init__(self) -> None:
+        """Refuse a value of ``to`` that its type does not list."""
+        *most, last = get_args(get_type_hints(type(self))["to"])
+        to = getattr(self, "to", last)
+        if to not in (*most, last):
+            raise ValueError(f"to is {', '.join(most)} or {last}, not {to}")
 
 
 def plain_conv(graph: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:

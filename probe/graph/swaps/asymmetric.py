@@ -21,11 +21,6 @@ class Asymmetric(Swap):
     to: Literal["asymmetric", "square"] = "asymmetric"
     word: ClassVar[str] = "swap:asymmetric"
 
-    def __post_init__(self) -> None:
-        """Refuse a direction that there is not."""
-        if self.to not in ("asymmetric", "square"):
-            raise ValueError(f"to is asymmetric or square, not {self.to}")
-
     @property
     def arm(self) -> str:
         """Name the network with it."""

@@ -24,11 +24,6 @@ class Kernel(Swap):
     to: Literal["stacked", "large"] = "stacked"
     word: ClassVar[str] = "swap:kernel"
 
-    def __post_init__(self) -> None:
-        """Refuse a direction that there is not."""
-        if self.to not in ("stacked", "large"):
-            raise ValueError(f"to is stacked or large, not {self.to}")
-
     @property
     def arm(self) -> str:
         """Name the network with it."""

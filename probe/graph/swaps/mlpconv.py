@@ -21,11 +21,6 @@ class MLPConv(Swap):
     to: Literal["mlpconv", "plain"] = "mlpconv"
     word: ClassVar[str] = "swap:mlpconv"
 
-    def __post_init__(self) -> None:
-        """Refuse a direction that there is not."""
-        if self.to not in ("mlpconv", "plain"):
-            raise ValueError(f"to is mlpconv or plain, not {self.to}")
-
     @property
     def arm(self) -> str:
         """Name the network with it."""

@@ -25,11 +25,6 @@ class Norm(Swap):
     to: Literal["batch", "lrn", "none"] = "batch"
     word: ClassVar[str] = "swap:norm"
 
-    def __post_init__(self) -> None:
-        """Refuse a kind that there is not."""
-        if self.to not in ("batch", "lrn", "none"):
-            raise ValueError(f"to is batch, lrn or none, not {self.to}")
-
     @property
     def arm(self) -> str:
         """Name the network with it."""

@@ -5,7 +5,7 @@ Version 1: Szegedy et al., "Going Deeper with Convolutions", 2014: a module look
 Version 2: Ioffe and Szegedy, "Batch Normalization", 2015: the 5×5 becomes two 3×3. Version 3: Szegedy et al.,
 "Rethinking the Inception Architecture for Computer Vision", 2015: an n×n becomes 1×n and n×1. What to look at:
 ``probe ablate --remove branch`` cuts single arms, ``probe anatomy --compare
-"inception?version=2,inception?version=3"`` what the factorisation costs.
+"inception?version=2,inception?version=3&n=3"`` what the factorisation costs.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Networks", 2016.
 A bottleneck block whose 3×3 convolution is grouped: ``cardinality`` transformations of the same shape side by
 side, which are added up with the shortcut. Every block of C of them multiplies the number of paths through the
 network by 1 + C, where a ResNet's multiplies it by 2: depth is the exponent, cardinality the base. What to look
-at: ``probe anatomy --compare "resnext?cardinality=1,resnext?cardinality=8"``.
+at: ``probe anatomy --compare "resnext?cardinality=1&width=32,resnext?cardinality=8"``.
 """
 
 from __future__ import annotations
