@@ -13,13 +13,13 @@ _LAZY = {
     "load_images": "probe.data.load",
     "ImageSet": "probe.data.images",
     "write_report": "probe.report.render",
-    "Report": "probe.core.report",
+    "Report": "probe.core.document",
     "ProbeError": "probe.core.errors",
 }
 
 if TYPE_CHECKING:
+    from probe.core.document import Report as Report
     from probe.core.errors import ProbeError as ProbeError
-    from probe.core.report import Report as Report
     from probe.data.images import ImageSet as ImageSet
     from probe.data.load import load_images as load_images
     from probe.models.load import load_model as load_model

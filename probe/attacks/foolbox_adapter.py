@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import Case, Rescue, Through, case_of, silent
+from probe.attacks.torchattacks_adapter import AttackInputs, BestSeen, ModelWrapper, case_of, silent
 from probe.core.seeds import scoped
 
 with warnings.catch_warnings():
@@ -27,7 +27,7 @@ eagerpy: Any = _eagerpy
 """The libraries; import them from here, where that is quiet, and untyped, for they export no names explicitly."""
 
 
-class LogProbabilities(Through):
+class LogProbabilities(ModelWrapper):
     """Gives log-probabilities, for GenAttack: it takes the logarithm of a sum less one logit, often negative."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class FoolboxAttack(Attack):
     several attacks divide by its length. What is not adversarial in the end comes back clean.
     """
 
-    network: ClassVar[type[Through]] = Through
+    network: ClassVar[type[ModelWrapper]] = ModelWrapper
     """How the peer sees the network."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class FoolboxAttack(Attack):
         targets: Tensor | None,
     ) -> Tensor:
         case = self._aimed(case_of(model, images, labels, norm, epsilon, generator, targets))
-        rescue = Rescue(case, smallest=self.traits.minimum_norm)
+        rescue = BestSeen(case, smallest=self.traits.minimum_norm)
         with silent(), scoped(case.seed, type(self).__name__), model.watched(rescue.seen):
             rows = torch.arange(len(images), device=images.device)
             if self.traits.minimum_norm:
@@ -73,15 +73,15 @@ class FoolboxAttack(Attack):
                 found[rows] = better.detach().to(found)
         return rescue.settle(found)
 
-    def _aimed(self, case: Case) -> Case:
+    def _aimed(self, case: AttackInputs) -> AttackInputs:
         """Return the case with the targets that the attack is to take."""
         return case
 
-    def _attack(self, case: Case, rows: Tensor, rescue: Rescue) -> tuple[Tensor, Tensor]:
+    def _attack(self, case: AttackInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
         """Return the images attacked, out of ``rows``, and what was found for them."""
         return rows, self._launch(case, rows)
 
-    def _launch(self, case: Case, rows: Tensor, **more: Any) -> Tensor:
+    def _launch(self, case: AttackInputs, rows: Tensor, **more: Any) -> Tensor:
         images = case.images[rows]
         epsilons = None if self.traits.minimum_norm else case.epsilon
         attack = self._build(case.norm)
@@ -105,7 +105,7 @@ class StartedAttack(FoolboxAttack):
 
     directions: int = 1000
 
-    def _attack(self, case: Case, rows: Tensor, rescue: Rescue) -> tuple[Tensor, Tensor]:
+    def _attack(self, case: AttackInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
         fmodel = seen_by_foolbox(self.network(case.model), case.images)
         starts = self._starter().run(fmodel, case.images[rows], criterion(case, rows))
         # foolbox fails for all images when one has no start.
@@ -120,12 +120,12 @@ class StartedAttack(FoolboxAttack):
         return foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50, directions=self.directions)
 
 
-def seen_by_foolbox(network: Through, images: Tensor) -> Any:
+def seen_by_foolbox(network: ModelWrapper, images: Tensor) -> Any:
     """Return foolbox' wrapper of a network on pixels in [0, 1]."""
     return foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
 
 
-def criterion(case: Case, rows: Tensor) -> Any:
+def criterion(case: AttackInputs, rows: Tensor) -> Any:
     """Return what foolbox calls adversarial for the images in ``rows``."""
     if case.targets is None:
         return foolbox.criteria.Misclassification(case.labels[rows])
@@ -142,7 +142,7 @@ def distance(norm: Norm) -> Any:
     }[norm.name]
 
 
-def aimed_at_runner_up(case: Case) -> Case:
+def aimed_at_runner_up(case: AttackInputs) -> AttackInputs:
     """Return the case with the likeliest wrong class as target where none is given, for targeted-only attacks."""
     if case.targets is not None:
         return case

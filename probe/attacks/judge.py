@@ -15,7 +15,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What the judge found for N proposals.
 
     ``images`` are inside the ball and [0, 1]; ``success`` (N,) says that the prediction left the label, or reached the
@@ -42,7 +42,7 @@ def judge(
     norm: Norm,
     epsilon: float,
     targets: Tensor | None = None,
-) -> Verdict:
+) -> Judgement:
     """Measure proposals (N, C, H, W) against ``images``: the ball, the range, the plain network's prediction.
 
     A proposal outside the ball or [0, 1] is projected, and what is left of it is judged. Logits that are not
@@ -62,7 +62,7 @@ def judge(
     predictions = logits.argmax(1)
     reached = predictions != labels if targets is None else predictions == targets
     probabilities = logits.double().softmax(1)
-    return Verdict(
+    return Judgement(
         images=inside,
         success=reached & logits.isfinite().all(1),
         predictions=predictions,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from probe.attacks.attack import ATTACKS, Attack
+from probe.attacks.base import ATTACKS, Attack, summary
 from probe.attacks.norms import Norm
 from probe.core.errors import UsageError
-from probe.core.words import parse_options
+from probe.core.option_string import parse_options
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedAttack:
     """An attack as it was asked for: the words typed, its name in the registry, the attack itself."""
 
     text: str
@@ -27,7 +27,7 @@ class Chosen:
         return not self.attack.traits.minimum_norm
 
 
-def attack_named(text: str, **defaults: Any) -> Chosen:
+def attack_named(text: str, **defaults: Any) -> SelectedAttack:
     """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` are used where it has such options.
 
     Raises UsageError for unknown names and options and for values that an option cannot have, typed or by default.
@@ -44,12 +44,12 @@ def attack_named(text: str, **defaults: Any) -> Chosen:
     given = {key: value for key, value in defaults.items() if key in fields and value is not None}
     for key, value in {**given, **options}.items():
         _check_value(f"The option {key} of the attack {name}", value, hints[key], fields[key].default)
-    return Chosen(text.strip(), name, kind(**{**given, **options}))
+    return SelectedAttack(text.strip(), name, kind(**{**given, **options}))
 
 
 def choose_attacks(
     names: tuple[str, ...], norm: Norm, *, targeted: bool, classes: int, **defaults: Any
-) -> tuple[Chosen, ...]:
+) -> tuple[SelectedAttack, ...]:
     """Return the attacks, each once; raises UsageError when one cannot do what is asked.
 
     ``targeted`` says that it has to aim at a class; ``classes`` is what the network has.
@@ -95,3 +95,35 @@ def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
     # All whole numbers among the options count something; where 0 means something, it is the default.
     if wanted is int and value == 0 and default != 0:
         raise UsageError(f"{what} is a whole number of at least 1; got 0.")
+
+
+def attack_rows(query: str = "") -> list[tuple[str, ...]]:
+    """Return one row per attack: name, norms, access, kind, target, origin, options, summary, paper.
+
+    ``query`` keeps attacks in whose name, norms, access, kind or origin it occurs; a norm has to be written whole.
+    """
+    rows = [_row(name, ATTACKS.get(name)) for name in ATTACKS]
+    word = query.strip().lower()
+    return [row for row in rows if not word or _fits(row, word)]
+
+
+def _fits(row: tuple[str, ...], word: str) -> bool:
+    name, norms, access, kind, _, origin, *_ = row
+    return word in norms.lower().split() or any(word in part.lower() for part in (name, access, kind, origin))
+
+
+def _row(name: str, kind: type[Attack]) -> tuple[str, ...]:
+    traits = kind.traits
+    options = " ".join(f"{field.name}={field.default}" for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    way = "minimum-norm" if traits.minimum_norm else "within epsilon"
+    return (
+        name,
+        " ".join(traits.norms),
+        traits.access,
+        f"{way}, transfer" if traits.transfer else way,
+        "yes" if traits.targeted else "no",
+        traits.origin,
+        options or "–",
+        summary(kind),
+        traits.paper,
+    )

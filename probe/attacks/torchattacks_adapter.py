@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.judge import within
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
@@ -26,7 +26,7 @@ PEERS = r"(torchattacks|foolbox|eagerpy|numba)(\.|$)"
 
 
 @dataclass(frozen=True)
-class Case:
+class AttackInputs:
     """One call of an attack: everything that a peer's constructor or the check of its result asks for.
 
     ``images`` (N, C, H, W) are contiguous and in [0, 1]; ``classes`` is how many logits the network gives;
@@ -49,7 +49,7 @@ class Case:
         return left & logits.isfinite().all(1)
 
 
-class Rescue:
+class BestSeen:
     """Keeps what an attack found on its way, in case it returns something else.
 
     Many attacks pass an adversarial image inside the ball and return a later iterate. For every image the
@@ -58,7 +58,7 @@ class Rescue:
     known: row i is kept only if it is itself near image i and adversarial for label i.
     """
 
-    def __init__(self, case: Case, *, smallest: bool) -> None:
+    def __init__(self, case: AttackInputs, *, smallest: bool) -> None:
         self.case = case
         self.smallest = smallest
         self.kept = case.images.clone()
@@ -141,12 +141,12 @@ def case_of(
     epsilon: float,
     generator: torch.Generator,
     targets: Tensor | None,
-) -> Case:
+) -> AttackInputs:
     """Prepare the images for a peer and look up what it needs to know; takes one forward pass of one image."""
     # Some peers call .view on what they are given, which channels_last images refuse.
     prepared = images.detach().clamp(0, 1).contiguous(memory_format=torch.contiguous_format)
     classes = model.verdict(prepared[:1]).shape[1]
-    return Case(model, prepared, labels, norm, epsilon, draw_seed(generator), classes, targets)
+    return AttackInputs(model, prepared, labels, norm, epsilon, draw_seed(generator), classes, targets)
 
 
 class _PlainGradient(torch.autograd.Function):
@@ -161,7 +161,7 @@ class _PlainGradient(torch.autograd.Function):
         return gradient.contiguous()
 
 
-class Through(nn.Module):
+class ModelWrapper(nn.Module):
     """A network as a peer sees it; its mode is not the peer's to change, and gradients can be viewed as they like."""
 
     def __init__(self, model: AttackedModel) -> None:
@@ -179,7 +179,7 @@ class Through(nn.Module):
         return logits
 
 
-class PositiveLogits(Through):
+class PositiveLogits(ModelWrapper):
     """Shifts every image's logits to be at least 0, for losses that mask a logit by multiplying it with 0."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class PositiveLogits(Through):
         return logits - logits.detach().amin(1, keepdim=True)
 
 
-class FirstChannel(Through):
+class FirstChannel(ModelWrapper):
     """Reads the first of three channels: for attacks written for colour on a network for grey images."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class FirstChannel(Through):
         return super().forward(images[:, :1])
 
 
-def as_colour(case: Case) -> Case:
+def as_colour(case: AttackInputs) -> AttackInputs:
     """Return a case of one-channel images with the channel three times over, to go with ``FirstChannel``."""
     return replace(case, images=case.images.expand(-1, 3, -1, -1))
 
@@ -205,7 +205,7 @@ def as_colour(case: Case) -> Case:
 class TorchattacksAttack(Attack):
     """Runs an attack of torchattacks; a subclass builds it for one case."""
 
-    network: ClassVar[type[Through]] = Through
+    network: ClassVar[type[ModelWrapper]] = ModelWrapper
     """How the peer sees the network."""
 
     one_by_one: ClassVar[bool] = False
@@ -215,7 +215,7 @@ class TorchattacksAttack(Attack):
     """For peers whose targeted mode expects the targets where the labels go."""
 
     @abstractmethod
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         """Return the peer's attack on ``model``."""
 
     def _perturb(
@@ -233,25 +233,25 @@ class TorchattacksAttack(Attack):
             raise CannotRunError(
                 f"{type(self).__name__} needs {self.traits.min_classes} classes; this network has {case.classes}."
             )
-        rescue = Rescue(case, smallest=self.traits.minimum_norm)
+        rescue = BestSeen(case, smallest=self.traits.minimum_norm)
         with silent(), scoped(case.seed, type(self).__name__), model.watched(rescue.seen):
             found = self._run(case, rescue)
         return rescue.settle(found.detach().to(case.images).clamp(0, 1))
 
-    def _run(self, case: Case, rescue: Rescue) -> Tensor:
+    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
         """Return what the peer finds for all images."""
         if self.one_by_one:
             return one_by_one(self, case, rescue)
         return launch(self._build(self.network(case.model), case), self._shown(case))
 
-    def _shown(self, case: Case) -> Case:
+    def _shown(self, case: AttackInputs) -> AttackInputs:
         """Return the case with the labels that the peer is to read."""
         if case.targets is None or not self.targets_as_labels:
             return case
         return replace(case, labels=case.targets)
 
 
-def one_by_one(attack: TorchattacksAttack, case: Case, rescue: Rescue) -> Tensor:
+def one_by_one(attack: TorchattacksAttack, case: AttackInputs, rescue: BestSeen) -> Tensor:
     """Return what the attack finds for all images, run on each of them alone."""
     shown, found = attack._shown(case), []
     for row in rescue.rows[:, None]:
@@ -261,7 +261,7 @@ def one_by_one(attack: TorchattacksAttack, case: Case, rescue: Rescue) -> Tensor
     return torch.cat(found)
 
 
-def launch(peer: Any, case: Case, rows: Tensor | None = None) -> Tensor:
+def launch(peer: Any, case: AttackInputs, rows: Tensor | None = None) -> Tensor:
     """Run a torchattacks attack on the images ``rows`` of the case (by default all); (len(rows), C, H, W)."""
     chosen = slice(None) if rows is None else rows
     # Set by hand: a network without parameters does not tell its device.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from probe.core.report import to_uint8
+from probe.core.document import to_uint8
 
 Amounts = tuple[float, float, float, float, float]
 

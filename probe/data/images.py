@@ -2,23 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from probe.core.document import DataInfo, Skipped
 from probe.core.errors import CannotRunError, UsageError
-from probe.core.report import DataInfo, Skipped
-from probe.data.ahead import ahead
-from probe.data.digest import digest
-from probe.data.fit import check_channels, fit
-from probe.data.items import LazyItems, subset
-from probe.data.sampling import choose
+from probe.data.preprocess import check_channels, fit
+from probe.data.sampling import choose, digest
 from probe.data.spec import Batch, InputSpec, Interpolation, Item, UnreadableError
+
+
+class LazyItems(Sequence[Item]):
+    """``count`` items; ``make(i)`` builds the i-th each time it is asked for and none is kept."""
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        positions = range(self._count)
+        if isinstance(index, slice):
+            return subset(self, positions[index])
+        try:
+            position = positions[index]
+        except IndexError:
+            raise IndexError(f"there is no image {index} among {self._count}") from None
+        return self._make(position)
+
+
+def subset(items: Sequence[Item], indices: Sequence[int]) -> LazyItems:
+    """Return the items at ``indices``, in that order."""
+    return LazyItems(len(indices), lambda i: items[indices[i]])
+
+
+def array_items(
+    pixels: NDArray[np.generic], labels: NDArray[np.int64], names: Callable[[int], str]
+) -> LazyItems:
+    """Return items over images held in memory, with one label each.
+
+    ``pixels`` is uint8 (N, H, W) or (N, H, W, 3), or float32 (N, H, W) grey in [0, 1]; the array is kept, not
+    copied. ``names(i)`` is the name of the i-th image.
+    """
+
+    def make(i: int) -> Item:
+        return Item(names(i), int(labels[i]), lambda: Image.fromarray(pixels[i]))
+
+    return LazyItems(len(pixels), make)
+
+
+def shown(name: str) -> str:
+    """Return a file name fit for a report or a terminal: what cannot be printed is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+T = TypeVar("T")
+
+
+def ahead(work: Callable[[int], T], keys: Sequence[int], depth: int) -> Generator[tuple[int, T]]:
+    """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in one other thread.
+
+    An exception of ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
+    an exception on either side), the thread has ended when the iterator has.
+    """
+    executor = ThreadPoolExecutor(1, thread_name_prefix="probe-read")
+    pending: deque[tuple[int, Future[T]]] = deque()
+    try:
+        for key in keys:
+            pending.append((key, executor.submit(work, key)))
+            if len(pending) > depth:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
 
 __all__ = ["Batch", "ImageSet", "InputSpec", "Interpolation", "Item", "UnreadableError"]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
-from probe.data.images import ImageSet
-from probe.data.items import shown
+from probe.data.images import ImageSet, shown
 from probe.data.source import FOLDER, IMAGE, SOURCES, Request, data_names
 
 MAX_IMAGES = 1000

@@ -12,8 +12,7 @@ from typing import IO, cast
 
 from PIL import Image
 
-from probe.data.fit import MAX_PIXELS
-from probe.data.modes import plain
+from probe.data.preprocess import MAX_PIXELS, plain
 from probe.data.spec import UnreadableError
 
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.seeds import derive
+from probe.data.spec import Item, UnreadableError
 
 Indices = NDArray[np.int64]
 
@@ -40,3 +42,35 @@ def _shares(counts: Indices, n: int, rng: np.random.Generator) -> Indices:
     largest_first = np.lexsort((ties, -remainders))
     shares[largest_first[: n - shares.sum()]] += 1
     return np.asarray(shares, dtype=np.int64)
+
+
+_CHUNK = 1 << 20
+
+
+def digest(items: Sequence[Item]) -> str:
+    """Return the sha256 over name, label and content of every image, in their order, as hexadecimal digits.
+
+    The content of an image with a file of its own is the file's bytes, else its pixels; one that cannot be read counts
+    with its name and label alone.
+    """
+    found = hashlib.sha256()
+    for item in items:
+        found.update(f"{item.name}\0{item.label}\0".encode("utf-8", "surrogatepass"))
+        found.update(_content(item))
+    return found.hexdigest()
+
+
+def _content(item: Item) -> bytes:
+    own = hashlib.sha256()
+    try:
+        if item.path is None:
+            image = item.read()
+            own.update(f"{image.mode} {image.size}".encode())
+            own.update(image.tobytes())
+        else:
+            with item.path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    own.update(chunk)
+    except (OSError, UnreadableError):
+        return b"unreadable"
+    return own.digest()

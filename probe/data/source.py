@@ -25,7 +25,7 @@ class Request:
     progress: Progress = SILENT
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """A source makes all its images into one set; CannotRunError says why it cannot, and the way out."""
 
     def __call__(self, request: Request) -> ImageSet:
@@ -33,7 +33,7 @@ class Source(Protocol):
         ...
 
 
-SOURCES: Registry[Source] = Registry("data source", "probe.data.sources")
+SOURCES: Registry[DataSource] = Registry("data source", "probe.data.sources")
 
 FOLDER, IMAGE = "folder", "image"
 """The sources that are given by a path instead of their name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,28 @@ def _name(value: Any, path: Path) -> str:
     if not isinstance(value, str):
         raise UsageError(f"The labels file {path} holds {value!r}, which is not a name.")
     return value
+
+
+IMAGENET_CLASSES = 1000
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """Return the 1,000 short class names of ILSVRC 2012, as torchvision's weights give them."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+@cache
+def timm_names(num_classes: int) -> tuple[str, ...] | None:
+    """Return the names of the ImageNet subset with so many classes, or None when there is none.
+
+    The 1,000 classes have the short names; larger subsets the WordNet lemmas that timm lists.
+    """
+    if num_classes == IMAGENET_CLASSES:
+        return imagenet_names()
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": num_classes})
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None

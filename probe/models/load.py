@@ -2,22 +2,113 @@
 
 from __future__ import annotations
 
+import ast
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
 
 from probe.core.errors import UsageError
+from probe.core.option_string import parse_options
 from probe.core.progress import SILENT, Progress
-from probe.models.catalogue import catalogue
-from probe.models.device import choose_device
-from probe.models.draft import Draft, Order
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, prepare
-from probe.models.measure import UNKNOWN_NORMALISATION, choose_memory_format, measure
-from probe.models.names import ModelName, parse_name
-from probe.models.source import SOURCES, Access, Architecture, Source
-from probe.models.suggest import unknown_name
-from probe.models.weights import put_weights
+from probe.models.measure import UNKNOWN_NORMALISATION, choose_device, choose_memory_format, measure
+from probe.models.request import BuiltModel, LoadRequest
+from probe.models.source import SOURCES, Access, Architecture, ModelRow, ModelSource, unknown_name
+from probe.models.weights.choose import put_weights
+
+__all__ = ["ModelRow", "catalogue"]
+
+
+def catalogue(query: str = "") -> tuple[ModelRow, ...]:
+    """Return the networks that match a query, in the order in which bare names are looked up.
+
+    ``SOURCE:`` keeps one source's networks; the rest is a part of the name, or a pattern with ``*`` and
+    ``?``; case does not matter. Nothing is downloaded, and no network is built.
+    """
+    prefix, colon, rest = query.strip().partition(":")
+    wanted = prefix if colon and prefix in SOURCES else None
+    text = (rest if wanted else query).strip().lower()
+    sources = {name: SOURCES.get(name)() for name in SOURCES if wanted in (None, name)}
+    ranked = sorted(sources.values(), key=lambda source: 99 if source.rank is None else source.rank)
+    return tuple(row for source in ranked for row in source.rows() if _matches(row.name.lower(), text))
+
+
+def _matches(name: str, text: str) -> bool:
+    return fnmatchcase(name, text) if any(mark in text for mark in "*?[") else text in name
+
+
+FILE = "file"
+"""The source of networks in the user's own Python files and packages; it has no prefix to type."""
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name, read: ``source`` is None for a bare name; ``options`` go to the factory."""
+
+    text: str
+    source: str | None
+    target: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_name(text: str, sources: Collection[str]) -> ModelName:
+    """Read a model's name: ``NAME``, ``SOURCE:NAME``, ``net.py:FACTORY`` or ``package.module:FACTORY``.
+
+    Each form may be followed by ``?key=value&key=value``. ``sources`` are the prefixes that are
+    known. Raises UsageError for anything else.
+    """
+    head, mark, query = text.strip().partition("?")
+    options = parse_options(query, text) if mark else {}
+    prefix, colon, rest = head.partition(":")
+    if colon and prefix in sources:
+        if not rest:
+            raise UsageError(f"'{text}' names a source but no network: write {prefix}:NAME.")
+        return ModelName(text, prefix, rest, options)
+    if colon:
+        return ModelName(text, FILE, _factory_target(head, sources), options)
+    if not head:
+        raise UsageError("The model's name is empty. `probe models` lists the names that can be loaded.")
+    if head.endswith(".py"):
+        raise UsageError(
+            f"'{text}' names a file but no function: write {head}:FUNCTION.{_functions_in(head)}"
+        )
+    if "/" in head:
+        raise UsageError(
+            f"'{text}' is not a model's name. For the Hugging Face hub write hf-hub:{head}; for your own "
+            "network write path/to/net.py:FUNCTION; for a file of weights use --weights."
+        )
+    return ModelName(text, None, head, options)
+
+
+def _factory_target(head: str, sources: Collection[str]) -> str:
+    place, _, factory = head.rpartition(":")
+    if not factory.isidentifier():
+        raise UsageError(
+            f"'{head}' does not end in the name of a function: write {place or 'net.py'}:FUNCTION."
+        )
+    dotted = all(part.isidentifier() for part in place.split("."))
+    if not (place.endswith(".py") or dotted):
+        raise UsageError(
+            f"'{place}' in '{head}' is neither a source of models ({', '.join(sorted(sources))}) nor a "
+            "Python file (path/to/net.py) nor a module (package.module)."
+        )
+    return head
+
+
+def _functions_in(path: str) -> str:
+    """Return a sentence that names the functions and classes at the top of a Python file, or nothing."""
+    try:
+        body = ast.parse(Path(path).expanduser().read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [name for name in names if not name.startswith("_")]
+    return f" It defines {', '.join(public[:6])}." if public else ""
+
 
 __all__ = ["catalogue", "load_model"]
 
@@ -53,7 +144,7 @@ def load_model(
     """
     access = Access(offline, progress)
     chosen, device_text = choose_device(device)
-    order = Order(
+    order = LoadRequest(
         weights=os.fspath(weights),
         num_classes=_positive("number of classes", num_classes),
         img_size=_size(img_size),
@@ -99,7 +190,7 @@ def find_architecture(name: str, access: Access) -> Architecture:
     raise _unknown(parsed, sources)
 
 
-def _ranked() -> list[Source]:
+def _ranked() -> list[ModelSource]:
     """Return the sources that a bare name is looked up in, in order."""
     sources = [SOURCES.get(name)() for name in SOURCES]
     return sorted(
@@ -107,7 +198,7 @@ def _ranked() -> list[Source]:
     )
 
 
-def _unknown(parsed: ModelName, sources: list[Source]) -> UsageError:
+def _unknown(parsed: ModelName, sources: list[ModelSource]) -> UsageError:
     return unknown_name(parsed.target, "model", [name for source in sources for name in source.names()])
 
 
@@ -127,8 +218,8 @@ def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _normalised(
-    draft: Draft, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
-) -> Draft:
+    draft: BuiltModel, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
+) -> BuiltModel:
     """Return the draft with the user's normalisation, each value once or once per channel."""
     if mean is None and std is None:
         return draft
@@ -151,5 +242,5 @@ def _per_channel(what: str, value: float | Sequence[float], channels: int) -> tu
     return values * channels if len(values) == 1 else values
 
 
-def _noted(draft: Draft, note: str) -> Draft:
+def _noted(draft: BuiltModel, note: str) -> BuiltModel:
     return replace(draft, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, note)))

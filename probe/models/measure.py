@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from probe.core.errors import CannotRunError, ProbeError
+from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.core.state import training_mode
 from probe.data.images import InputSpec, Interpolation
-from probe.graph.census import without_fused_attention
-from probe.models.source import Framing
+from probe.graph.cost.operations import without_fused_attention
+from probe.models.source import Preprocessing
 
 _BATCH = 2
 _CONVOLUTION_SHARE = 0.5
@@ -30,7 +30,7 @@ class ShapeError(CannotRunError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class NetworkFacts:
     """``macs``: multiply-accumulates for one image; ``convolution_share``: the part done in convolutions."""
 
     num_classes: int
@@ -38,7 +38,7 @@ class Facts:
     convolution_share: float
 
 
-def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Facts:
+def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> NetworkFacts:
     """Run the network once on zeros of shape (2, *size) on its device and return what was seen.
 
     MACs are half of what torch's FLOP counter counts (convolutions and matrix products). Raises ShapeError
@@ -66,10 +66,10 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Facts:
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
     total = sum(operations.values())
-    return Facts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
+    return NetworkFacts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
 
 
-def choose_memory_format(facts: Facts, device: torch.device) -> torch.memory_format:
+def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.memory_format:
     """Return channels_last on a CPU for networks that do at least half of their work in convolutions.
 
     A rule by what the network is, not by timing, so that results do not depend on the moment. Measured on
@@ -81,7 +81,7 @@ def choose_memory_format(facts: Facts, device: torch.device) -> torch.memory_for
     return torch.channels_last if faster else torch.contiguous_format
 
 
-def framing_of(network: nn.Module) -> tuple[Framing, tuple[str, ...]]:
+def framing_of(network: nn.Module) -> tuple[Preprocessing, tuple[str, ...]]:
     """Return the input and normalisation of a user's network, with notes on what was assumed.
 
     Read from the attributes ``pretrained_cfg`` or ``default_cfg`` (as timm's networks have them) or
@@ -93,8 +93,8 @@ def framing_of(network: nn.Module) -> tuple[Framing, tuple[str, ...]]:
     interpolation: Interpolation = "bicubic" if config.get("interpolation") == "bicubic" else "bilinear"
     spec = InputSpec((channels, height, width), float(config.get("crop_pct") or 0.875), interpolation)
     if config.get("mean") is not None and config.get("std") is not None:
-        return Framing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"]))), ()
-    return Framing(spec, (0.0,) * channels, (1.0,) * channels), (UNKNOWN_NORMALISATION,)
+        return Preprocessing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"]))), ()
+    return Preprocessing(spec, (0.0,) * channels, (1.0,) * channels), (UNKNOWN_NORMALISATION,)
 
 
 def first_channels(network: nn.Module) -> int:
@@ -151,3 +151,42 @@ def _check_logits(output: object, name: str) -> None:
         )
     if output.shape[1] < 2:
         raise CannotRunError(f"{name} has a single output: at least two classes are needed.")
+
+
+def choose_device(name: str) -> tuple[torch.device, str]:
+    """Return a device and the choice in words.
+
+    ``auto`` takes CUDA, else MPS, else the CPU. Raises UsageError for a word that names no device and
+    CannotRunError for a device that is not here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()}; chosen by auto)"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "mps (chosen by auto)"
+        return torch.device(
+            "cpu"
+        ), f"cpu ({torch.get_num_threads()} threads; auto found no CUDA or MPS device)"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"'{name}' is not a device: write auto, cpu, cuda, cuda:1 or mps.") from error
+    _check_available(device, name)
+    return device, name
+
+
+def _check_available(device: torch.device, name: str) -> None:
+    if device.type == "cpu":
+        return
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) < count:
+            return
+        raise CannotRunError(
+            f"There is no device {name}: PyTorch sees {count} CUDA devices. Use --device cpu."
+        )
+    if device.type == "mps":
+        if torch.backends.mps.is_available():
+            return
+        raise CannotRunError("There is no MPS device here. Use --device cpu.")
+    raise UsageError(f"The device {name} is not supported: write auto, cpu, cuda, cuda:1 or mps.")

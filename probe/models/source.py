@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,14 +39,14 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Framing:
+class Preprocessing:
     """What a network expects of its input: size and crop, and the normalisation."""
 
     input: InputSpec
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
-    def resized(self, size: tuple[int, int] | None) -> Framing:
+    def resized(self, size: tuple[int, int] | None) -> Preprocessing:
         """Return the same with another height and width; None changes nothing."""
         if size is None:
             return self
@@ -94,7 +95,7 @@ class Published:
 
     name: str
     origins: tuple[Origin, ...]
-    framing: Framing
+    framing: Preprocessing
     num_classes: int
     load: Callable[[Build, State], nn.Module]
     class_names: tuple[str, ...] | None = None
@@ -116,7 +117,7 @@ class Architecture:
     source: str
     build: Callable[[Build], nn.Module]
     published: tuple[Published, ...] = ()
-    framing: Framing | None = None
+    framing: Preprocessing | None = None
     default_classes: int | None = None
     domain: str = "unknown"
     licence: str = ""
@@ -137,7 +138,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One line of the catalogue.
 
     ``weights`` are the names that ``--weights`` takes, the default first; ``origin`` is where the default
@@ -151,7 +152,7 @@ class Row:
     present: tuple[str, ...]
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     """Where networks come from. ``rank`` orders the sources that a bare name is looked up in (None: not)."""
 
     rank: int | None
@@ -168,11 +169,21 @@ class Source(Protocol):
         """Return the names that can be listed."""
         ...
 
-    def rows(self) -> Iterable[Row]:
+    def rows(self) -> Iterable[ModelRow]:
         """Yield the catalogue's lines; quick, and nothing is downloaded."""
         ...
 
 
-SOURCES: Registry[Callable[[], Source]] = Registry("model source", "probe.models.sources")
+SOURCES: Registry[Callable[[], ModelSource]] = Registry("model source", "probe.models.sources")
 ZOO: Registry[Callable[..., nn.Module]] = Registry("zoo network", "probe.models.zoo")
 """The papers' architectures, small and configurable: name → factory taking ``num_classes`` and keyword options."""
+
+
+_NEAREST = 4
+
+
+def unknown_name(name: str, kind: str, known: Iterable[str]) -> UsageError:
+    """Return the error that says there is no such ``kind``, and what is close to it."""
+    near = difflib.get_close_matches(name, dict.fromkeys(known), n=_NEAREST)
+    hint = f"Close to it: {', '.join(near)}. " if near else ""
+    return UsageError(f"There is no {kind} '{name}'. {hint}`probe models QUERY` lists what there is.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from probe.core.report import Block, Gallery, Picture, Slides, Strip
+from probe.core.document import Block, Gallery, Picture, SteppedGallery, Strip
 from probe.report import pictures
-from probe.report.anchors import Anchors
+from probe.report.templating import Anchors
 
 Supply = Iterator[pictures.Encoded | None]
 _SIDE_BY_SIDE = 430
@@ -28,7 +28,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class GalleryRow:
     """A strip with its tiles; ``compare`` are the two that can be wiped over each other."""
 
     label: str
@@ -53,7 +53,7 @@ class GalleryView:
 
     gallery: Gallery
     layout: Layout
-    rows: tuple[Row, ...]
+    rows: tuple[GalleryRow, ...]
 
     @property
     def widths(self) -> set[int]:
@@ -65,9 +65,9 @@ class GalleryView:
 class SlidesView:
     """Slides as the template takes them: ``reels[i]`` holds a row for each step of image i."""
 
-    slides: Slides
+    slides: SteppedGallery
     layout: Layout
-    reels: tuple[tuple[Row, ...], ...]
+    reels: tuple[tuple[GalleryRow, ...], ...]
 
     @property
     def widths(self) -> set[int]:
@@ -77,7 +77,7 @@ class SlidesView:
 
 def pictures_of(block: Block) -> Iterator[Picture]:
     """Yield a block's pictures in the order in which ``gallery_view`` and ``slides_view`` take them."""
-    if isinstance(block, Gallery | Slides):
+    if isinstance(block, Gallery | SteppedGallery):
         for strip in _strips(block):
             yield from strip.pictures
 
@@ -88,28 +88,28 @@ def gallery_view(gallery: Gallery, anchors: Anchors, supply: Supply) -> GalleryV
     return GalleryView(gallery, _layout(gallery, len(rows)), rows)
 
 
-def slides_view(slides: Slides, anchors: Anchors, supply: Supply) -> SlidesView:
+def slides_view(slides: SteppedGallery, anchors: Anchors, supply: Supply) -> SlidesView:
     """Lay out slides; ``supply`` gives their encoded pictures row by row, in each row step by step."""
     reels = tuple(tuple(_row(strip, slides, anchors, supply) for strip in row) for row in slides.rows)
     return SlidesView(slides, _layout(slides, len(reels)), reels)
 
 
-def _strips(block: Gallery | Slides) -> tuple[Strip, ...]:
+def _strips(block: Gallery | SteppedGallery) -> tuple[Strip, ...]:
     return block.strips if isinstance(block, Gallery) else tuple(s for row in block.rows for s in row)
 
 
-def _widths(layout: Layout, rows: Sequence[Row]) -> set[int]:
+def _widths(layout: Layout, rows: Sequence[GalleryRow]) -> set[int]:
     return {layout.width, layout.flow} | {tile.width for row in rows for tile in row.tiles}
 
 
-def _row(strip: Strip, block: Gallery | Slides, anchors: Anchors, supply: Supply) -> Row:
+def _row(strip: Strip, block: Gallery | SteppedGallery, anchors: Anchors, supply: Supply) -> GalleryRow:
     own = anchors.take(strip.anchor) if strip.anchor else ""
     tiles = tuple(_tile(picture, block, anchors, next(supply)) for picture in strip.pictures)
-    return Row(strip.label, strip.note, own, tiles, strip.compare)
+    return GalleryRow(strip.label, strip.note, own, tiles, strip.compare)
 
 
 def _tile(
-    picture: Picture, block: Gallery | Slides, anchors: Anchors, encoded: pictures.Encoded | None
+    picture: Picture, block: Gallery | SteppedGallery, anchors: Anchors, encoded: pictures.Encoded | None
 ) -> Tile:
     high, wide = picture.pixels.shape[:2]
     width = _shown_width(block)
@@ -121,11 +121,11 @@ def _tile(
     return Tile(encoded, alt, picture.caption, own, width, height, picture.pixelated)
 
 
-def _shown_width(block: Gallery | Slides) -> int:
+def _shown_width(block: Gallery | SteppedGallery) -> int:
     return max(16, min(int(block.size), 640))
 
 
-def _layout(block: Gallery | Slides, count: int) -> Layout:
+def _layout(block: Gallery | SteppedGallery, count: int) -> Layout:
     """Put strips side by side where they are short; names above where pictures would not fit beside them."""
     longest = max((len(strip.pictures) + bool(strip.compare) for strip in _strips(block)), default=0)
     width = longest * (block.size + 10)

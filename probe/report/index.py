@@ -15,8 +15,8 @@ from urllib.parse import quote
 from PIL import Image
 
 import probe
+from probe.core.document import Result
 from probe.core.errors import CannotRunError
-from probe.core.report import Result
 from probe.report.files import write_together
 from probe.report.pictures import Encoded
 from probe.report.render import PAGE, RESULTS
@@ -31,7 +31,7 @@ _LARGEST_THUMBNAIL = 40_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """One report as the index shows it; ``thumbnail`` is None where none can be shown."""
 
     folder: str
@@ -65,7 +65,7 @@ def update_index(reports_folder: Path) -> Path:
     return reports_folder / "index.html"
 
 
-def read_folder(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
+def read_folder(folder: Path) -> tuple[list[IndexEntry], list[tuple[str, str]]]:
     """Return the reports of a folder, newest first, and (name, reason) of what could not be read."""
     entries, broken = [], []
     for path in sorted(folder.glob(f"*/{RESULTS}")):
@@ -91,7 +91,7 @@ def _when(created: str) -> float:
         return -math.inf
 
 
-def read_entry(path: Path) -> Entry:
+def read_entry(path: Path) -> IndexEntry:
     """Read one results.json; raises ValueError that says what is wrong with it."""
     if path.stat().st_size > _LARGEST:
         raise ValueError("too large")
@@ -106,7 +106,7 @@ def read_entry(path: Path) -> Entry:
     model, data = _part(document, "model"), _part(document, "data")
     checks = [(_text(check, "name"), _text(check, "status")) for check in _list(document, "checks")]
     folder = path.parent
-    return Entry(
+    return IndexEntry(
         folder=folder.name,
         link=quote(f"{folder.name}/{PAGE}", errors="surrogateescape") if (folder / PAGE).is_file() else "",
         study=_text(document, "study"),

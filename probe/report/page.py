@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import probe
-from probe.core.report import (
+from probe.core.document import (
     Cell,
     Check,
     Column,
@@ -22,11 +22,10 @@ from probe.core.report import (
     Table,
 )
 from probe.report import pictures
-from probe.report.anchors import Anchors
-from probe.report.figures import chart
+from probe.report.charts.figures import chart
 from probe.report.galleries import gallery_view, pictures_of, slides_view
 from probe.report.tables import Grid, Shown, grid
-from probe.report.templating import is_number, render
+from probe.report.templating import Anchors, is_number, render
 from probe.report.verdict import verdict
 
 LIMIT = 15_000_000

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from probe.core.report import Picture
+from probe.core.document import Picture
 
 _PALETTE = 256
 

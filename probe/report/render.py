@@ -9,8 +9,8 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
+from probe.core.document import Report
 from probe.core.errors import CannotRunError
-from probe.core.report import Report
 from probe.report.files import write_together
 from probe.report.page import page
 from probe.report.results import SAMPLES, dumps, dumps_samples, schema, to_json

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from probe.core.report import Check, DataInfo, Json, ModelInfo, Report, Result
+from probe.core.document import Check, DataInfo, Json, ModelInfo, Report, Result
 from probe.report.text import encodable
 
 SCHEMA_VERSION = 1

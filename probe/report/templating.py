@@ -7,18 +7,49 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
-from probe.core.report import Cell, Column, Result
+from probe.core.document import Cell, Column, Result
 from probe.report import text
-from probe.report.anchors import href
-from probe.report.svg import tag
+from probe.report.charts.svg import tag
+
+_OUTSIDE = re.compile(r"[^A-Za-z0-9._/-]+")
+
+
+def fragment(text: str) -> str:
+    """Turn any text into a fragment of ASCII letters, digits, ``. _ / -``; ``layer2/ch17`` stays as it is."""
+    return _OUTSIDE.sub("-", text).strip("-")[:120] or "part"
+
+
+@dataclass
+class Anchors:
+    """Hands out each id once; a second request for the same text gets ``-2``, ``-3`` …"""
+
+    taken: set[str] = field(default_factory=set)
+
+    def take(self, text: str) -> str:
+        """Return a free id that is as near to ``text`` as can be."""
+        base = fragment(text)
+        name, count = base, 1
+        while name in self.taken:
+            count += 1
+            name = f"{base}-{count}"
+        self.taken.add(name)
+        return name
+
+
+def href(identifier: str) -> str:
+    """Return the link to an id of the same page."""
+    return "#" + quote(identifier, safe="/")
+
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SCRIPTS = ("base", "search", "tables", "pictures", "slides", "charts", "frame")

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from numbers import Integral
 
-from probe.core.report import Cell, Column, Result, percent
+from probe.core.document import Cell, Column, Result, percent
 
 EMPTY = "–"
 MINUS = "−"

@@ -10,8 +10,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps, features
 
-from probe.core.report import Figure, Gallery, Picture, Report, Slides, Strip
-from probe.report.scales import Reach, Scale, drawable, scale_for
+from probe.core.document import Figure, Gallery, Picture, Report, SteppedGallery, Strip
+from probe.report.charts.scales import Reach, Scale, drawable, scale_for
 
 THUMBNAIL = "thumbnail.webp"
 SIZE = (146, 96)
@@ -27,7 +27,7 @@ def thumbnail(report: Report) -> bytes | None:
     if not features.check("webp"):
         return None
     blocks = [block for section in report.sections for block in section.blocks]
-    galleries = [list(_first(block)) for block in blocks if isinstance(block, Gallery | Slides)]
+    galleries = [list(_first(block)) for block in blocks if isinstance(block, Gallery | SteppedGallery)]
     galleries.sort(key=lambda shown: (not shown, any(picture.pixelated for picture in shown)))
     if galleries and galleries[0]:
         return _coded(_sheet(galleries[0]))
@@ -43,9 +43,9 @@ def _coded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _first(block: Gallery | Slides) -> Iterator[Picture]:
+def _first(block: Gallery | SteppedGallery) -> Iterator[Picture]:
     """Yield the pictures to show: a row of each of the first strips, or two rows of one."""
-    if isinstance(block, Slides):
+    if isinstance(block, SteppedGallery):
         every: Sequence[Strip] = [row[block.start] for row in block.rows if row]
     else:
         every = block.strips

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from probe.core.report import CheckStatus
+from probe.core.document import CheckStatus
 
 _NAMED = 6
 """Checks named in a verdict; of more than these, the rest is counted."""

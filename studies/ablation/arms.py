@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +20,14 @@ from probe.attacks.norms import norm_named
 from probe.core import seeds
 from probe.core.errors import CannotRunError
 from probe.core.jobs import unpacked
-from probe.graph.anatomy import Anatomy, anatomy
-from probe.graph.cut import cut, find_sites, prepare
-from probe.graph.fold import folded
-from probe.graph.structure import structure_named
+from probe.graph.cost.summary import Anatomy, anatomy
+from probe.graph.edit.cut import cut, find_sites, prepare
+from probe.graph.edit.fold import folded
+from probe.graph.edit.structure import structure_named
 from probe.models.loaded import PixelModel
-from probe.training.fit import DivergedError, Epoch, Recipe, fit, reestimate_batch_norm
-from probe.training.watch import Fault, Watch, dead_units
-from studies.ablation.dropout_arm import measure_dropout
+from probe.train.loop.fit import DivergedError, Epoch, Recipe, fit, reestimate_batch_norm
+from probe.train.loop.watch import Fault, Watch, dead_units
+from studies.ablation.dropout.arm import measure_dropout
 from studies.ablation.widen import widened
 
 ROBUST_IMAGES = 200
@@ -81,7 +83,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedArm:
     """What came of one arm.
 
     ``history``: loss and accuracy on the training batches by epoch; ``curve``: held-out accuracy after each epoch.
@@ -154,7 +156,7 @@ def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, 
     return cut(subject, sites), len(sites)
 
 
-def train_arm(job: tuple[Setting, Arm]) -> Trained:
+def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
     """Train one arm and measure it: the same recipe, order of images and augmentation for every arm of a seed."""
     setting, arm = job
     module, removed, factor = build(setting, arm)
@@ -186,7 +188,7 @@ def train_arm(job: tuple[Setting, Arm]) -> Trained:
     module.requires_grad_(False).eval()
     dead = dead_units(module, held, 128) if fault is None else ()
     right, confidence = _right(module, held, held_labels)
-    return Trained(
+    return TrainedArm(
         arm=arm,
         anatomy=costs,
         history=tuple(history),
@@ -276,3 +278,42 @@ def _robust(
         found = attack.perturb(attacked, x.contiguous(), y, norm, setting.epsilon, draws)
         stands.append(~judge(attacked, x.contiguous(), found, y, norm, setting.epsilon).success)
     return torch.cat(stands).cpu().numpy()
+
+
+_ARRAYS = ("right", "confidence", "robust", "norms")
+_DROPOUT = "dropout."
+
+
+def to_arrays(trained: TrainedArm) -> dict[str, NDArray[Any]]:
+    """Return a finished arm as arrays; everything but the arrays is JSON in one of them."""
+    arrays = {name: getattr(trained, name) for name in _ARRAYS}
+    arrays |= {_DROPOUT + name: array for name, array in trained.dropout.items()}
+    plain = dataclasses.asdict(dataclasses.replace(trained, dropout={}))
+    rest = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
+    arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), dtype=np.uint8)
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedArm:
+    """Return the arm that ``to_arrays`` wrote."""
+    rest: dict[str, Any] = json.loads(bytes(arrays["rest"]).decode())
+    arm, whole, fault = rest.pop("arm"), rest.pop("anatomy"), rest.pop("fault")
+    arm = Arm(tuple(arm["cuts"]), arm["seed"], arm["depth"], _tuple(arm["sites"]), arm["match"])
+    field = whole.pop("field")
+    if fault is not None:
+        fault["last_norms"] = tuple((name, norm) for name, norm in fault["last_norms"])
+    return TrainedArm(
+        arm=arm,
+        anatomy=Anatomy(**whole, field=None if field is None else (field[0], field[1])),
+        history=tuple(Epoch(**epoch) for epoch in rest.pop("history")),
+        fault=None if fault is None else Fault(**fault),
+        **{key: _tuple(value) if isinstance(value, list) else value for key, value in rest.items()},
+        **dict[str, Any]((name, arrays[name]) for name in _ARRAYS),
+        dropout={
+            name.removeprefix(_DROPOUT): array for name, array in arrays.items() if name.startswith(_DROPOUT)
+        },
+    )
+
+
+def _tuple(value: Any) -> Any:
+    return None if value is None else tuple(value)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from probe.core.errors import UsageError
-from probe.graph.structure import SWAP
-from probe.models.train_setup import RecipeWords
+from probe.graph.edit.structure import SWAP
+from probe.train.setup import RecipeOptions
 
 Mode = Literal["auto", "lesion", "retrain", "both"]
 MODES: tuple[Mode, ...] = ("auto", "lesion", "retrain", "both")
@@ -36,7 +36,7 @@ class AblationConfig:
     draws: int = 5
     calibration_samples: int = 256
     seeds: int = 3
-    recipe: RecipeWords = field(default_factory=RecipeWords)
+    recipe: RecipeOptions = field(default_factory=RecipeOptions)
     depths: tuple[int, ...] = ()
     match_parameters: bool = False
     also: tuple[str, ...] = ()

@@ -9,17 +9,100 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
+from probe.core import stats
 from probe.core.progress import Advance
 from probe.core.seeds import generator
 from probe.core.state import training_mode
-from probe.graph.cut import Subject, prepare
-from probe.graph.fold import folded
-from probe.graph.prefix import SharedPass, mutates, variant
-from probe.graph.shell import isolated, shell
+from probe.graph.edit.cut import CutSubject, prepare
+from probe.graph.edit.fold import folded
+from probe.graph.edit.prefix import SharedPass, mutates, variant
+from probe.graph.trace.trace import no_side_effects, shared_copy
 from probe.models.loaded import LoadedModel
-from probe.training.fit import reestimate_batch_norm
-from studies.ablation.score import Answers
+from probe.train.loop.fit import reestimate_batch_norm
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to n images: ``predictions`` (n,), -1 where the logits were not finite, and ``losses`` (n,)."""
+
+    predictions: NDArray[np.int64]
+    losses: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor) -> Answers:
+        """Return the answers of (n, classes) logits; losses are cross-entropies in nats, computed in float64."""
+        finite = logits.isfinite().all(1)
+        predictions = logits.argmax(1).masked_fill(~finite, -1)
+        losses = F.cross_entropy(logits.double(), labels, reduction="none")
+        return cls(predictions.cpu().numpy(), losses.cpu().numpy())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Return the answers to all images of several batches."""
+        return cls(
+            np.concatenate([part.predictions for part in parts]),
+            np.concatenate([part.losses for part in parts]),
+        )
+
+    @property
+    def broken(self) -> int:
+        """The number of images whose logits were not finite."""
+        return int((self.predictions < 0).sum())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network without something against the intact one, on the same n images.
+
+    ``right`` of n with its Wilson interval; ``lost`` and ``won``: images right only with, and only without;
+    ``changed``: other answers, whether right or not; ``p``: exact McNemar test of lost against won; ``loss`` and
+    ``loss_change`` (mean over images whose loss is finite in both, with its 95% t-interval).
+    """
+
+    n: int
+    right: int
+    ci: tuple[float, float]
+    lost: int
+    won: int
+    changed: int
+    p: float
+    loss: float
+    loss_change: float
+    loss_ci: tuple[float, float] | None
+
+    @property
+    def accuracy(self) -> float:
+        """The part of the images that are right."""
+        return self.right / self.n
+
+    @property
+    def difference(self) -> float:
+        """The change of accuracy against the intact network."""
+        return (self.won - self.lost) / self.n
+
+
+def compare(intact: Answers, cut: Answers, labels: NDArray[np.int64]) -> Comparison:
+    """Compare two networks' answers; ``labels`` (n,) are the classes that count as right."""
+    before, after = intact.predictions == labels, cut.predictions == labels
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
+    changes = cut.losses - intact.losses
+    changes = changes[np.isfinite(changes)]
+    finite = cut.losses[np.isfinite(cut.losses)]
+    return Comparison(
+        n=len(labels),
+        right=int(after.sum()),
+        ci=stats.wilson(int(after.sum()), len(labels)),
+        lost=lost,
+        won=won,
+        changed=int((intact.predictions != cut.predictions).sum()),
+        p=stats.mcnemar_exact(lost, won),
+        loss=float(finite.mean()) if len(finite) else float("nan"),
+        loss_change=float(changes.mean()) if len(changes) else float("nan"),
+        loss_ci=stats.t_interval(changes.tolist()) if len(changes) > 1 else None,
+    )
+
 
 KEPT = 1 << 30
 """Bound in bytes for the activations that are kept at once: larger batches are split."""
@@ -29,14 +112,14 @@ _CLOSE = 1e-4
 
 
 @dataclass(frozen=True)
-class Batch:
+class EvaluationBatch:
     """Images (N, C, H, W) in [0, 1] on the model's device and the classes that count as right, (N,)."""
 
     images: Tensor
     labels: Tensor
 
 
-def subject_of(model: LoadedModel) -> Subject:
+def subject_of(model: LoadedModel) -> CutSubject:
     """Return the network, without its normalisation, prepared for cutting on two inputs of normalised noise."""
     noise = torch.rand((2, *model.input.size), generator=generator(0, "example"))
     with torch.no_grad():
@@ -51,7 +134,7 @@ class Evaluator:
     plain way wherever two classes are close.
     """
 
-    def __init__(self, model: LoadedModel, subject: Subject, cuts: Sequence[nn.Module]) -> None:
+    def __init__(self, model: LoadedModel, subject: CutSubject, cuts: Sequence[nn.Module]) -> None:
         self.model = model
         self.plain = [subject.network, *cuts]
         graphs = [one for one in self.plain if isinstance(one, fx.GraphModule)]
@@ -66,7 +149,7 @@ class Evaluator:
         """The number of images whose kept activations stay within ``KEPT`` bytes."""
         return 1 << 30 if self.shared is None else max(1, KEPT // max(1, self.shared.kept_bytes))
 
-    def answer(self, batches: Iterable[Batch], advance: Advance | None = None) -> list[Answers]:
+    def answer(self, batches: Iterable[EvaluationBatch], advance: Advance | None = None) -> list[Answers]:
         """Return the answers of the intact network, then of each copy."""
         found: list[list[Answers]] = [[] for _ in self.plain]
         with torch.inference_mode():
@@ -82,7 +165,7 @@ class Evaluator:
     def _logits(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         if self.shared is None:
             for index, network in enumerate(self.plain):
-                with isolated(network):
+                with no_side_effects(network):
                     yield index, network(x.clone())
             return
         for index, logits in self.shared.run(x):
@@ -106,7 +189,7 @@ def _fast(graph: fx.GraphModule, layout: torch.memory_format, known: dict[str, n
 
 def recalibrated(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
     """Return a copy whose batch normalisation has the statistics of the given (normalised) images as it is now."""
-    copy = shell(network)
+    copy = shared_copy(network)
     for sub in copy.modules():
         for name, buffer in sub._buffers.items():
             sub._buffers[name] = None if buffer is None else buffer.detach().clone()
@@ -120,7 +203,7 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(sub, kinds) and sub.track_running_stats for sub in network.modules())
 
 
-def answer_plain(model: LoadedModel, network: nn.Module, batches: Iterable[Batch]) -> Answers:
+def answer_plain(model: LoadedModel, network: nn.Module, batches: Iterable[EvaluationBatch]) -> Answers:
     """Return the answers of one network that takes normalised images."""
     parts = []
     with training_mode(network, False), torch.inference_mode():
@@ -129,10 +212,38 @@ def answer_plain(model: LoadedModel, network: nn.Module, batches: Iterable[Batch
     return Answers.joined(parts)
 
 
-def true_classes(batches: Sequence[Batch]) -> NDArray[np.int64]:
+def true_classes(batches: Sequence[EvaluationBatch]) -> NDArray[np.int64]:
     """Return the classes that count as right, (n,)."""
     return np.concatenate([batch.labels.cpu().numpy() for batch in batches])
 
 
-def _parts(batch: Batch, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _parts(batch: EvaluationBatch, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield from zip(torch.split(batch.images, most), torch.split(batch.labels, most), strict=True)
+
+
+Values = NDArray[np.float64]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95% t-interval of the finite values' mean, None for fewer than two."""
+    known = [value for value in values if np.isfinite(value)]
+    return stats.t_interval(known) if len(known) > 1 else None
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean of the finite values, None when there is none."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def paired(first: Values, second: Values) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """Return mean difference (first − second) over seeds, its t-interval, and the paired test's p."""
+    both = np.isfinite(first) & np.isfinite(second)
+    differences = (first - second)[both]
+    if len(differences) < 2:
+        return mean(differences.tolist()), None, None
+    return (
+        float(differences.mean()),
+        stats.t_interval(differences.tolist()),
+        stats.paired_t(first[both].tolist(), second[both].tolist()),
+    )

@@ -13,21 +13,23 @@ from torch import Tensor
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.progress import Progress
 from probe.core.stats import holm
-from probe.graph.anatomy import Anatomy, anatomy
-from probe.graph.cut import Subject, cut, find_sites
-from probe.graph.structure import Site, Structure
+from probe.graph.cost.summary import Anatomy, anatomy
+from probe.graph.edit.cut import CutSubject, cut, find_sites
+from probe.graph.edit.structure import Site, Structure
 from probe.models.loaded import LoadedModel
 from studies.ablation.config import AblationConfig
 from studies.ablation.evaluate import (
-    Batch,
+    Answers,
+    Comparison,
+    EvaluationBatch,
     Evaluator,
     answer_plain,
+    compare,
     has_batch_norm,
     recalibrated,
     true_classes,
 )
-from studies.ablation.plan import SIZES, Plan, make_plan
-from studies.ablation.score import Answers, Comparison, compare
+from studies.ablation.plan import SIZES, LesionPlan, make_plan
 
 _TOGETHER = 2e12
 """Multiply-accumulates that lesions of several sites may cost."""
@@ -53,7 +55,7 @@ class Lesioned:
     structure: Structure
     sites: tuple[Site, ...]
     refused: dict[int, str]
-    plan: Plan
+    plan: LesionPlan
     intact: Comparison
     answers: dict[frozenset[int], Answers]
     sets: dict[frozenset[int], Comparison]
@@ -74,15 +76,15 @@ class Lesioned:
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationSet:
     """What lesions are measured on; ``calibration`` are normalised images, in batches.
 
     ``indices`` (n,) are the places of the images in their set.
     """
 
     model: LoadedModel
-    subject: Subject
-    batches: tuple[Batch, ...]
+    subject: CutSubject
+    batches: tuple[EvaluationBatch, ...]
     calibration: tuple[Tensor, ...]
     progress: Progress
     indices: tuple[int, ...] = ()
@@ -98,7 +100,7 @@ class Bench:
         return sum(len(batch.labels) for batch in self.batches)
 
 
-def lesion(bench: Bench, structure: Structure, config: AblationConfig) -> Lesioned:
+def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -> Lesioned:
     """Cut a structure in every way of the plan and compare with the intact network.
 
     Raises NotApplicableError when there is no site.
@@ -166,14 +168,14 @@ def chosen_sites(
     return tuple(site for site in sites if site.name in set(wanted))
 
 
-def _sizes(bench: Bench, draws: int) -> int:
+def _sizes(bench: EvaluationSet, draws: int) -> int:
     """Return for how many numbers of sites several are cut together: fewer for large networks."""
     each = max(1.0, _SHARED * bench.n * (bench.model.macs or 1))
     return max(3, min(SIZES, int(_TOGETHER / each) // (draws + 2)))
 
 
 def _recalibrate(
-    bench: Bench, made: Lesioned, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
+    bench: EvaluationSet, made: Lesioned, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
 ) -> dict[frozenset[int], Comparison]:
     """Return the lesions after batch-norm statistics were estimated again; the most harmful first, within bounds."""
     if not bench.calibration or made.structure.idle or not has_batch_norm(bench.subject.network):

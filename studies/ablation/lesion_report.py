@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from probe.core import stats
-from probe.core.report import (
+from probe.core.document import (
     Axis,
     Block,
     Cell,
@@ -22,9 +22,9 @@ from probe.core.report import (
     finite,
     percent,
 )
+from studies.ablation.evaluate import Comparison
 from studies.ablation.lesion import Lesioned
 from studies.ablation.plan import names
-from studies.ablation.score import Comparison
 
 _SIGNIFICANT = 0.05
 _BARS = 64

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 import torch
 
+from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
+from probe.graph.cost.summary import count_macs
+from probe.graph.edit.cut import cut, find_sites
+from probe.graph.edit.structure import STRUCTURES, structure_named
+from probe.models.loaded import LoadedModel
+from studies.ablation.evaluate import subject_of
 
 SIZES = 12
 """Numbers of cut sites that are tried: all of them up to this many, else this many spread evenly."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class LesionPlan:
     """Sets of sites, by their numbers: ``single`` each alone, then the lesions of several.
 
     ``random[k]`` are the draws of k sites; ``forward[k]`` the first k in depth order, ``backward[k]`` the last k.
@@ -34,7 +40,7 @@ class Plan:
         return list(dict.fromkeys(one for one in wanted if one))
 
 
-def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SIZES) -> Plan:
+def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SIZES) -> LesionPlan:
     """Plan the lesions of ``count`` sites; ``most`` of them, spread evenly, are cut alone.
 
     Several are cut together for up to ``most_sizes`` numbers of sites.
@@ -45,7 +51,7 @@ def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SI
     sizes = [one + 1 for one in spread(count, most_sizes)] if count else []
     draw = generator(seed, "random lesions")
     chosen = {k: _draws(count, k, draws, draw) for k in sizes}
-    return Plan(
+    return LesionPlan(
         single=single,
         everything=frozenset(range(count)),
         random=chosen,
@@ -78,3 +84,36 @@ def names(sites: Sequence[str], most: int = 3) -> str:
     """Write a few names and how many more there are."""
     more = f" and {len(sites) - most} more" if len(sites) > most else ""
     return ", ".join(sites[:most]) + more
+
+
+def structure_rows(
+    model: LoadedModel, wanted: Sequence[str] | None
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return (structure, site, place, what, shape, parameters, MACs) of every site, and what could not be found.
+
+    Without ``wanted`` all structures but single filters, of which there are thousands. Parameters and MACs are
+    those that go when the site is cut.
+    """
+    subject = subject_of(model)
+    whole = count_macs(subject.network, subject.example)
+    total = sum(parameter.numel() for parameter in subject.network.parameters())
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for text in wanted or [name for name in STRUCTURES.names() if name != "filter"]:
+        try:
+            sites = find_sites(subject, structure_named(text))
+        except NotApplicableError as error:
+            notes.append(str(error))
+            continue
+        for site in sites:
+            shape = "×".join(map(str, site.shape)) or "–"
+            try:
+                left = cut(subject, [site])
+            except NotApplicableError as error:
+                notes.append(str(error))
+                costs = ("–", "–")
+            else:
+                parameters = sum(parameter.numel() for parameter in left.parameters())
+                costs = (f"{total - parameters:,}", f"{whole - count_macs(left, subject.example):,}")
+            rows.append((text, site.name, str(site.place), site.form, shape, *costs))
+    return rows, notes

@@ -6,26 +6,30 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from probe.core import seeds
+from probe.core.errors import ProbeError, UsageError
 from probe.core.jobs import portable, run_jobs
 from probe.core.journal import Journal
 from probe.core.progress import Progress
-from probe.graph.anatomy import Anatomy
-from probe.graph.structure import structure_named
+from probe.graph.cost.summary import Anatomy
+from probe.graph.edit.structure import structure_named
+from probe.models.load import find_architecture
 from probe.models.loaded import LoadedModel
 from probe.models.measure import measure
-from probe.models.source import Framing
-from probe.models.train_data import Parts, as_tensors
-from probe.models.train_setup import Setup, choose_recipe
+from probe.models.source import Access, Build, Preprocessing
 from probe.models.usercode import user_modules
-from probe.training.watch import is_dead
-from studies.ablation.arm_record import from_arrays, to_arrays
-from studies.ablation.arms import Arm, Setting, Trained, train_arm
+from probe.models.weights.reinitialise import random_builder
+from probe.train.data import Parts, as_tensors
+from probe.train.loop.watch import is_dead
+from probe.train.setup import Setup, choose_recipe
+from studies.ablation.arms import Arm, Setting, TrainedArm, from_arrays, to_arrays, train_arm
 from studies.ablation.config import AblationConfig
 
 _PART = 0.8
@@ -48,11 +52,11 @@ class Retrained:
 
     variants: tuple[Variant, ...]
     depths: tuple[int | None, ...]
-    arms: Mapping[tuple[Variant, int | None], tuple[Trained, ...]]
+    arms: Mapping[tuple[Variant, int | None], tuple[TrainedArm, ...]]
     setting: Setting
     split: str
 
-    def of(self, variant: Variant, depth: int | None = None) -> tuple[Trained, ...]:
+    def of(self, variant: Variant, depth: int | None = None) -> tuple[TrainedArm, ...]:
         """Return the trainings of one variant, seed by seed."""
         return self.arms[variant, depth]
 
@@ -64,7 +68,7 @@ class Retrained:
         """Return what the variant's network is."""
         return self.of(variant, depth)[0].anatomy
 
-    def dead(self, one: Trained) -> bool:
+    def dead(self, one: TrainedArm) -> bool:
         """Say whether a training never left the loss of guessing."""
         return one.fault is None and is_dead(one.history, self.setting.num_classes, one.train_n)
 
@@ -105,7 +109,7 @@ def make_setting(
     images, labels = as_tensors(training.training, spec, "Reading images to train on", progress)
     held, held_labels = as_tensors(training.held_out, spec, "Reading held-out images", progress)
     network = model.network
-    setup = Setup(network, Framing(spec, mean, std), measure(network, spec.size, model.name), None)
+    setup = Setup(network, Preprocessing(spec, mean, std), measure(network, spec.size, model.name), None)
     recipe = choose_recipe(setup, len(images), config.recipe, None, model.device, training.mirrors)
     if config.recipe.epochs is None:
         # Arms are compared with one another; the last epochs, which polish the best one, would take the longest.
@@ -148,7 +152,7 @@ def retrain(
         Arm(v, seed, depth, config.sites) for depth in depths for v in variants for seed in _seeds(config)
     ]
     workers = config.jobs or max(1, min(len(plan), os.cpu_count() or 1))
-    found: dict[str, Trained] = {}
+    found: dict[str, TrainedArm] = {}
     with progress.task("Training arms", len(plan)) as advance:
 
         def train(arms: Sequence[Arm]) -> None:
@@ -190,3 +194,37 @@ def _compact(images: Tensor) -> NDArray[np.float32]:
         images = images[:, :1]
     found: NDArray[np.float32] = np.ascontiguousarray(images.numpy())
     return found
+
+
+def at_depths(model: LoadedModel, depths: Sequence[int]) -> Mapping[int | None, Callable[[], nn.Module]]:
+    """Return factories of the model's family by depth; without depths that of the model itself, under None.
+
+    The family is the model's factory with ``depth=N``, or the one whose name lacks the number at the end
+    (``zoo:resnet20`` → ``zoo:resnet?depth=56``). Raises UsageError when neither takes a depth.
+    """
+    if not depths:
+        return {None: model.factory}
+    return {depth: _at(model, depth) for depth in dict.fromkeys(depths)}
+
+
+def _at(model: LoadedModel, depth: int) -> Callable[[], nn.Module]:
+    source = model.provenance.source
+    plain, _, query = source.partition("?")
+    others = "&".join(part for part in query.split("&") if part and not part.startswith("depth="))
+    rest = f"&{others}" if others else ""
+    failure: ProbeError | None = None
+    for name in dict.fromkeys((plain, plain.rstrip("0123456789"))):
+        try:
+            architecture = find_architecture(f"{name}?depth={depth}{rest}", Access(offline=True))
+            size = (model.input.size[1], model.input.size[2])
+            factory = partial(random_builder(architecture), Build(model.num_classes, size))
+            with seeds.scoped(0, "depth"):
+                factory()
+        except ProbeError as error:
+            failure = failure or error
+            continue
+        return factory
+    raise UsageError(
+        f"--depths needs a network whose factory takes depth=N, such as zoo:resnet20: {source} does not take "
+        f"depth={depth}. {failure}"
+    )

@@ -11,34 +11,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.core.environment import environment
+from probe.core.document import Report, Result, Section, percent
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
-from probe.core.report import Report, Result, Section, percent
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
-from probe.graph.cut import find_sites
-from probe.graph.structure import SWAP, Structure, structure_named
-from probe.graph.swap import Swap
+from probe.graph.edit.cut import find_sites
+from probe.graph.edit.structure import SWAP, Structure, structure_named
+from probe.graph.edit.swap import Swap
 from probe.models.loaded import LoadedModel
-from probe.models.train_data import Parts
-from studies.ablation.also_report import also_sections
+from probe.report.assemble import environment
+from probe.train.data import Parts
 from studies.ablation.config import AblationConfig
-from studies.ablation.depths import at_depths
-from studies.ablation.dropout_report import dropout_sections, loaded_dropout_sections
-from studies.ablation.evaluate import KEPT, Batch, answer_plain, subject_of
-from studies.ablation.gradients_report import gradients_section
-from studies.ablation.ledger_report import ledger_section
-from studies.ablation.lesion import Bench, Lesioned, chosen_sites, lesion
+from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
+from studies.ablation.evaluate import KEPT, EvaluationBatch, answer_plain, compare, subject_of
+from studies.ablation.lesion import EvaluationSet, Lesioned, chosen_sites, lesion
 from studies.ablation.lesion_report import lesion_section
-from studies.ablation.methods import methods, references
-from studies.ablation.retrain import AFFORDABLE, Retrained, cost, make_setting, retrain, variants_of
-from studies.ablation.retrain_figures import learning_curves
-from studies.ablation.retrain_report import retrain_section
-from studies.ablation.samples import held_out_samples, lesion_samples
-from studies.ablation.score import compare
+from studies.ablation.retrain import (
+    AFFORDABLE,
+    Retrained,
+    at_depths,
+    cost,
+    make_setting,
+    retrain,
+    variants_of,
+)
+from studies.ablation.retrain_report import learning_curves, retrain_section
+from studies.ablation.side_reports import also_sections, gradients_section, ledger_section
+from studies.ablation.text import held_out_samples, lesion_samples, methods, references
 
 DEFAULTS = AblationConfig()
 
@@ -68,7 +70,7 @@ def run(
         model.check_classes(images.class_names or images.num_classes, images.name)
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
         bench = _bench(model, images, config, training, progress)
-        run = _Run(model, images, config, training, bench, structures, journal, progress)
+        run = _AblationRun(model, images, config, training, bench, structures, journal, progress)
         # What would end the run is looked for before minutes are spent on trainings.
         intact = _intact(run)
         run.check_sites()
@@ -100,14 +102,14 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Run:
+class _AblationRun:
     """One run of the study: what it works on."""
 
     model: LoadedModel
     images: ImageSet
     config: AblationConfig
     training: Parts | None
-    bench: Bench
+    bench: EvaluationSet
     structures: list[Structure]
     journal: Journal
     progress: Progress
@@ -205,8 +207,8 @@ class _Run:
 
 def _bench(
     model: LoadedModel, images: ImageSet, config: AblationConfig, training: Parts | None, progress: Progress
-) -> Bench:
-    batches: list[Batch] = []
+) -> EvaluationSet:
+    batches: list[EvaluationBatch] = []
     indices: list[int] = []
     with progress.task("Reading images", len(images)) as advance:
         for batch in images.batches(model.input, config.batch_size):
@@ -215,10 +217,10 @@ def _bench(
             if labels is None:
                 with torch.inference_mode():
                     labels = model.module(pixels).argmax(1)
-            batches.append(Batch(pixels, labels.to(model.device)))
+            batches.append(EvaluationBatch(pixels, labels.to(model.device)))
             indices += batch.indices
             advance(len(batch.indices))
-    return Bench(
+    return EvaluationSet(
         model=model,
         subject=subject_of(model),
         batches=tuple(batches),
@@ -229,7 +231,7 @@ def _bench(
 
 
 def _calibration(
-    model: LoadedModel, batches: list[Batch], config: AblationConfig, training: Parts | None
+    model: LoadedModel, batches: list[EvaluationBatch], config: AblationConfig, training: Parts | None
 ) -> tuple[Tensor, ...]:
     """Return normalised images to estimate statistics on: of the training part, else the images looked at."""
     if training is not None:
@@ -242,7 +244,7 @@ def _calibration(
         return tuple(model.module.normalise(part) for part in torch.split(whole, config.batch_size))
 
 
-def _intact(run: _Run) -> Result:
+def _intact(run: _AblationRun) -> Result:
     bench = run.bench
     answers = answer_plain(bench.model, bench.model.network, bench.batches)
     if answers.broken == bench.n:
@@ -254,7 +256,9 @@ def _intact(run: _Run) -> Result:
     return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True)
 
 
-def _report(run: _Run, sections: list[Section], intact: Result, command: str, seconds: float) -> Report:
+def _report(
+    run: _AblationRun, sections: list[Section], intact: Result, command: str, seconds: float
+) -> Report:
     model, images, config = run.model, run.images, run.config
     info = images.info(run.bench.n)
     headline = _headline(run, sections, intact)
@@ -278,7 +282,7 @@ def _report(run: _Run, sections: list[Section], intact: Result, command: str, se
     )
 
 
-def _choices(run: _Run) -> dict[str, Any]:
+def _choices(run: _AblationRun) -> dict[str, Any]:
     subject = run.bench.subject
     return {
         "graph": subject.reason or ("exported" if subject.graph.meta.get("exported") else "traced"),
@@ -306,7 +310,7 @@ def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
     return chosen, rest
 
 
-def _headline(run: _Run, sections: list[Section], intact: Result) -> tuple[str, ...]:
+def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tuple[str, ...]:
     model, images, n = run.model, run.images, run.bench.n
     lines = [finding for section in sections for finding in section.findings]
     if images.labelled and isinstance(intact.value, float):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.core.errors import NotApplicableError
-from probe.graph.cut import prepare
-from probe.graph.edits import ancestors
-from probe.graph.ops import is_weighted
-from probe.graph.swap import draw_like
-from probe.graph.trace import tensors
+from probe.graph.edit.cut import prepare
+from probe.graph.edit.edits import ancestors
+from probe.graph.edit.swap import draw_like
+from probe.graph.trace.ops import is_weighted
+from probe.graph.trace.trace import tensors
 
 _MOST = 4.0
 _CLOSE = 0.01

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.attacks.judge import Verdict, judge
+from probe.attacks.judge import Judgement, judge
 from probe.attacks.losses import adversarial, pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, NORMS, Norm, per_image
-from probe.attacks.select import Chosen
+from probe.attacks.select import SelectedAttack
 from probe.core.seeds import generator
 from probe.core.ssim import ssim
-from studies.adversarial.bounded import Memory
+from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import MEASURES, Outcome, worst_of
 
 _PART, _FIRST_PART = 0.4, 0.5
@@ -47,7 +47,7 @@ class Task:
     seed: int
 
 
-class Bench:
+class BatchAttack:
     """One batch under attack: at least one image, (N, C, H, W) on the device, and what is done without any attack.
 
     ``done`` (N,) is what is wrong already, or at its target. ``logits`` (N, K) are those without attack, where they
@@ -62,7 +62,7 @@ class Bench:
         labels: Tensor,
         targets: Tensor | None,
         task: Task,
-        memory: Memory,
+        memory: MicroBatcher,
         key: str,
         logits: Tensor | None = None,
         keep: bool = False,
@@ -76,7 +76,7 @@ class Bench:
         self.kept = images.clone() if keep else None
         self._kept_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
 
-    def run(self, chosen: Sequence[Chosen]) -> Iterator[tuple[str, Outcome]]:
+    def run(self, chosen: Sequence[SelectedAttack]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it is done, and at last ``worst``: what the best of them found."""
         outcomes: dict[str, Outcome] = {}
         for one in chosen:
@@ -91,7 +91,7 @@ class Bench:
         worst.totals[:] = counted
         yield "worst", worst
 
-    def _attack(self, one: Chosen) -> Outcome:
+    def _attack(self, one: SelectedAttack) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.done)] = 0.0
         if one.fixed:
@@ -100,7 +100,7 @@ class Bench:
             self._minimum(one, outcome)
         return outcome
 
-    def _climb(self, one: Chosen, outcome: Outcome) -> None:
+    def _climb(self, one: SelectedAttack, outcome: Outcome) -> None:
         """Attack at each epsilon what smaller ones have not broken, from where the last one ended.
 
         At the reported epsilon the attack is made in full; at the others of a curve its steps are fewer, since they
@@ -123,13 +123,13 @@ class Bench:
         left = np.flatnonzero(~outcome.success(epsilon))
         return torch.from_numpy(left).to(self.images.device)
 
-    def _at(self, one: Chosen, epsilon: float, outcome: Outcome) -> None:
+    def _at(self, one: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
         """Attack at one epsilon what smaller ones have not broken."""
         rows = self._left(outcome, epsilon)
         if len(rows):
             self._try(one, rows, epsilon, epsilon, outcome)
 
-    def _minimum(self, one: Chosen, outcome: Outcome) -> None:
+    def _minimum(self, one: SelectedAttack, outcome: Outcome) -> None:
         """Attack once; the sizes that come back serve every epsilon."""
         rows = self._left(outcome, 0.0)
         reach = max((*self.task.epsilons, *self.task.further), default=0.0)
@@ -139,7 +139,7 @@ class Bench:
 
     def _try(
         self,
-        one: Chosen,
+        one: SelectedAttack,
         rows: Tensor,
         epsilon: float,
         allowed: float,
@@ -200,7 +200,7 @@ class Bench:
             self.kept[rows[0]] = images[rows[1]]
 
     def _draw_back(
-        self, images: Tensor, verdict: Verdict, labels: Tensor, targets: Tensor | None
+        self, images: Tensor, verdict: Judgement, labels: Tensor, targets: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return how far each success can be drawn back along its perturbation: sizes (N,) and images.
 
@@ -224,7 +224,7 @@ class Bench:
         sizes[rows[moved]] = norm.size(back - origin)[moved]
         return sizes, drawn
 
-    def _go_further(self, chosen: Sequence[Chosen], worst: Outcome) -> None:
+    def _go_further(self, chosen: Sequence[SelectedAttack], worst: Outcome) -> None:
         """Try larger epsilons on what nothing has broken, so that the curve reaches its end; lightly, as below it."""
         for epsilon in self.task.further:
             for one in chosen:
@@ -232,7 +232,7 @@ class Bench:
                     self._at(replace(one, attack=one.attack.lighter(_PART)), epsilon, worst)
 
 
-def goes_further(one: Chosen) -> bool:
+def goes_further(one: SelectedAttack) -> bool:
     """Tell whether an attack is tried at the further epsilons: those that look at the network are."""
     return not one.fixed or one.attack.traits.access != "none"
 
@@ -250,7 +250,7 @@ def _counted(model: AttackedModel) -> Iterator[NDArray[Any]]:
     totals[:] = now() - before
 
 
-def _measured(images: Tensor, verdict: Verdict) -> list[Tensor]:
+def _measured(images: Tensor, verdict: Judgement) -> list[Tensor]:
     """Return prediction, confidence, the perturbation's size in each norm, and SSIM, (N,) each."""
     delta = verdict.images - images
     sizes = [NORMS[name].size(delta) for name in ("Linf", "L2", "L1", "L0")]

@@ -10,15 +10,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.families.gradient import FGSM, PGD, Trace
 from probe.attacks.families.noise import Noise
 from probe.attacks.families.square import Square
-from probe.attacks.judge import Verdict, judge
+from probe.attacks.judge import Judgement, judge
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
-from probe.attacks.select import Chosen
+from probe.attacks.select import SelectedAttack
 from probe.core.progress import Progress
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
@@ -34,7 +34,7 @@ class Climb:
     """One run of a PGD: the attack, where it ended as the judge sees it, and what it passed through."""
 
     attack: PGD
-    verdict: Verdict
+    verdict: Judgement
     trace: Trace
 
 
@@ -55,7 +55,7 @@ class Evidence:
     places: tuple[int, ...]
     norm: Norm
     epsilon: float
-    attacks: tuple[Chosen, ...]
+    attacks: tuple[SelectedAttack, ...]
     results: Results
     num_classes: int
     seed: int
@@ -91,7 +91,7 @@ class Evidence:
         """What the run's white-box attacks broke within epsilon."""
         return self._of_results(lambda one: one.attack.traits.access == "white-box")
 
-    def _of_results(self, wanted: Callable[[Chosen], bool]) -> Tensor:
+    def _of_results(self, wanted: Callable[[SelectedAttack], bool]) -> Tensor:
         mask = torch.zeros(self.n, dtype=torch.bool)
         for one in self.attacks:
             if wanted(one):

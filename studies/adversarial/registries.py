@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 from probe.core.registry import Registry
 
 if TYPE_CHECKING:
-    from probe.core.report import Check, Section
+    from probe.core.document import Check, Section
     from studies.adversarial.evidence import Evidence
-    from studies.adversarial.workspace import Workspace
+    from studies.adversarial.workspace import AdversarialWorkspace
 
 
-class View(Protocol):
+class AdversarialView(Protocol):
     """One part of the report: looks at the workspace, returns a Section; may raise NotApplicableError."""
 
-    def __call__(self, space: Workspace) -> Section:
+    def __call__(self, space: AdversarialWorkspace) -> Section:
         """Compute the section."""
         ...
 
@@ -28,5 +28,5 @@ class Checker(Protocol):
         ...
 
 
-VIEWS: Registry[View] = Registry("view", "studies.adversarial.views")
+VIEWS: Registry[AdversarialView] = Registry("view", "studies.adversarial.views")
 CHECKS: Registry[Checker] = Registry("check", "studies.adversarial.checks")

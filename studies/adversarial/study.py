@@ -13,28 +13,26 @@ from typing import Any
 from torch import nn
 
 from probe.attacks.norms import norm_named
-from probe.attacks.select import Chosen, choose_attacks
-from probe.core.environment import environment
+from probe.attacks.select import SelectedAttack, choose_attacks
+from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
-from probe.core.report import Check, Report, Result, Section
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
-from studies.adversarial.aims import parse_aim
-from studies.adversarial.bounded import Memory
-from studies.adversarial.campaign import Campaign, attacked_model, make_task
+from probe.report.assemble import environment
 from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
-from studies.adversarial.headline import Verdict, headline
-from studies.adversarial.methods import methods, references
-from studies.adversarial.registries import CHECKS, VIEWS, Checker, View
+from studies.adversarial.export import samples, save_images, with_images
+from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.registries import CHECKS, VIEWS, AdversarialView, Checker
 from studies.adversarial.results import Results
-from studies.adversarial.samples import samples
-from studies.adversarial.saved import save_images, with_images
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.run import AttackRun, attacked_model, make_task
+from studies.adversarial.targets import parse_aim
+from studies.adversarial.text import Reliability, headline, methods, references
+from studies.adversarial.workspace import AdversarialWorkspace
 
 DEFAULTS = AdversarialConfig()
 
@@ -90,7 +88,7 @@ def examine(
     progress: Progress = SILENT,
     command: str = "",
     journal: Journal = NOTHING,
-) -> tuple[Report, Workspace]:
+) -> tuple[Report, AdversarialWorkspace]:
     """Do what ``run`` does, and return with the report what its views were given, to ask more of it."""
     started = time.perf_counter()
     if images.labelled and images.num_classes is not None:
@@ -102,12 +100,12 @@ def examine(
         modes = train_modes(model.module)
         _enter(model, stack)
         stuck = train_modes(model.module)
-        memory = Memory(config.batch_size)
+        memory = MicroBatcher(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
         sections = _sections(views, space)
         made = _checks(checks, space, min(SAMPLE, memory.limit), modes, stuck)
         saved = save_images(space, memory.limit) if config.save_images else None
-    verdict = Verdict.of(made)
+    verdict = Reliability.of(made)
     report = _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
     return (report if saved is None else with_images(report, saved)), space
 
@@ -117,11 +115,11 @@ def _attack(
     images: ImageSet,
     config: AdversarialConfig,
     others: Others,
-    memory: Memory,
+    memory: MicroBatcher,
     journal: Journal,
     progress: Progress,
     stack: ExitStack,
-) -> Workspace:
+) -> AdversarialWorkspace:
     norm = norm_named(config.norm)
     aim = None
     if config.target is not None:
@@ -129,7 +127,7 @@ def _attack(
     chosen = _chosen_attacks(config, model.num_classes)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.reduced)
-    campaign = Campaign(
+    campaign = AttackRun(
         model,
         attacked,
         images,
@@ -157,7 +155,7 @@ def _attack(
         against = (others.against, rival.run())
     for one in others.transfer:
         _enter(one, stack)
-    return Workspace(
+    return AdversarialWorkspace(
         model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
     )
 
@@ -180,7 +178,7 @@ def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
 
-def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[Chosen, ...]:
+def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[SelectedAttack, ...]:
     norm = norm_named(config.norm)
     names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else DEFAULT_L0_ATTACKS)
     if "worst" in names:
@@ -195,7 +193,7 @@ def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[Chosen, ..
     )
 
 
-def _chosen_views(config: AdversarialConfig, others: Others) -> list[tuple[str, View]]:
+def _chosen_views(config: AdversarialConfig, others: Others) -> list[tuple[str, AdversarialView]]:
     names = VIEWS.names() if config.views is None else config.views
     wanted = set(names)
     if config.views is None:
@@ -215,7 +213,9 @@ def train_modes(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, sub in module.named_modules() if sub.training)
 
 
-def _sections(views: Sequence[tuple[str, View]], space: Workspace) -> tuple[Section, ...]:
+def _sections(
+    views: Sequence[tuple[str, AdversarialView]], space: AdversarialWorkspace
+) -> tuple[Section, ...]:
     made = []
     with space.progress.task("Looking at what happened", len(views)) as advance:
         for name, view in views:
@@ -224,7 +224,7 @@ def _sections(views: Sequence[tuple[str, View]], space: Workspace) -> tuple[Sect
     return tuple(made)
 
 
-def _section(name: str, view: View, space: Workspace) -> Section:
+def _section(name: str, view: AdversarialView, space: AdversarialWorkspace) -> Section:
     started = time.perf_counter()
     try:
         with scoped(space.config.seed, "view", name):
@@ -235,7 +235,7 @@ def _section(name: str, view: View, space: Workspace) -> Section:
 
 
 def make_evidence(
-    space: Workspace, most: int = SAMPLE, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
+    space: AdversarialWorkspace, most: int = SAMPLE, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
 ) -> Evidence:
     """Return the sample on which the checks experiment: up to ``most`` images that are right without attack."""
     places = space.sample[:most]
@@ -259,7 +259,7 @@ def make_evidence(
 
 def _checks(
     checks: Sequence[tuple[str, Checker]],
-    space: Workspace,
+    space: AdversarialWorkspace,
     most: int,
     modes: tuple[str, ...],
     stuck: tuple[str, ...],
@@ -279,11 +279,11 @@ def _checks(
 
 
 def _report(
-    space: Workspace,
+    space: AdversarialWorkspace,
     sections: tuple[Section, ...],
     checks: tuple[Check, ...],
-    verdict: Verdict,
-    memory: Memory,
+    verdict: Reliability,
+    memory: MicroBatcher,
     command: str,
     seconds: float,
 ) -> Report:
@@ -313,7 +313,7 @@ def _report(
     )
 
 
-def _choices(space: Workspace, memory: Memory) -> dict[str, Any]:
+def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any]:
     """What the study chose where the user left it open."""
     return {
         "attacks": [one.text for one in space.attacks],
@@ -325,7 +325,7 @@ def _choices(space: Workspace, memory: Memory) -> dict[str, Any]:
     }
 
 
-def _results(space: Workspace, results: Results, verdict: Verdict) -> tuple[Result, ...]:
+def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability) -> tuple[Result, ...]:
     epsilon, worst, norm = space.epsilon, results.worst, space.norm
     right, clean = int(results.right.sum()), int(results.clean_right.sum())
     lower, middle, upper = results.quartiles(worst)

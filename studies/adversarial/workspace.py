@@ -10,21 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.attacks.epsilons import shown
 from probe.attacks.families.gradient import PGD
-from probe.attacks.judge import Verdict, judge
+from probe.attacks.judge import Judgement, judge
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
-from probe.attacks.select import Chosen
+from probe.attacks.norms import Norm, shown
+from probe.attacks.select import SelectedAttack
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Progress
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from studies.adversarial.config import AdversarialConfig
-from studies.adversarial.phrases import Phrases, phrases_for
-from studies.adversarial.results import Results
+from studies.adversarial.results import Phrases, Results, phrases_for
 
 FULL_STEPS = 10
 """Steps of the PGD whose images are looked at and carried over: enough to be sure of the mistake."""
@@ -33,7 +31,7 @@ _PICTURED = 6
 
 
 @dataclass(frozen=True)
-class Workspace:
+class AdversarialWorkspace:
     """A model, its images, what the attacks did, and the pictures that this run shows.
 
     ``transfer`` are the models that adversarial images are carried over to; ``against`` is another model with
@@ -45,7 +43,7 @@ class Workspace:
     images: ImageSet
     config: AdversarialConfig
     norm: Norm
-    attacks: tuple[Chosen, ...]
+    attacks: tuple[SelectedAttack, ...]
     results: Results
     progress: Progress
     transfer: tuple[LoadedModel, ...] = ()
@@ -105,7 +103,7 @@ class Workspace:
         chosen = np.asarray(self.results.clean.target)[list(places)]
         return None if (chosen < 0).all() else torch.from_numpy(chosen).to(self.model.device)
 
-    def full(self, images: Tensor, labels: Tensor, targets: Tensor | None, epsilon: float) -> Verdict:
+    def full(self, images: Tensor, labels: Tensor, targets: Tensor | None, epsilon: float) -> Judgement:
         """Return the judged images of a PGD that uses all of ``epsilon`` and stops at nothing.
 
         What an attack that stops at its first success returns lies at the boundary; to look at, and to carry over
@@ -117,7 +115,7 @@ class Workspace:
         return judge(self.attacked, images, proposed, labels, self.norm, epsilon, targets)
 
     @cached_property
-    def pictured(self) -> tuple[Tensor, tuple[float, ...], tuple[Verdict, ...]]:
+    def pictured(self) -> tuple[Tensor, tuple[float, ...], tuple[Judgement, ...]]:
         """The shown images, the epsilons they are shown at (at most six, the reported one last), and each's verdict."""
         images, labels, targets = self.pixels(self.shown), self.labels(self.shown), self.targets(self.shown)
         steps = [e for e in self.results.epsilons if 0 < e <= self.epsilon * (1 + 1e-9)]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from probe.core.progress import Advance
-from probe.graph.field import ReceptiveField
-from probe.graph.rewrite import modular
-from probe.graph.upto import upto
-from studies.filters.attribute import unit_backprop
-from studies.filters.workspace import Workspace
+from probe.graph.edit.rewrite import modular
+from probe.graph.edit.truncate import truncate
+from probe.graph.receptive_field.field import ReceptiveField
+from studies.filters.attribution.attribute import unit_backprop
+from studies.filters.workspace import FiltersWorkspace
 
 Rule = Literal["deconvnet", "guided"]
 RULES: tuple[Rule, ...] = ("deconvnet", "guided")
@@ -26,7 +26,7 @@ _AT_ONCE = 8  # the activations of a whole batch are kept for the way back
 
 
 @dataclass(frozen=True)
-class Unit:
+class UnitLocation:
     """One unit of a channel at its strongest in one image: where it is and how strong."""
 
     channel: int
@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Window:
+class InputWindow:
     """A part of the image, (height, width) pixels, that holds the receptive field of any unit of a layer.
 
     Windows begin at multiples of the layer's ``jump``, so that every stride falls on the same pixels as in the
@@ -50,7 +50,7 @@ class Window:
     jump: tuple[int, int]
 
     @classmethod
-    def of(cls, field: ReceptiveField) -> Window | None:
+    def of(cls, field: ReceptiveField) -> InputWindow | None:
         """Return the smallest window for a layer, or None when the whole image is as good."""
         if field.note or any(step != int(step) or step < 1 for step in field.jump):
             return None
@@ -77,47 +77,51 @@ class Window:
 
 
 def backproject(
-    space: Workspace, layer: str, units: Sequence[Unit], field: ReceptiveField | None, advance: Advance
-) -> dict[tuple[Rule, Unit], Tensor]:
+    space: FiltersWorkspace,
+    layer: str,
+    units: Sequence[UnitLocation],
+    field: ReceptiveField | None,
+    advance: Advance,
+) -> dict[tuple[Rule, UnitLocation], Tensor]:
     """Return for every unit and rule the signal (C, H, W) in the image; 0 outside the unit's receptive field.
 
     Raises NotApplicableError when the rules are not defined for the network's activations or it cannot be
     rewritten.
     """
     # Before the activation: a saturated ReLU6 would send no signal back, and above 0 a ReLU sends the same.
-    cut = upto(space.model.module, f"network.{layer}", space.example, before_activation=True)
+    cut = truncate(space.model.module, f"network.{layer}", space.example, before_activation=True)
     rewritten = modular(cut, space.example)
-    window = Window.of(field) if field is not None else None
+    window = InputWindow.of(field) if field is not None else None
     if window is not None and not _agrees(space, cut, units[:4], window, field):
         window = None
-    found: dict[tuple[Rule, Unit], Tensor] = {}
+    found: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for some in _groups(units, min(space.config.batch_size, _AT_ONCE)):
         found.update(_batch(space, rewritten, some, window, field))
         advance(len(some))
     return found
 
 
-def box_of(space: Workspace, unit: Unit, field: ReceptiveField | None) -> Box:
+def box_of(space: FiltersWorkspace, unit: UnitLocation, field: ReceptiveField | None) -> Box:
     """Return the unit's receptive field inside the image; the whole image where it is not known."""
     _, height, width = space.model.input.size
     return (0, 0, height, width) if field is None else field.box(unit.row, unit.col)
 
 
-def _groups(units: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:
+def _groups(units: Sequence[UnitLocation], size: int) -> Iterator[Sequence[UnitLocation]]:
     for start in range(0, len(units), size):
         yield units[start : start + size]
 
 
 def _batch(
-    space: Workspace,
+    space: FiltersWorkspace,
     rewritten: fx.GraphModule,
-    units: Sequence[Unit],
-    window: Window | None,
+    units: Sequence[UnitLocation],
+    window: InputWindow | None,
     field: ReceptiveField | None,
-) -> dict[tuple[Rule, Unit], Tensor]:
+) -> dict[tuple[Rule, UnitLocation], Tensor]:
     images, rows, cols, corners = _inputs(space, units, window, field)
     channels = [unit.channel for unit in units]
-    found: dict[tuple[Rule, Unit], Tensor] = {}
+    found: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for rule in RULES:
         maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
         for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
@@ -129,7 +133,10 @@ def _batch(
 
 
 def _inputs(
-    space: Workspace, units: Sequence[Unit], window: Window | None, field: ReceptiveField | None
+    space: FiltersWorkspace,
+    units: Sequence[UnitLocation],
+    window: InputWindow | None,
+    field: ReceptiveField | None,
 ) -> tuple[Tensor, list[int], list[int], list[tuple[int, int]]]:
     """Return the images or their windows, and where each unit is in them."""
     images = space.pixels(tuple(unit.image for unit in units))
@@ -144,7 +151,11 @@ def _inputs(
 
 
 def _agrees(
-    space: Workspace, cut: nn.Module, units: Sequence[Unit], window: Window, field: ReceptiveField | None
+    space: FiltersWorkspace,
+    cut: nn.Module,
+    units: Sequence[UnitLocation],
+    window: InputWindow,
+    field: ReceptiveField | None,
 ) -> bool:
     """Tell whether units computed from their windows have the values that they have in the whole images."""
     channels = [unit.channel for unit in units]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.seeds import generator
-from probe.graph.layers import LayerInfo, stages
+from probe.graph.trace.layers import LayerInfo, stages
 from studies.filters.observe import LayerObservation, Observations
 
 AUTO_LAYERS = 5

@@ -10,19 +10,18 @@ from datetime import UTC, datetime
 import torch
 from torch import Tensor
 
-from probe.core.environment import environment
+from probe.core.document import DataInfo, Report, Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Progress
-from probe.core.report import DataInfo, Report, Result, Section, percent
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
-from probe.graph.layers import LayerInfo, convolutions, feature_layers
+from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
+from probe.report.assemble import environment
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
-from studies.filters.methods import methods, references
 from studies.filters.observe import Observations, observe
-from studies.filters.samples import samples
-from studies.filters.workspace import VIEWS, FiltersConfig, View, Workspace
+from studies.filters.text import methods, references, samples
+from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace, View
 
 DEFAULTS = FiltersConfig()
 
@@ -82,7 +81,9 @@ def chosen_views(wanted: Sequence[str]) -> list[tuple[str, View]]:
     return [(name, VIEWS.get(name)) for name in ordered]
 
 
-def prepare(model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress) -> Workspace:
+def prepare(
+    model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress
+) -> FiltersWorkspace:
     """Choose layers, look at all images once, then choose channels and the images to show."""
     example = _example(model)
     maps = feature_layers(model.network, example)
@@ -93,7 +94,7 @@ def prepare(model: LoadedModel, images: ImageSet, config: FiltersConfig, progres
     )
     channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
     shown = choose_images(observed, config.images, config.seed)
-    return Workspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
+    return FiltersWorkspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
 
 
 def _example(model: LoadedModel) -> Tensor:
@@ -111,7 +112,7 @@ def _firing(
     return {name: answering_layer(model.network, maps, name) for name in dict.fromkeys(names)}
 
 
-def _section(name: str, view: View, space: Workspace) -> Section:
+def _section(name: str, view: View, space: FiltersWorkspace) -> Section:
     started = time.perf_counter()
     try:
         section = view(space)
@@ -127,7 +128,7 @@ def _accuracy(seen: Observations) -> tuple[Result, ...]:
     return (Result.proportion("accuracy", seen.correct, labelled, higher_is_better=True),)
 
 
-def _choices(space: Workspace) -> dict[str, object]:
+def _choices(space: FiltersWorkspace) -> dict[str, object]:
     """What the study chose where the user left it open."""
     return {
         "layers": list(space.layers),
@@ -137,7 +138,7 @@ def _choices(space: Workspace) -> dict[str, object]:
 
 
 def _headline(
-    space: Workspace, results: Sequence[Result], sections: Sequence[Section], data: DataInfo
+    space: FiltersWorkspace, results: Sequence[Result], sections: Sequence[Section], data: DataInfo
 ) -> tuple[str, ...]:
     lines: list[str] = []
     for result in results:

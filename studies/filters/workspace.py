@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from probe.core.progress import Progress
+from probe.core.registry import Registry
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
-from probe.graph.layers import LayerInfo
+from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
 from studies.filters.observe import Observations
-from studies.filters.view import VIEWS, View
 
-__all__ = ["VIEWS", "FiltersConfig", "View", "Workspace"]
+if TYPE_CHECKING:
+    from probe.core.document import Section
+
+
+class FiltersView(Protocol):
+    """One view: looks at the workspace, returns a Section; may raise NotApplicableError with the reason."""
+
+    def __call__(self, space: FiltersWorkspace) -> Section:
+        """Compute the section."""
+        ...
+
+
+VIEWS: Registry[FiltersView] = Registry("view", "studies.filters.views")
+
+
+__all__ = ["VIEWS", "FiltersConfig", "FiltersView", "FiltersWorkspace"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,7 @@ class FiltersConfig:
 
 
 @dataclass(frozen=True)
-class Workspace:
+class FiltersWorkspace:
     """A model, its images, and the layers, channels and images that this run looks at.
 
     ``layers`` are names of modules of ``model.network`` with a 4-D output, in execution order (at

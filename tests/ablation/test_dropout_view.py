@@ -16,12 +16,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from probe.core.state import fingerprint
-from probe.graph.cut import cut, find_sites, prepare
-from probe.graph.structure import structure_named
-from studies.ablation import voting
-from studies.ablation.arm_record import from_arrays, to_arrays
-from studies.ablation.arms import Arm, train_arm
-from studies.ablation.coadaptation import (
+from probe.graph.edit.cut import cut, find_sites, prepare
+from probe.graph.edit.structure import structure_named
+from studies.ablation.arms import Arm, from_arrays, to_arrays, train_arm
+from studies.ablation.dropout import mc_dropout as voting
+from studies.ablation.dropout.arm import units_of, votes_of
+from studies.ablation.dropout.coadaptation import (
     BINS,
     Removal,
     activity,
@@ -30,13 +30,11 @@ from studies.ablation.coadaptation import (
     observe,
     values_dropped,
 )
-from studies.ablation.coadaptation_report import _MEASURES, _verdict
-from studies.ablation.dropout_arm import units_of, votes_of
-from studies.ablation.dropout_report import dropout_sections, loaded_dropout_sections
+from studies.ablation.dropout.coadaptation_report import _MEASURES, _verdict
+from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, thinned, vote
+from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
+from studies.ablation.dropout.tail import Tail
 from studies.ablation.retrain import Retrained
-from studies.ablation.tail import Tail
-from studies.ablation.votes import Tally, ensemble
-from studies.ablation.voting import Sampler, thinned, vote
 
 LABELS = torch.arange(20) % 5
 

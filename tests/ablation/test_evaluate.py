@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
 from probe.data.images import InputSpec
-from probe.graph.cut import cut, find_sites, prepare
-from probe.graph.structure import structure_named
+from probe.graph.edit.cut import cut, find_sites, prepare
+from probe.graph.edit.structure import structure_named
 from probe.models.loaded import LoadedModel, Provenance
 from probe.models.loaded import prepare as prepared
 from studies.ablation import evaluate
 from studies.ablation.config import AblationConfig
-from studies.ablation.evaluate import Batch, Evaluator, answer_plain, recalibrated
-from studies.ablation.lesion import Bench, lesion
-from studies.ablation.score import Answers
+from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator, answer_plain, recalibrated
+from studies.ablation.lesion import EvaluationSet, lesion
 
 
 def model_of(network: nn.Module) -> LoadedModel:
@@ -37,17 +36,17 @@ def model_of(network: nn.Module) -> LoadedModel:
     )
 
 
-def bench_of(network: nn.Module) -> Bench:
+def bench_of(network: nn.Module) -> EvaluationSet:
     model = model_of(network)
     images = nets.image(24, seed=3)
     with torch.no_grad():
         labels = model.module(images).argmax(1)
-    batches = tuple(Batch(x, y) for x, y in zip(images.split(7), labels.split(7), strict=True))
+    batches = tuple(EvaluationBatch(x, y) for x, y in zip(images.split(7), labels.split(7), strict=True))
     subject = prepare(model.network, model.module.normalise(images[:2]))
-    return Bench(model, subject, batches, tuple(model.module.normalise(images).split(12)), SILENT)
+    return EvaluationSet(model, subject, batches, tuple(model.module.normalise(images).split(12)), SILENT)
 
 
-def alone(bench: Bench, network: nn.Module) -> Answers:
+def alone(bench: EvaluationSet, network: nn.Module) -> Answers:
     with torch.no_grad():
         parts = [Answers.of(network(bench.model.module.normalise(b.images)), b.labels) for b in bench.batches]
     return Answers.joined(parts)

@@ -15,14 +15,14 @@ from torch import nn
 
 from probe.core import stats
 from probe.core.state import fingerprint
-from probe.graph.anatomy import anatomy, path_lengths
-from probe.graph.cut import cut, find_sites, prepare
-from probe.graph.fold import folded
-from probe.graph.prefix import SharedPass, variant
-from probe.graph.structure import structure_named
+from probe.graph.cost.summary import anatomy, path_lengths
+from probe.graph.edit.cut import cut, find_sites, prepare
+from probe.graph.edit.fold import folded
+from probe.graph.edit.prefix import SharedPass, variant
+from probe.graph.edit.structure import structure_named
 from probe.models.zoo.resnet import resnet
+from studies.ablation.evaluate import Answers, compare
 from studies.ablation.plan import make_plan, spread
-from studies.ablation.score import Answers, compare
 
 NETWORKS = [nets.Residual, nets.Gated, nets.Dense, nets.Inception, nets.Plain]
 

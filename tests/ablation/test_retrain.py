@@ -14,10 +14,9 @@ from torch import nn
 from probe.core.errors import NotApplicableError
 from probe.core.jobs import portable
 from probe.core.state import fingerprint
-from probe.training.fit import Recipe
-from studies.ablation.arm_record import from_arrays, to_arrays
-from studies.ablation.arms import Arm, Setting, Trained, build, train_arm
-from studies.ablation.over_seeds import paired
+from probe.train.loop.fit import Recipe
+from studies.ablation.arms import Arm, Setting, TrainedArm, build, from_arrays, to_arrays, train_arm
+from studies.ablation.evaluate import paired
 from studies.ablation.retrain import variants_of
 from studies.ablation.widen import widened
 
@@ -49,8 +48,8 @@ def setting(factory: object = None, **changes: object) -> Setting:
     return dataclasses.replace(made, **changes)
 
 
-def same(first: Trained, second: Trained) -> None:
-    for field in dataclasses.fields(Trained):
+def same(first: TrainedArm, second: TrainedArm) -> None:
+    for field in dataclasses.fields(TrainedArm):
         a, b = getattr(first, field.name), getattr(second, field.name)
         assert np.array_equal(a, b) if isinstance(a, np.ndarray) else repr(a) == repr(b), field.name
 

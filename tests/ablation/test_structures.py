@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from probe.core.errors import UsageError
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint, kept_buffers
-from probe.graph.cut import Subject, cut, find_sites, prepare
-from probe.graph.structure import STRUCTURES, structure_named
+from probe.graph.edit.cut import CutSubject, cut, find_sites, prepare
+from probe.graph.edit.structure import STRUCTURES, structure_named
 
 TWINS: list[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module]]] = [
     ("shortcut", nets.Residual, lambda: nets.Residual(plain=True)),
@@ -26,15 +26,15 @@ TWINS: list[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module]]] = [
 ]
 
 
-def subject_of(network: nn.Module, size: int = 16) -> Subject:
+def subject_of(network: nn.Module, size: int = 16) -> CutSubject:
     return prepare(network, nets.image(size=size))
 
 
-def names(subject: Subject, text: str) -> list[str]:
+def names(subject: CutSubject, text: str) -> list[str]:
     return [site.name for site in find_sites(subject, structure_named(text))]
 
 
-def without(subject: Subject, text: str, only: str | None = None) -> nn.Module:
+def without(subject: CutSubject, text: str, only: str | None = None) -> nn.Module:
     sites = find_sites(subject, structure_named(text))
     return cut(subject, [site for site in sites if only in (None, site.name)])
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
-from probe.graph.anatomy import count_macs
-from probe.graph.cut import cut, find_sites, prepare
-from probe.graph.local import LocallyConnected2d, MapConv2d, output_size
-from probe.graph.structure import SWAPS, structure_named
+from probe.graph.cost.summary import count_macs
+from probe.graph.edit.cut import cut, find_sites, prepare
+from probe.graph.edit.local import LocallyConnected2d, MapConv2d, output_size
+from probe.graph.edit.structure import SWAPS, structure_named
 from probe.models.zoo.inception import GoogLeNet
 from probe.models.zoo.nin import NIN
 from probe.models.zoo.resnet import ResNet

@@ -15,19 +15,19 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from probe.attacks.attack import Attack, Traits
+from probe.attacks.base import Attack, Traits
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS, Norm
-from probe.attacks.select import Chosen, choose_attacks
+from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped
 from probe.core.state import training_mode
-from studies.adversarial.bounded import Memory
-from studies.adversarial.campaign import make_task
 from studies.adversarial.config import DEFAULT_ATTACKS
-from studies.adversarial.engine import Bench
+from studies.adversarial.engine import BatchAttack
 from studies.adversarial.evidence import SAMPLE, Evidence
+from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Clean, Results
+from studies.adversarial.run import make_task
 from studies.adversarial.study import train_modes
 
 TEST = 40
@@ -258,7 +258,7 @@ def evidence_of(
     norm: str = "Linf",
     data: tuple[Tensor, Tensor] | None = None,
     targets: Tensor | None = None,
-    own: Sequence[Chosen] = (),
+    own: Sequence[SelectedAttack] = (),
     reduced: bool = False,
 ) -> Evidence:
     """Attack as the study does and return the evidence on the images that are right, up to 16."""
@@ -275,7 +275,7 @@ def evidence_of(
             *own,
         )
         task = make_task((epsilon / 2, epsilon), measure, tuple(images.shape[1:]), seed)
-        bench = Bench(model, images, labels, targets, task, Memory(32), "test")
+        bench = BatchAttack(model, images, labels, targets, task, MicroBatcher(32), "test")
         outcomes = dict(bench.run(chosen))
     worst = outcomes.pop("worst")
     clean = Clean(

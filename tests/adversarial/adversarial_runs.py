@@ -10,7 +10,7 @@ from adversarial_networks import batch, trained
 from PIL import Image
 from torch import nn
 
-from probe.core.report import Report
+from probe.core.document import Report
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
 from studies.adversarial import AdversarialConfig, run

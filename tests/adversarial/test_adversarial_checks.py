@@ -38,9 +38,9 @@ from adversarial_networks import (
 from torch import Tensor, nn
 
 from probe.attacks.families.gradient import PGD, Trace
-from probe.attacks.select import Chosen
+from probe.attacks.select import SelectedAttack
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check
 from probe.core.state import fingerprint
 from studies.adversarial.checks.incomplete_optimisation import last_rises
 from studies.adversarial.checks.zero_epsilon import shortened
@@ -77,7 +77,7 @@ def fabricated() -> Evidence:
 
 
 def careless() -> Evidence:
-    return evidence_of(Wrapped(), ["pgd"], own=[Chosen("careless", "careless", Careless())])
+    return evidence_of(Wrapped(), ["pgd"], own=[SelectedAttack("careless", "careless", Careless())])
 
 
 MADE: dict[str, Make] = {

@@ -11,19 +11,19 @@ from adversarial_networks import batch, trained
 from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 from torch import Tensor
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.families.apgd import ApgdCE, ApgdT
 from probe.attacks.families.ensembles import Rand
 from probe.attacks.families.gradient import PGD
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
-from probe.attacks.select import Chosen
-from probe.core.report import Table
+from probe.attacks.select import SelectedAttack
+from probe.core.document import Table
 from studies.adversarial import Others
-from studies.adversarial.bounded import Memory
-from studies.adversarial.campaign import Campaign, make_task
-from studies.adversarial.engine import Bench
+from studies.adversarial.engine import BatchAttack
+from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Results
+from studies.adversarial.run import AttackRun, make_task
 
 
 def made(
@@ -47,8 +47,8 @@ def made(
     monkeypatch.setattr(Attack, "perturb", perturb)
     images, labels = batch(n=8)
     task = make_task(epsilons, NORMS[norm], (1, 8, 8), 0)
-    bench = Bench(AttackedModel(trained()), images, labels, targets, task, Memory(8), "test")
-    dict(bench.run([Chosen("it", "it", attack)]))
+    bench = BatchAttack(AttackedModel(trained()), images, labels, targets, task, MicroBatcher(8), "test")
+    dict(bench.run([SelectedAttack("it", "it", attack)]))
     return found
 
 
@@ -112,13 +112,13 @@ def test_both_networks_are_attacked_alike(
 ) -> None:
     """A network against itself: not one number differs, the passes included."""
     found: list[Results] = []
-    plain = Campaign.run
+    plain = AttackRun.run
 
-    def run(self: Campaign) -> Results:
+    def run(self: AttackRun) -> Results:
         found.append(plain(self))
         return found[-1]
 
-    monkeypatch.setattr(Campaign, "run", run)
+    monkeypatch.setattr(AttackRun, "run", run)
     config = dataclasses.replace(
         QUICK, epsilons=epsilons, attacks=("apgd-ce", "apgd-t?classes=2"), views=("against",), checks=NONE
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from adversarial_runs import QUICK, image_set, model_of
 from PIL import Image
 
+from probe.cli.configs import journal_for
 from probe.core.progress import SILENT
 from probe.data.images import ImageSet
 from probe.data.load import load_images
-from probe.study_words import journal_for
 
 
 def folder(images: ImageSet) -> str:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.report import Check
-from studies.adversarial.headline import Verdict
+from probe.core.document import Check
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.results import Clean, Results, quartiles
+from studies.adversarial.text import Reliability
 
 VALUES = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=30)
 
@@ -122,15 +122,15 @@ def test_what_is_clean_right_is_told_by_the_label_and_not_by_the_attack() -> Non
 
 @pytest.mark.parametrize("checks", [(), (Check("A", "not applicable", None, ""),) * 3])
 def test_without_a_check_that_was_made_nothing_is_called_reliable(checks: tuple[Check, ...]) -> None:
-    assert Verdict.of(checks) == Verdict(None, "not checked", ())
+    assert Reliability.of(checks) == Reliability(None, "not checked", ())
 
 
 def test_checks_that_were_made_are_counted() -> None:
     passed, absent = Check("A", "pass", 0, ""), Check("B", "not applicable", None, "")
-    assert Verdict.of((passed, absent)) == Verdict(True, "reliable: 1 check passed", ())
+    assert Reliability.of((passed, absent)) == Reliability(True, "reliable: 1 check passed", ())
     warned, failed = Check("C", "warn", 1, ""), Check("D", "fail", 1, "")
-    assert Verdict.of((passed, warned)).reasons == ("C",)
-    assert Verdict.of((absent, warned, failed)).reliable is False
+    assert Reliability.of((passed, warned)).reasons == ("C",)
+    assert Reliability.of((absent, warned, failed)).reliable is False
 
 
 def test_a_blank_outcome_has_found_nothing() -> None:

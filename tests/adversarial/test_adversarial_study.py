@@ -21,15 +21,15 @@ from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
+from probe.core.document import Figure, Report, SteppedGallery, Table
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.journal import FileJournal
-from probe.core.report import Figure, Report, Slides, Table
 from probe.core.seeds import generator
 from probe.core.state import fingerprint
 from probe.core.stats import wilson
 from probe.report.results import to_json
 from studies.adversarial import AdversarialConfig, Others
-from studies.adversarial.campaign import Campaign, attacked_model, make_task
+from studies.adversarial.run import AttackRun, attacked_model, make_task
 from studies.adversarial.study import _chosen_attacks
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -105,7 +105,7 @@ def test_the_curve_falls_from_clean_accuracy_to_nothing(whole: Report) -> None:
 
 
 def test_pictures_keep_to_their_epsilon(whole: Report) -> None:
-    slides = next(b for s in whole.sections for b in s.blocks if isinstance(b, Slides))
+    slides = next(b for s in whole.sections for b in s.blocks if isinstance(b, SteppedGallery))
     assert len(slides.rows) == 2
     assert slides.steps[-1] == "ε = 0.1"
     for row in slides.rows:
@@ -212,15 +212,24 @@ def test_targeted_attacks_reach_their_class(target: str) -> None:
         assert report.data.n == 20 - threes
 
 
-def campaign(journal: Any, config: AdversarialConfig = QUICK) -> Campaign:
+def campaign(journal: Any, config: AdversarialConfig = QUICK) -> AttackRun:
     from probe.core.progress import SILENT
-    from studies.adversarial.bounded import Memory
+    from studies.adversarial.microbatch import MicroBatcher
 
     model = model_of()
     task = make_task(config.epsilons, NORMS["Linf"], (1, 8, 8), 0)
     attacks = _chosen_attacks(config, 10)
-    return Campaign(
-        model, attacked_model(model, False), image_set(), attacks, task, None, 8, Memory(8), journal, SILENT
+    return AttackRun(
+        model,
+        attacked_model(model, False),
+        image_set(),
+        attacks,
+        task,
+        None,
+        8,
+        MicroBatcher(8),
+        journal,
+        SILENT,
     )
 
 

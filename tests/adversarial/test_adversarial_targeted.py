@@ -15,15 +15,15 @@ from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 from torch import Tensor, nn
 
 from probe.attacks.norms import NORMS
+from probe.core.document import Figure, Report, Table
 from probe.core.errors import CannotRunError
 from probe.core.journal import NOTHING, FileJournal, Journal
 from probe.core.progress import SILENT
-from probe.core.report import Figure, Report, Table
 from studies.adversarial import Others
-from studies.adversarial.aims import Aim
-from studies.adversarial.bounded import Memory
-from studies.adversarial.campaign import Campaign, attacked_model, make_task
+from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.run import AttackRun, attacked_model, make_task
 from studies.adversarial.study import _chosen_attacks
+from studies.adversarial.targets import Target
 
 LABELS = batch(n=20)[1]
 THREES = (LABELS == 3).nonzero()[:, 0].tolist()
@@ -49,12 +49,14 @@ class Always(nn.Module):
         return Constant()(x).roll(self.answer, 1)
 
 
-def campaign(order: list[int], journal: Journal = NOTHING) -> Campaign:
+def campaign(order: list[int], journal: Journal = NOTHING) -> AttackRun:
     model, images = model_of(), image_set(order=order)
     task = make_task(QUICK.epsilons, NORMS["Linf"], (1, 8, 8), 0)
     attacks = _chosen_attacks(dataclasses.replace(QUICK, attacks=("pgd", "fgsm"), target="3"), 10)
     attacked = attacked_model(model, False)
-    return Campaign(model, attacked, images, attacks, task, Aim("class", 3), 2, Memory(2), journal, SILENT)
+    return AttackRun(
+        model, attacked, images, attacks, task, Target("class", 3), 2, MicroBatcher(2), journal, SILENT
+    )
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.errors import UsageError
-from studies.adversarial.aims import Aim, parse_aim
+from studies.adversarial.targets import Target, parse_aim
 
 NAMES = ("tabby cat", "Tiger cat", "bulldog", "7")
 
 
 def test_rules_numbers_and_names() -> None:
-    assert parse_aim("least-likely", NAMES, 4) == Aim("least-likely")
-    assert parse_aim("random", None, 4) == Aim("random")
-    assert parse_aim("2", NAMES, 4) == Aim("class", 2)
-    assert parse_aim("0", None, 4) == Aim("class", 0)
-    assert parse_aim("bulldog", NAMES, 4) == Aim("class", 2)
-    assert parse_aim("TIGER CAT", NAMES, 4) == Aim("class", 1)
+    assert parse_aim("least-likely", NAMES, 4) == Target("least-likely")
+    assert parse_aim("random", None, 4) == Target("random")
+    assert parse_aim("2", NAMES, 4) == Target("class", 2)
+    assert parse_aim("0", None, 4) == Target("class", 0)
+    assert parse_aim("bulldog", NAMES, 4) == Target("class", 2)
+    assert parse_aim("TIGER CAT", NAMES, 4) == Target("class", 1)
 
 
 def test_number_beyond_the_classes_is_refused() -> None:
@@ -67,7 +67,7 @@ def drawn(n: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 @given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 10**6))
 def test_least_likely_is_the_smallest_logit_but_the_labels(n: int, classes: int, seed: int) -> None:
     logits, labels = drawn(n, classes, seed)
-    found = Aim("least-likely").targets(logits, labels, 0, "a").tolist()
+    found = Target("least-likely").targets(logits, labels, 0, "a").tolist()
     for row, label, target in zip(logits.tolist(), labels.tolist(), found, strict=True):
         assert target == min((value, k) for k, value in enumerate(row) if k != label)[1]
 
@@ -75,17 +75,17 @@ def test_least_likely_is_the_smallest_logit_but_the_labels(n: int, classes: int,
 @given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 10**6))
 def test_random_is_never_the_label_and_follows_seed_and_key(n: int, classes: int, seed: int) -> None:
     logits, labels = drawn(n, classes, seed)
-    found = Aim("random").targets(logits, labels, seed, "batch 1")
+    found = Target("random").targets(logits, labels, seed, "batch 1")
     assert found.dtype == labels.dtype
     assert ((found >= 0) & (found < classes) & (found != labels)).all()
-    assert torch.equal(found, Aim("random").targets(-logits, labels, seed, "batch 1"))
+    assert torch.equal(found, Target("random").targets(-logits, labels, seed, "batch 1"))
 
 
 def test_random_differs_between_seeds_and_keys_and_is_uniform() -> None:
     logits, labels = drawn(4000, 5, 0)
-    found = Aim("random").targets(logits, labels, 0, "a")
-    assert not torch.equal(found, Aim("random").targets(logits, labels, 1, "a"))
-    assert not torch.equal(found, Aim("random").targets(logits, labels, 0, "b"))
+    found = Target("random").targets(logits, labels, 0, "a")
+    assert not torch.equal(found, Target("random").targets(logits, labels, 1, "a"))
+    assert not torch.equal(found, Target("random").targets(logits, labels, 0, "b"))
     steps = ((found - labels) % 5).bincount(minlength=5)
     assert steps[0] == 0
     assert ((steps[1:] - 1000).abs() < 130).all()  # four and a half standard deviations
@@ -93,11 +93,11 @@ def test_random_differs_between_seeds_and_keys_and_is_uniform() -> None:
 
 def test_random_moves_no_global_generator() -> None:
     before = torch.get_rng_state()
-    Aim("random").targets(*drawn(5, 3, 0), 0, "a")
+    Target("random").targets(*drawn(5, 3, 0), 0, "a")
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_fixed_class_is_everyones_target_its_own_included() -> None:
     logits, labels = drawn(8, 4, 1)
-    assert Aim("class", 2).targets(logits, labels, 0, "a").tolist() == [2] * 8
+    assert Target("class", 2).targets(logits, labels, 0, "a").tolist() == [2] * 8
     assert (labels == 2).any()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probe.core.errors import CannotRunError
-from studies.adversarial.bounded import Memory, is_out_of_memory
+from studies.adversarial.microbatch import MicroBatcher, is_out_of_memory
 
 SAID = [
     RuntimeError(
@@ -44,7 +44,7 @@ def worker(
 @given(n=st.integers(1, 40), limit=st.integers(1, 50), room=st.integers(1, 50))
 def test_results_are_in_order_and_complete_whatever_the_room(n: int, limit: int, room: int) -> None:
     rows = torch.arange(n)
-    memory = Memory(limit)
+    memory = MicroBatcher(limit)
     work, sizes = worker(room)
     squares, pairs = memory.over(rows, work)
     assert squares.tolist() == [i * i for i in range(n)]
@@ -58,7 +58,7 @@ def test_results_are_in_order_and_complete_whatever_the_room(n: int, limit: int,
 
 @pytest.mark.parametrize("error", SAID, ids=lambda error: str(error)[:20] or type(error).__name__)
 def test_halves_and_tells_and_never_raises_the_limit_again(error: BaseException) -> None:
-    memory = Memory(16)
+    memory = MicroBatcher(16)
     work, sizes = worker(5, error)
     memory.over(torch.arange(20), work)
     assert sizes == [16, 8, 4, 4, 4, 4, 4]
@@ -74,7 +74,7 @@ def test_halves_and_tells_and_never_raises_the_limit_again(error: BaseException)
 
 
 def test_running_out_late_repeats_only_that_part() -> None:
-    memory, sizes = Memory(4), []
+    memory, sizes = MicroBatcher(4), []
 
     def work(rows: Tensor) -> list[Tensor]:
         sizes.append(rows.tolist())
@@ -87,7 +87,7 @@ def test_running_out_late_repeats_only_that_part() -> None:
 
 
 def test_a_small_last_part_that_runs_out_is_halved_from_its_own_size() -> None:
-    memory = Memory(64)
+    memory = MicroBatcher(64)
     work, sizes = worker(2)
     memory.over(torch.arange(5), work)
     assert sizes == [5, 2, 2, 1]
@@ -95,7 +95,7 @@ def test_a_small_last_part_that_runs_out_is_halved_from_its_own_size() -> None:
 
 
 def test_no_room_for_a_single_image_cannot_run() -> None:
-    memory = Memory(3)
+    memory = MicroBatcher(3)
     work, sizes = worker(0)
     with pytest.raises(CannotRunError, match="memory for a single image") as caught:
         memory.over(torch.arange(3), work)
@@ -105,7 +105,7 @@ def test_no_room_for_a_single_image_cannot_run() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), KeyError("a")])
 def test_other_errors_pass_through(error: Exception) -> None:
-    memory = Memory(3)
+    memory = MicroBatcher(3)
     work, sizes = worker(0, error)
     with pytest.raises(type(error)) as caught:
         memory.over(torch.arange(3), work)

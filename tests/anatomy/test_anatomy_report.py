@@ -10,20 +10,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probe import anatomy
-from probe.anatomy.examine import Examined, examine
-from probe.anatomy.paths_report import base_of, binomial
-from probe.anatomy.rows import console_rows, console_totals, plain, unlisted
-from probe.anatomy.stages import by_resolution, stages
-from probe.anatomy.totals import totals
-from probe.anatomy.wording import amount, bar, memory, power
-from probe.core.report import Report, Table
+from probe.core.document import Report, Table
 from probe.core.state import fingerprint
-from probe.graph.paths import Paths
+from probe.graph.cost.paths import Paths
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.report.render import write_report
 from probe.report.results import schema, to_json
+from probe.tools import anatomy
+from probe.tools.anatomy.cost_report import by_resolution, stages
+from probe.tools.anatomy.examine import Examined, examine
+from probe.tools.anatomy.paths_report import base_of, binomial
+from probe.tools.anatomy.rows import (
+    amount,
+    bar,
+    console_rows,
+    console_totals,
+    memory,
+    plain,
+    power,
+    totals,
+    unlisted,
+)
 
 
 def loaded(name: str, size: int = 32) -> LoadedModel:

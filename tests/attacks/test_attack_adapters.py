@@ -13,13 +13,13 @@ import torchattacks
 from torch import Tensor, nn
 from torchattacks.attack import Attack as PeerAttack
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.families.minimum_norm import _L0FMN, _L2FMN
 from probe.attacks.families.torchattacks_autoattack import _tiles
 from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
-from probe.attacks.torchattacks_adapter import Case, TorchattacksAttack, launch
+from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, launch
 from probe.core.errors import CannotRunError
 
 
@@ -67,7 +67,7 @@ class Wandering(TorchattacksAttack):
 
     traits: ClassVar[Traits] = Traits(norms=("Linf",), access="white-box", paper="none")
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return Wanders(model, self.good)
 
 
@@ -109,7 +109,7 @@ class AsksLater(PeerAttack):  # type: ignore[misc]
 def test_targets_follow_the_images_they_belong_to() -> None:
     model, images, labels = planes()
     targets = (labels + torch.tensor([1, 2, 3, 4, 1, 2])) % 5
-    case = Case(model, images, labels, Linf(), 0.3, 0, 5, targets)
+    case = AttackInputs(model, images, labels, Linf(), 0.3, 0, 5, targets)
     rows = torch.tensor([4, 1])
     found = launch(torchattacks.FGSM(model, eps=0.3), case, rows)
     assert torch.equal(model.verdict(found).argmax(1), targets[rows])

@@ -12,7 +12,7 @@ import torch
 from attack_scenes import LINF, TWO, rng, small_batch, small_net
 from torch import Tensor
 
-from probe.attacks.attack import Attack, Traits
+from probe.attacks.base import Attack, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
 from probe.attacks.families.ensembles import Rand, Standard, _Ensemble
 from probe.attacks.families.fab import FabT

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, linprog
 
-from probe.attacks.hyperplane import step_to_hyperplane
+from probe.attacks.families.fab import step_to_hyperplane
 from probe.attacks.norms import L0, L1, L2, NORMS, Linf, Norm
 
 THREE = pytest.mark.parametrize("norm", [Linf(), L2(), L1()], ids=["Linf", "L2", "L1"])

@@ -19,7 +19,7 @@ from attack_scenes import (
 )
 from torch import Tensor, nn
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.families.cw import CarliniWagner
 from probe.attacks.families.deepfool import DeepFool
 from probe.attacks.families.fab import Fab, FabT

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.attacks.attack import ATTACKS, summary
-from probe.attacks.epsilons import MOST, parse_epsilons, shown
+from probe.attacks.base import ATTACKS, summary
 from probe.attacks.families.apgd import ApgdT
 from probe.attacks.families.fab import Fab
 from probe.attacks.families.gradient import PGD
-from probe.attacks.listing import attack_rows
-from probe.attacks.norms import L0, L1, L2, NORMS, Linf, Norm
-from probe.attacks.select import attack_named, choose_attacks
+from probe.attacks.norms import L0, L1, L2, MOST, NORMS, Linf, Norm, parse_epsilons, shown
+from probe.attacks.select import attack_named, attack_rows, choose_attacks
 from probe.core.errors import UsageError
 
 LINF, TWO, ZERO = Linf(), L2(), L0()

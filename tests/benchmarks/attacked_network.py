@@ -11,7 +11,7 @@ from torch import Tensor
 import probe
 from probe.core.errors import CannotRunError
 from probe.models.loaded import LoadedModel
-from probe.models.train import RecipeWords, TrainOptions, train
+from probe.train.trainer import RecipeWords, TrainOptions, train
 
 _TRAINING_IMAGES = 6000
 _EPOCHS = 4

@@ -24,9 +24,9 @@ from probe.attacks.norms import NORMS
 from probe.attacks.select import attack_named
 from probe.core.seeds import generator, scoped
 from probe.models.loaded import LoadedModel
-from studies.adversarial.bounded import Memory
-from studies.adversarial.campaign import attacked_model
-from studies.adversarial.engine import Bench, Task
+from studies.adversarial.engine import BatchAttack, Task
+from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.run import attacked_model
 
 EPSILONS = tuple(k / 255 for k in range(1, 9))
 STEPS = 40
@@ -53,7 +53,7 @@ def curve(model: LoadedModel, x: Tensor, y: Tensor) -> None:
         attacked = attacked_model(model, None)
         task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), False, 0)
         images = x.to(memory_format=model.memory_format)
-        bench = Bench(attacked, images, y, None, task, Memory(len(x)), "bench")
+        bench = BatchAttack(attacked, images, y, None, task, MicroBatcher(len(x)), "bench")
         outcome = dict(bench.run([attack_named("pgd", steps=STEPS)]))["pgd"]
         return torch.tensor([float((~outcome.success(e)).mean()) for e in EPSILONS])
 

@@ -19,12 +19,12 @@ from lucent_way import visualise
 from networks import lite0, resnet18
 from torch import Tensor
 
-from probe.graph.fold import folded
-from probe.graph.trace import trace
-from probe.graph.upto import upto
+from probe.graph.edit.fold import folded
+from probe.graph.edit.truncate import truncate
+from probe.graph.trace.trace import trace
 from probe.models.loaded import PixelModel
 from studies.filters.optimise import Channel, Recipe, Subject, render
-from studies.filters.optimise.speed import half_helps
+from studies.filters.optimise.subjects import half_helps
 
 SIZE, STEPS, CHANNELS, SEED = 128, 64, tuple(range(16)), 0
 
@@ -41,7 +41,7 @@ class Side:
 def ours(model: PixelModel, layer: str) -> Tensor:
     """Make all pictures the way the features view does, cutting and folding included."""
     example = torch.full((1, 3, 224, 224), 0.5)
-    features = upto(trace(model, example), f"network.{layer}", example, before_activation=True)
+    features = truncate(trace(model, example), f"network.{layer}", example, before_activation=True)
     subject = Subject(features, layer, folded(features), memory_format=torch.channels_last)
     recipe = Recipe(STEPS, half=half_helps(features, "cpu"))
     return render(

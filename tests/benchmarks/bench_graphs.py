@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from probe.core.seeds import generator, scoped
-from probe.graph.cut import prepare
+from probe.graph.edit.cut import prepare
 
 TIMM_FAMILIES = (
     "byoanet", "byobnet", "convmixer", "convnext", "cspnet", "cspnext", "densenet", "dla", "dpn", "edgenext",

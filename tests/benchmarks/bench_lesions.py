@@ -13,31 +13,32 @@ import torch
 from torch import nn
 
 from probe.core.seeds import generator
-from probe.graph.cut import Subject, cut, find_sites, prepare
-from probe.graph.structure import Site, structure_named
+from probe.graph.edit.cut import CutSubject, cut, find_sites, prepare
+from probe.graph.edit.structure import Site, structure_named
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from studies.ablation.evaluate import Batch, Evaluator
-from studies.ablation.score import Answers
+from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator
 
 IMAGES = 500
 BATCH = 100
 WORDS = ("shortcut", "block")
 
 
-def batches(model: LoadedModel) -> list[Batch]:
+def batches(model: LoadedModel) -> list[EvaluationBatch]:
     """Return images of noise and labels; what a network answers does not matter for the time."""
     pixels = torch.rand((IMAGES, *model.input.size), generator=generator(0, "images"))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
     pairs = zip(torch.split(pixels, BATCH), torch.split(labels, BATCH), strict=True)
-    return [Batch(x.to(memory_format=model.memory_format), y) for x, y in pairs]
+    return [EvaluationBatch(x.to(memory_format=model.memory_format), y) for x, y in pairs]
 
 
-def plain(subject: Subject, sites: list[Site], model: LoadedModel, data: list[Batch]) -> list[Answers]:
+def plain(
+    subject: CutSubject, sites: list[Site], model: LoadedModel, data: list[EvaluationBatch]
+) -> list[Answers]:
     """Copy, cut, evaluate everything again, one site after the other."""
     found = []
     for site in sites:
-        own = Subject(copy.deepcopy(subject.network), subject.example)
+        own = CutSubject(copy.deepcopy(subject.network), subject.example)
         network: nn.Module = cut(own, [site])
         with torch.inference_mode():
             parts = [

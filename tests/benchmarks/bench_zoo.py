@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from probe.models.train import TrainOptions, train
+from probe.train.trainer import TrainOptions, train
 
 FAMILIES = (
     "lenet",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.core.report import (
+from probe.core.document import (
     Axis,
     Check,
     Column,
@@ -26,7 +26,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
-    Slides,
+    SteppedGallery,
     Strip,
     Table,
 )
@@ -454,7 +454,7 @@ def slides_section(photos: list[tuple[str, Pixels]]) -> Section:
         "What a perturbation does as it grows",
         "The same photographs under perturbations of growing size.",
         (
-            Slides(
+            SteppedGallery(
                 "Perturbed photographs",
                 steps,
                 tuple(rows),
@@ -462,7 +462,7 @@ def slides_section(photos: list[tuple[str, Pixels]]) -> Section:
                 96,
                 4,
             ),
-            Slides("Maps under corruption", levels, wide, "The maps should move little.", 112),
+            SteppedGallery("Maps under corruption", levels, wide, "The maps should move little.", 112),
         ),
     )
 

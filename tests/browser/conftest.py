@@ -17,7 +17,7 @@ from browser_sample import sample
 from browser_tab import Tab
 from playwright.sync_api import Browser, sync_playwright
 
-from probe.core.report import Check, Result
+from probe.core.document import Check, Result
 from probe.report.index import update_index
 from probe.report.render import write_report
 

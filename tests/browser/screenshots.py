@@ -16,7 +16,7 @@ from conftest import ARGUMENTS, chromium
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from probe import cli
+from probe.cli import main as cli
 
 REPORTS = Path(__file__).parents[2] / "reports"
 GAP, WIDTH = 24, 1280

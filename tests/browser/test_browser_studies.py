@@ -10,15 +10,15 @@ import pytest
 from browser_axe import violations
 from browser_tab import Tab
 
-from probe import anatomy, doctor, dossier
-from probe.comparison import compare, read_runs
+from probe.core.document import Report
 from probe.core.progress import SILENT
-from probe.core.report import Report
 from probe.data.load import load_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.models.train_data import both_parts
 from probe.report.render import write_report
+from probe.tools import anatomy, doctor, dossier
+from probe.tools.compare import compare, read_runs
+from probe.train.data import both_parts
 from studies import ablation, adversarial, filters
 
 pytestmark = pytest.mark.timeout(180)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe import cli
+from probe.cli import main as cli
 from probe.report.results import schema
 from studies.ablation import arms, retrain
 
@@ -145,7 +145,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     done: list[str] = []
     train = retrain.train_arm
 
-    def interrupted(job: tuple[arms.Setting, arms.Arm]) -> arms.Trained:
+    def interrupted(job: tuple[arms.Setting, arms.Arm]) -> arms.TrainedArm:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(job[1].key)
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     assert not Path("cut").exists()
     again: list[str] = []
 
-    def counted(job: tuple[arms.Setting, arms.Arm]) -> arms.Trained:
+    def counted(job: tuple[arms.Setting, arms.Arm]) -> arms.TrainedArm:
         again.append(job[1].key)
         return train(job)
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe import cli
+from probe.cli import main as cli
 from probe.report.results import schema
-from studies.adversarial import campaign
+from studies.adversarial import run as campaign
 
 NETWORK = """
 import torch
@@ -84,7 +84,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
 ) -> None:
     words = [*words[:-1], "--eps", "0.1", "-b", "4", "--views", "attacks", "--no-checks"]
     assert cli.run([*words, "--out", "straight"]) == 0
-    batch, made = campaign.Campaign._batch, []
+    batch, made = campaign.AttackRun._batch, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         if len(made) == 2:
@@ -92,7 +92,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
         made.append(1)
         return batch(self, *arguments)
 
-    monkeypatch.setattr(campaign.Campaign, "_batch", stopping)
+    monkeypatch.setattr(campaign.AttackRun, "_batch", stopping)
     assert cli.run([*words, "--out", "cut"]) == 130
     assert "2 finished batches are kept" in capsys.readouterr().err
     assert not Path("cut").exists()

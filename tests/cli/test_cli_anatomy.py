@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probe import cli
+from probe.cli import main as cli
 
 RESNET = ["anatomy", "-m", "torchvision:resnet18", "--img-size", "32", "--offline"]
 

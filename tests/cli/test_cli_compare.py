@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probe import cli
+from probe.cli import main as cli
 
 DOCUMENT = {
     "schema_version": 1,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from probe import cli
-from probe.attacks.attack import ATTACKS
-from probe.commands.completing import VARIABLE
+from probe.attacks.base import ATTACKS
+from probe.cli import main as cli
+from probe.cli.completion import VARIABLE
 from probe.data.source import data_names
-from probe.graph.structure import STRUCTURES
+from probe.graph.edit.structure import STRUCTURES
 from probe.models.source import ZOO
 
 PROBE = [sys.executable, "-c", "import sys; from probe import cli; sys.exit(cli.run(sys.argv[1:]))"]

@@ -16,8 +16,8 @@ import pytest
 from cli_networks import make
 from rich.console import Console as RichConsole
 
-from probe.console import Console, summary
-from probe.core.report import Check, DataInfo, ModelInfo, Report, Result
+from probe.cli.console import Console, summary
+from probe.core.document import Check, DataInfo, ModelInfo, Report, Result
 
 REPORT = Report(
     study="adversarial",

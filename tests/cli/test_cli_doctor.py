@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe import cli
+from probe.cli import main as cli
 from probe.report.results import schema
 
 NETWORK = """
@@ -192,7 +192,7 @@ def test_help_lists_every_cause_without_loading_torch() -> None:
     import sys
 
     code = (
-        "import sys; from probe.commands.doctor import command; import click; "
+        "import sys; from probe.cli.commands.doctor import command; import click; "
         "print(command.get_help(click.Context(command))); print('torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe import cli
+from probe.cli import main as cli
 from probe.report.results import schema
 
 NETWORK = """

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from cli_networks import MODEL, break_one, make, strict, values
 
-from probe import cli
-from probe.commands.gates import Gate, check_gates
+from probe.cli import main as cli
+from probe.cli.gates import ResultGate, check_gates
+from probe.core.document import DataInfo, ModelInfo, Report, Result, Section
 from probe.core.errors import GateFailedError, UsageError
-from probe.core.report import DataInfo, ModelInfo, Report, Result, Section
 
 QUICK = ["filters", *MODEL, "-d", "data", "--views", "weights", "--out", "out"]
 LOUD = [word for word in QUICK if word != "-q"]
@@ -78,17 +78,19 @@ def test_a_gate_compares_the_value_or_the_worse_end(
     name: str, threshold: float, on: Any, passes: bool
 ) -> None:
     if passes:
-        check_gates(FOUND, [Gate(name, threshold)], on)
+        check_gates(FOUND, [ResultGate(name, threshold)], on)
         return
     with pytest.raises(GateFailedError) as caught:
-        check_gates(FOUND, [Gate(name, threshold)], on)
+        check_gates(FOUND, [ResultGate(name, threshold)], on)
     assert name in str(caught.value)
     assert f"{threshold:g}" in str(caught.value)
 
 
 def test_what_fails_is_told_with_value_interval_n_and_threshold() -> None:
     with pytest.raises(GateFailedError) as caught:
-        check_gates(FOUND, [Gate("accuracy", 0.9), Gate("count", 7), Gate("success_rate", 0.1)])
+        check_gates(
+            FOUND, [ResultGate("accuracy", 0.9), ResultGate("count", 7), ResultGate("success_rate", 0.1)]
+        )
     assert str(caught.value) == (
         "accuracy = 0.5 [0.3, 0.7] (n = 20) is below 0.9; "
         "success_rate = 0.4 [0.2, 0.6] (n = 10) is above 0.1, and lower is better."
@@ -105,7 +107,7 @@ def test_what_fails_is_told_with_value_interval_n_and_threshold() -> None:
 )
 def test_what_cannot_be_compared_is_a_usage_error(name: str, on: Any, says: str) -> None:
     with pytest.raises(UsageError, match=r"--fail-under|--gate-on") as caught:
-        check_gates(FOUND, [Gate("accuracy", 0.9), Gate(name, 0)], on)
+        check_gates(FOUND, [ResultGate("accuracy", 0.9), ResultGate(name, 0)], on)
     assert says in str(caught.value)
 
 

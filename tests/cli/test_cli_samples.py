@@ -14,11 +14,11 @@ import torch
 from cli_networks import MODEL, break_one, logits, make, read, results, samples, values
 from PIL import Image
 
-from probe import cli
+from probe.cli import main as cli
 from probe.core.progress import SILENT
-from probe.models.train_data import both_parts
 from probe.report.results import schema
-from studies.adversarial import campaign
+from probe.train.data import both_parts
+from studies.adversarial import run as campaign
 
 FILTERS = ["filters", *MODEL, "-d", "data", "--views", "weights"]
 ATTACK = [
@@ -246,7 +246,7 @@ def test_a_later_report_in_the_same_place_leaves_none_of_the_earlier_images() ->
 def test_an_interrupted_run_saves_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*ATTACK, "--save-images", "npz", "-b", "4"]
     assert cli.run([*words, "--out", "straight"]) == 0
-    batch, made = campaign.Campaign._batch, []
+    batch, made = campaign.AttackRun._batch, []
 
     def stopping(self: Any, *arguments: Any) -> Any:
         if len(made) == 2:
@@ -255,7 +255,7 @@ def test_an_interrupted_run_saves_the_same_images(monkeypatch: pytest.MonkeyPatc
         return batch(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(campaign.Campaign, "_batch", stopping)
+        patch.setattr(campaign.AttackRun, "_batch", stopping)
         assert cli.run([*words, "--out", "cut"]) == 130
     assert cli.run([*words, "--out", "resumed", "--resume"]) == 0
     for name in ("images/adversarial.npz", "images/index.json", "samples.jsonl"):

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from probe import cli
+from probe.cli import main as cli
+from probe.core.document import Skipped
 from probe.core.errors import GateFailedError
-from probe.core.report import Skipped
-from probe.models import train as training
-from probe.models.train import TrainOptions
-from probe.models.train_setup import RecipeWords
+from probe.train import trainer as training
+from probe.train.setup import RecipeOptions
+from probe.train.trainer import TrainOptions
 
 HEAVY = ("torch", "timm", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
 
@@ -63,7 +63,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
     assert cli.run(text.split()) == 1
     options = asked["options"]
     assert options == TrainOptions(
-        recipe=RecipeWords(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip")),
+        recipe=RecipeOptions(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip")),
         adversarial=True,
         norm="L2",
         epsilon="8/255",

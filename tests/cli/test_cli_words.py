@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from probe import cli
+from probe.cli import main as cli
 from probe.core.errors import CannotRunError, GateFailedError, UsageError
-from studies.filters.view import VIEWS
+from studies.filters.workspace import VIEWS
 
 HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
 

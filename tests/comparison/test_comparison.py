@@ -10,10 +10,10 @@ import pytest
 from comparison_runs import EPSILONS, adversarial, document, proportion, write
 from scipy.stats import binomtest, fisher_exact, ttest_ind
 
-from probe.comparison import compare, read_runs
-from probe.core.report import Report, Table
+from probe.core.document import Report, Table
 from probe.report.render import write_report
 from probe.report.results import schema, to_json
+from probe.tools.compare import compare, read_runs
 
 FIRST = [0.0, 0.01, 0.01, 0.01, 0.03, 0.03, None, None, 0.015, 0.015]
 SECOND = [0.0, 0.03, 0.03, 0.03, 0.03, 0.03, None, None, 0.03, 0.01]
@@ -234,7 +234,7 @@ def test_a_retrained_arms_curve_is_kept_for_comparisons() -> None:
     from typing import cast
 
     from studies.ablation.retrain import Retrained
-    from studies.ablation.retrain_figures import learning_curves
+    from studies.ablation.retrain_report import learning_curves
 
     curves = {(): [[0.5, 0.9], [0.7, 0.9]], ("shortcut",): [[0.25, 0.5]]}
     made = SimpleNamespace(

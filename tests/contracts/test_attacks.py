@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probe.attacks.attack import ATTACKS, Attack, summary
+from probe.attacks.base import ATTACKS, Attack, summary
 from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS

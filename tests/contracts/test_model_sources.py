@@ -13,7 +13,7 @@ from probe.core.state import fingerprint
 from probe.data.load import load_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.models.source import SOURCES, ZOO, Access, Row
+from probe.models.source import SOURCES, ZOO, Access, ModelRow
 
 NET = """
 from torch import nn
@@ -100,7 +100,9 @@ def test_fresh_weights(source: str) -> None:
 def test_listing(source: str) -> None:
     instance = SOURCES.get(source)()
     rows = list(instance.rows())
-    assert all(isinstance(row, Row) and row.origin and set(row.present) <= set(row.weights) for row in rows)
+    assert all(
+        isinstance(row, ModelRow) and row.origin and set(row.present) <= set(row.weights) for row in rows
+    )
     assert [row.name for row in rows] == list(instance.names())
     for name in list(instance.names())[:: max(1, len(rows) // 5)]:
         assert instance.knows(name)

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from probe.core.document import Figure, Gallery, Section, Table
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT
-from probe.core.report import Figure, Gallery, Section, Table
 from probe.core.state import fingerprint
 from studies.filters.study import prepare
-from studies.filters.view import VIEWS
-from studies.filters.workspace import FiltersConfig, Workspace
+from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from filters_models import SmallNet, loaded, pictures
@@ -43,7 +42,7 @@ class Smooth(nn.Module):
         return self.head(self.body(x).mean((2, 3)))
 
 
-def space_for(kind: str) -> Workspace:
+def space_for(kind: str) -> FiltersWorkspace:
     sizes = {"small": (3, 16, 16), "untraceable": (3, 16, 16), "smooth": (1, 14, 18)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -62,12 +61,14 @@ def space_for(kind: str) -> Workspace:
 
 
 @pytest.fixture(scope="module", params=["small", "untraceable", "smooth"])
-def space(request: pytest.FixtureRequest) -> Workspace:
+def space(request: pytest.FixtureRequest) -> FiltersWorkspace:
     return space_for(request.param)
 
 
 @pytest.mark.parametrize("name", VIEWS.names())
-def test_a_view_gives_a_section_or_a_reason_and_leaves_the_network_alone(name: str, space: Workspace) -> None:
+def test_a_view_gives_a_section_or_a_reason_and_leaves_the_network_alone(
+    name: str, space: FiltersWorkspace
+) -> None:
     before = fingerprint(space.model.module)
     random = torch.get_rng_state()
     try:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from probe.data.load import load_images
-from probe.graph.upto import upto
+from probe.graph.edit.truncate import truncate
 from probe.models.load import load_model
 from probe.models.source import ZOO
 from studies import ablation, adversarial, filters
@@ -94,5 +94,5 @@ def test_an_activation_shared_with_a_dense_layer_is_looked_at_as_a_map(tmp_path:
     assert [section.reason for section in report.sections] == ["", ""]
     example = torch.rand(1, 1, 12, 12)
     with torch.no_grad():
-        maps = upto(model.network, "relu", example)(example)
+        maps = truncate(model.network, "relu", example)(example)
         assert torch.equal(maps, model.network.relu(model.network.conv(example)))  # type: ignore[operator]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from probe.data.ahead import ahead
+from probe.data.images import ahead
 
 
 def reading_threads() -> list[str]:

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probe.core import paths as places
 from probe.core.errors import CannotRunError
 from probe.data import fetch as fetching
-from probe.data import places
 from probe.data.fetch import Remote, fetch
 from probe.data.idx import read_idx
 from probe.data.images import InputSpec
@@ -533,7 +533,7 @@ def test_fashion_mnist_is_downloaded_once(root, rng, tmp_path, monkeypatch):
     pixels, _ = fashion(tmp_path / "made", rng)
     files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
     md5 = {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, content in files.items()}
-    part = fashion_mnist._Part(
+    part = fashion_mnist._FashionPart(
         "fashion-mnist", "t10k", md5["t10k-images-idx3-ubyte.gz"], md5["t10k-labels-idx1-ubyte.gz"]
     )
     monkeypatch.setattr(fashion_mnist, "_TEST", part)

@@ -15,8 +15,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tf
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.data.fit import MAX_PIXELS, check_channels, covering_size, fit
 from probe.data.images import InputSpec, UnreadableError
+from probe.data.preprocess import MAX_PIXELS, check_channels, covering_size, fit
 
 MODES = {
     "nearest": InterpolationMode.NEAREST,

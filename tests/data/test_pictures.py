@@ -371,7 +371,7 @@ def test_lab_and_ycbcr_become_rgb(tmp_path):
 
 
 def test_an_unknown_mode_is_refused_by_name():
-    from probe.data.modes import plain
+    from probe.data.preprocess import plain
 
     class Strange(Image.Image):
         mode = "XYZ"

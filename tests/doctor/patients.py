@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from probe.core.seeds import scoped
-from probe.doctor.checkup import examine
-from probe.doctor.diagnosis import Findings
+from probe.tools.doctor.checkup import examine
+from probe.tools.doctor.diagnosis import Findings
 
 
 def data(n: int = 96, classes: int = 4, side: int = 8) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from probe.core.errors import UsageError
 from probe.core.state import fingerprint
-from probe.doctor.checkup import census, examine, make_plan
-from probe.doctor.course import follow, judge
-from probe.doctor.diagnosis import CHAIN
-from probe.doctor.labels import outside, trivial_loss
-from probe.doctor.operations import first_bad
-from probe.doctor.registries import CAUSES
+from probe.tools.doctor.checkup import census, examine, make_plan
+from probe.tools.doctor.diagnosis import CHAIN
+from probe.tools.doctor.labels import outside, trivial_loss
+from probe.tools.doctor.operations import first_bad
+from probe.tools.doctor.registries import CAUSES
+from probe.tools.doctor.run import judge, run_training
 
 
 @pytest.mark.parametrize("make", SICK, ids=lambda make: make.__name__)
@@ -179,7 +179,7 @@ def test_the_run_is_stochastic_gradient_descent() -> None:
         return torch.optim.SGD(parameters, lr)
 
     plan = make_plan(module, images, labels, F.cross_entropy, 0.1, 2, plain, 16, "float32", 0)
-    course = follow(plan)
+    course = run_training(plan)
     x = images.double().flatten(1)
     for step in range(2):
         p = torch.softmax(x @ weight.T + bias, 1)

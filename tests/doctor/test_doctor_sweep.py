@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.state import fingerprint
-from probe.doctor.plan import Plan
-from probe.doctor.sweep import Point, Sweep, grid, sweep
+from probe.tools.doctor.plan import TrainingPlan
+from probe.tools.doctor.sweep import Point, Sweep, grid, sweep
 
 
 class Quadratic(nn.Module):
@@ -25,11 +25,11 @@ class Quadratic(nn.Module):
         return 0.5 * self.curvature * self.w.square() + 0 * x.sum()  # type: ignore[operator, no-any-return]
 
 
-def plan(lr: float, steps: int = 40) -> Plan:
+def plan(lr: float, steps: int = 40) -> TrainingPlan:
     def plain(parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, rate)
 
-    return Plan(
+    return TrainingPlan(
         Quadratic(), torch.zeros(4, 1), torch.zeros(4), lambda out, _: out.sum(), plain, lr, steps, 4, seed=0
     )
 
@@ -78,7 +78,7 @@ def test_rates_after_two_that_diverge_are_left_out() -> None:
             return torch.exp(self.w.square() * 30) * 1e-6 + 0 * x.sum()  # type: ignore[no-any-return]
 
     one = plan(0.1)
-    steep = Plan(Cliff(), one.images, one.labels, one.loss, one.optimiser, 1e-6, 5, 4, seed=0)
+    steep = TrainingPlan(Cliff(), one.images, one.labels, one.loss, one.optimiser, 1e-6, 5, 4, seed=0)
     tried = sweep(steep, (1e-9, 1e3, 1e4, 1e5, 1e6))
     assert [point.lr for point in tried.points] == [1e-9, 1e3, 1e4]
     assert [point.outcome for point in tried.points[1:]] == ["diverged", "diverged"]

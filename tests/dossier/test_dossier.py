@@ -14,15 +14,14 @@ from torch.nn import functional as F
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT
 from probe.core.seeds import generator
-from probe.dossier.choose import Chosen, automatic, choose_layers, present_structures
-from probe.dossier.correlate import correlations, detectable
-from probe.dossier.correlations_report import correlations_section
-from probe.dossier.measure import OUTCOMES, Attacked, Channels, frequencies, lesions, relative_change
-from probe.graph.cut import find_sites
-from probe.graph.layers import Convolution
-from probe.graph.structure import structure_named
+from probe.graph.edit.cut import find_sites
+from probe.graph.edit.structure import structure_named
+from probe.graph.trace.layers import ConvolutionInfo
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
+from probe.tools.dossier.choose import DossierChoice, automatic, choose_layers, present_structures
+from probe.tools.dossier.correlations import correlations, correlations_section, detectable
+from probe.tools.dossier.measure import OUTCOMES, Attacked, Channels, frequencies, lesions, relative_change
 from studies.ablation.evaluate import subject_of
 
 NETWORK = """
@@ -110,8 +109,8 @@ def test_the_relative_change_is_a_ratio_of_lengths() -> None:
     torch.testing.assert_close(relative_change(clean, attacked), expected)
 
 
-def convolution(name: str, channels: int, kernel: int = 3, groups: int = 1) -> Convolution:
-    return Convolution(name, nn.Conv2d(groups, channels, kernel, groups=groups), (channels, 8, 8))
+def convolution(name: str, channels: int, kernel: int = 3, groups: int = 1) -> ConvolutionInfo:
+    return ConvolutionInfo(name, nn.Conv2d(groups, channels, kernel, groups=groups), (channels, 8, 8))
 
 
 def test_the_layer_is_the_last_that_can_be_measured_whole() -> None:
@@ -136,7 +135,7 @@ def test_wanted_layers_may_hold_the_convolution(model: LoadedModel) -> None:
 
 def channels(measures: dict[str, np.ndarray]) -> Channels:
     n = len(next(iter(measures.values())))
-    return Channels(Chosen(convolution("conv", n), "conv", tuple(range(n))), (), measures)
+    return Channels(DossierChoice(convolution("conv", n), "conv", tuple(range(n))), (), measures)
 
 
 def test_correlations_are_spearmans_with_holms_correction() -> None:

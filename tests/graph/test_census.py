@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.state import fingerprint
-from probe.graph.anatomy import count_macs
-from probe.graph.census import census, without_fused_attention
+from probe.graph.cost.operations import census, without_fused_attention
+from probe.graph.cost.summary import count_macs
 
 TORCHVISION = (
     *("alexnet", "vgg11_bn", "resnet18", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1"),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import fingerprint
-from probe.graph.field import receptive_field, receptive_fields
-from probe.graph.layers import feature_layers, stages
+from probe.graph.receptive_field.field import receptive_field, receptive_fields
+from probe.graph.trace.layers import feature_layers, stages
 
 
 def torchvision_network(name: str) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.state import fingerprint
-from probe.graph.layers import LayerInfo, convolutions, feature_layers, last_map_layer, stages
+from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers, last_map_layer, stages
 
 
 def test_layers_come_in_the_order_in_which_they_finish_last() -> None:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.state import captured, fingerprint
-from probe.graph.field import receptive_field
-from probe.graph.layers import feature_layers, stages
-from probe.graph.rewrite import hidden_activations, modular
-from probe.graph.trace import trace
-from probe.graph.upto import upto
+from probe.graph.edit.rewrite import hidden_activations, modular
+from probe.graph.edit.truncate import truncate
+from probe.graph.receptive_field.field import receptive_field
+from probe.graph.trace.layers import feature_layers, stages
+from probe.graph.trace.trace import trace
 
 QUICK = [
     "torchvision:resnet18",
@@ -56,7 +56,7 @@ def check(network: nn.Module, size: int) -> None:
     example, others = nets.images(1, size), nets.images(2, size, seed=6)
     layer = stages(feature_layers(network, example))[-1]
     traced, rewritten = trace(network, example), modular(network, example)
-    head, field = upto(network, layer, example), receptive_field(network, layer, example)
+    head, field = truncate(network, layer, example), receptive_field(network, layer, example)
     assert fingerprint(network) == before
     network.eval()
     with torch.no_grad(), captured(network, [layer]) as outputs:

@@ -12,8 +12,8 @@ from captum.attr import Deconvolution, DeepLift, GuidedBackprop
 from torch import Tensor, fx, nn
 
 from probe.core.state import fingerprint
-from probe.graph.rewrite import UpperClamp, hidden_activations, modular
-from probe.graph.trace import TraceError
+from probe.graph.edit.rewrite import UpperClamp, hidden_activations, modular
+from probe.graph.trace.trace import TraceError
 
 
 def modules_called(graph: fx.GraphModule) -> list[nn.Module]:

@@ -11,8 +11,7 @@ from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import fingerprint
-from probe.graph.shell import isolated, shell
-from probe.graph.trace import TraceError, output_node, trace
+from probe.graph.trace.trace import TraceError, no_side_effects, output_node, shared_copy, trace
 
 NETWORKS = [nets.Plain, nets.LateChange, nets.ChangedInput, nets.SizeDependent, nets.RankOnly, nets.Constants]
 
@@ -186,7 +185,7 @@ def test_attributes_that_cannot_be_copied_are_shared() -> None:
     network = nets.seeded(nets.Plain)
     network.lock, network.torch = threading.Lock(), torch
     network.body.features = [network.conv1(nets.images())]
-    copy = shell(network)
+    copy = shared_copy(network)
     assert copy.lock is network.lock
     assert copy.conv1 is not network.conv1
     assert copy.conv1.weight is network.conv1.weight
@@ -196,7 +195,7 @@ def test_attributes_that_cannot_be_copied_are_shared() -> None:
 def test_modules_in_plain_lists_are_copied_with_the_module() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
     network.listed = [network[0]]
-    copy = shell(network)
+    copy = shared_copy(network)
     assert copy.listed[0] is copy[0]
 
 
@@ -205,7 +204,7 @@ def test_isolated_puts_buffers_and_random_state_back_after_an_error() -> None:
     state = torch.get_rng_state()
 
     def run() -> None:
-        with isolated(network):
+        with no_side_effects(network):
             network(nets.images())
             assert network.calls.item() == 1
             raise KeyError

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import captured, fingerprint
-from probe.graph.trace import TraceError
-from probe.graph.upto import ends_in_activation, upto
+from probe.graph.edit.truncate import ends_in_activation, truncate
+from probe.graph.trace.trace import TraceError
 
 
 def value_at(network: nn.Module, layer: str, pixels: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ LAYERS = [
 def test_value_and_gradient_are_those_of_the_whole_network(make: type[nn.Module], layer: str) -> None:
     network, pixels = nets.seeded(make).double(), nets.images(3, seed=5).double()
     before = fingerprint(network)
-    head = upto(network, layer, nets.images().double())
+    head = truncate(network, layer, nets.images().double())
     kept = pixels.clone()
     torch.testing.assert_close(head(pixels), value_at(network, layer, pixels))
     assert torch.equal(pixels, kept)
@@ -57,7 +57,7 @@ def test_later_layers_are_not_computed() -> None:
             return torch.linalg.cholesky(-x.flatten(2).abs() @ x.flatten(2).abs().mT)
 
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
-    head = upto(network, "0", nets.images())
+    head = truncate(network, "0", nets.images())
     assert [name for name, _ in head.named_parameters()] == ["0.weight", "0.bias"]
     branch = nets.seeded(nets.Branching)
     branch.last = Tripwire()
@@ -69,7 +69,7 @@ def test_later_layers_are_not_computed() -> None:
 def upto_without_running(network: nn.Module, layer: str, pixels: Tensor) -> Tensor:
     """Cut a network that runs once and then fails in its last layer."""
     broken, network.last = network.last, nn.Identity()
-    head = upto(network, layer, pixels)
+    head = truncate(network, layer, pixels)
     head.network.last = broken
     return head(pixels)
 
@@ -84,7 +84,7 @@ def test_parallel_branches_are_dropped() -> None:
             x = self.stem(x)
             return self.left(x) + self.right(x)
 
-    head = upto(Fork(), "right", nets.images())
+    head = truncate(Fork(), "right", nets.images())
     assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"stem", "right"}
 
 
@@ -102,7 +102,9 @@ def test_a_dead_operation_that_changes_a_value_before_it_is_read_is_kept() -> No
             return y
 
     network = Dead()
-    torch.testing.assert_close(upto(network, "last", nets.images())(nets.images()), network(nets.images()))
+    torch.testing.assert_close(
+        truncate(network, "last", nets.images())(nets.images()), network(nets.images())
+    )
 
 
 def test_before_activation() -> None:
@@ -111,11 +113,11 @@ def test_before_activation() -> None:
     inner = value_at(network, "body.0", pixels)
     assert inner.min() < 0
     for layer in ("body", "body.1"):
-        torch.testing.assert_close(upto(network, layer, pixels, before_activation=True)(pixels), inner)
-        torch.testing.assert_close(upto(network, layer, pixels)(pixels), inner.clamp(0, 6))
+        torch.testing.assert_close(truncate(network, layer, pixels, before_activation=True)(pixels), inner)
+        torch.testing.assert_close(truncate(network, layer, pixels)(pixels), inner.clamp(0, 6))
         assert ends_in_activation(network, layer, pixels) == "ReLU6"
     assert ends_in_activation(network, "body.0", pixels) is None
-    torch.testing.assert_close(upto(network, "body.0", pixels, before_activation=True)(pixels), inner)
+    torch.testing.assert_close(truncate(network, "body.0", pixels, before_activation=True)(pixels), inner)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_functional_activations_are_recognised(
 
     network, pixels = nn.Sequential(Block(), nn.Conv2d(4, 2, 1)), nets.images()
     assert ends_in_activation(network, "0", pixels) == name
-    before = upto(network, "0", pixels, before_activation=True)(pixels)
+    before = truncate(network, "0", pixels, before_activation=True)(pixels)
     torch.testing.assert_close(before, value_at(network, "0.conv" if name else "0", pixels))
 
 
@@ -152,20 +154,20 @@ def test_before_activation_without_a_graph() -> None:
     network, pixels = nets.seeded(nets.Branching), nets.images()
     for layer, inner in (("first", "first.0"), ("act", "bn")):
         assert ends_in_activation(network, layer, pixels) == "ReLU"
-        found = upto(network, layer, pixels, before_activation=True)(pixels)
+        found = truncate(network, layer, pixels, before_activation=True)(pixels)
         torch.testing.assert_close(found, value_at(network, inner, pixels))
     assert ends_in_activation(network, "bn", pixels) is None
 
 
 def test_a_head_takes_other_batches_and_sizes() -> None:
     network = nets.seeded(nets.Plain)
-    head = upto(network, "body", nets.images(2, 16))
+    head = truncate(network, "body", nets.images(2, 16))
     pixels = nets.images(5, (24, 20))
     torch.testing.assert_close(head(pixels), value_at(network, "body", pixels))
 
 
 def test_a_head_for_one_size_refuses_another() -> None:
-    head = upto(nets.seeded(nets.SizeDependent), "conv", nets.images(2, 15))
+    head = truncate(nets.seeded(nets.SizeDependent), "conv", nets.images(2, 15))
     with pytest.raises(TraceError):
         head(nets.images(2, 16))
 
@@ -173,10 +175,10 @@ def test_a_head_for_one_size_refuses_another() -> None:
 def test_errors() -> None:
     network = nets.seeded(nets.Several)
     with pytest.raises(UsageError, match="Did you mean tail"):
-        upto(network, "tial", nets.images())
+        truncate(network, "tial", nets.images())
     for layer in ("unused", "pair"):
         with pytest.raises(NotApplicableError, match=f"Layer '{layer}'"):
-            upto(network, layer, nets.images())
+            truncate(network, layer, nets.images())
         with pytest.raises(NotApplicableError, match=f"Layer '{layer}'"):
             ends_in_activation(network, layer, nets.images())
 
@@ -187,10 +189,10 @@ def test_the_network_is_left_alone_also_when_a_pass_fails(make: type[nn.Module])
     before = fingerprint(network)
     if make is nets.Raises:
         with pytest.raises(RuntimeError, match="broken network"):
-            upto(network, "bn", nets.images())
+            truncate(network, "bn", nets.images())
     else:
         layer = "bn" if make is nets.Branching else "bn1"
-        head = upto(network, layer, nets.images())
+        head = truncate(network, layer, nets.images())
         inside = fingerprint(head)
         with pytest.raises(RuntimeError):
             head(torch.rand(2, 5, 16, 16))
@@ -201,5 +203,5 @@ def test_the_network_is_left_alone_also_when_a_pass_fails(make: type[nn.Module])
 def test_a_deepcopied_or_training_network_gives_an_eval_head() -> None:
     network = nets.seeded(nets.Plain)
     expected = value_at(network, "fc", nets.images())
-    head = upto(network.train(), "fc", nets.images())
+    head = truncate(network.train(), "fc", nets.images())
     torch.testing.assert_close(head(nets.images()), expected)

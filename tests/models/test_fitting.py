@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from probe.models.checkpoint import CheckpointError
-from probe.models.fitting import clean, compare, load_in_order, load_into, rebuilt_for_classes
+from probe.models.weights.checkpoint import CheckpointError
+from probe.models.weights.fit_names import clean, compare, load_in_order, load_into, rebuilt_for_classes
 from tests.models.conftest import Net, random_state
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models import hub
-from probe.models.checkpoint import CheckpointError
-from probe.models.download import Timeouts, UnobtainableError
 from probe.models.load import load_model
 from probe.models.source import Access, HubFile
+from probe.models.weights import fetch as hub
+from probe.models.weights.checkpoint import CheckpointError
+from probe.models.weights.fetch import Timeouts, UnobtainableError
 from tests.models.conftest import Console, Server, random_state, sends
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models.device import choose_device
 from probe.models.load import find_architecture, load_model
+from probe.models.measure import choose_device
 from probe.models.source import Access
 from tests.models.conftest import random_state
 

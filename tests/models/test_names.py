@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.errors import UsageError
-from probe.models.names import parse_name
+from probe.models.load import parse_name
 from probe.models.source import SOURCES
 
 SOURCE_NAMES = ("embedded", "file", "hf-hub", "timm", "torchvision", "zoo")

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save, save_file
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models import hub
 from probe.models.load import load_model
-from probe.models.obtain import torch_home
 from probe.models.source import Access, HubFile, UrlFile
 from probe.models.sources import timm as source
+from probe.models.weights import fetch as hub
+from probe.models.weights.fetch import torch_home
 from tests.models.conftest import random_state
 from tests.models.test_hub import cache_file
 

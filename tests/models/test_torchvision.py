@@ -16,10 +16,10 @@ from torchvision import models
 from torchvision.models._api import WeightsEnum
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models.checkpoint import CheckpointError
 from probe.models.load import load_model
-from probe.models.obtain import torch_home
 from probe.models.sources import torchvision as source
+from probe.models.weights.checkpoint import CheckpointError
+from probe.models.weights.fetch import torch_home
 from tests.models.conftest import Server, random_state, sends
 
 BUILD = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}

@@ -23,8 +23,12 @@ from probe.core.errors import CannotRunError, UsageError
 from probe.core.state import fingerprint
 from probe.core.stats import wilson
 from probe.data.load import load_images
-from probe.models import train as training
-from probe.models.adversarial_training import (
+from probe.models.load import load_model
+from probe.models.loaded import LoadedModel
+from probe.models.weights.cache import write_state
+from probe.models.weights.record import read_record
+from probe.train import trainer as training
+from probe.train.adversarial import (
     Adversary,
     Passes,
     Perturbing,
@@ -34,18 +38,14 @@ from probe.models.adversarial_training import (
     radius,
     worst_nearby,
 )
-from probe.models.load import load_model
-from probe.models.loaded import LoadedModel
-from probe.models.record import read_record
-from probe.models.store import write_state
-from probe.models.train import TrainOptions, train
-from probe.models.train_data import both_parts, split_indices
-from probe.models.train_file import Trained, recipe_file
-from probe.models.train_setup import RecipeWords
-from probe.training.fit import count_correct
+from probe.train.data import both_parts, split_indices
+from probe.train.loop.fit import count_correct
+from probe.train.setup import RecipeOptions
+from probe.train.trained_file import TrainedNetwork, recipe_file
+from probe.train.trainer import TrainOptions, train
 from tests.models.conftest import Console, Net, random_state, sha256
 
-QUICK = TrainOptions(RecipeWords(epochs=2, batch_size=32), n=120, device="cpu", offline=True)
+QUICK = TrainOptions(RecipeOptions(epochs=2, batch_size=32), n=120, device="cpu", offline=True)
 AGAINST = replace(QUICK, adversarial=True, epsilon="0.1", steps=2)
 TINY = "zoo:resnet?depth=8&in_channels=1"
 
@@ -60,14 +60,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def robust(folder: Path) -> tuple[Trained, Console]:
+def robust(folder: Path) -> tuple[TrainedNetwork, Console]:
     """A lenet trained against an adversary, once for this module's tests."""
     console = Console()
     return train("lenet", "digits", replace(AGAINST, out=folder / "robust.safetensors"), console), console
 
 
 @pytest.fixture
-def loaded(robust: tuple[Trained, Console]) -> LoadedModel:
+def loaded(robust: tuple[TrainedNetwork, Console]) -> LoadedModel:
     return load_model("lenet", weights=robust[0].path, device="cpu")
 
 
@@ -284,7 +284,7 @@ def test_data_that_cannot_be_learned(tmp_path: Path) -> None:
 # What is trained and kept
 
 
-def test_what_is_said_and_kept(robust: tuple[Trained, Console]) -> None:
+def test_what_is_said_and_kept(robust: tuple[TrainedNetwork, Console]) -> None:
     done, console = robust
     score = done.record.score
     low, high = wilson(score.correct, 359)
@@ -309,7 +309,7 @@ def test_what_is_said_and_kept(robust: tuple[Trained, Console]) -> None:
 
 
 def test_the_file_brings_its_input_and_its_story(
-    robust: tuple[Trained, Console], loaded: LoadedModel
+    robust: tuple[TrainedNetwork, Console], loaded: LoadedModel
 ) -> None:
     done = robust[0]
     assert loaded.input == done.record.framing.input
@@ -332,7 +332,7 @@ def test_the_file_brings_its_input_and_its_story(
     assert torch.equal(moved.module.normalise.mean, loaded.module.normalise.mean)
 
 
-def test_the_robust_count_is_found_again(robust: tuple[Trained, Console], loaded: LoadedModel) -> None:
+def test_the_robust_count_is_found_again(robust: tuple[TrainedNetwork, Console], loaded: LoadedModel) -> None:
     """On the plain module, with another start and a step of another loop."""
     told = robust[0].record.robust
     assert told is not None
@@ -350,7 +350,7 @@ def test_the_same_seed_gives_the_same_tensors(
     tmp_path: Path, options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "ROBUST_IMAGES", 4)
-    quick = replace(options, n=64, recipe=RecipeWords(epochs=1, batch_size=32), steps=options.steps and 1)
+    quick = replace(options, n=64, recipe=RecipeOptions(epochs=1, batch_size=32), steps=options.steps and 1)
     states = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
     files = [
         train(TINY, "digits", replace(quick, seed=seed, out=tmp_path / f"{number}.safetensors")).path
@@ -365,7 +365,7 @@ def test_the_same_seed_gives_the_same_tensors(
 
 
 def test_the_users_words_on_input_and_recipe(tmp_path: Path) -> None:
-    words = RecipeWords(
+    words = RecipeOptions(
         epochs=1,
         batch_size=16,
         optimiser="sgd",
@@ -385,7 +385,7 @@ def test_the_users_words_on_input_and_recipe(tmp_path: Path) -> None:
     assert model.module.normalise.std.flatten().tolist() == pytest.approx([0.2])
     assert load_model(TINY, weights=done.path, img_size=20, device="cpu").input.size == (1, 20, 20)
     wrongs = ({"lr": float("nan")}, {"label_smoothing": 1.0}, {"lr": 0.0}, {"optimiser": "adam"})
-    for wrong in (RecipeWords(**words) for words in wrongs):
+    for wrong in (RecipeOptions(**words) for words in wrongs):
         with pytest.raises(UsageError):
             train(TINY, "digits", replace(options, recipe=wrong, force=True))
     with pytest.raises(UsageError, match="--mean has 2 values"):
@@ -411,11 +411,11 @@ def test_a_file_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_default_name_says_what_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    quick = replace(QUICK, n=32, recipe=RecipeWords(epochs=1))
+    quick = replace(QUICK, n=32, recipe=RecipeOptions(epochs=1))
     assert train("lenet?pooling=average", "digits", quick).path == Path(
         "lenet-pooling-average-digits.safetensors"
     )
-    small = replace(AGAINST, n=32, recipe=RecipeWords(epochs=1), steps=1)
+    small = replace(AGAINST, n=32, recipe=RecipeOptions(epochs=1), steps=1)
     assert train("lenet", "digits", small).path == Path("lenet-digits-adversarial.safetensors")
 
 
@@ -428,12 +428,12 @@ def test_whatever_fails_no_file_is_left(
         raise error
 
     place = {
-        "worst_nearby": "probe.models.adversarial_training.worst_nearby",
-        "count_robust": "probe.models.train.count_robust",
+        "worst_nearby": "probe.train.adversarial.worst_nearby",
+        "count_robust": "probe.train.trainer.count_robust",
         "write": "os.replace",
     }[where]
     monkeypatch.setattr(place, fails)
-    small = replace(AGAINST, n=32, recipe=RecipeWords(epochs=1, batch_size=16), steps=1)
+    small = replace(AGAINST, n=32, recipe=RecipeOptions(epochs=1, batch_size=16), steps=1)
     with pytest.raises(type(error)):
         train("lenet", "digits", replace(small, out=tmp_path / "x.safetensors"))
     assert list(tmp_path.iterdir()) == []
@@ -454,11 +454,11 @@ def test_networks_that_cannot_have_the_classes(tmp_path: Path, monkeypatch: pyte
 # Files of others
 
 
-def metadata(robust: Trained) -> dict[str, str]:
+def metadata(robust: TrainedNetwork) -> dict[str, str]:
     return robust.record.metadata()
 
 
-def test_a_record_is_read_as_it_was_written(robust: tuple[Trained, Console]) -> None:
+def test_a_record_is_read_as_it_was_written(robust: tuple[TrainedNetwork, Console]) -> None:
     assert read_record(metadata(robust[0])) == (robust[0].record, "")
     assert read_record({}) == (None, "")
     assert read_record({"format": "pt"}) == (None, "")
@@ -491,7 +491,7 @@ HOSTILE = {
     ("key", "text"), [(k, t) for k, texts in HOSTILE.items() for t in texts], ids=lambda x: x[:20]
 )
 def test_hostile_metadata_is_ignored_with_a_reason(
-    robust: tuple[Trained, Console], key: str, text: str
+    robust: tuple[TrainedNetwork, Console], key: str, text: str
 ) -> None:
     record, why = read_record({**metadata(robust[0]), key: text})
     assert record is None
@@ -499,7 +499,7 @@ def test_hostile_metadata_is_ignored_with_a_reason(
     assert len(why) <= 120
 
 
-def test_missing_keys_are_ignored_with_a_reason(robust: tuple[Trained, Console]) -> None:
+def test_missing_keys_are_ignored_with_a_reason(robust: tuple[TrainedNetwork, Console]) -> None:
     whole = metadata(robust[0])
     for key in whole.keys() - {"format", "robust"}:
         record, why = read_record({name: text for name, text in whole.items() if name != key})
@@ -507,7 +507,7 @@ def test_missing_keys_are_ignored_with_a_reason(robust: tuple[Trained, Console])
         assert key in why
 
 
-def test_names_are_made_fit_to_be_shown(robust: tuple[Trained, Console]) -> None:
+def test_names_are_made_fit_to_be_shown(robust: tuple[TrainedNetwork, Console]) -> None:
     odd = {
         **metadata(robust[0]),
         "data": "\x1b[31mred\n" + "x" * 500,
@@ -528,7 +528,7 @@ def written(tmp_path: Path, state: dict[str, Tensor], facts: dict[str, str]) -> 
 
 
 def test_a_file_with_a_hostile_record_is_loaded_as_any_other(
-    tmp_path: Path, robust: tuple[Trained, Console]
+    tmp_path: Path, robust: tuple[TrainedNetwork, Console]
 ) -> None:
     state = load_file(robust[0].path)
     for key, text in (("input", "[" * 100_000), ("mean", "[NaN]")):
@@ -549,7 +549,7 @@ def test_a_file_with_a_hostile_record_is_loaded_as_any_other(
     assert any("3 channels" in note for note in model.provenance.notes)
 
 
-def test_another_network_than_recorded(tmp_path: Path, robust: tuple[Trained, Console]) -> None:
+def test_another_network_than_recorded(tmp_path: Path, robust: tuple[TrainedNetwork, Console]) -> None:
     model = load_model("lenet?pooling=average", weights=robust[0].path, device="cpu")
     assert any("was written for zoo:lenet" in note for note in model.provenance.notes)
     with pytest.raises(CannotRunError, match="does not fit zoo:resnet20"):

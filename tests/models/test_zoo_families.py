@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from probe.core.errors import UsageError
-from probe.graph.field import receptive_field
+from probe.graph.receptive_field.field import receptive_field
 from probe.models.load import find_architecture, load_model
 from probe.models.source import ZOO, Access, Build
 from probe.models.zoo.alexnet import AlexNet
@@ -18,7 +18,7 @@ from probe.models.zoo.nin import NIN
 from probe.models.zoo.resnet import PreActivationBlock, ResNet
 from probe.models.zoo.resnext import ResNeXt
 from probe.models.zoo.vgg import VGG
-from probe.training.fit import Recipe, fit
+from probe.train.loop.fit import Recipe, fit
 
 VARIANTS = (
     "alexnet?norm=batch",

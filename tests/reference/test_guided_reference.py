@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
-from probe.graph.rewrite import modular
-from studies.filters.attribute import GuidedBackprop, prepare, unit_backprop
+from probe.graph.edit.rewrite import modular
+from studies.filters.attribution.attribute import GuidedBackprop, prepare, unit_backprop
 
 Array = NDArray[np.float64]
 RULES = ("guided", "deconvnet")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 
-from probe.core.report import (
+from probe.core.document import (
     Axis,
     Check,
     Column,
@@ -23,7 +23,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
-    Slides,
+    SteppedGallery,
     Strip,
     Table,
 )
@@ -133,7 +133,7 @@ def small_report(**changes: Any) -> Report:
         "Grey is zero.",
         64,
     )
-    slides = Slides(
+    slides = SteppedGallery(
         "A perturbation grows",
         ("ε = 0.01", "ε = 0.02"),
         (

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from probe.core.report import (
+from probe.core.document import (
     Axis,
     Check,
     Column,
@@ -24,7 +24,7 @@ from probe.core.report import (
     Section,
     Series,
     Skipped,
-    Slides,
+    SteppedGallery,
     Strip,
     Table,
 )
@@ -89,11 +89,13 @@ galleries = st.builds(Gallery, texts, tuples_of(strips), texts, st.integers(1, 9
 
 
 @st.composite
-def slides(draw: st.DrawFn) -> Slides:
+def slides(draw: st.DrawFn) -> SteppedGallery:
     steps = draw(tuples_of(texts))
     row = st.tuples(*[strips for _ in steps])
     start = draw(st.integers(0, max(0, len(steps) - 1)))
-    return Slides(draw(texts), steps, draw(tuples_of(row, 2)), draw(texts), draw(st.integers(1, 900)), start)
+    return SteppedGallery(
+        draw(texts), steps, draw(tuples_of(row, 2)), draw(texts), draw(st.integers(1, 900)), start
+    )
 
 
 notes = st.builds(Note, texts, st.sampled_from(["plain", "warning"]))

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from matplotlib import colormaps
 from report_strategies import figures
 
-from probe.core.report import Axis, Figure, Series
-from probe.report import figures as module
-from probe.report.figures import chart
-from probe.report.scales import scale_for, tick_label
-from probe.report.svg import fitted, text_width
+from probe.core.document import Axis, Figure, Series
+from probe.report.charts import figures as module
+from probe.report.charts.figures import chart
+from probe.report.charts.scales import scale_for, tick_label
+from probe.report.charts.svg import fitted, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 X, Y = Axis("Epsilon (pixel units)"), Axis("Accuracy")

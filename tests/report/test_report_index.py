@@ -12,8 +12,8 @@ from PIL import Image
 from report_html import Page, check_page
 from report_samples import small_report
 
+from probe.core.document import Check, Result
 from probe.core.errors import CannotRunError
-from probe.core.report import Check, Result
 from probe.report.index import read_folder, update_index
 from probe.report.render import write_report
 

@@ -15,7 +15,7 @@ from report_html import Page, check_page
 from report_samples import HOSTILE, checkerboard, small_report, with_texts
 from report_strategies import reports
 
-from probe.core.report import (
+from probe.core.document import (
     Check,
     Column,
     Gallery,
@@ -25,7 +25,7 @@ from probe.core.report import (
     Result,
     Section,
     Skipped,
-    Slides,
+    SteppedGallery,
     Strip,
     Table,
 )
@@ -307,8 +307,8 @@ def test_anchors_become_unique_ids_with_links() -> None:
     assert {"#conv1/ch0", "#conv1/ch0-2", "#layer-2/ch-17", "#main-2"} <= links
 
 
-def slides(*rows: tuple[Strip, ...], steps: tuple[str, ...] = ("a", "b"), start: int = 0) -> Slides:
-    return Slides("Slides", steps, rows, "Read on.", 48, start)
+def slides(*rows: tuple[Strip, ...], steps: tuple[str, ...] = ("a", "b"), start: int = 0) -> SteppedGallery:
+    return SteppedGallery("SteppedGallery", steps, rows, "Read on.", 48, start)
 
 
 def strip_of(value: int, anchor: str = "") -> Strip:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.errors import CannotRunError
-from probe.report.place import report_folder, safe_name
+from probe.report.files import report_folder, safe_name
 
 STAMP = datetime(2026, 11, 23, 21, 42, 24, tzinfo=UTC)
 anything = st.text(st.characters(codec=None, exclude_categories=()))

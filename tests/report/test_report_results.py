@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from report_samples import small_report
 from report_strategies import reports
 
-from probe.core.report import Report, Result
+from probe.core.document import Report, Result
 from probe.report.results import dumps, jsonable, schema, to_json
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.report import Column, Result
+from probe.core.document import Column, Result
 from probe.report import text
-from probe.report.anchors import Anchors, fragment
+from probe.report.templating import Anchors, fragment
 
 anything = st.text(st.characters(codec=None, exclude_categories=()))
 

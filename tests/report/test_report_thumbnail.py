@@ -12,7 +12,18 @@ from PIL import Image
 from report_samples import small_report
 from report_strategies import reports
 
-from probe.core.report import Axis, Block, Figure, Gallery, Picture, Report, Section, Series, Slides, Strip
+from probe.core.document import (
+    Axis,
+    Block,
+    Figure,
+    Gallery,
+    Picture,
+    Report,
+    Section,
+    Series,
+    SteppedGallery,
+    Strip,
+)
 from probe.report.thumbnail import SIZE, thumbnail
 
 
@@ -39,7 +50,7 @@ def test_first_pictures_stand_in_order_with_nothing_between() -> None:
 
 def test_slides_show_the_step_that_they_begin_with() -> None:
     rows = ((Strip((grey(10),)), Strip((grey(200),))),)
-    shown = of(Slides("s", ("a", "b"), rows, "r", 96, 1))
+    shown = of(SteppedGallery("s", ("a", "b"), rows, "r", 96, 1))
     assert shown is not None
     assert abs(shown[10, 10, 0] - 200) <= 6
 
@@ -68,7 +79,7 @@ def test_nothing_to_show_is_no_thumbnail() -> None:
     nothing = float("nan")
     empty = Figure("f", "line", Axis("x"), Axis("y"), "r", (Series("s", (nothing,), (1.0,)),))
     assert of() is None
-    assert of(empty, Gallery("g", (Strip(()),), "r"), Slides("s", (), ((),), "r")) is None
+    assert of(empty, Gallery("g", (Strip(()),), "r"), SteppedGallery("s", (), ((),), "r")) is None
     assert thumbnail(replace(small_report(), sections=())) is None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
-from studies.filters.attribute import (
+from studies.filters.attribution.attribute import (
     METHODS,
     DeepLift,
     GradCam,

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
-from studies.filters import attribute_trust as trust
-from studies.filters.attribute import Gradient, IntegratedGradients, Method, Subject, prepare
-from studies.filters.attribute_trust import Correlation, Randomised, spearman
+from studies.filters.attribution import trust
+from studies.filters.attribution.attribute import Gradient, IntegratedGradients, Method, Subject, prepare
+from studies.filters.attribution.trust import MapCorrelation, Randomised, spearman
 
 TARGETS = torch.tensor([2, 0, 3])
 
@@ -91,7 +91,7 @@ def test_a_map_without_ranks_has_no_correlation(bad: float) -> None:
 
 def test_draws_are_averaged_before_images() -> None:
     draws = [np.array([0.2, 0.4, np.nan]), np.array([0.4, np.nan, np.nan])]
-    found = Correlation.over_images(draws)
+    found = MapCorrelation.over_images(draws)
     assert found.value == pytest.approx((0.3 + 0.4) / 2)
     assert found.n == 2
     expected = scipy_stats.t.interval(0.95, 1, loc=0.35, scale=scipy_stats.sem([0.3, 0.4]))
@@ -99,8 +99,8 @@ def test_draws_are_averaged_before_images() -> None:
 
 
 def test_one_image_has_no_interval_and_none_has_no_value() -> None:
-    assert Correlation.over_images([np.array([0.5])]) == Correlation(0.5, 1, None)
-    assert Correlation.over_images([np.array([np.nan])]) == Correlation(None, 0, None)
+    assert MapCorrelation.over_images([np.array([0.5])]) == MapCorrelation(0.5, 1, None)
+    assert MapCorrelation.over_images([np.array([np.nan])]) == MapCorrelation(None, 0, None)
 
 
 # --- redrawing ------------------------------------------------------------------------------------------------
@@ -175,7 +175,9 @@ def checked(method: Method) -> Randomised:
         return prepare(mixed, images[:1]), prepare(fresh, images[:1])
 
     reference = method.attribute(prepare(net, images[:1]), images, TARGETS)
-    found = trust.randomise([trust.Trial(method, reference, 3)], networks, images, TARGETS, work.append)
+    found = trust.randomise(
+        [trust.RandomisationTrial(method, reference, 3)], networks, images, TARGETS, work.append
+    )
     assert asked == [0, 1, 2]
     assert sum(work) == 3 * 2 * 3 * method.passes((16, 18))
     return found[method.key]
@@ -201,7 +203,7 @@ def test_methods_with_fewer_draws_stop_earlier() -> None:
     subject = prepare(net, images[:1])
     methods: tuple[Method, ...] = (Gradient(), IntegratedGradients(steps=2))
     trials = [
-        trust.Trial(method, method.attribute(subject, images, TARGETS), draws)
+        trust.RandomisationTrial(method, method.attribute(subject, images, TARGETS), draws)
         for method, draws in zip(methods, (2, 1), strict=True)
     ]
     work: list[float] = []
@@ -224,5 +226,5 @@ def test_methods_with_fewer_draws_stop_earlier() -> None:
     ],
 )
 def test_verdicts(classifier: float | None, everything: float | None, said: str) -> None:
-    both = [Correlation(value, 0 if value is None else 4, None) for value in (classifier, everything)]
+    both = [MapCorrelation(value, 0 if value is None else 4, None) for value in (classifier, everything)]
     assert said in trust.verdict(Randomised(both[0], both[1], 1))

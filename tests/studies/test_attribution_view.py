@@ -14,18 +14,18 @@ from attribution_networks import Moody, Residual
 from PIL import Image
 from torch import nn
 
+from probe.core.document import Figure, Gallery, Note, Section, Table
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Advance, Progress
-from probe.core.report import Figure, Gallery, Note, Section, Table
 from probe.core.seeds import generator, scoped
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
-from probe.report import heat
-from studies.filters.attribute import METHODS
+from probe.report import raster as heat
+from studies.filters.attribution.attribute import METHODS
 from studies.filters.study import prepare
 from studies.filters.views import attribution as view
-from studies.filters.workspace import VIEWS, FiltersConfig, Workspace
+from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace
 
 SIDE = 14
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -71,7 +71,7 @@ def photographs(labels: list[int | None]) -> ImageSet:
     return ImageSet("noise", [item(i) for i in range(len(labels))], CLASSES, "unknown", framed=True)
 
 
-def workspace(model: LoadedModel, wrong: int = 1, progress: Progress = SILENT) -> Workspace:
+def workspace(model: LoadedModel, wrong: int = 1, progress: Progress = SILENT) -> FiltersWorkspace:
     """Three images, all shown, of which the network calls ``wrong`` by another name than their label."""
     blank = photographs([None] * 3)
     images = torch.stack([blank.get(i, model.input) for i in range(3)])

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 
 from probe.core.seeds import generator, scoped
 from probe.core.state import fingerprint
-from probe.graph.fold import folded
-from probe.graph.trace import trace
-from studies.filters.optimise.speed import half_helps
-from studies.filters.optimise.subjects import class_subject, layer_subject, picture_size, traced_model
+from probe.graph.edit.fold import folded
+from probe.graph.trace.trace import trace
+from studies.filters.optimise.subjects import (
+    class_subject,
+    half_helps,
+    layer_subject,
+    picture_size,
+    traced_model,
+)
 
 
 def drawn(build: type[nn.Module] | object, *arguments: object, **options: object) -> nn.Module:

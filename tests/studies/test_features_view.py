@@ -12,33 +12,35 @@ import torch
 from filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
+from probe.core.document import Gallery, Note, Section, Strip, Table
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.progress import SILENT, Advance, Progress
-from probe.core.report import Gallery, Note, Section, Strip, Table
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel, random_provenance
-from studies.filters.optimise_report import Reached, checks, findings, results, table
+from studies.filters.optimise.report import Reached, checks, findings, results, table
 from studies.filters.study import prepare
 from studies.filters.views.features import CLASSES, features
-from studies.filters.workspace import FiltersConfig, Workspace
+from studies.filters.workspace import FiltersConfig, FiltersWorkspace
 
 LAYERS = ("norm1", "pool", "relu")
 
 
-def space_of(model: LoadedModel | None = None, progress: Progress = SILENT, **options: object) -> Workspace:
+def space_of(
+    model: LoadedModel | None = None, progress: Progress = SILENT, **options: object
+) -> FiltersWorkspace:
     config = FiltersConfig(**{"layers": LAYERS, "channels": (0, 3), "steps": 6, "images": 3, **options})  # type: ignore[arg-type]
     model = model or loaded()
     return prepare(model, pictures(6, model.input.size[1]), config, progress)
 
 
 @pytest.fixture(scope="module")
-def space() -> Workspace:
+def space() -> FiltersWorkspace:
     return space_of(steps=24)
 
 
 @pytest.fixture(scope="module")
-def section(space: Workspace) -> Section:
+def section(space: FiltersWorkspace) -> Section:
     return features(space)
 
 
@@ -72,7 +74,7 @@ def map_of(model: LoadedModel, layer: str, images: Tensor) -> Tensor:
     return network.conv2(x).clamp_min(0)
 
 
-def test_every_layer_shows_its_channels_three_ways(space: Workspace, section: Section) -> None:
+def test_every_layer_shows_its_channels_three_ways(space: FiltersWorkspace, section: Section) -> None:
     shown = galleries(section)
     assert len(shown) == len(LAYERS) + 1
     assert section.id == "features"
@@ -87,7 +89,7 @@ def test_every_layer_shows_its_channels_three_ways(space: Workspace, section: Se
     assert "pool/ch3" in anchors
 
 
-def test_the_numbers_are_those_of_the_pictures(space: Workspace, section: Section) -> None:
+def test_the_numbers_are_those_of_the_pictures(space: FiltersWorkspace, section: Section) -> None:
     rows = {(row[0], row[1]): row for row in tables(section)[-1].rows}
     for gallery, layer in zip(galleries(section), LAYERS, strict=False):
         most, least, middle = gallery.strips
@@ -111,7 +113,7 @@ def test_the_numbers_are_those_of_the_pictures(space: Workspace, section: Sectio
             assert number(least.pictures[at].caption) < number(most.pictures[at].caption)
 
 
-def test_lowest_values_are_taken_before_the_activation(space: Workspace, section: Section) -> None:
+def test_lowest_values_are_taken_before_the_activation(space: FiltersWorkspace, section: Section) -> None:
     least = galleries(section)[2].strips[1]
     x = map_of(space.model, "pool", as_input(least))
     with torch.no_grad():
@@ -123,7 +125,7 @@ def test_lowest_values_are_taken_before_the_activation(space: Workspace, section
         assert number(least.pictures[at].caption) < 0
 
 
-def test_classes_are_those_of_the_shown_images(space: Workspace, section: Section) -> None:
+def test_classes_are_those_of_the_shown_images(space: FiltersWorkspace, section: Section) -> None:
     with torch.no_grad():
         logits = space.model.module(space.pixels(space.shown))
     named = list(dict.fromkeys(logits.argmax(1).tolist()))[:CLASSES]
@@ -137,7 +139,7 @@ def test_classes_are_those_of_the_shown_images(space: Workspace, section: Sectio
         assert row[3] == pytest.approx(logits[:, index].max().item(), abs=1e-4)
 
 
-def test_the_model_is_left_alone_and_the_seed_decides(space: Workspace, section: Section) -> None:
+def test_the_model_is_left_alone_and_the_seed_decides(space: FiltersWorkspace, section: Section) -> None:
     before, state = fingerprint(space.model.module), torch.get_rng_state()
     again = features(space)
     assert fingerprint(space.model.module) == before
@@ -172,7 +174,7 @@ def test_networks_with_one_channel_get_grey_pictures() -> None:
     assert all(p.pixels.shape == (16, 12) for g in galleries(found) for s in g.strips for p in s.pictures)
 
 
-def test_other_numbers_of_channels_cannot_be_shown(space: Workspace) -> None:
+def test_other_numbers_of_channels_cannot_be_shown(space: FiltersWorkspace) -> None:
     wide = replace(space.model, input=replace(space.model.input, size=(5, 16, 16)))
     with pytest.raises(NotApplicableError, match="5 channels"):
         features(replace(space, model=wide))
@@ -184,7 +186,7 @@ def test_no_steps_are_refused(steps: int) -> None:
         features(space_of(steps=steps))
 
 
-def test_random_weights_are_said_aloud(space: Workspace) -> None:
+def test_random_weights_are_said_aloud(space: FiltersWorkspace) -> None:
     learned = replace(space.model, provenance=replace(space.model.provenance, weights="trained"))
     drawn = replace(space.model, provenance=random_provenance("zoo:small", 0))
     for model, said in ((learned, False), (drawn, True)):

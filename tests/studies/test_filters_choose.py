@@ -9,7 +9,7 @@ from torch import nn
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.progress import SILENT
-from probe.graph.layers import LayerInfo, feature_layers
+from probe.graph.trace.layers import LayerInfo, feature_layers
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.observe import LayerObservation, Observations, observe
 

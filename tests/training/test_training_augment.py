@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import shift as scipy_shift
 
-from probe.training.augment import AUGMENTATIONS, augmentation, flipped, holed, shifted
+from probe.train.loop.augment import AUGMENTATIONS, augmentation, flipped, holed, shifted
 
 
 def generator(seed: int = 1) -> torch.Generator:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.seeds import scoped
-from probe.training.fit import Epoch, Recipe, fit
-from probe.training.snapshots import SnapshotFile
+from probe.train.loop.fit import Epoch, Recipe, fit
+from probe.train.loop.snapshots import SnapshotFile
 
 RECIPE = Recipe(epochs=4, batch_size=4, lr=0.05, schedule="one-cycle", augment=("shift", "flip"))
 

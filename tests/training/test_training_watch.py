@@ -14,10 +14,10 @@ from torch import Tensor, fx, nn
 
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
-from probe.training.fit import DivergedError, Epoch, Recipe, count_correct, fit
-from probe.training.watch import (
+from probe.train.loop.fit import DivergedError, Epoch, Recipe, count_correct, fit
+from probe.train.loop.watch import (
     Fault,
-    Trial,
+    StepTrial,
     Watch,
     all_finite,
     dead_units,
@@ -287,10 +287,10 @@ def test_names_of_a_watched_part() -> None:
     assert caught.value.fault.layer == "left"
 
 
-def trial_of(module: nn.Module) -> Trial:
+def trial_of(module: nn.Module) -> StepTrial:
     images, labels = data()
     states = random_states(images.device)
-    return Trial(
+    return StepTrial(
         module,
         images,
         lambda: module(images),

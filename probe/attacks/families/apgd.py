@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, Traits
 from probe.attacks.families.gradient import sparse
 from probe.attacks.losses import LOSSES, LossName, ascent, broken, pick
 from probe.attacks.model import AttackedModel

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import StartedAttack, eagerpy, foolbox
 from probe.attacks.norms import Norm
 from probe.core.errors import UsageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from probe.attacks.attack import ATTACKS, Access, Traits
+from probe.attacks.base import ATTACKS, Access, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, distance, foolbox
 from probe.attacks.norms import Norm
 from probe.core.errors import UsageError
@@ -77,7 +77,7 @@ class BlendedNoise(FoolboxAttack):
 
 @ATTACKS.register("gaussian-noise")
 @dataclass(frozen=True)
-class GaussianNoise(FoolboxAttack):
+class GaussianNoiseAttack(FoolboxAttack):
     """Gaussian noise of length epsilon, drawn until the prediction changes (Rauber and Bethge 2020).
 
     Up to ``repeats`` draws. ``clipping_aware`` noise has its length after clipping to [0, 1].
@@ -167,7 +167,7 @@ class Inversion(FoolboxAttack):
 
 @ATTACKS.register("gaussian-blur")
 @dataclass(frozen=True)
-class GaussianBlur(FoolboxAttack):
+class GaussianBlurAttack(FoolboxAttack):
     """The image blurred, as little as will do.
 
     ``steps`` widths are tried, up to ``max_sigma`` pixels (0: the image's longer side).

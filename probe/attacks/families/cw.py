@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, Traits
 from probe.attacks.judge import margin
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 import torchattacks
 from torch import nn
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, foolbox
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import Case, PositiveLogits, Through, TorchattacksAttack
+from probe.attacks.torchattacks_adapter import AttackInputs, ModelWrapper, PositiveLogits, TorchattacksAttack
 
 _PAPER = 'Chen et al., "EAD: Elastic-Net Attacks to Deep Neural Networks via Adversarial Examples", 2018'
 
@@ -31,7 +31,7 @@ class _ElasticNet(TorchattacksAttack):
     kappa: float = 0.0
 
     # The loss masks logits by multiplication.
-    network: ClassVar[type[Through]] = PositiveLogits
+    network: ClassVar[type[ModelWrapper]] = PositiveLogits
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -62,7 +62,7 @@ class EADEN(_ElasticNet):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return torchattacks.EADEN(model, **self._common())
 
 
@@ -83,7 +83,7 @@ class EADL1(_ElasticNet):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return torchattacks.EADL1(model, **self._common())
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.attack import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
 from probe.attacks.families.fab import FabT
 from probe.attacks.families.square import Square

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, foolbox
 from probe.attacks.norms import Norm
 

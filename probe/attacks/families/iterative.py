@@ -13,8 +13,14 @@ from typing import Any, ClassVar, Literal
 import torchattacks
 from torch import nn
 
-from probe.attacks.attack import ATTACKS, Traits
-from probe.attacks.torchattacks_adapter import Case, PositiveLogits, Through, TorchattacksAttack, per_step
+from probe.attacks.base import ATTACKS, Traits
+from probe.attacks.torchattacks_adapter import (
+    AttackInputs,
+    ModelWrapper,
+    PositiveLogits,
+    TorchattacksAttack,
+    per_step,
+)
 from probe.core.errors import CannotRunError
 
 
@@ -32,7 +38,7 @@ class BIM(TorchattacksAttack):
 
     traits: ClassVar[Traits] = _traits('Kurakin et al., "Adversarial Examples in the Physical World", 2017')
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.BIM(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -49,7 +55,7 @@ class RFGSM(TorchattacksAttack):
         'Tramèr et al., "Ensemble Adversarial Training: Attacks and Defenses", 2018'
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.RFGSM(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -65,7 +71,7 @@ class FFGSM(TorchattacksAttack):
         'Wong et al., "Fast Is Better Than Free: Revisiting Adversarial Training", 2020'
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return torchattacks.FFGSM(model, eps=case.epsilon, alpha=self.step * case.epsilon)
 
 
@@ -86,7 +92,7 @@ class EOTPGD(TorchattacksAttack):
         'Liu et al., "Adv-BNN: Improved Adversarial Defense through Robust Bayesian Neural Network", 2019'
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return torchattacks.EOTPGD(
             model,
             eps=case.epsilon,
@@ -110,7 +116,7 @@ class TPGD(TorchattacksAttack):
         targeted=False,
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.TPGD(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -134,9 +140,9 @@ class UPGD(TorchattacksAttack):
         'Kim, "Torchattacks: A PyTorch Repository for Adversarial Attacks", 2020'
     )
     # The margin loss masks logits by multiplication.
-    network: ClassVar[type[Through]] = PositiveLogits
+    network: ClassVar[type[ModelWrapper]] = PositiveLogits
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         needed = 3 if case.targets is None else 4
         if self.loss == "dlr" and case.classes < needed:
             raise CannotRunError(f"The loss dlr needs {needed} classes; this network has {case.classes}.")
@@ -171,7 +177,7 @@ class Jitter(TorchattacksAttack):
         "2021"
     )
 
-    def _build(self, model: nn.Module, case: Case) -> Any:
+    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
         return torchattacks.Jitter(
             model,
             eps=case.epsilon,

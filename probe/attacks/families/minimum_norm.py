@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, eagerpy, foolbox
 from probe.attacks.norms import L2, Norm
 

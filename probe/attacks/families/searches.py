@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from probe.attacks.attack import ATTACKS, Traits
+from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import (
     FoolboxAttack,
     LogProbabilities,
@@ -14,7 +14,7 @@ from probe.attacks.foolbox_adapter import (
     foolbox,
 )
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import Case, Through
+from probe.attacks.torchattacks_adapter import AttackInputs, ModelWrapper
 
 
 @ATTACKS.register("gen-attack")
@@ -39,9 +39,9 @@ class GenAttack(FoolboxAttack):
         targeted=True,
         origin="foolbox",
     )
-    network: ClassVar[type[Through]] = LogProbabilities
+    network: ClassVar[type[ModelWrapper]] = LogProbabilities
 
-    def _aimed(self, case: Case) -> Case:
+    def _aimed(self, case: AttackInputs) -> AttackInputs:
         return aimed_at_runner_up(case)
 
     def _build(self, norm: Norm) -> Any:

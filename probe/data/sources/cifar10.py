@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import CannotRunError
+from probe.core.paths import VARIABLE, download_root, roots
 from probe.data.fetch import Remote, fetch
-from probe.data.images import ImageSet
-from probe.data.items import array_items
-from probe.data.places import VARIABLE, download_root, roots
+from probe.data.images import ImageSet, array_items
 from probe.data.plain_pickle import PlainArray, load_plain
 from probe.data.source import SOURCES, Request
 
@@ -43,7 +42,7 @@ def training_part(request: Request) -> ImageSet:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _CifarPart:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
@@ -90,7 +89,7 @@ def _download(name: str, request: Request) -> Path:
     return target
 
 
-def _parts(place: Path, files: tuple[str, ...]) -> Iterator[_Part]:
+def _parts(place: Path, files: tuple[str, ...]) -> Iterator[_CifarPart]:
     """Yield the pickled parts called ``files``, in that order, from a folder or an archive."""
     for name in files:
         try:
@@ -120,7 +119,7 @@ def _opened(place: Path, name: str) -> Iterator[IO[bytes]]:
             yield member
 
 
-def _part(entry: Any) -> _Part:
+def _part(entry: Any) -> _CifarPart:
     """Check one part and return its images (N, 32, 32, 3) and labels (N,); raises ValueError."""
     if not isinstance(entry, dict):
         raise ValueError("not a dictionary")
@@ -132,4 +131,4 @@ def _part(entry: Any) -> _Part:
     if not all(type(label) is int and 0 <= label < len(_CLASSES) for label in labels):
         raise ValueError("labels outside 0 to 9")
     planes = data.values.reshape(-1, 3, _SIDE, _SIDE)
-    return _Part(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, dtype=np.int64))
+    return _CifarPart(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, dtype=np.int64))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.data.images import ImageSet
-from probe.data.items import array_items
+from probe.data.images import ImageSet, array_items
 from probe.data.sampling import choose
 from probe.data.source import SOURCES, Request
 

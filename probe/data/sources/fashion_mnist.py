@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import CannotRunError
+from probe.core.paths import VARIABLE, download_root, named_root, roots
 from probe.data.fetch import Remote, fetch
 from probe.data.idx import read_idx
-from probe.data.images import ImageSet
-from probe.data.items import array_items
-from probe.data.places import VARIABLE, download_root, named_root, roots
+from probe.data.images import ImageSet, array_items
 from probe.data.source import SOURCES, Request
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -30,7 +29,7 @@ _MAX_DOWNLOAD = 64 << 20
 
 
 @dataclass(frozen=True)
-class _Part:
+class _FashionPart:
     """The test or the training images: file names and the publisher's md5 of the compressed files."""
 
     name: str
@@ -43,8 +42,10 @@ class _Part:
         return f"{self.prefix}-images-idx3-ubyte", f"{self.prefix}-labels-idx1-ubyte"
 
 
-_TEST = _Part("fashion-mnist", "t10k", "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310")
-_TRAIN = _Part(
+_TEST = _FashionPart(
+    "fashion-mnist", "t10k", "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"
+)
+_TRAIN = _FashionPart(
     "fashion-mnist-train", "train", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"
 )
 
@@ -61,7 +62,7 @@ def training_part(request: Request) -> ImageSet:
     return _load(_TRAIN, request)
 
 
-def _load(part: _Part, request: Request) -> ImageSet:
+def _load(part: _FashionPart, request: Request) -> ImageSet:
     found = _find(part)
     if found is None:
         found = _download(part, request)
@@ -88,7 +89,7 @@ def _folders() -> list[Path]:
     return [named / _LAYOUT, *places] if named else places
 
 
-def _find(part: _Part) -> tuple[Path, Path] | None:
+def _find(part: _FashionPart) -> tuple[Path, Path] | None:
     """Return the first folder's images and labels files, compressed or not."""
     for folder in _folders():
         paths = [folder / f"{name}{end}" for name in part.files for end in ("", ".gz")]
@@ -100,7 +101,7 @@ def _find(part: _Part) -> tuple[Path, Path] | None:
     return None
 
 
-def _download(part: _Part, request: Request) -> tuple[Path, Path]:
+def _download(part: _FashionPart, request: Request) -> tuple[Path, Path]:
     if request.offline:
         raise CannotRunError(
             f"{part.name} is not on this machine and the network is not to be used. Install Debian's package "

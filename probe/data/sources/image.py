@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.data.images import ImageSet
-from probe.data.items import LazyItems, shown
+from probe.data.images import ImageSet, LazyItems, shown
 from probe.data.pictures import picture_kind, read_picture
 from probe.data.source import SOURCES, Request
 from probe.data.spec import Item, UnreadableError

@@ -13,8 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from probe.core.errors import CannotRunError
-from probe.data.images import ImageSet
-from probe.data.items import LazyItems
+from probe.data.images import ImageSet, LazyItems
 from probe.data.pictures import read_picture
 from probe.data.source import SOURCES, Request
 from probe.data.spec import Item

@@ -8,13 +8,13 @@ from typing import ClassVar
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from probe.graph.shell import shell
-from probe.graph.structure import STRUCTURES, Replaced
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
+from probe.graph.trace.trace import shared_copy
 
 
 @STRUCTURES.register("bias")
 @dataclass(frozen=True)
-class Bias(Replaced):
+class Bias(ModuleReplacement):
     """The bias of a convolution or a dense layer; the shift of a normalisation is not one (see ``norm``)."""
 
     word: ClassVar[str] = "bias"
@@ -23,7 +23,7 @@ class Bias(Replaced):
         """Return the layer without bias, with the same weights."""
         if not isinstance(module, _ConvNd | nn.Linear) or module.bias is None:
             return None
-        copy = shell(module)
+        copy = shared_copy(module)
         copy.register_parameter("bias", None)
         return copy
 

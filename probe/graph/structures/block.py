@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import node_named
-from probe.graph.residual import keep_operand, residual_sites
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import node_named
+from probe.graph.edit.residual import keep_operand, residual_sites
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
 
 
 @STRUCTURES.register("block")
 @dataclass(frozen=True)
-class Block(Structure):
+class BlockRemoval(Structure):
     """The residual branch of a block; the shortcut stays, so the block hands on its input (Veit 2016)."""
 
     word: ClassVar[str] = "block"

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import block_name, joined_values, node_named, put_zeros, site_at
-from probe.graph.joins import joins
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import block_name, joined_values, node_named, put_zeros, site_at
+from probe.graph.edit.residual import joins
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
 
 
 @STRUCTURES.register("dense")

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import nn
 
-from probe.graph.leaves import drops
-from probe.graph.structure import STRUCTURES, Replaced
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
+from probe.graph.trace.leaves import is_dropout_like
 
 
 @STRUCTURES.register("dropout")
 @dataclass(frozen=True)
-class Dropout(Replaced):
+class Dropout(ModuleReplacement):
     """Dropout of values, channels, blocks or whole residual branches (drop path, stochastic depth)."""
 
     word: ClassVar[str] = "dropout"
@@ -24,7 +24,7 @@ class Dropout(Replaced):
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for what drops values at a rate above 0."""
-        return nn.Identity() if drops(module) and _rate(module) != 0 else None
+        return nn.Identity() if is_dropout_like(module) and _rate(module) != 0 else None
 
     def form(self, module: nn.Module) -> str:
         """Name the class and the rate."""

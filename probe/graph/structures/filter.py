@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from probe.graph.edits import kernel_text, node_named, site_at
-from probe.graph.ops import called, operation, shape_of
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.trace.ops import called, operation, shape_of
 
 
 @STRUCTURES.register("filter")

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import kernel_text, node_named, site_at, value_of
-from probe.graph.ops import operation, shape_of
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import kernel_text, node_named, site_at, value_of
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.trace.ops import operation, shape_of
 
 
 @STRUCTURES.register("layer")
 @dataclass(frozen=True)
-class Layer(Structure):
+class LayerRemoval(Structure):
     """A whole convolution whose output has the shape of its input; its input is handed on."""
 
     word: ClassVar[str] = "layer"

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import kernel_text, node_named, put_module, site_at, value_of
-from probe.graph.local import MapConv2d
-from probe.graph.ops import shape_of
-from probe.graph.structure import STRUCTURES, Site, Structure
-from probe.graph.swap import plain_conv
+from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
+from probe.graph.edit.local import MapConv2d
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.swap import plain_conv
+from probe.graph.trace.ops import shape_of
 
 
 @STRUCTURES.register("locality")

@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import fx, nn
 
-from probe.graph.edits import block_name, node_named, site_at, value_of
-from probe.graph.leaves import is_lrn
-from probe.graph.ops import operation
-from probe.graph.structure import STRUCTURES, Replaced, Site
+from probe.graph.edit.edits import block_name, node_named, site_at, value_of
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement, Site
+from probe.graph.trace.leaves import is_lrn
+from probe.graph.trace.ops import operation
 
 
 @STRUCTURES.register("lrn")
 @dataclass(frozen=True)
-class LRN(Replaced):
+class LRN(ModuleReplacement):
     """Local response normalisation across channels, as a module or a function."""
 
     word: ClassVar[str] = "lrn"

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import nn
 
-from probe.graph.leaves import is_lrn
-from probe.graph.ops import is_norm
-from probe.graph.structure import STRUCTURES, Replaced
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
+from probe.graph.trace.leaves import is_lrn
+from probe.graph.trace.ops import is_norm
 
 
 @STRUCTURES.register("norm")
 @dataclass(frozen=True)
-class Norm(Replaced):
+class NormRemoval(ModuleReplacement):
     """Batch, group, layer, instance or RMS normalisation, with its scale and shift."""
 
     word: ClassVar[str] = "norm"

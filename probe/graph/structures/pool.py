@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from probe.graph.gates import only_for_gates
-from probe.graph.structure import STRUCTURES, Replaced
+from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 
 To = Literal["other", "max", "average", "strided"]
 
 
 @STRUCTURES.register("pool")
 @dataclass(frozen=True)
-class Pool(Replaced):
+class Pool(ModuleReplacement):
     """A pooling, which becomes the other kind (max ↔ average), or with ``to``: max, average or strided.
 
     The size of the output stays. ``strided`` takes the value at each window's centre and pools nothing.

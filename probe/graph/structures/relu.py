@@ -7,16 +7,16 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from probe.graph.activations import module_activation
-from probe.graph.gates import only_for_gates
-from probe.graph.structure import STRUCTURES, Replaced
+from probe.graph.edit.activations import module_activation
+from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 
 _DISTRIBUTIONS = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
 
 
 @STRUCTURES.register("relu")
 @dataclass(frozen=True)
-class ReLU(Replaced):
+class ReLU(ModuleReplacement):
     """Any activation (ReLU, GELU, SiLU …), which becomes the identity; gates and softmax are no activations here."""
 
     word: ClassVar[str] = "relu"

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import block_name, node_named, site_at
-from probe.graph.gates import gates
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import block_name, node_named, site_at
+from probe.graph.edit.residual import gates
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
 
 
 @STRUCTURES.register("se")

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import fx
 
 from probe.core.errors import NotApplicableError
-from probe.graph.edits import kernel_text, node_named, put_module, site_at, value_of
-from probe.graph.local import LocallyConnected2d
-from probe.graph.ops import shape_of
-from probe.graph.structure import STRUCTURES, Site, Structure
-from probe.graph.swap import plain_conv
+from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
+from probe.graph.edit.local import LocallyConnected2d
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.swap import plain_conv
+from probe.graph.trace.ops import shape_of
 
 _MOST = 200_000_000
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edits import node_named
-from probe.graph.residual import keep_operand, residual_sites
-from probe.graph.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.edits import node_named
+from probe.graph.edit.residual import keep_operand, residual_sites
+from probe.graph.edit.structure import STRUCTURES, Site, Structure
 
 
 @STRUCTURES.register("shortcut")

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from probe.graph.gates import only_for_gates
-from probe.graph.structure import SWAPS, Replaced
+from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.structure import SWAPS, ModuleReplacement
+from probe.graph.edit.swap import Swap
 from probe.graph.structures.relu import ReLU
-from probe.graph.swap import Swap
 
 _KINDS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -26,7 +26,7 @@ _KINDS: dict[str, Callable[[], nn.Module]] = {
 
 @SWAPS.register("activation")
 @dataclass(frozen=True)
-class Activation(Swap, Replaced):
+class Activation(Swap, ModuleReplacement):
     """Any activation → ``to``: sigmoid, tanh, gelu, relu, silu, elu or leaky-relu; gates stay as they are."""
 
     to: str = "sigmoid"

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edits import kernel_text, node_named, site_at
-from probe.graph.local import zero_padding
-from probe.graph.structure import SWAPS, Site
-from probe.graph.swap import Swap, before, collapse, expand, followers, like, plain_conv
+from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.local import zero_padding
+from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.swap import Swap, before, collapse, expand, followers, like, plain_conv
 
 
 @SWAPS.register("asymmetric")

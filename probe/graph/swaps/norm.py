@@ -7,16 +7,16 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edits import node_named, put_module, site_at, value_of
-from probe.graph.leaves import is_lrn
-from probe.graph.ops import called, operation, shape_of
-from probe.graph.structure import SWAPS, Site
-from probe.graph.swap import Swap
+from probe.graph.edit.edits import node_named, put_module, site_at, value_of
+from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.swap import Swap
+from probe.graph.trace.leaves import is_lrn
+from probe.graph.trace.ops import called, operation, shape_of
 
 
 @SWAPS.register("norm")
 @dataclass(frozen=True)
-class Norm(Swap):
+class NormSwap(Swap):
     """LRN ↔ batch norm ↔ none: every normalisation of maps → ``to`` (batch, lrn or none).
 
     A network without any gets batch norm behind its convolutions, or LRN behind the activations that follow them.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from probe.graph.structure import SWAPS
+from probe.graph.edit.structure import SWAPS
+from probe.graph.edit.swap import Swap
 from probe.graph.structures.pool import Pool
-from probe.graph.swap import Swap
 
 
 @SWAPS.register("pool")

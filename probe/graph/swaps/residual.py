@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edits import block_name, node_named, site_at, value_of
-from probe.graph.ops import operation, shape_of
-from probe.graph.residual import Residual, residuals
-from probe.graph.structure import SWAPS, Site
-from probe.graph.swap import Swap
+from probe.graph.edit.edits import block_name, node_named, site_at, value_of
+from probe.graph.edit.residual import Residual, residuals
+from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.swap import Swap
+from probe.graph.trace.ops import operation, shape_of
 
 
 @SWAPS.register("residual")

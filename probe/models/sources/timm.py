@@ -14,25 +14,24 @@ from torch import nn
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.data.images import InputSpec, Interpolation
-from probe.models import hub
-from probe.models.checkpoint import SUFFIXES, CheckpointError
-from probe.models.download import UnobtainableError, hash_in_name
-from probe.models.imagenet import IMAGENET_CLASSES, timm_names
-from probe.models.obtain import torch_home
+from probe.models.labels import IMAGENET_CLASSES, timm_names
 from probe.models.source import (
     SOURCES,
     Access,
     Architecture,
     Build,
-    Framing,
     HubFile,
+    ModelRow,
     Origin,
+    Preprocessing,
     Published,
-    Row,
     State,
     UrlFile,
+    unknown_name,
 )
-from probe.models.suggest import unknown_name
+from probe.models.weights import fetch as hub
+from probe.models.weights.checkpoint import SUFFIXES, CheckpointError
+from probe.models.weights.fetch import UnobtainableError, hash_in_name, torch_home
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _LICENCE = "Apache-2.0 (timm); see the weights' own page"
@@ -74,14 +73,14 @@ class Timm:
             licence=_LICENCE,
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield one line per network."""
         repos, files = _cached_repos(), _cached_files()
         for name in _names():
             tags = _tags().get(name, ())
             present = tuple(tag for tag in tags if _is_present(f"{name}.{tag}", repos, files))
             origin = "huggingface.co" if tags else "none published"
-            yield Row(name, "timm", (*tags, "digits", "none"), origin, present)
+            yield ModelRow(name, "timm", (*tags, "digits", "none"), origin, present)
 
 
 @SOURCES.register("hf-hub")
@@ -122,7 +121,7 @@ class Hub:
             licence=published.licence,
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield nothing: the hub is not listed."""
         return iter(())
 
@@ -230,13 +229,13 @@ def _origins(config: Mapping[str, Any]) -> tuple[Origin, ...]:
     return tuple(found)
 
 
-def _framing(config: Mapping[str, Any]) -> Framing:
+def _framing(config: Mapping[str, Any]) -> Preprocessing:
     channels, height, width = config["input_size"]
     crop = 1.0 if config["crop_mode"] == "squash" else min(1.0, float(config["crop_pct"]))
     modes: dict[str, Interpolation] = {"nearest": "nearest", "bilinear": "bilinear"}
     interpolation = modes.get(config["interpolation"], "bicubic")
     spec = InputSpec((int(channels), int(height), int(width)), crop, interpolation)
-    return Framing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"])))
+    return Preprocessing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"])))
 
 
 def _domain(config: Mapping[str, Any]) -> str:

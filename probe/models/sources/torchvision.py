@@ -11,13 +11,23 @@ from torch import nn
 
 from probe.core.errors import UsageError
 from probe.data.images import InputSpec, Interpolation
-from probe.models.checkpoint import CheckpointError
-from probe.models.fitting import load_into
-from probe.models.imagenet import IMAGENET_CLASSES
-from probe.models.obtain import torch_home
-from probe.models.source import SOURCES, Access, Architecture, Build, Framing, Published, Row, State, UrlFile
-from probe.models.suggest import unknown_name
-from probe.models.wording import LICENCE_TORCHVISION
+from probe.models.labels import IMAGENET_CLASSES
+from probe.models.source import (
+    SOURCES,
+    Access,
+    Architecture,
+    Build,
+    ModelRow,
+    Preprocessing,
+    Published,
+    State,
+    UrlFile,
+    unknown_name,
+)
+from probe.models.weights.checkpoint import CheckpointError
+from probe.models.weights.fetch import torch_home
+from probe.models.weights.fit_names import load_into
+from probe.models.weights.wording import LICENCE_TORCHVISION
 
 _DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 """The published DenseNet files name ``norm.1`` what the network names ``norm1``."""
@@ -55,14 +65,14 @@ class Torchvision:
             licence=LICENCE_TORCHVISION,
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield one line per network."""
         here = torch_home()
         for name in _names():
             members = _weights(name)
             present = tuple(w.name for w in members if (here / w.url.rpartition("/")[2]).is_file())
             names = (*(weights.name for weights in members), "digits", "none")
-            yield Row(name, "torchvision", names, members[0].url.split("/")[2], present)
+            yield ModelRow(name, "torchvision", names, members[0].url.split("/")[2], present)
 
 
 @cache
@@ -84,7 +94,7 @@ def _published(name: str, options: Mapping[str, Any], weights: Any) -> Published
     categories = weights.meta.get("categories")
     transforms = weights.transforms()
     size = tuple(transforms.crop_size) * (2 if len(transforms.crop_size) == 1 else 1)
-    framing = Framing(
+    framing = Preprocessing(
         InputSpec((3, *size), min(1.0, size[0] / transforms.resize_size[0]), _interpolation(transforms)),
         tuple(transforms.mean),
         tuple(transforms.std),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from probe.models.factories import FactoryCall
-from probe.models.source import SOURCES, ZOO, Access, Architecture, Build, Row
-from probe.models.store import stored_names
+from probe.models.source import SOURCES, ZOO, Access, Architecture, Build, ModelRow
+from probe.models.usercode import FactoryCall
+from probe.models.weights.cache import stored_names
 
 
 @SOURCES.register("zoo")
@@ -36,9 +36,9 @@ class Zoo:
             licence="MIT",
         )
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ModelRow]:
         """Yield one line per network."""
         here = stored_names()
         for name in ZOO:
             present = ("digits",) if name in here else ()
-            yield Row(name, "zoo", ("digits", "none"), "trained here on digits, once", present)
+            yield ModelRow(name, "zoo", ("digits", "none"), "trained here on digits, once", present)

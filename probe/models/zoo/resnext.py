@@ -16,7 +16,7 @@ from probe.core.errors import UsageError
 from probe.models.source import ZOO
 
 
-class Block(nn.Module):
+class ResNeXtBlock(nn.Module):
     """1×1, grouped 3×3 and 1×1 convolutions with batch normalisation; the input is added before the last ReLU."""
 
     def __init__(
@@ -76,7 +76,7 @@ class ResNeXt(nn.Module):
         for stage, outputs in enumerate((channels, 2 * channels, 4 * channels)):
             inner = cardinality * width * 2**stage
             layers = [
-                Block(
+                ResNeXtBlock(
                     outputs if number else before,
                     inner,
                     outputs,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from probe.core.document import Check, CheckStatus
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check, CheckStatus
 from studies.adversarial.checks._common import clear, count, grave, images, sample
 from studies.adversarial.evidence import QUERIES, Evidence
 from studies.adversarial.registries import CHECKS

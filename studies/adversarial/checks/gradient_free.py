@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check
 from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, of, sample
 from studies.adversarial.evidence import QUERIES, STEPS, Evidence
 from studies.adversarial.registries import CHECKS

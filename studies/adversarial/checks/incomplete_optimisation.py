@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from probe.attacks.families.gradient import Trace
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from studies.adversarial.checks._common import accepted, clear, count, images, of, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check
 from probe.core.seeds import scoped
 from studies.adversarial.checks._common import advice, sample
 from studies.adversarial.evidence import Evidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from probe.core.seeds import scoped
 from studies.adversarial.checks._common import averaging, grave, of, sample
 from studies.adversarial.evidence import Evidence

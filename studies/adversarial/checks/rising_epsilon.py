@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from probe.attacks.epsilons import shown
-from probe.core.report import Check, CheckStatus
+from probe.attacks.norms import shown
+from probe.core.document import Check, CheckStatus
 from studies.adversarial.checks._common import accepted, clear, grave, images, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

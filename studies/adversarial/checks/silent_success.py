@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probe.core.report import Check
+from probe.core.document import Check
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 

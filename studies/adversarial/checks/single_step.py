@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probe.core.report import Check
+from probe.core.document import Check
 from studies.adversarial.checks._common import accepted, advice, clear, count, grave, of, sample
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probe.core.report import Check
+from probe.core.document import Check
 from probe.core.seeds import scoped
 from studies.adversarial.checks._common import advice, grave, of, sample
 from studies.adversarial.evidence import Evidence

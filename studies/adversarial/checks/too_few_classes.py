@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from probe.attacks.select import Chosen
+from probe.attacks.select import SelectedAttack
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -46,7 +46,7 @@ def too_few_classes(evidence: Evidence) -> Check:
     return Check("Too few classes", "warn", classes, detail)
 
 
-def _needed(one: Chosen, aimed: bool) -> int:
+def _needed(one: SelectedAttack, aimed: bool) -> int:
     """Return how many classes the attack's DLR loss needs, 0 when it climbs another loss."""
     if one.name in TARGETED:
         return 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.core.report import Check
+from probe.core.document import Check
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from probe.attacks.losses import adversarial
-from probe.core.report import Check
+from probe.core.document import Check
 from probe.core.seeds import scoped
 from studies.adversarial.checks._common import accepted, advice, clear, count, grave, sample
 from studies.adversarial.evidence import STEPS, Evidence

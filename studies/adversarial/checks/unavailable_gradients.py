@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from studies.adversarial.checks._common import clear, grave, of, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

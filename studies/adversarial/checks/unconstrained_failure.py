@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from studies.adversarial.checks._common import clear, count, grave, of, sample
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from probe.attacks.families.apgd import boundary_start
 from probe.attacks.judge import margin
+from probe.core.document import Check, CheckStatus
 from probe.core.errors import NotApplicableError
-from probe.core.report import Check, CheckStatus
 from probe.core.seeds import generator, scoped
 from studies.adversarial.checks._common import accepted, averaging, clear, grave, of, sample
 from studies.adversarial.evidence import Evidence

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from probe.attacks.attack import Attack
+from probe.attacks.base import Attack
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
 from probe.attacks.losses import pick
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from probe.core.seeds import generator, scoped
 from studies.adversarial.checks._common import images, sample
 from studies.adversarial.evidence import Evidence

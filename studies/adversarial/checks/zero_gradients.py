@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.attacks.losses import LOSSES, LossName
-from probe.core.report import Check, CheckStatus
+from probe.core.document import Check, CheckStatus
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.checks._common import clear, grave, of, sample

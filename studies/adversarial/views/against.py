@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.attacks.epsilons import shown
+from probe.attacks.norms import shown
+from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.core.errors import NotApplicableError
-from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.core.stats import holm, mcnemar_exact, wilson
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.results import Results
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 
 @VIEWS.register("against")
-def against(space: Workspace) -> Section:
+def against(space: AdversarialWorkspace) -> Section:
     """Draw two networks' curves in one figure, with a paired test at each epsilon."""
     if space.against is None:
         raise NotApplicableError("No other network was named: --against MODEL.")
@@ -75,7 +75,7 @@ def _series(name: str, epsilons: tuple[float, ...], standing: list[np.ndarray]) 
 
 
 def _row(
-    space: Workspace,
+    space: AdversarialWorkspace,
     epsilon: float,
     a: np.ndarray,
     b: np.ndarray,
@@ -96,7 +96,7 @@ def _row(
 
 
 def _section(
-    space: Workspace,
+    space: AdversarialWorkspace,
     names: tuple[str, str],
     ours: Results,
     pairs: list[tuple[np.ndarray, np.ndarray]],

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.report import Cell, Column, Note, Section, Table, percent
+from probe.core.document import Cell, Column, Note, Section, Table, percent
 from studies.adversarial.outcome import Outcome
-from studies.adversarial.phrases import Phrases
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.results import Phrases
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _WORST = "worst case"
 
@@ -40,7 +40,7 @@ _SIZES = (
 
 
 @VIEWS.register("attacks")
-def attacks(space: Workspace) -> Section:
+def attacks(space: AdversarialWorkspace) -> Section:
     """Compare the attacks: what each broke, with how much change, at what cost."""
     rows = [_row(space, one.text, one.attack.traits.access) for one in space.attacks]
     if len(space.attacks) > 1:
@@ -111,7 +111,7 @@ def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
     )
 
 
-def _summary(space: Workspace) -> str:
+def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
     best = max(results.attacks, key=lambda name: int(results.attacks[name].success(space.epsilon).sum()))
     rate = results.success_rate(results.attacks[best], space.epsilon)
@@ -121,7 +121,7 @@ def _summary(space: Workspace) -> str:
     return f"The strongest single attack, {best}, {done}, within {space.words(space.epsilon)}."
 
 
-def _row(space: Workspace, name: str, access: str) -> tuple[Cell, ...]:
+def _row(space: AdversarialWorkspace, name: str, access: str) -> tuple[Cell, ...]:
     results = space.results
     outcome = results.worst if name == _WORST else results.attacks[name]
     robust = results.robust_accuracy(outcome, space.epsilon)
@@ -140,7 +140,7 @@ def _row(space: Workspace, name: str, access: str) -> tuple[Cell, ...]:
     return (name, access, robust.value, low, high, success.value, *costs)
 
 
-def _sizes(space: Workspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
+def _sizes(space: AdversarialWorkspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
     won = outcome.success(space.epsilon) & space.results.right & np.isfinite(outcome.linf)
     if not won.any():
         return (name, 0, *[None] * 7)

@@ -9,24 +9,23 @@ from captum.attr import LayerGradCam
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from probe.attacks.judge import Verdict
+from probe.attacks.judge import Judgement
+from probe.core.document import Gallery, Picture, Result, Section, Strip, percent
 from probe.core.errors import NotApplicableError
-from probe.core.report import Gallery, Picture, Result, Section, Strip, percent
 from probe.core.seeds import derive
 from probe.core.stats import bootstrap
-from probe.graph.layers import last_map_layer
-from probe.graph.shell import shell
-from probe.report.heat import picture
-from probe.report.raster import magnified
+from probe.graph.trace.layers import last_map_layer
+from probe.graph.trace.trace import shared_copy
+from probe.report.raster import magnified, picture
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _SIDE = 176
 _MOST = 16
 
 
 @VIEWS.register("attention")
-def attention(space: Workspace) -> Section:
+def attention(space: AdversarialWorkspace) -> Section:
     """Compare GradCAM maps before and after the attack: did the network look elsewhere?"""
     if not space.sample:
         raise NotApplicableError(f"{space.phrases.nobody}, so there is nothing to compare.")
@@ -56,9 +55,9 @@ def attention(space: Workspace) -> Section:
     return Section("attention", "Where it looks", said, (gallery,), results=(result,))
 
 
-def _maps(space: Workspace, layer: str, images: Tensor, classes: Tensor) -> Tensor:
+def _maps(space: AdversarialWorkspace, layer: str, images: Tensor, classes: Tensor) -> Tensor:
     """Return GradCAM maps (N, 1, h, w) in the layer's own resolution."""
-    module = shell(space.model.module)
+    module = shared_copy(space.model.module)
     with torch.inference_mode(False), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
         cam = LayerGradCam(module, module.get_submodule(layer)).attribute(
@@ -68,7 +67,9 @@ def _maps(space: Workspace, layer: str, images: Tensor, classes: Tensor) -> Tens
     return found
 
 
-def _row(space: Workspace, layer: str, row: int, place: int, image: Tensor, verdict: Verdict) -> Strip:
+def _row(
+    space: AdversarialWorkspace, layer: str, row: int, place: int, image: Tensor, verdict: Judgement
+) -> Strip:
     label, answer = space.labels([place]), verdict.predictions[row : row + 1]
     moved = verdict.images[row : row + 1]
     maps = [
@@ -89,7 +90,7 @@ def _row(space: Workspace, layer: str, row: int, place: int, image: Tensor, verd
     return Strip(tuple(pictures), space.short_name(place), note)
 
 
-def _similarity(space: Workspace, layer: str) -> tuple[list[float], int, int]:
+def _similarity(space: AdversarialWorkspace, layer: str) -> tuple[list[float], int, int]:
     """Return the rank correlation of each map with itself under attack, how many vanished, and of how many.
 
     Over the sampled images whose map for the right class is not constant without attack.
@@ -112,7 +113,7 @@ def _similarity(space: Workspace, layer: str) -> tuple[list[float], int, int]:
     return found, vanished, n
 
 
-def _told(space: Workspace, similar: list[float], vanished: int, n: int) -> tuple[Result, str]:
+def _told(space: AdversarialWorkspace, similar: list[float], vanished: int, n: int) -> tuple[Result, str]:
     """Return the mean correlation as a result, and what is to be said of it."""
     said = f"In {vanished} of {n} images nothing speaks for the right class any more under attack. "
     if len(similar) < 2:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from probe.attacks.families.apgd import boundary_start
+from probe.core.document import Axis, Cell, Column, Figure, Section, Series, Table
 from probe.core.errors import NotApplicableError
-from probe.core.report import Axis, Cell, Column, Figure, Section, Series, Table
 from probe.core.seeds import generator
 from probe.core.state import captured, last_map
 from probe.core.stats import t_interval
-from probe.graph.layers import feature_layers, stages
+from probe.graph.trace.layers import feature_layers, stages
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _LAYERS = 8
 _TOP = 5
@@ -33,7 +33,7 @@ class _Moves:
 
 
 @VIEWS.register("channels")
-def channels(space: Workspace) -> Section:
+def channels(space: AdversarialWorkspace) -> Section:
     """Follow the perturbation layer by layer, and name the channels that moved most."""
     if len(space.sample) < 2:
         raise NotApplicableError(space.phrases.few)
@@ -56,7 +56,7 @@ def channels(space: Workspace) -> Section:
 
 
 def _observe(
-    space: Workspace, names: tuple[str, ...], images: Tensor, moved: Tensor, noisy: Tensor
+    space: AdversarialWorkspace, names: tuple[str, ...], images: Tensor, moved: Tensor, noisy: Tensor
 ) -> dict[str, _Moves]:
     parts: dict[str, list[_Moves]] = {name: [] for name in names}
     rows = torch.arange(len(images), device=images.device)
@@ -83,14 +83,14 @@ def _observe(
 _FIELDS = ("adversarial", "noise", "clean_means", "moved_means")
 
 
-def _activations(space: Workspace, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
+def _activations(space: AdversarialWorkspace, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
     """Return the last output of each layer."""
     with torch.no_grad(), captured(space.model.network, names) as outputs:
         space.model.module(images.contiguous(memory_format=space.model.memory_format))
     return {name: last_map(outputs[name]) for name in names}
 
 
-def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Figure:
+def _figure(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Figure:
     places = tuple(float(i) for i in range(len(names)))
 
     def series(label: str, field: str) -> Series:
@@ -117,7 +117,7 @@ def _figure(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) 
     )
 
 
-def _table(space: Workspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Table:
+def _table(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str, _Moves]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in names:
         move = moves[name]

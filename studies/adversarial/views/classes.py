@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from probe.core.document import Cell, Column, Section, Table
 from probe.core.errors import NotApplicableError
-from probe.core.report import Cell, Column, Section, Table
 from probe.core.stats import wilson
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 
 @VIEWS.register("classes")
-def classes(space: Workspace) -> Section:
+def classes(space: AdversarialWorkspace) -> Section:
     """Compare what is right without attack with what stands under it, class by class."""
     labels = np.asarray(space.results.clean.label)
     if len(np.unique(labels)) < 2:
@@ -47,11 +47,11 @@ def classes(space: Workspace) -> Section:
     return Section("classes", "Classes", blocks=(table,))
 
 
-def _standing(space: Workspace) -> str:
+def _standing(space: AdversarialWorkspace) -> str:
     return "Robust" if space.config.target is None else space.phrases.standing
 
 
-def _row(space: Workspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:
+def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:
     results = space.results
     n, standing = int(member.sum()), int((member & robust).sum())
     low, high = wilson(standing, n)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from probe.data.corrupt import CORRUPTIONS
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _MOST = 256
 """Images corrupted, at most; a seeded sample when there are more."""
 
 
 @VIEWS.register("corruption")
-def corruption(space: Workspace) -> Section:
+def corruption(space: AdversarialWorkspace) -> Section:
     """Set the attack beside noise, blur, JPEG, brightness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
     places = sorted(order[:_MOST])
@@ -38,7 +38,9 @@ def corruption(space: Workspace) -> Section:
     return _section(space, counts, clean, attacked, n)
 
 
-def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int) -> Section:
+def _section(
+    space: AdversarialWorkspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int
+) -> Section:
     rows: list[tuple[Cell, ...]] = []
     results = []
     for kind in CORRUPTIONS:
@@ -70,19 +72,19 @@ def _section(space: Workspace, counts: dict[str, list[int]], clean: int, attacke
     )
 
 
-def _beside(space: Workspace, attacked: int, n: int) -> str:
+def _beside(space: AdversarialWorkspace, attacked: int, n: int) -> str:
     if space.config.target is None:
         return f"the attack leaves {percent(attacked / n, wilson(attacked, n))}"
     moved = n - attacked
     return f"under attack {percent(moved / n, wilson(moved, n))} are at the class aimed at"
 
 
-def _accuracy(space: Workspace) -> str:
+def _accuracy(space: AdversarialWorkspace) -> str:
     return "accuracy" if space.images.labelled else "agreement"
 
 
 def _figures(
-    space: Workspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int
+    space: AdversarialWorkspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int
 ) -> tuple[Figure, ...]:
     """Return two charts of three corruptions each: six bands in one could not be told apart."""
 
@@ -118,7 +120,7 @@ def _figures(
     return tuple(charts)
 
 
-def _table(space: Workspace, rows: tuple[tuple[Cell, ...], ...]) -> Table:
+def _table(space: AdversarialWorkspace, rows: tuple[tuple[Cell, ...], ...]) -> Table:
     measure = _accuracy(space).capitalize()
     return Table(
         f"{measure} under ordinary corruption, in numbers",

@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 
-from probe.attacks.epsilons import shown
-from probe.core.report import Axis, Cell, Column, Figure, Section, Series, Table
+from probe.attacks.norms import shown
+from probe.core.document import Axis, Cell, Column, Figure, Section, Series, Table
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _POINTS = 80
 
 
 @VIEWS.register("curve")
-def curve(space: Workspace) -> Section:
+def curve(space: AdversarialWorkspace) -> Section:
     """Draw robust accuracy against epsilon until it collapses, and the smallest perturbation of each image."""
     epsilons, measure = space.results.epsilons, space.phrases.measure
     drawn = _until_collapse(space)
@@ -36,7 +36,7 @@ def curve(space: Workspace) -> Section:
     return Section("curve", "Robustness curve", _summary(space), blocks)
 
 
-def _until_collapse(space: Workspace) -> tuple[float, ...]:
+def _until_collapse(space: AdversarialWorkspace) -> tuple[float, ...]:
     """Return the epsilons up to the second one at which nothing is left."""
     results, kept, over = space.results, [], 0
     for epsilon in results.epsilons:
@@ -47,7 +47,7 @@ def _until_collapse(space: Workspace) -> tuple[float, ...]:
     return tuple(kept)
 
 
-def _series(space: Workspace, epsilons: tuple[float, ...]) -> tuple[Series, ...]:
+def _series(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> tuple[Series, ...]:
     results = space.results
     worst = [results.robust_accuracy(results.worst, e) for e in epsilons]
     label = "worst case" if len(results.attacks) > 1 else next(iter(results.attacks))
@@ -69,7 +69,7 @@ def _series(space: Workspace, epsilons: tuple[float, ...]) -> tuple[Series, ...]
     return (first, *others)
 
 
-def _table(space: Workspace, epsilons: tuple[float, ...]) -> Table:
+def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
     results = space.results
     rows: list[tuple[Cell, ...]] = []
     for epsilon in epsilons:
@@ -99,7 +99,7 @@ def _table(space: Workspace, epsilons: tuple[float, ...]) -> Table:
     )
 
 
-def _distribution(space: Workspace) -> tuple[Figure | Table, ...]:
+def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
     sizes = np.sort(space.results.worst.smallest[space.results.right])
     found = sizes[np.isfinite(sizes)].astype(float)
     if len(found) == 0:
@@ -136,13 +136,13 @@ def _distribution(space: Workspace) -> tuple[Figure | Table, ...]:
     return figure, table
 
 
-def _quartile_row(space: Workspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
+def _quartile_row(space: AdversarialWorkspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
     sizes = outcome.smallest[space.results.right]
     quarters = [q if math.isfinite(q) else None for q in space.results.quartiles(outcome)]
     return (name, len(sizes), int(np.isfinite(sizes).sum()), *quarters)
 
 
-def _summary(space: Workspace) -> str:
+def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
     last = results.epsilons[-1]
     standing = int(results.robust(results.worst, last).sum())

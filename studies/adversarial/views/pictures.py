@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from probe.attacks.epsilons import shown
-from probe.attacks.judge import Verdict
+from probe.attacks.judge import Judgement
+from probe.attacks.norms import shown
+from probe.core.document import Picture, Section, SteppedGallery, Strip, percent
 from probe.core.errors import NotApplicableError
-from probe.core.report import Picture, Section, Slides, Strip, percent
 from probe.report.raster import magnified
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.workspace import AdversarialWorkspace
 
 _SIDE = 176
 
 
 @VIEWS.register("pictures")
-def pictures(space: Workspace) -> Section:
+def pictures(space: AdversarialWorkspace) -> Section:
     """Show original, perturbation and adversarial image, with a slider over the epsilons."""
     places = space.look()
     images, steps, found = space.pictured
@@ -30,7 +30,7 @@ def pictures(space: Workspace) -> Section:
         )
         for row, place in enumerate(places)
     )
-    slides = Slides(
+    slides = SteppedGallery(
         "Original, perturbation, adversarial",
         tuple(f"ε = {shown(epsilon, space.norm)}" for epsilon in steps),
         rows,
@@ -46,13 +46,13 @@ def pictures(space: Workspace) -> Section:
 
 
 def _strip(
-    space: Workspace,
+    space: AdversarialWorkspace,
     place: int,
     row: int,
     epsilon: float,
     image: Tensor,
     clean: Tensor,
-    verdict: Verdict,
+    verdict: Judgement,
     first: bool,
 ) -> Strip:
     name, label = space.item_name(place), int(space.results.clean.label[place])
@@ -92,7 +92,7 @@ def _strip(
     )
 
 
-def _truth(space: Workspace, label: int, before: int) -> str:
+def _truth(space: AdversarialWorkspace, label: int, before: int) -> str:
     if not space.images.labelled:
         return ""
     named = space.class_name(label)

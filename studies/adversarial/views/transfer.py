@@ -11,14 +11,14 @@ from torch import Tensor
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
 from probe.attacks.losses import adversarial, pick
+from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table
 from probe.core.errors import NotApplicableError
-from probe.core.report import Axis, Cell, Column, Figure, Result, Section, Table
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from probe.models.loaded import LoadedModel
-from studies.adversarial.campaign import attacked_model
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import Workspace
+from studies.adversarial.run import attacked_model
+from studies.adversarial.workspace import AdversarialWorkspace
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Side:
 
 
 @VIEWS.register("transfer")
-def transfer(space: Workspace) -> Section:
+def transfer(space: AdversarialWorkspace) -> Section:
     """Carry adversarial images over to other networks: the source × target matrix."""
     if not space.transfer:
         raise NotApplicableError("No other network was named: --transfer-to MODEL,MODEL.")
@@ -55,7 +55,7 @@ def transfer(space: Workspace) -> Section:
     return _section(space, sides, cells)
 
 
-def _sides(space: Workspace, labels: Tensor, targets: Tensor | None) -> tuple[_Side, ...]:
+def _sides(space: AdversarialWorkspace, labels: Tensor, targets: Tensor | None) -> tuple[_Side, ...]:
     sides, names = [], set()
     for model in (space.model, *space.transfer):
         name = model.name
@@ -70,7 +70,7 @@ def _sides(space: Workspace, labels: Tensor, targets: Tensor | None) -> tuple[_S
     return tuple(sides)
 
 
-def _attack(space: Workspace, side: _Side, labels: Tensor, targets: Tensor | None) -> Tensor:
+def _attack(space: AdversarialWorkspace, side: _Side, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Return the sample attacked through one network with all of epsilon, stopping at nothing."""
     attacked = attacked_model(side.model, space.config.reduced)
     attack, parts = PGD(steps=20, stop=False), []
@@ -104,7 +104,7 @@ def _cell(
     return int((broken & standing).sum()), int(standing.sum())
 
 
-def _counted(space: Workspace) -> str:
+def _counted(space: AdversarialWorkspace) -> str:
     if space.config.target is not None:
         return "Images that the tested network does not take for the class aimed at without attack."
     if not space.images.labelled:
@@ -112,7 +112,7 @@ def _counted(space: Workspace) -> str:
     return "Images that the tested network names right without attack."
 
 
-def _aim(space: Workspace) -> str:
+def _aim(space: AdversarialWorkspace) -> str:
     if space.config.target is not None:
         return " All networks are led to the same classes; an image that goes to another one is not counted."
     if not space.images.labelled:
@@ -120,7 +120,9 @@ def _aim(space: Workspace) -> str:
     return ""
 
 
-def _section(space: Workspace, sides: tuple[_Side, ...], cells: list[list[tuple[int, int]]]) -> Section:
+def _section(
+    space: AdversarialWorkspace, sides: tuple[_Side, ...], cells: list[list[tuple[int, int]]]
+) -> Section:
     names = tuple(side.name for side in sides)
     happens = space.phrases.broken
     rows: list[tuple[Cell, ...]] = []

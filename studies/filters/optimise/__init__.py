@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from studies.filters.optimise.basis import FourierBasis, Parametrisation
-from studies.filters.optimise.objectives import Channel, Class, Objective, Unit
-from studies.filters.optimise.rendering import Recipe, Rendering, Subject, render
-from studies.filters.optimise.transforms import Transforms
+from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
+from studies.filters.optimise.objectives import Channel, Class, Objective, UnitObjective
+from studies.filters.optimise.rendering import PictureRecipe, PictureSubject, Rendering, render
 
 __all__ = [
     "Channel",
@@ -13,10 +12,10 @@ __all__ = [
     "FourierBasis",
     "Objective",
     "Parametrisation",
-    "Recipe",
+    "PictureRecipe",
+    "PictureSubject",
     "Rendering",
-    "Subject",
     "Transforms",
-    "Unit",
+    "UnitObjective",
     "render",
 ]

@@ -55,7 +55,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Unit:
+class UnitObjective:
     """The unit in the middle of a channel's map (K, H, W)."""
 
     index: int

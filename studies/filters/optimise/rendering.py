@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from probe.core import seeds
 from probe.core.errors import UsageError
 from probe.core.state import frozen_parameters
-from studies.filters.optimise.basis import FourierBasis, Parametrisation
+from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
 from studies.filters.optimise.objectives import Objective, evaluate, stack
-from studies.filters.optimise.transforms import Transforms
 
 _LAST_RATE = 0.1
 """Share of the learning rate that is left at the last step."""
@@ -25,7 +24,7 @@ _WAKING_STEPS = 16
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PictureRecipe:
     """How pictures are optimised: Adam on coefficients, the rate falling along a half cosine.
 
     Each picture's gradient is brought to unit mean square before Adam sees it, so that neither
@@ -65,7 +64,7 @@ class Rendering:
 
 
 @dataclass(frozen=True)
-class Subject:
+class PictureSubject:
     """What is optimised for: ``features`` maps (N, C, H, W) pixels in [0, 1] to (N, K, h, w) or (N, K).
 
     ``fast`` may be a quicker module that computes the same; it is used for the gradients only. ``name``
@@ -80,10 +79,10 @@ class Subject:
 
 
 def render(
-    subject: Subject,
+    subject: PictureSubject,
     objectives: Sequence[Objective],
     size: tuple[int, int],
-    recipe: Recipe,
+    recipe: PictureRecipe,
     *,
     channels: int = 3,
     grey: bool = False,
@@ -112,10 +111,10 @@ def render(
 
 
 def _render_batch(
-    subject: Subject,
+    subject: PictureSubject,
     objectives: Sequence[Objective],
     parametrisation: Parametrisation,
-    recipe: Recipe,
+    recipe: PictureRecipe,
     seed: int,
     advance: Callable[[float], None],
 ) -> Rendering:
@@ -159,7 +158,7 @@ def _even_parts(objectives: Sequence[Objective], most: int) -> Iterator[Sequence
         yield objectives[part * len(objectives) // count : (part + 1) * len(objectives) // count]
 
 
-def _forward(subject: Subject, pictures: Tensor, half: bool) -> Tensor:
+def _forward(subject: PictureSubject, pictures: Tensor, half: bool) -> Tensor:
     network = subject.features if subject.fast is None else subject.fast
     pictures = pictures.contiguous(memory_format=subject.memory_format)
     with torch.autocast(torch.device(subject.device).type, torch.bfloat16, enabled=half):
@@ -167,7 +166,7 @@ def _forward(subject: Subject, pictures: Tensor, half: bool) -> Tensor:
     return output
 
 
-def _output_shape(subject: Subject, parametrisation: Parametrisation) -> tuple[int, ...]:
+def _output_shape(subject: PictureSubject, parametrisation: Parametrisation) -> tuple[int, ...]:
     basis = parametrisation.basis
     with torch.no_grad():
         blank = torch.full(
@@ -194,7 +193,7 @@ def _unit_mean_square(gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def _differentiable(subject: Subject) -> Iterator[None]:
+def _differentiable(subject: PictureSubject) -> Iterator[None]:
     """Let gradients flow to the pictures and to nothing else."""
     with ExitStack() as stack_:
         stack_.enter_context(torch.inference_mode(False))

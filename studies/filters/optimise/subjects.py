@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from probe.graph.fold import folded
-from probe.graph.trace import TraceError, trace
-from probe.graph.upto import upto
+from probe.graph.edit.fold import folded
+from probe.graph.edit.truncate import truncate
+from probe.graph.trace.trace import TraceError, trace
 from probe.models.loaded import LoadedModel
-from studies.filters.optimise.rendering import Subject
+from studies.filters.optimise.rendering import PictureSubject
 
 _UNITS = 12
 """How many units of a map a picture should span along each side, where the limits below allow it."""
@@ -27,7 +28,7 @@ class LayerSubject:
     ``stride`` is the distance in pixels between neighbouring units of the map.
     """
 
-    subject: Subject
+    subject: PictureSubject
     output: nn.Module
     size: tuple[int, int]
     stride: float
@@ -37,17 +38,17 @@ def layer_subject(model: LoadedModel, traced: nn.Module, layer: str, example: Te
     """Cut ``model`` above ``layer``; ``traced`` is its graph for ``example`` (1, C, H, W).
 
     The picture is as small as the layer allows and at most 112 pixels; the model's own input size where
-    that is smaller or where the layer cannot be run on anything else. Raises NotApplicableError as ``upto``.
+    that is smaller or where the layer cannot be run on anything else. Raises NotApplicableError as ``truncate``.
     """
     name = f"network.{layer}"
-    below = upto(traced, name, example, before_activation=True)
-    output = upto(traced, name, example)
+    below = truncate(traced, name, example, before_activation=True)
+    output = truncate(traced, name, example)
     units = _map_size(output, example)
     stride = max(side / max(count, 1) for side, count in zip(example.shape[2:], units, strict=True))
     return LayerSubject(_subject(model, below, layer), output, picture_size(output, example), stride)
 
 
-def class_subject(model: LoadedModel, traced: nn.Module) -> Subject:
+def class_subject(model: LoadedModel, traced: nn.Module) -> PictureSubject:
     """Return the whole network, for its logits."""
     return _subject(model, traced, "logits")
 
@@ -91,5 +92,21 @@ def _map_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
     return int(shape[2]), int(shape[3])
 
 
-def _subject(model: LoadedModel, features: nn.Module, name: str) -> Subject:
-    return Subject(features, name, folded(features), model.device, model.memory_format)
+def _subject(model: LoadedModel, features: nn.Module, name: str) -> PictureSubject:
+    return PictureSubject(features, name, folded(features), model.device, model.memory_format)
+
+
+def half_helps(module: nn.Module, device: torch.device | str) -> bool:
+    """Say whether bfloat16 makes ``module`` faster: a CPU with bfloat16 arithmetic, no depthwise convolution.
+
+    On such processors dense convolutions run at about twice the speed of float32, depthwise ones do not.
+    """
+    if torch.device(device).type != "cpu" or not (_has("avx512_bf16") or _has("amx_bf16")):
+        return False
+    convolutions = [sub for sub in module.modules() if isinstance(sub, nn.Conv2d)]
+    return bool(convolutions) and not any(sub.groups == sub.in_channels > 1 for sub in convolutions)
+
+
+def _has(capability: str) -> bool:
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get(capability, False))

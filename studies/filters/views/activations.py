@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probe.core.report import Gallery, Picture, Section, Strip
+from probe.core.document import Gallery, Picture, Section, Strip
 from probe.core.state import captured, last_map
 from probe.report.raster import overlay, thumbnail
 from studies.filters.choose import standout
-from studies.filters.workspace import VIEWS, Workspace
+from studies.filters.workspace import VIEWS, FiltersWorkspace
 
 PER_LAYER = 3
 SIDE = 144
 
 
 @VIEWS.register("activations")
-def activations(space: Workspace) -> Section:
+def activations(space: FiltersWorkspace) -> Section:
     """Show the channels that each depth answers an image with, laid over the image."""
     images = space.pixels(space.shown)
     with space.progress.task("Activations", 1) as advance:
@@ -40,7 +40,7 @@ def activations(space: Workspace) -> Section:
     return Section("activations", "Activations", summary, (gallery,))
 
 
-def _strip(space: Workspace, image: Tensor, index: int, maps: dict[str, Tensor]) -> Strip:
+def _strip(space: FiltersWorkspace, image: Tensor, index: int, maps: dict[str, Tensor]) -> Strip:
     name = space.images.item_name(index)
     pictures = [Picture(thumbnail(image, SIDE), f"The image {name}", "image", anchor=f"image{index}")]
     for layer, value in maps.items():
@@ -50,12 +50,14 @@ def _strip(space: Workspace, image: Tensor, index: int, maps: dict[str, Tensor])
     return Strip(tuple(pictures), label=name, note=answer(space, index))
 
 
-def _strongest(space: Workspace, layer: str, value: Tensor) -> list[int]:
+def _strongest(space: FiltersWorkspace, layer: str, value: Tensor) -> list[int]:
     score = standout(value.flatten(1).amax(1), space.observed.layers[layer])
     return [int(c) for c in score.sort(descending=True, stable=True).indices[:PER_LAYER]]
 
 
-def _picture(space: Workspace, image: Tensor, name: str, layer: str, value: Tensor, channel: int) -> Picture:
+def _picture(
+    space: FiltersWorkspace, image: Tensor, name: str, layer: str, value: Tensor, channel: int
+) -> Picture:
     peak = float(value[channel].max())
     score = float(standout(value.flatten(1).amax(1), space.observed.layers[layer])[channel])
     return Picture(
@@ -65,7 +67,7 @@ def _picture(space: Workspace, image: Tensor, name: str, layer: str, value: Tens
     )
 
 
-def answer(space: Workspace, index: int) -> str:
+def answer(space: FiltersWorkspace, index: int) -> str:
     """Say what the network calls an image, and its true class where that is known and another."""
     at = space.observed.position(index)
     predicted, label = int(space.observed.predictions[at]), int(space.observed.labels[at])

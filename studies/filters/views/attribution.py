@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from probe.core import seeds
+from probe.core.document import Block, Note, Section, percent
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.progress import Advance
-from probe.core.report import Block, Note, Section, percent
-from studies.filters import attribute_findings as conclude
-from studies.filters import attribute_report as report
-from studies.filters import attribute_trust as trust
-from studies.filters.attribute import (
+from studies.filters.attribution import report, trust
+from studies.filters.attribution import report as conclude
+from studies.filters.attribution.attribute import (
     METHODS,
     DeepLift,
     GradCam,
@@ -28,9 +27,9 @@ from studies.filters.attribute import (
     in_batches,
     prepare,
 )
-from studies.filters.attribute_report import Case, Explained
-from studies.filters.attribute_subject import Activations
-from studies.filters.workspace import VIEWS, Workspace
+from studies.filters.attribution.report import AttributedImage, Explained
+from studies.filters.attribution.subject import Activations
+from studies.filters.workspace import VIEWS, FiltersWorkspace
 
 UNTRAINED = "The weights are random already: redrawing them would tell nothing."
 DRAWS = 2
@@ -42,13 +41,13 @@ EXPENSIVE_MACS = 5e9
 
 
 @dataclass(frozen=True)
-class _Run:
+class _AttributionRun:
     """What the steps of the view share."""
 
-    space: Workspace
+    space: FiltersWorkspace
     subject: Subject
     images: Tensor
-    cases: tuple[Case, ...]
+    cases: tuple[AttributedImage, ...]
     advance: Advance
 
     @property
@@ -70,7 +69,7 @@ class _Run:
 
 
 @VIEWS.register("attribution")
-def attribution(space: Workspace) -> Section:
+def attribution(space: FiltersWorkspace) -> Section:
     """Explain the answers pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)
     subject = prepare(space.model.module, images[:1])
@@ -79,7 +78,7 @@ def attribution(space: Workspace) -> Section:
     untrained = space.model.provenance.weights.startswith("random")
     work = sum(_work(method, images, len(cases), untrained) for method in methods)
     with space.progress.task("Attribution", work) as advance:
-        run = _Run(space, subject, images, cases, advance)
+        run = _AttributionRun(space, subject, images, cases, advance)
         found = []
         for method in methods:
             found.append(_explain(run, method))
@@ -91,7 +90,7 @@ def attribution(space: Workspace) -> Section:
     return _section(run, found, left, reason)
 
 
-def _methods(space: Workspace) -> tuple[Method, ...]:
+def _methods(space: FiltersWorkspace) -> tuple[Method, ...]:
     large = (space.model.macs or 0) > EXPENSIVE_MACS
     return tuple(method.economical() for method in METHODS) if large else METHODS
 
@@ -111,16 +110,16 @@ def _work(method: Method, images: Tensor, cases: int, untrained: bool) -> float:
     return work + coarse.passes(size) * len(images) * networks
 
 
-def _cases(space: Workspace, images: Tensor) -> tuple[Case, ...]:
+def _cases(space: FiltersWorkspace, images: Tensor) -> tuple[AttributedImage, ...]:
     """Return the predicted class of every image, then the true class of those answered wrong."""
     shares = space.model.logits(images, space.config.batch_size).float().softmax(1).cpu()
-    predictions: list[Case] = []
-    mistakes: list[Case] = []
+    predictions: list[AttributedImage] = []
+    mistakes: list[AttributedImage] = []
     for row, index in enumerate(space.shown):
         predicted, true = int(shares[row].argmax()), space.images.label(index)
 
-        def case(target: int, answer: str, row: int = row, index: int = index) -> Case:
-            return Case(
+        def case(target: int, answer: str, row: int = row, index: int = index) -> AttributedImage:
+            return AttributedImage(
                 row, index, space.images.item_name(index), target, _words(space, shares[row], target), answer
             )
 
@@ -135,11 +134,11 @@ def _cases(space: Workspace, images: Tensor) -> tuple[Case, ...]:
     return (*predictions, *mistakes)
 
 
-def _words(space: Workspace, shares: Tensor, target: int) -> str:
+def _words(space: FiltersWorkspace, shares: Tensor, target: int) -> str:
     return f"{space.class_name(target)} ({percent(float(shares[target]))})"
 
 
-def _explain(run: _Run, method: Method) -> Explained:
+def _explain(run: _AttributionRun, method: Method) -> Explained:
     start = time.perf_counter()
     try:
         maps = run.maps(method, len(run.cases))
@@ -153,7 +152,7 @@ def _explain(run: _Run, method: Method) -> Explained:
     return Explained(method, maps, "", seconds, errors)
 
 
-def _randomised(run: _Run, found: Sequence[Explained]) -> tuple[dict[str, trust.Randomised], str]:
+def _randomised(run: _AttributionRun, found: Sequence[Explained]) -> tuple[dict[str, trust.Randomised], str]:
     """Run the randomisation check on the predicted classes; an empty result comes with the reason."""
     space, images, example = run.space, run.images, run.images[:1]
 
@@ -168,7 +167,7 @@ def _randomised(run: _Run, found: Sequence[Explained]) -> tuple[dict[str, trust.
             coarse = one.method.economical()
             known = coarse == one.method
             reference = one.maps[: len(images)] if known else run.maps(coarse, len(images))
-            trials.append(trust.Trial(coarse, reference, _draws(coarse, run.size)))
+            trials.append(trust.RandomisationTrial(coarse, reference, _draws(coarse, run.size)))
     try:
         targets = run.targets[: len(images)]
         return trust.randomise(trials, networks, images, targets, run.advance), ""
@@ -177,7 +176,7 @@ def _randomised(run: _Run, found: Sequence[Explained]) -> tuple[dict[str, trust.
 
 
 def _section(
-    run: _Run, found: Sequence[Explained], left: dict[str, trust.Randomised], reason: str
+    run: _AttributionRun, found: Sequence[Explained], left: dict[str, trust.Randomised], reason: str
 ) -> Section:
     blocks: list[Block] = [
         report.gallery(run.cases, run.images, found),
@@ -200,7 +199,7 @@ def _section(
     )
 
 
-def _details(run: _Run, found: Sequence[Explained], checked: bool) -> str:
+def _details(run: _AttributionRun, found: Sequence[Explained], checked: bool) -> str:
     """Say with which options the maps and the check were made."""
     said = ["The baseline of integrated gradients, DeepLIFT and occlusion is each image's own mean colour."]
     for one in found:

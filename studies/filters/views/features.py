@@ -8,20 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite, to_uint8
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
-from probe.core.report import (
-    Block,
-    Column,
-    Gallery,
-    Note,
-    Picture,
-    Section,
-    Strip,
-    Table,
-    finite,
-    to_uint8,
-)
 from studies.filters.optimise import (
     Channel,
     Class,
@@ -33,10 +22,15 @@ from studies.filters.optimise import (
     Unit,
     render,
 )
-from studies.filters.optimise.speed import half_helps
-from studies.filters.optimise.subjects import LayerSubject, class_subject, layer_subject, traced_model
-from studies.filters.optimise_report import Reached, checks, findings, results, table
-from studies.filters.workspace import VIEWS, Workspace
+from studies.filters.optimise.report import Reached, checks, findings, results, table
+from studies.filters.optimise.subjects import (
+    LayerSubject,
+    class_subject,
+    half_helps,
+    layer_subject,
+    traced_model,
+)
+from studies.filters.workspace import VIEWS, FiltersWorkspace
 
 CLASSES = 3
 SIDE = 112
@@ -52,7 +46,7 @@ class _Part:
 
 
 @VIEWS.register("features")
-def features(space: Workspace) -> Section:
+def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
     if space.model.input.size[0] not in (1, 3):
         raise NotApplicableError(
@@ -81,7 +75,7 @@ def features(space: Workspace) -> Section:
     )
 
 
-def _subjects(space: Workspace, traced: nn.Module) -> tuple[dict[str, LayerSubject], list[Note]]:
+def _subjects(space: FiltersWorkspace, traced: nn.Module) -> tuple[dict[str, LayerSubject], list[Note]]:
     """Cut the network above every layer; a layer that cannot be cut becomes a note."""
     found: dict[str, LayerSubject] = {}
     refused: list[Note] = []
@@ -94,7 +88,7 @@ def _subjects(space: Workspace, traced: nn.Module) -> tuple[dict[str, LayerSubje
 
 
 def _render(
-    space: Workspace,
+    space: FiltersWorkspace,
     subject: Subject,
     objectives: Sequence[Objective],
     size: tuple[int, int],
@@ -114,7 +108,7 @@ def _render(
     )
 
 
-def _layer(space: Workspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
+def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
     channels = space.channels[layer]
     both: list[Objective] = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels)]
     pictures = _render(space, cut.subject, both, cut.size, advance, Recipe(space.config.steps)).pictures
@@ -154,7 +148,7 @@ def _layer(space: Workspace, layer: str, cut: LayerSubject, advance: Advance) ->
     return _Part((Gallery(f"{layer}: optimised pictures", strips, reading, size=SIDE),), reached)
 
 
-def _maps(space: Workspace, module: nn.Module, pictures: Tensor) -> Tensor:
+def _maps(space: FiltersWorkspace, module: nn.Module, pictures: Tensor) -> Tensor:
     """Return the maps (N, C, h, w) of pictures, float32, without transformations."""
     with torch.inference_mode():
         batches = torch.split(pictures, space.config.batch_size)
@@ -162,7 +156,9 @@ def _maps(space: Workspace, module: nn.Module, pictures: Tensor) -> Tensor:
     return torch.cat([part.float().cpu() for part in maps])
 
 
-def _own_maps(space: Workspace, module: nn.Module, pictures: Tensor, channels: Sequence[int]) -> list[Tensor]:
+def _own_maps(
+    space: FiltersWorkspace, module: nn.Module, pictures: Tensor, channels: Sequence[int]
+) -> list[Tensor]:
     """Return the map (h, w) of the channel that each picture was made for."""
     maps = _maps(space, module, pictures)
     return [one[channel] for one, channel in zip(maps, channels, strict=True)]
@@ -191,19 +187,21 @@ def _strip(
     )
 
 
-def _classes(space: Workspace) -> tuple[int, ...]:
+def _classes(space: FiltersWorkspace) -> tuple[int, ...]:
     """The first few classes that the network names in the shown images."""
     seen = space.observed
     named = [int(seen.predictions[seen.position(index)]) for index in space.shown]
     return tuple(dict.fromkeys(named))[:CLASSES]
 
 
-def _class_steps(space: Workspace) -> int:
+def _class_steps(space: FiltersWorkspace) -> int:
     """Half the steps: a logit is far above that of any image by then, and these pictures cost the most."""
     return -(-space.config.steps // 2)
 
 
-def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], advance: Advance) -> _Part:
+def _class_part(
+    space: FiltersWorkspace, subject: Subject, classes: tuple[int, ...], advance: Advance
+) -> _Part:
     _, height, width = space.model.input.size
     recipe = Recipe(_class_steps(space))
     rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance, recipe)
@@ -241,14 +239,14 @@ def _class_part(space: Workspace, subject: Subject, classes: tuple[int, ...], ad
     return _Part((gallery, Table("Classes: values reached", columns, tuple(rows))))
 
 
-def _random_note(space: Workspace) -> list[Note]:
+def _random_note(space: FiltersWorkspace) -> list[Note]:
     if not space.model.provenance.weights.startswith("random"):
         return []
     text = "The weights are random: these pictures show what the architecture prefers, not what was learned."
     return [Note(text, "warning")]
 
 
-def _summary(space: Workspace) -> str:
+def _summary(space: FiltersWorkspace) -> str:
     return (
         f"Pictures made by {space.config.steps} steps of optimisation from noise (Olah et al. 2017): Fourier "
         "coefficients with decorrelated colours, under random shifts, rotations and changes of size. Values are "

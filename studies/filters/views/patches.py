@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from probe.core.document import Block, Gallery, Note, Picture, Section, Strip
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
-from probe.core.report import Block, Gallery, Note, Picture, Section, Strip
-from probe.graph.field import ReceptiveField, receptive_fields
+from probe.graph.receptive_field.field import ReceptiveField, receptive_fields
 from probe.report.raster import centred, framed, magnified, stacked
-from studies.filters.backproject import RULES, Box, Rule, Unit, backproject, box_of
+from studies.filters.backproject import RULES, Box, Rule, UnitLocation, backproject, box_of
 from studies.filters.observe import LayerObservation
-from studies.filters.workspace import VIEWS, Workspace
+from studies.filters.workspace import VIEWS, FiltersWorkspace
 
 SIDE = 88
 
 
 @VIEWS.register("patches")
-def patches(space: Workspace) -> Section:
+def patches(space: FiltersWorkspace) -> Section:
     """Show the image regions that excite each channel most, cropped to the exact receptive field."""
     units = {layer: _units(space, layer) for layer in space.layers}
     fields, refusal = _fields(space)
@@ -35,26 +35,26 @@ def patches(space: Workspace) -> Section:
     return Section("patches", "Strongest patches", summary, tuple(blocks))
 
 
-def strongest(seen: LayerObservation, channel: int) -> list[Unit]:
+def strongest(seen: LayerObservation, channel: int) -> list[UnitLocation]:
     """Return the channel's strongest units, at most nine, one per image, strongest first.
 
     Units that are not positive are not excited; only a channel that never is shows its largest one.
     """
     columns = (seen.images, seen.rows, seen.cols, seen.values)
     units = [
-        Unit(channel, int(image), int(row), int(col), float(value))
+        UnitLocation(channel, int(image), int(row), int(col), float(value))
         for image, row, col, value in zip(*(part[:, channel].tolist() for part in columns), strict=True)
         if image >= 0
     ]
     return [unit for unit in units if unit.value > 0] or units[:1]
 
 
-def _units(space: Workspace, layer: str) -> list[Unit]:
+def _units(space: FiltersWorkspace, layer: str) -> list[UnitLocation]:
     seen = space.observed.layers[layer]
     return [unit for channel in space.channels[layer] for unit in strongest(seen, channel)]
 
 
-def _fields(space: Workspace) -> tuple[dict[str, ReceptiveField], str]:
+def _fields(space: FiltersWorkspace) -> tuple[dict[str, ReceptiveField], str]:
     names = [f"network.{layer}" for layer in space.layers]
     try:
         fields = receptive_fields(space.model.module, names, space.example)
@@ -64,7 +64,11 @@ def _fields(space: Workspace) -> tuple[dict[str, ReceptiveField], str]:
 
 
 def _layer(
-    space: Workspace, layer: str, units: list[Unit], field: ReceptiveField | None, advance: Advance
+    space: FiltersWorkspace,
+    layer: str,
+    units: list[UnitLocation],
+    field: ReceptiveField | None,
+    advance: Advance,
 ) -> list[Block]:
     notes = [f"{layer}: {field.note}"] if field is not None and field.note else []
     try:
@@ -85,11 +89,11 @@ def _layer(
 
 
 def _tile(
-    space: Workspace,
+    space: FiltersWorkspace,
     layer: str,
-    unit: Unit,
+    unit: UnitLocation,
     field: ReceptiveField | None,
-    signals: dict[tuple[Rule, Unit], Tensor],
+    signals: dict[tuple[Rule, UnitLocation], Tensor],
 ) -> Picture:
     """Stack the region and, where they apply, the signals of both rules in it."""
     box, frame = box_of(space, unit, field), _frame(space, unit, field)
@@ -110,7 +114,7 @@ def _tile(
     )
 
 
-def _frame(space: Workspace, unit: Unit, field: ReceptiveField | None) -> Box:
+def _frame(space: FiltersWorkspace, unit: UnitLocation, field: ReceptiveField | None) -> Box:
     """Return the rectangle that a tile shows: as large for every unit of the layer, inside or around the image."""
     _, height, width = space.model.input.size
     if field is None:

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.core.errors import NotApplicableError
-from probe.core.report import (
+from probe.core.document import (
     Axis,
     Block,
     Column,
@@ -23,9 +22,10 @@ from probe.core.report import (
     Strip,
     Table,
 )
-from probe.graph.layers import Convolution, convolutions
+from probe.core.errors import NotApplicableError
+from probe.graph.trace.layers import ConvolutionInfo, convolutions
 from probe.report.raster import signed_tile
-from studies.filters.workspace import VIEWS, Workspace
+from studies.filters.workspace import VIEWS, FiltersWorkspace
 
 ALIKE = 0.95
 MOST_SHOWN = 256
@@ -83,7 +83,7 @@ def alike_together(unit: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 @VIEWS.register("weights")
-def weights(space: Workspace) -> Section:
+def weights(space: FiltersWorkspace) -> Section:
     """Show the filters of the first convolution and of the layers asked for, and what is odd about them."""
     every = convolutions(space.model.network, _network_example(space))
     if not every:
@@ -108,17 +108,17 @@ def weights(space: Workspace) -> Section:
     )
 
 
-def fires_at(space: Workspace, convolution: str) -> str | None:
+def fires_at(space: FiltersWorkspace, convolution: str) -> str | None:
     """Return the observed layer at which the convolution's filters answer, after norm and activation."""
     return space.firing.get(convolution)
 
 
-def _network_example(space: Workspace) -> Tensor:
+def _network_example(space: FiltersWorkspace) -> Tensor:
     normalised: Tensor = space.model.module.normalise(space.example)
     return normalised
 
 
-def _chosen(every: tuple[Convolution, ...], space: Workspace) -> list[Convolution]:
+def _chosen(every: tuple[ConvolutionInfo, ...], space: FiltersWorkspace) -> list[ConvolutionInfo]:
     """The first convolution, and the first one inside every layer that the user named."""
     chosen = {every[0].name: every[0]}
     for layer in space.config.layers or ():
@@ -128,7 +128,7 @@ def _chosen(every: tuple[Convolution, ...], space: Workspace) -> list[Convolutio
     return list(chosen.values())[:MOST_LAYERS]
 
 
-def _blocks(convolution: Convolution, bank: FilterBank, space: Workspace) -> list[Block]:
+def _blocks(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspace) -> list[Block]:
     blocks: list[Block] = [*_galleries(convolution, bank)] or [_matrix(convolution, bank)]
     if len(bank.flat) > 2:
         blocks.append(_spectrum(convolution, bank))
@@ -136,7 +136,7 @@ def _blocks(convolution: Convolution, bank: FilterBank, space: Workspace) -> lis
     return blocks
 
 
-def _galleries(convolution: Convolution, bank: FilterBank) -> list[Gallery]:
+def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
     """Draw the kernels; nothing for 1×1 kernels, which have no shape to look at.
 
     One scale for all shows which filters are strong; where they differ much in strength, a second gallery
@@ -176,7 +176,7 @@ def _galleries(convolution: Convolution, bank: FilterBank) -> list[Gallery]:
 
 
 def _tiles(
-    convolution: Convolution,
+    convolution: ConvolutionInfo,
     bank: FilterBank,
     slices: Tensor,
     sources: Tensor | None,
@@ -202,7 +202,7 @@ def _strongest_slice(weight: Tensor) -> tuple[Tensor, Tensor]:
     return weight[torch.arange(len(weight)), sources][:, None], sources
 
 
-def _matrix(convolution: Convolution, bank: FilterBank) -> Figure:
+def _matrix(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
     shown = bank.flat[bank.order[:64]][:, :64]
     return Figure(
         f"{convolution.name}: 1×1 weights",
@@ -216,7 +216,7 @@ def _matrix(convolution: Convolution, bank: FilterBank) -> Figure:
     )
 
 
-def _spectrum(convolution: Convolution, bank: FilterBank) -> Figure:
+def _spectrum(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
     from sklearn.decomposition import PCA
 
     ratios = np.cumsum(PCA(svd_solver="full").fit(bank.flat).explained_variance_ratio_)
@@ -238,7 +238,7 @@ def _spectrum(convolution: Convolution, bank: FilterBank) -> Figure:
     )
 
 
-def _table(convolution: Convolution, bank: FilterBank, space: Workspace) -> Table:
+def _table(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspace) -> Table:
     fired = _fired(convolution, space)
     n = space.observed.n
     columns = (
@@ -266,12 +266,12 @@ def _table(convolution: Convolution, bank: FilterBank, space: Workspace) -> Tabl
     return Table(title, columns, rows, f"{len(bank.flat)} filters, {n} images.")
 
 
-def _fired(convolution: Convolution, space: Workspace) -> Tensor | None:
+def _fired(convolution: ConvolutionInfo, space: FiltersWorkspace) -> Tensor | None:
     layer = fires_at(space, convolution.name)
     return None if layer is None else space.observed.layers[layer].fired
 
 
-def _results(convolution: Convolution, bank: FilterBank, space: Workspace) -> list[Result]:
+def _results(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspace) -> list[Result]:
     count = len(bank.flat)
     name = f"weights.{convolution.name}"
     results = [Result(f"{name}.near_duplicates", bank.duplicates, count, unit="filters")]
@@ -285,7 +285,7 @@ def _results(convolution: Convolution, bank: FilterBank, space: Workspace) -> li
     return results
 
 
-def _finding(convolution: Convolution, bank: FilterBank, space: Workspace) -> str:
+def _finding(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspace) -> str:
     count, alike = len(bank.flat), bank.duplicates
     have = "has" if alike == 1 else "have"
     text = f"Of the {count} filters of {convolution.name}, {alike or 'none'} {have} a near-duplicate"

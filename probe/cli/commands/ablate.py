@@ -1,0 +1,73 @@
+"""``probe ablate``: take structure away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.cli.console import Console
+from probe.cli.options import ablating, common
+from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.graph.edit.structure import STRUCTURES, SWAPS
+
+_EXAMPLES = """\b
+Examples:
+  probe ablate --remove shortcut
+  probe ablate --remove dropout,lrn
+  probe ablate --remove shortcut --depths 8,20,56 --mode retrain
+  probe ablate --swap kernel?to=stacked,activation?to=sigmoid
+  probe ablate --remove sharing
+  probe ablate -m torchvision:resnet50 --weights none --remove block --mode lesion -d imagenet-samples
+  probe ablate -m my_net.py:net --weights my.pth -d my_folder --remove norm --also robustness,calibration
+  probe ablate --remove shortcut --mode lesion --format json
+"""
+
+
+def kind_list() -> str:
+    """Return the structures that can be removed and the swaps, for the help."""
+    rows = "\n".join(f"  {e.name:<12} {e.summary}" for e in STRUCTURES.entries.values())
+    swaps = "\n".join(f"  {e.name:<12} {e.summary}" for e in SWAPS.entries.values())
+    return f"\b\nStructures:\n{rows}\n\n\b\nSwaps:\n{swaps}"
+
+
+@click.command(
+    "ablate",
+    short_help="Take structure away, and measure what it was worth.",
+    epilog=f"{_EXAMPLES}\n{kind_list()}",
+)
+@common
+@ablating
+@reporting
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Take structure away or exchange it, and measure what it was worth.
+
+    With no other word: the shortcuts of a ResNet-20, cut as it is and trained without, on digits.
+    """
+    from probe.cli.configs import ablated_model, ablation_config, journal_for, training_parts
+    from studies import ablation as study
+
+    console = Console(options["quiet"])
+    config = ablation_config(options)
+    options["model"], options["data"] = ablated_model(options)
+    model, images = load(options, console)
+    training, untrainable = training_parts(options, model, images, console)
+    journal = journal_for(config, model, images, options["resume"], console, training)
+    try:
+        report = study.run(
+            model,
+            images,
+            config,
+            training=training,
+            untrainable=untrainable,
+            progress=console,
+            command=typed(),
+            journal=journal,
+        )
+    except KeyboardInterrupt:
+        console.say(f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to go on.")
+        raise
+    code = finish(report, options["out"], console, **reported(options))
+    journal.remove()
+    ctx.exit(code)

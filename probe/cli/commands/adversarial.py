@@ -1,0 +1,71 @@
+"""``probe adversarial``: attack a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.cli.console import Console
+from probe.cli.options import attacking, common, option
+from probe.cli.shared import finish, load, reported, reporting, typed
+from studies.adversarial.registries import CHECKS, VIEWS
+
+_EXAMPLES = """\b
+Examples:
+  probe adversarial --eps 0.03
+  probe adversarial -m resnet18 -d imagenet-samples --eps 8/255
+  probe adversarial -m zoo:resnet20 -d digits --attack standard --norm L2 --eps 0.1
+  probe adversarial --eps 0:8/255:9 --attack pgd?steps=100,mifgsm,square
+  probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
+  probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
+  probe adversarial --save-images npz --format json > results.json
+"""
+
+
+def _lists() -> str:
+    views = "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
+    checks = "\n".join(f"  {e.name:<26} {e.summary}" for e in CHECKS.entries.values())
+    return f"{_EXAMPLES}\n\b\nViews:\n{views}\n\n\b\nChecks:\n{checks}"
+
+
+@click.command("adversarial", epilog=_lists())
+@common
+@attacking
+@option(
+    "--save-images",
+    type=click.Choice(["png", "npz"]),
+    help="Keep the adversarial image of each broken one, by the attack that needed least, in images/. npz is exact; "
+    "PNG rounds to 8 bit, which can leave the ball or undo the attack (images/index.json says where).",
+)
+@reporting
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Attack a network, and know whether to believe the answer.
+
+    With no other word: the embedded ImageNet network on the embedded photographs. EPS is in units of the
+    pixel range: 0.03, 8/255, several with commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
+    """
+    from probe.cli.configs import adversarial_config, another_model, journal_for
+    from studies import adversarial as study
+
+    console = Console(options["quiet"])
+    config = adversarial_config(options)
+    model, images = load(options, console)
+    others = study.Others(
+        tuple(another_model(name, model, options, console) for name in options["transfer_to"] or ()),
+        another_model(options["against"], model, options, console, options["against_weights"])
+        if options["against"]
+        else None,
+    )
+    journal = journal_for(config, model, images, options["resume"], console)
+    try:
+        report = study.run(
+            model, images, config, others=others, progress=console, command=typed(), journal=journal
+        )
+    except KeyboardInterrupt:
+        console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to go on.")
+        raise
+    code = finish(report, options["out"], console, **reported(options))
+    journal.remove()
+    ctx.exit(code)

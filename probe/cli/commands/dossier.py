@@ -1,0 +1,77 @@
+"""``probe dossier``: all three studies of one network, and what they say of each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.cli.console import Console
+from probe.cli.options import DEFAULT_EPSILONS, NameList, common, option
+from probe.cli.shared import REPORTS, finish, load, reported, reporting, typed
+
+_EXAMPLES = """\b
+Examples:
+  probe dossier                                  the embedded ImageNet network on the embedded photographs
+  probe dossier -m zoo:resnet20 -d digits
+  probe dossier -m my_net.py:net --weights my.pth -d my_folder --layers layer2.1.conv1 --eps 4/255
+"""
+
+
+@click.command("dossier", epilog=_EXAMPLES)
+@common
+@option("--eps", metavar="EPS", help="Epsilon of the attack: 0.03 or 8/255 [default for Linf: 0.03].")
+@option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0 (pixels).")
+@option(
+    "--layers",
+    type=NameList(),
+    metavar="A,B",
+    help="Convolutions whose channels are measured [default: one, chosen].",
+)
+@option(
+    "--quick",
+    is_flag=True,
+    help="Fewer steps in the attack and in fewer pictures, and no checks of the attack.",
+)
+@reporting
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Run all three studies on one network, and relate what they found.
+
+    Writes the three full reports into the folders filters, adversarial and ablation, and one that links them: which
+    channels the attack moves and what they are worth, which parts hold up clean and attacked images, and whether
+    important filters look different. Nothing is trained (probe ablate does that); 40 images unless -n says otherwise.
+    """
+    from datetime import datetime
+
+    from probe.attacks.norms import norm_named, parse_epsilons
+    from probe.core.errors import UsageError
+    from probe.report.files import report_folder
+    from probe.report.index import update_index
+    from probe.report.render import write_report
+    from probe.tools import dossier
+    from probe.tools.dossier.choose import IMAGES
+
+    console = Console(options["quiet"])
+    norm = norm_named(options["norm"])
+    epsilons = parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm)
+    if len(epsilons) != 1 or epsilons[0] <= 0:
+        raise UsageError("A dossier takes one --eps above 0: it spreads a curve around it.")
+    options["num_samples"] = options["num_samples"] or IMAGES
+    model, images = load(options, console)
+    config = dossier.DossierConfig(
+        epsilon=epsilons[0],
+        norm=norm.name,
+        layers=options["layers"],
+        quick=options["quick"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+    )
+    made = dossier.run(model, images, config, progress=console, command=typed())
+    folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
+    for name, part in made.parts.items():
+        write_report(part, folder / name)
+    code = finish(made.report, folder, console, **reported(options))
+    if options["out"] is None:
+        update_index(REPORTS)
+    ctx.exit(code)

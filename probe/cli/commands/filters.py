@@ -1,0 +1,65 @@
+"""``probe filters``: look at the filters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from probe.cli.console import Console
+from probe.cli.options import Auto, NameList, Numbers, common, option
+from probe.cli.shared import finish, load, reported, reporting, typed
+from studies.filters.workspace import VIEWS
+
+_EXAMPLES = """\b
+Examples:
+  probe filters                                        the embedded ImageNet network, no network needed
+  probe filters -m resnet18
+  probe filters -m timm:convnext_atto --views patches,features --layers stages.2 --channels 3,17
+  probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
+  probe filters -m torchvision:vgg11 --weights none --views weights --format json
+"""
+
+
+def _view_list() -> str:
+    return "\b\nViews:\n" + "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
+
+
+@click.command("filters", epilog=f"{_EXAMPLES}\n{_view_list()}")
+@common
+@option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all].")
+@option(
+    "--layers",
+    "--layer",
+    type=Auto(NameList()),
+    default="auto",
+    help="Layers, or the last of every resolution.",
+)
+@option("--channels", type=Auto(Numbers(int)), default="auto", help="Channels, or those that stand out most.")
+@option(
+    "--images", type=Numbers(int), default="4", help="How many images to look at one by one, or which: 0,5,7."
+)
+@option("--steps", type=click.IntRange(min=1), default=128, help="Optimisation steps of a feature picture.")
+@reporting
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
+    """Look at the filters and at what excites them.
+
+    With no other word: the embedded ImageNet network on the embedded photographs.
+    """
+    from studies import filters as study
+
+    console = Console(options["quiet"])
+    model, images = load(options, console)
+    shown = options["images"]
+    config = study.FiltersConfig(
+        views=options["views"] or (),
+        layers=options["layers"],
+        channels=options["channels"],
+        images=shown[0] if len(shown) == 1 else shown,
+        steps=options["steps"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+    )
+    report = study.run(model, images, config, progress=console, command=typed())
+    ctx.exit(finish(report, options["out"], console, **reported(options)))

@@ -1,0 +1,39 @@
+"""``probe models``: what can be loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from probe.cli.console import line, table
+
+if TYPE_CHECKING:
+    from probe.models.source import ModelRow
+
+
+_EXAMPLES = """\b
+Examples:
+  probe models
+  probe models resnet
+  probe models "timm:convnext*"
+"""
+
+
+@click.command("models", short_help="List the networks that can be loaded.", epilog=_EXAMPLES)
+@click.argument("query", default="")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def command(query: str, debug: bool) -> None:
+    """List what can be loaded, where its weights would come from, and whether they are there now.
+
+    QUERY is a part of a name, a pattern with * and ?, or a source such as zoo: or timm:
+    """
+    from probe.models.load import catalogue
+
+    rows = catalogue(query)
+    table(("name", "source", "weights", "come from", "here"), [_model_row(row) for row in rows])
+    line(f"{len(rows)} {'model' if len(rows) == 1 else 'models'}")
+
+
+def _model_row(row: ModelRow) -> tuple[str, ...]:
+    return row.name, row.source, ", ".join(row.weights) or "–", row.origin, ", ".join(row.present) or "no"

@@ -1,0 +1,175 @@
+"""From the options of a command to what its study is given: config, further models, journal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from probe import __version__
+from probe.attacks.norms import norm_named, parse_epsilons
+from probe.cli.options import DEFAULT_EPSILONS
+from probe.core.errors import UsageError
+from probe.core.journal import FileJournal
+from probe.core.progress import Progress
+from probe.core.state import fingerprint
+from probe.data.images import ImageSet, Item
+from probe.graph.edit.structure import SWAP
+from probe.models.load import load_model
+from probe.models.loaded import LoadedModel
+from probe.models.weights.cache import cache_root
+from probe.train.data import Parts, both_parts
+from probe.train.setup import RecipeOptions
+from studies.ablation import AblationConfig
+from studies.adversarial import AdversarialConfig
+
+
+def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
+    """Return the config that the options of ``probe adversarial`` mean; raises UsageError."""
+    norm, shown = norm_named(options["norm"]), options["images"]
+    return AdversarialConfig(
+        epsilons=parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm),
+        norm=norm.name,
+        attacks=options["attack"] or (),
+        target=options["target"],
+        restarts=options["restarts"],
+        steps=options["steps"],
+        views=options["views"],
+        checks=() if options["no_checks"] else options["checks"],
+        images=shown[0] if len(shown) == 1 else shown,
+        batch_size=options["batch_size"],
+        reduced=False if options["full_precision"] else None,
+        save_images=options["save_images"],
+        seed=options["seed"],
+    )
+
+
+DEFAULT_ABLATED = {
+    "dropout": "zoo:alexnet",
+    "lrn": "zoo:alexnet",
+    "pool": "zoo:lenet",
+    "sharing": "zoo:lenet",
+    "locality": "zoo:lenet",
+    "dense": "zoo:densenet",
+    "branch": "zoo:inception",
+    "swap:kernel?to=large": "zoo:vgg",
+    "swap:kernel": "zoo:lenet",
+    "swap:asymmetric?to=square": "zoo:inception?version=3",
+    "swap:mlpconv?to=plain": "zoo:nin",
+    "swap:mlpconv": "zoo:lenet",
+    "swap:pool": "zoo:lenet",
+    "swap:norm": "zoo:alexnet",
+    "swap:norm?to=lrn": "zoo:resnet20",
+    "swap:activation": "zoo:lenet",
+}
+"""The network that is ablated when none is named, where resnet20 has no such structure or is too slow without it."""
+
+
+def ablation_config(options: dict[str, Any]) -> AblationConfig:
+    """Return the config that the options of ``probe ablate`` mean; raises UsageError."""
+    norm = norm_named(options["norm"])
+    words = {each.name for each in fields(RecipeOptions)} - {"batch_size"}
+    own = {each.name for each in fields(AblationConfig)} - {"recipe", "epsilon", "norm", "also", "depths"}
+    own -= {"remove", "swap"}
+    return AblationConfig(
+        remove=removed(options),
+        swap=options["swap"] or (),
+        recipe=RecipeOptions(batch_size=options["train_batch"], **{name: options[name] for name in words}),
+        epsilon=parse_epsilons(options["epsilon"] or DEFAULT_EPSILONS[norm.name], norm)[-1],
+        norm=norm.name,
+        also=options["also"] or (),
+        depths=options["depths"] or (),
+        **{name: options[name] for name in own},
+    )
+
+
+def removed(options: dict[str, Any]) -> tuple[str, ...]:
+    """Return the structures to take away: those that were named, else the shortcuts where nothing is exchanged."""
+    return options["remove"] or (() if options.get("swap") else ("shortcut",))
+
+
+def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the names of the model and the data to ablate, filled in where nothing is said."""
+    texts = (*removed(options), *(SWAP + text for text in options.get("swap") or ()))
+    known = (DEFAULT_ABLATED.get(text, DEFAULT_ABLATED.get(text.partition("?")[0])) for text in texts)
+    default = next((name for name in known if name), "zoo:resnet20")
+    if options["model"] is None:
+        return default, options["data"] or "digits"
+    return options["model"], options["data"]
+
+
+def training_parts(
+    options: dict[str, Any], model: LoadedModel, images: ImageSet, progress: Progress
+) -> tuple[Parts | None, str]:
+    """Return labelled images to train on, or None and why there are none."""
+    if not images.labelled:
+        return None, f"Nothing was retrained: the images of {images.name} have no labels to learn."
+    try:
+        parts = both_parts(
+            options["data"] or images.name,
+            n=options["train_samples"],
+            held_out=options["held_out"],
+            seed=options["seed"],
+            offline=options["offline"],
+            progress=progress,
+        )
+    except UsageError as error:
+        if options["held_out"] is not None:
+            raise
+        return None, f"Nothing was retrained: {error}"
+    return parts, ""
+
+
+def another_model(
+    name: str, model: LoadedModel, options: dict[str, Any], progress: Progress, weights: str | None = None
+) -> LoadedModel:
+    """Load another network that answers the same classes."""
+    return load_model(
+        name,
+        weights=weights or "default",
+        num_classes=model.num_classes,
+        device=options["device"],
+        seed=options["seed"],
+        offline=options["offline"],
+        progress=progress,
+    )
+
+
+def journal_for(
+    config: AdversarialConfig | AblationConfig,
+    model: LoadedModel,
+    images: ImageSet,
+    resume: bool,
+    progress: Progress,
+    training: Parts | None = None,
+) -> FileJournal:
+    """Return the journal of exactly this run: other options, weights, images or files changed since make another.
+
+    ``training`` are the images that are trained on, where there are any.
+    """
+    parts = () if training is None else (training.training, training.held_out)
+    facts = {
+        "version": __version__,
+        "study": type(config).__name__,
+        "config": asdict(config),
+        "module": fingerprint(model.module),
+        "input": str(model.input),
+        "device": str(model.device),
+        "data": [images.name, images.source, len(images)],
+        "items": [_item_facts(item) for item in images.items],
+        "training": [[_item_facts(item) for item in part.items] for part in parts],
+    }
+    journal = FileJournal(cache_root() / "runs", facts, resume=resume)
+    if resume and not journal.folder.is_dir():
+        progress.say("There is no interrupted run with these options: starting anew.")
+    return journal
+
+
+def _item_facts(item: Item) -> tuple[Any, ...]:
+    """Return what tells whether an image is still the same: name, label, and its file's size and time of change."""
+    if item.path is None:
+        return item.name, item.label
+    try:
+        found = item.path.stat()
+    except OSError:  # it is gone, and will be skipped when it is read
+        return item.name, item.label, None
+    return item.name, item.label, found.st_size, found.st_mtime_ns

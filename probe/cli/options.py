@@ -1,0 +1,320 @@
+"""The options that every study shares, and how their words become values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from probe.core.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    _Words = click.ParamType[Any]
+else:
+    _Words = click.ParamType  # generic in newer releases only
+
+
+class Numbers(_Words):
+    """Numbers separated by commas, such as ``0.485,0.456,0.406``."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | float, ...]:
+        """Parse the words; click reports what cannot be understood."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of numbers separated by commas", param, ctx)
+
+
+class NameList(_Words):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split at commas; empty parts are refused."""
+        if isinstance(value, tuple):
+            return value
+        parts = tuple(part.strip() for part in str(value).split(","))
+        if not all(parts):
+            self.fail(f"'{value}' has an empty name", param, ctx)
+        return parts
+
+
+class Auto(_Words):
+    """``auto`` (None), or whatever another type understands."""
+
+    def __init__(self, inner: _Words) -> None:
+        self.inner = inner
+        self.name = f"auto|{inner.name}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return None for ``auto``."""
+        return None if value is None or value == "auto" else self.inner.convert(value, param, ctx)
+
+
+class Size(_Words):
+    """A side length such as ``224``, or ``height,width``."""
+
+    name = "side"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return one number, or (height, width)."""
+        sides = Numbers(int).convert(value, param, ctx)
+        if len(sides) > 2 or min(sides) < 1:
+            self.fail(f"'{value}' is neither a side length nor height,width", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def option(*names: str, **how: Any) -> Callable[[F], F]:
+    """Declare an option whose default, if it has one, is shown in the help."""
+    return click.option(*names, show_default="default" in how, **how)
+
+
+_PATH = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+_COMMON: tuple[Callable[[F], F], ...] = (
+    option(
+        "-m", "--model", metavar="NAME", help="resnet18, timm:NAME, net.py:factory, … (see: probe models)."
+    ),
+    option(
+        "--weights",
+        metavar="WHICH",
+        default="default",
+        help="default, none, digits, IMAGENET1K_V2, or a file.",
+    ),
+    option(
+        "-d",
+        "--data",
+        metavar="WHICH",
+        help="digits, imagenet-samples, fashion-mnist, cifar10, a folder, a file.",
+    ),
+    option(
+        "-n",
+        "--num-samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At most N images, a seeded sample.",
+    ),
+    option("-b", "--batch-size", type=click.IntRange(min=1), default=32),
+    option("--img-size", type=Size(), help="Input side of the network, or height,width."),
+    option(
+        "--mean",
+        type=Numbers(float),
+        help="Normalisation of pixels in [0, 1], one number or one per channel.",
+    ),
+    option("--std", type=Numbers(float), help="Normalisation, like --mean."),
+    option("--labels", type=_PATH, metavar="FILE", help="Class names: one a line, or JSON."),
+    option("--allow-partial", is_flag=True, help="Load a checkpoint whose keys do not all fit."),
+    option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    option("--seed", type=click.IntRange(min=0), default=0),
+    option(
+        "--out", type=_FOLDER, metavar="DIR", help="Folder of the report [default: a new one in reports/]."
+    ),
+    option("--offline", is_flag=True, help="Never try the network."),
+    option("-q", "--quiet", is_flag=True, help="Print the report's path only."),
+    option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def common(function: F) -> F:
+    """Add the shared options to a command."""
+    for add in reversed(_COMMON):
+        function = add(function)
+    return function
+
+
+def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[float, ...] | None:
+    """Check a normalisation option: finite numbers, and a positive std; raises UsageError."""
+    import math
+
+    if values is None:
+        return None
+    if not all(math.isfinite(value) for value in values):
+        raise UsageError(f"--{name} takes finite numbers; got {', '.join(map(str, values))}.")
+    if name == "std" and min(values) <= 0:
+        raise UsageError(f"--std must be positive; got {', '.join(map(str, values))}.")
+    if max(abs(value) for value in values) > 20:
+        raise UsageError(f"--{name} is in units of pixels in [0, 1]; divide {values[0]:g} by 255.")
+    return values
+
+
+DEFAULT_EPSILONS = {"Linf": "0.03", "L2": "1", "L1": "12", "L0": "16"}
+"""The epsilon for each norm when none is given."""
+
+_ATTACKING: tuple[Callable[[F], F], ...] = (
+    option("--eps", metavar="EPS", help="0.03, 8/255, 1/255,4/255 or 0:8/255:9 [default for Linf: 0.03]."),
+    option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0 (pixels)."),
+    option(
+        "--attack",
+        type=NameList(),
+        metavar="A,B",
+        help="Attacks, with options: pgd?steps=100 [default: apgd-ce,apgd-dlr].",
+    ),
+    option("--target", metavar="CLASS", help="Aim at a class, least-likely or random."),
+    option("--restarts", type=click.IntRange(min=1), help="Restarts of the attacks that know them."),
+    option("--steps", type=click.IntRange(min=1), help="Steps of the attacks that know them."),
+    option("--transfer-to", type=NameList(), metavar="M,M", help="Carry the images over to these networks."),
+    option("--against", metavar="MODEL", help="Compare with another network, with a paired test."),
+    option("--against-weights", metavar="WHICH", help="Its weights, as for --weights."),
+    option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all]."),
+    option("--checks", type=NameList(), metavar="A,B", help="Only these checks [default: all]."),
+    option("--no-checks", is_flag=True, help="Do not test whether the evaluation can be believed."),
+    option("--images", type=Numbers(int), default="4", help="How many pictures to show, or which: 0,5,7."),
+    option(
+        "--full-precision", is_flag=True, help="Gradients in float32 too, where bfloat16 would be faster."
+    ),
+    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+)
+
+
+def attacking(function: F) -> F:
+    """Add the options of the adversarial study to a command."""
+    for add in reversed(_ATTACKING):
+        function = add(function)
+    return function
+
+
+_ABLATING: tuple[Callable[[F], F], ...] = (
+    option(
+        "--remove",
+        type=NameList(),
+        metavar="A,B",
+        help="Structures to take away, with options: pool?to=max (see: probe structures) [default: shortcut].",
+    ),
+    option(
+        "--swap",
+        type=NameList(),
+        metavar="A,B",
+        help="Structures to exchange and train again: kernel?to=stacked, activation?to=gelu, …",
+    ),
+    option(
+        "--mode",
+        type=click.Choice(["auto", "lesion", "retrain", "both"]),
+        default="auto",
+        help="Cut it as it is, train it without, or both where that is affordable.",
+    ),
+    option("--sites", type=NameList(), metavar="A,B", help="Only these sites (see: probe structures)."),
+    option("--max-sites", type=click.IntRange(min=1), default=64, help="At most so many are cut alone."),
+    option(
+        "--draws", type=click.IntRange(min=1), default=5, help="Random choices for each number of cut sites."
+    ),
+    option(
+        "--calibration-samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        default=256,
+        help="Images that re-estimate batch-norm statistics.",
+    ),
+    option("--seeds", type=click.IntRange(min=1), default=3, help="Trainings of every arm."),
+    option("--depths", type=Numbers(int), metavar="N,N", help="Sweep the depth of the network: 8,20,56."),
+    option(
+        "--match-parameters", is_flag=True, help="Widen the cut arm to the intact one's number of parameters."
+    ),
+    option("--also", type=NameList(), metavar="A,B", help="robustness (PGD at --eps), calibration (ECE)."),
+    option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
+    option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0, for --also robustness."),
+    option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
+    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
+    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
+    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
+    option("--weight-decay", type=float, help="[default: 0.05]"),
+    option("--label-smoothing", type=float, help="[default: 0.05]"),
+    option(
+        "--augment", type=NameList(), metavar="A,B", help="shift, flip, cutout or none [default: as train]."
+    ),
+    option("--jobs", type=click.IntRange(min=0), default=0, help="Processes that train, 0: one a core."),
+    option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT."),
+    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+)
+
+
+def ablating(function: F) -> F:
+    """Add the options of the ablation study to a command."""
+    for add in reversed(_ABLATING):
+        function = add(function)
+    return function
+
+
+_TRAINING: tuple[Callable[[F], F], ...] = (
+    option(
+        "-d",
+        "--data",
+        metavar="WHICH",
+        required=True,
+        help="digits, fashion-mnist, cifar10, or a folder with a subfolder for each class.",
+    ),
+    option("--adversarial", is_flag=True, help="Train against the worst images nearby (Madry et al. 2018)."),
+    option("--norm", metavar="Linf|L2", help="What nearby means [default: Linf]."),
+    option(
+        "--eps",
+        "epsilon",
+        metavar="SIZE",
+        help="How near: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
+    ),
+    option("--steps", type=click.IntRange(min=1), help="Gradient steps of each search [default: 7]."),
+    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    option("--batch-size", "-b", type=click.IntRange(min=2), help="[default: 64, adversarial 32]"),
+    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
+    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
+    option("--weight-decay", type=float, help="[default: 0.05]"),
+    option("--label-smoothing", type=float, help="[default: 0.05, adversarial 0]"),
+    option(
+        "--augment",
+        type=NameList(),
+        metavar="A,B",
+        help="shift, flip, cutout or none [default: shift, and flip where a mirror changes no class].",
+    ),
+    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+    option(
+        "-n",
+        "--num-samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Train on N images, a seeded sample; the held-out part stays whole.",
+    ),
+    option("--img-size", type=Size(), help="Input side, or height,width [default: the network's, or 64]."),
+    option(
+        "--mean", type=Numbers(float), help="Normalisation of pixels in [0, 1] [default: 0.5 per channel]."
+    ),
+    option("--std", type=Numbers(float), help="Normalisation, like --mean [default: 0.5]."),
+    option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
+    option("--seed", type=click.IntRange(min=0), default=0),
+    option(
+        "--out",
+        type=_PATH,
+        metavar="FILE",
+        help="The weights, .safetensors [default: ./MODEL-DATA.safetensors].",
+    ),
+    option("--force", is_flag=True, help="Overwrite the file if it exists."),
+    option("--resume", is_flag=True, help="Go on with the same training where it was interrupted or killed."),
+    option("--offline", is_flag=True, help="Never try the network."),
+    option("-q", "--quiet", is_flag=True, help="Print the file's path only."),
+    option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def training(function: F) -> F:
+    """Add the options of a training to a command."""
+    for add in reversed(_TRAINING):
+        function = add(function)
+    return function

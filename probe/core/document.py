@@ -1,0 +1,364 @@
+"""What a study found, as plain data: no HTML, no model, no file.
+
+A study returns one ``Report``; ``probe.report`` turns it into report.html and results.json.
+All text is plain text (the renderer escapes it); all pictures are uint8 arrays.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core import stats
+
+Cell = str | int | float | bool | None
+CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
+Status = Literal["done", "skipped inputs", "interrupted"]
+Json = Any
+
+
+_BESIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
+"""A path that stays inside its folder and needs no quoting."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: ``pixels`` is uint8, (H, W, 3) or (H, W) for grey.
+
+    ``alt`` says what is to be seen for those who cannot see it. ``pixelated`` keeps the
+    pixels as crisp squares when the picture is enlarged (filters, tiny patches).
+    ``anchor`` is a stable fragment such as ``layer2/ch17`` under which it can be linked.
+    """
+
+    pixels: NDArray[np.uint8]
+    alt: str
+    caption: str = ""
+    anchor: str = ""
+    pixelated: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse pixels that are not a non-empty uint8 array of shape (H, W) or (H, W, 3)."""
+        shape = self.pixels.shape
+        fits = len(shape) in (2, 3) and min(shape) > 0 and shape[2:] in ((), (3,))
+        if self.pixels.dtype != np.uint8 or not fits:
+            raise ValueError(f"picture '{self.alt}' is {self.pixels.dtype} of shape {shape}")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures that belong together and stand in one row: a channel, an image, a layer.
+
+    ``compare`` names two of the pictures by index, such as the original and the adversarial image: a reader
+    can then wipe from one to the other. Both must have the same height and width.
+    """
+
+    pictures: tuple[Picture, ...]
+    label: str = ""
+    note: str = ""
+    anchor: str = ""
+    compare: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to compare pictures that there are not, or that do not lie over each other."""
+        if self.compare is None:
+            return
+        if not all(0 <= index < len(self.pictures) for index in self.compare):
+            raise ValueError(f"strip '{self.label}': no pictures {self.compare} among {len(self.pictures)}")
+        sizes = {self.pictures[index].pixels.shape[:2] for index in self.compare}
+        if len(sizes) != 1:
+            raise ValueError(f"strip '{self.label}': the compared pictures differ in size")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Strips of pictures under one title; ``reading`` is the sentence on how to read them.
+
+    ``size`` is the width in CSS pixels at which each picture is shown. A strip with many
+    pictures wraps.
+    """
+
+    title: str
+    strips: tuple[Strip, ...]
+    reading: str
+    size: int = 96
+
+
+@dataclass(frozen=True)
+class SteppedGallery:
+    """Strips of pictures of which one is shown at a time: a slider over steps such as epsilons.
+
+    ``steps`` are the labels, such as "ε = 0.0075". ``rows[i][k]`` is what row i (an image) shows at step k;
+    each row has a strip for every step. ``start`` is the step shown first, ``size`` as in ``Gallery``. Where
+    no script runs, and on paper, all steps are seen one under another.
+    """
+
+    title: str
+    steps: tuple[str, ...]
+    rows: tuple[tuple[Strip, ...], ...]
+    reading: str
+    size: int = 96
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse rows whose length is not the number of steps, and a first step that there is not."""
+        for row in self.rows:
+            if len(row) != len(self.steps):
+                raise ValueError(f"slides '{self.title}': {len(row)} strips for {len(self.steps)} steps")
+        if not 0 <= self.start < max(1, len(self.steps)):
+            raise ValueError(f"slides '{self.title}': no step {self.start} among {len(self.steps)}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column: heading, unit and the sentence shown as a tooltip.
+
+    ``digits`` is the number of significant digits of a float; ``proportion`` shows a float as a percentage.
+    """
+
+    name: str
+    unit: str = ""
+    help: str = ""
+    digits: int = 3
+    proportion: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; every row has one cell per column. None is shown as an en dash."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    reading: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse rows whose length is not the number of columns."""
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table '{self.title}': {len(row)} cells under {len(self.columns)} columns")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its label with unit, linear or log, and the names at 0, 1, 2 … when it is categorical."""
+
+    label: str
+    scale: Literal["linear", "log"] = "linear"
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line or one set of bars: y over x, with an interval band where ``low`` and ``high`` are given."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse unequal lengths."""
+        lengths = {len(self.x), len(self.y), len(self.low or self.y), len(self.high or self.y)}
+        if len(lengths) != 1:
+            raise ValueError(f"series '{self.label}' has unequal lengths")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as data. ``heatmap`` takes ``matrix`` (rows = y, columns = x) instead of series."""
+
+    title: str
+    kind: Literal["line", "bar", "scatter", "heatmap"]
+    x: Axis
+    y: Axis
+    reading: str
+    series: tuple[Series, ...] = ()
+    matrix: tuple[tuple[float, ...], ...] = ()
+    value_label: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph; ``tone`` marks a warning that a reader must not miss.
+
+    ``links`` are words and the files beside the report that they lead to, such as ``filters/report.html``.
+    """
+
+    text: str
+    tone: Literal["plain", "warning"] = "plain"
+    links: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse links that lead out of the report's folder."""
+        for _, place in self.links:
+            if not _BESIDE.fullmatch(place):
+                raise ValueError(f"'{place}' is no file beside the report")
+
+
+Block = Note | Table | Figure | Gallery | SteppedGallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a study. ``reason`` is set when it could not apply, and then there are no blocks."""
+
+    id: str
+    title: str
+    summary: str = ""
+    blocks: tuple[Block, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+    results: tuple[Result, ...] = ()
+    checks: tuple[Check, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A named number with its sample size and 95% interval where these have a meaning."""
+
+    name: str
+    value: float | int | str | None
+    n: int | None = None
+    ci: tuple[float, float] | None = None
+    unit: str = ""
+    higher_is_better: bool | None = None
+
+    @classmethod
+    def proportion(cls, name: str, successes: int, n: int, *, higher_is_better: bool | None = None) -> Result:
+        """Return a proportion with its Wilson interval; None when ``n`` is 0."""
+        value = successes / n if n else None
+        return cls(name, value, n, stats.wilson(successes, n), "proportion", higher_is_better)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named statement about the evaluation itself that passes, warns, fails or does not apply."""
+
+    name: str
+    status: CheckStatus
+    value: Cell
+    detail: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that was not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model as the report names it; ``sha256`` is of the weights file, ``notes`` must be read."""
+
+    name: str
+    source: str
+    weights: str
+    sha256: str | None
+    parameters: int
+    macs: int | None
+    input_size: tuple[int, int, int]
+    num_classes: int
+    licence: str = ""
+    file: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The images as the report names them; ``n`` are those used, ``total`` those there are.
+
+    ``sha256`` is over names, labels and contents of the images, where it was taken.
+    """
+
+    name: str
+    n: int
+    total: int
+    labelled: bool
+    source: str = ""
+    licence: str = ""
+    skipped: tuple[Skipped, ...] = ()
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a study found out, with what is needed to do it again.
+
+    ``methods`` are whole sentences in the past tense that form one paragraph, ready to paste into a paper;
+    ``references`` are the works that they cite, one entry each. ``samples`` has what was found out about each
+    image, in the order of the images; ``files`` are further files that belong beside the report, such as
+    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents.
+    """
+
+    study: str
+    title: str
+    model: ModelInfo
+    data: DataInfo
+    config: Mapping[str, Json]
+    environment: Mapping[str, str]
+    seed: int
+    command: str
+    created: str
+    seconds: float
+    headline: tuple[str, ...]
+    sections: tuple[Section, ...]
+    results: tuple[Result, ...] = ()
+    checks: tuple[Check, ...] = ()
+    warnings: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    status: Status = "done"
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    samples: tuple[Mapping[str, Json], ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def all_results(self) -> tuple[Result, ...]:
+        """The report's own results, then each section's."""
+        return self.results + tuple(r for section in self.sections for r in section.results)
+
+    @property
+    def all_checks(self) -> tuple[Check, ...]:
+        """The report's own checks, then each section's."""
+        return self.checks + tuple(c for section in self.sections for c in section.checks)
+
+    def _repr_html_(self) -> str:
+        """Show the same page in a notebook."""
+        from importlib import import_module
+
+        page: str = import_module("probe.report.render").notebook(self)
+        return page
+
+
+def to_uint8(image: Any) -> NDArray[np.uint8]:
+    """Turn a (C, H, W) float image in [0, 1] into (H, W, 3) or (H, W) uint8 pixels, rounding to nearest.
+
+    Values outside [0, 1] are clipped; not-a-number becomes 0. Accepts tensors and arrays with 1 or 3 channels.
+    """
+    array = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
+    if array.ndim != 3 or array.shape[0] not in (1, 3):
+        raise ValueError(f"expected (1 or 3, H, W), got {array.shape}")
+    pixels = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
+    return pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, 2)
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or None when it is not a finite number (JSON knows no NaN)."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def percent(value: float, ci: Sequence[float] | None = None) -> str:
+    """Write a proportion as a percentage, with its interval where given: ``85% [64, 95]``."""
+    text = f"{100 * value:.3g}%" if value < 0.9995 else "100%"
+    return text if ci is None else f"{text} [{100 * ci[0]:.0f}, {100 * ci[1]:.0f}]"

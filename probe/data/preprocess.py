@@ -1,0 +1,141 @@
+"""From a Pillow image to the array that a model is fed, with torchvision's Resize and CenterCrop."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from probe.core.errors import CannotRunError
+from probe.data.spec import InputSpec, UnreadableError
+
+MAX_PIXELS = 50_000_000
+"""Images with more pixels than this, before or after resizing, are not read."""
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def fit(image: Image.Image, spec: InputSpec, framed: bool) -> NDArray[np.float32]:
+    """Return ``image`` (mode L, RGB or F) as (C, H, W) float32 in [0, 1] of the spec's size.
+
+    A framed image is resized straight to the size. Any other is resized, antialiased, to the smallest size
+    that covers (H, W) / crop, and its centre is cut out: for a square input that is torchvision's
+    ``Resize(round(size / crop))`` and ``CenterCrop(size)`` to the last bit. One-channel models see the
+    luma of ITU-R 601 (Pillow's L); three-channel models see grey repeated. Raises UnreadableError when
+    the image is so elongated that resizing would exceed ``MAX_PIXELS``.
+    """
+    channels, height, width = spec.size
+    if channels == 1 and image.mode == "RGB":
+        image = image.convert("L")
+    target = (width, height) if framed else covering_size(image.size, spec)
+    if target[0] * target[1] > MAX_PIXELS:
+        raise UnreadableError(f"too elongated to be resized ({image.width} × {image.height} pixels)")
+    if image.size != target:
+        image = image.resize(target, _RESAMPLING[spec.interpolation])
+    return _planes(_centre(image, width, height), channels)
+
+
+def check_channels(spec: InputSpec) -> None:
+    """Raise CannotRunError unless the model takes 1 or 3 channels."""
+    if spec.size[0] not in (1, 3):
+        raise CannotRunError(
+            f"The model takes {spec.size[0]} channels, but images are grey (1) or colour (3). "
+            "Choose a model that takes 1 or 3."
+        )
+
+
+def covering_size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
+    """Return the (width, height) to resize an image of ``size`` (width, height) to before the centre crop."""
+    across, down = size
+    width, height = round(spec.size[2] / spec.crop), round(spec.size[1] / spec.crop)
+    if width * down >= height * across:
+        return width, max(height, int(width * down / across))
+    return max(width, int(height * across / down)), height
+
+
+def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _planes(image: Image.Image, channels: int) -> NDArray[np.float32]:
+    # numpy, not torch: this runs in the reading thread, where torch would start a second pool of threads.
+    pixels = np.asarray(image, dtype=np.float32)
+    pixels = pixels.clip(0, 1) if image.mode == "F" else pixels / np.float32(255)
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+    return np.repeat(planes, channels, axis=0) if len(planes) < channels else np.ascontiguousarray(planes)
+
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_GREY_WITH_ALPHA = ("LA", "La")
+_COLOUR_WITH_ALPHA = ("RGBA", "RGBa", "PA")
+_COLOUR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """Return a loaded image in mode L, RGB or F, without metadata.
+
+    Transparency is composited over white. Grey with 16 bits keeps them: 65,535 becomes 1 (a
+    12-bit TIFF's 4,095 too). Colour with 16 bits is cut to 8 by Pillow. CMYK is converted by Pillow's
+    formula; embedded colour profiles are ignored. Floating-point grey is taken as it is when every value
+    lies in [0, 1]. Raises UnreadableError when other numbers leave the white point unknown.
+    """
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        return _fine_grey(image)
+    if mode in _GREY_WITH_ALPHA or (mode in ("1", "L") and "transparency" in image.info):
+        return _over_white(image).convert("L")
+    if mode in _COLOUR_WITH_ALPHA or (mode in ("RGB", "P") and "transparency" in image.info):
+        return _over_white(image)
+    if mode in ("1", "L"):
+        return _bare(image.convert("L"))
+    if mode in _COLOUR:
+        return _bare(image.convert("RGB"))
+    raise UnreadableError(f"pixel mode {mode} is not supported")
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    image.info = {}
+    return image
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return _bare(Image.alpha_composite(white, layer).convert("RGB"))
+
+
+def _fine_grey(image: Image.Image) -> Image.Image:
+    values: NDArray[np.generic] = np.asarray(image)
+    if values.dtype.kind == "f":
+        grey = values.astype(np.float32)
+        if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
+            raise UnreadableError("floating-point pixels outside [0, 1]")
+    else:
+        white = _white_point(image)
+        if int(values.min()) < 0 or int(values.max()) > white:
+            raise UnreadableError(f"integer pixels outside [0, {white}]")
+        grey = values.astype(np.float32) / np.float32(white)
+    if _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = np.float32(1) - grey
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[np.asarray(values == transparent)] = 1
+    return Image.fromarray(grey)
+
+
+def _white_point(image: Image.Image) -> int:
+    bits = _tag(image, _BITS_PER_SAMPLE)
+    return 4095 if bits == (12,) else 65535
+
+
+def _tag(image: Image.Image, number: int) -> object:
+    """Return a TIFF tag's value, None for any other format."""
+    tags = getattr(image, "tag_v2", None)
+    return None if tags is None else tags.get(number)

@@ -1,0 +1,309 @@
+"""Every layer that an image meets, counted from the operations of one forward pass; no tracing is needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from probe.core.errors import NotApplicableError
+from probe.graph.cost.operation_rules import (
+    LAYERS,
+    WEIGHTED,
+    KernelWindow,
+    Kind,
+    Numbers,
+    kind_of,
+    macs_of,
+    window_of,
+)
+from probe.graph.receptive_field.field import FieldMode, packed
+from probe.graph.receptive_field.spans import Field
+from probe.graph.trace.trace import no_side_effects, shared_copy
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the units of a map see of the image, height before width, in pixels.
+
+    ``size`` of the largest field, going on into the padding; ``jump`` between neighbouring units, None where there
+    is one unit or all see the same; ``start``: the centre of the first unit's field, 0.5 being the middle of the
+    first pixel; ``units`` of the map. ``note`` says what is left out (global gates) or not understood; it is empty
+    where the field is exact.
+    """
+
+    size: tuple[int, int]
+    jump: tuple[float, float] | None
+    start: tuple[float, float]
+    units: tuple[int, int]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """One call of a layer, or of an operation that is none.
+
+    ``name``: of the module that it happens in, "" for the network's own code; ``call``: 2 when that module runs for
+    the second time. Shapes are without the batch; ``input`` is () where the operation has several. ``parameters`` are
+    those that no earlier row has used, ``shared`` the others. ``macs`` for one image. ``activations``: bytes of the
+    output where it needs memory of its own. ``reach`` is known for layers whose output is a map.
+    """
+
+    name: str
+    call: int
+    kind: Kind
+    operation: str
+    input: Numbers
+    output: Numbers
+    window: KernelWindow | None = None
+    parameters: int = 0
+    shared: int = 0
+    macs: int = 0
+    activations: int = 0
+    reach: Reach | None = None
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether the row is a layer with a window or a matrix of weights, not a norm or elementwise."""
+        return self.kind in LAYERS
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether the row is a convolution with a group for each input channel."""
+        return self.window is not None and self.input[:1] == (self.window.groups,) != (1,)
+
+
+@dataclass(frozen=True)
+class OperationTable:
+    """All rows in execution order.
+
+    ``parameters`` of the network, a shared one counted once; ``unused`` of them are in no row, because an image does
+    not meet them in eval mode. ``peak``: bytes of the most that is alive at once, the image included.
+    """
+
+    rows: tuple[OperationRow, ...]
+    parameters: int
+    unused: int
+    peak: int
+    image: tuple[int, int]
+
+    @property
+    def layers(self) -> tuple[OperationRow, ...]:
+        """The rows that are layers: convolutions, products, poolings, padding, resampling."""
+        return tuple(row for row in self.rows if row.is_layer)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        """Bytes of all values that one image's forward pass computes, as training would keep them."""
+        return sum(row.activations for row in self.rows)
+
+    @property
+    def reach(self) -> Reach | None:
+        """What a unit of the last map with more than one unit sees; None where tokens meet each other after it."""
+        for row in reversed(self.layers):
+            if row.kind in ("attention", "matmul") and row.reach is None:
+                return None
+            if row.reach is not None and max(row.reach.units) > 1:
+                return row.reach
+        return None
+
+
+def census(network: nn.Module, example: Tensor, *, field: bool = True) -> OperationTable:
+    """Run a network once on the first image of ``example`` (N, C, H, W), in eval mode, and list what it does.
+
+    The network need not be traceable and is not changed. Functions count as layers like modules do; a module that is
+    called twice has two rows. Without ``field``, and on the meta device, receptive fields are left out.
+    """
+    copy, image = shared_copy(network), example[:1].clone()
+    mode = _Counting(copy, image, field and not image.is_meta)
+    with no_side_effects(copy), without_fused_attention():
+        mode.watch(copy)
+        with mode:
+            copy(image)
+    used = sum(mode.sizes[one] for one in mode.claimed)
+    total = sum(mode.sizes.values())
+    return OperationTable(tuple(mode.rows), total, total - used, mode.peak, mode.image)
+
+
+@contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Let ``nn.MultiheadAttention`` run as its single products, which can be counted, inside the block."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _Counting(FieldMode):  # type: ignore[no-untyped-call]
+    """Write a row for every operation on what comes from the image."""
+
+    def __init__(self, network: nn.Module, image: Tensor, follow: bool) -> None:
+        super().__init__(image)
+        self.follow = follow
+        if not follow:
+            self.fields.clear()
+        self.rows: list[OperationRow] = []
+        self.sizes = {id(one): one.numel() for one in network.parameters()}
+        self.claimed: set[int] = set()
+        self.calls: Counter[str] = Counter()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+        # Parameters that a tensor is computed from, where it is computed from nothing else; empty for constants.
+        self.sources: MutableMapping[Tensor, frozenset[int]] = WeakTensorKeyDictionary()
+        for parameter in network.parameters():
+            self.sources[parameter] = frozenset({id(parameter)})
+        for buffer in network.buffers():
+            self.sources[buffer] = frozenset()
+        self._store(image)
+
+    def watch(self, copy: nn.Module) -> None:
+        """Hook the private copy, to know at every moment which module runs and how often it has been run."""
+
+        def enter(name: str) -> Any:
+            def hook(_module: nn.Module, _args: Any) -> None:
+                self.calls[name] += 1
+                self.inside.append(name)
+                starts.append(len(self.rows))
+
+            return hook
+
+        def leave(module: nn.Module, _args: Any, output: Any) -> None:
+            self.inside.pop()
+            start = starts.pop()
+            if isinstance(module, nn.Linear) and isinstance(output, Tensor):
+                self.rows[start:] = _as_one(self.rows[start:], tuple(output.shape[1:]))
+
+        starts: list[int] = []
+        for name, sub in copy.named_modules():
+            sub.register_forward_pre_hook(enter(name))
+            sub.register_forward_hook(leave, always_call=True)
+
+    def rule(
+        self, func: Any, values: dict[str, Any], outputs: tuple[Tensor, ...]
+    ) -> tuple[Field | None, ...]:
+        """Write the operation's row, and return what is known of the fields of its outputs."""
+        fields = super().rule(func, values, outputs) if self.follow else (None,) * len(outputs)
+        inputs = list(_tensors(list(values.values())))
+        known = [self.sources.get(one) for one in inputs]
+        parts = frozenset[int]().union(*(one for one in known if one is not None))
+        if all(one is not None for one in known):
+            for output in outputs:
+                self.sources[output] = parts
+            return fields
+        fresh = [self._store(output) for output in outputs]
+        self.peak = max(self.peak, self._living())
+        weighted = any(one for one in known)
+        kind = kind_of(str(func.overloadpacket.__name__), values, weighted, torch.Tag.pointwise in func.tags)
+        if any(fresh) or kind in WEIGHTED or (func._schema.is_mutable and kind != "other"):
+            data = [one for one, source in zip(inputs, known, strict=True) if source is None]
+            self._write_row(kind, func, values, data, outputs, parts, fresh[0], fields[0])
+        return fields
+
+    def _write_row(
+        self,
+        kind: Kind,
+        func: Any,
+        values: dict[str, Any],
+        data: list[Tensor],
+        outputs: tuple[Tensor, ...],
+        parts: frozenset[int],
+        activations: int,
+        field: Field | None,
+    ) -> None:
+        name = self.inside[-1] if self.inside else ""
+        output = outputs[0]
+        row = OperationRow(
+            name=name,
+            call=self.calls[name],
+            kind=kind,
+            operation=str(func.overloadpacket.__name__),
+            input=_shape(data[0]) if len(data) == 1 else (),
+            output=_shape(output),
+            window=window_of(kind, values),
+            parameters=sum(self.sizes[one] for one in parts - self.claimed),
+            shared=sum(self.sizes[one] for one in parts & self.claimed),
+            macs=macs_of(kind, values, output),
+            activations=activations,
+            reach=_reach(field, output, self.image) if kind in LAYERS else None,
+        )
+        self.claimed |= parts
+        self.rows.append(row)
+
+    def _store(self, tensor: Tensor) -> int:
+        """Remember a tensor's memory; return its bytes, 0 where it shares memory that is known."""
+        storage = tensor.untyped_storage()
+        if storage._cdata in self.alive:
+            return 0
+        self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # type: ignore[no-untyped-call]
+        return tensor.numel() * tensor.element_size()
+
+    def _living(self) -> int:
+        # A dead storage keeps its number until its weak reference goes, so that no new one can be taken for it.
+        gone = [key for key, (storage, _) in self.alive.items() if storage.expired()]  # type: ignore[no-untyped-call]
+        for key in gone:
+            del self.alive[key]
+        return sum(size for _, size in self.alive.values())
+
+
+def _reach(field: Field | None, output: Tensor, image: tuple[int, int]) -> Reach | None:
+    if field is None or (output.dim() != 4 and field.rows.walk is field.cols.walk is None):
+        return None
+    try:
+        found = packed("", field, tuple(output.shape), image)
+    except NotApplicableError:
+        return None
+    units = len(found.open_rows), len(found.open_cols)
+    first = found.open_rows[0], found.open_cols[0]
+    return Reach(
+        size=found.size,
+        jump=found.jump if max(units) > 1 and max(found.jump) > 0 else None,
+        start=((first[0][0] + first[0][1]) / 2, (first[1][0] + first[1][1]) / 2),
+        units=units,
+        note=found.note,
+    )
+
+
+def _as_one(rows: list[OperationRow], shape: Numbers) -> list[OperationRow]:
+    """Return the rows of a linear layer as one with the layer's own output shape.
+
+    Its product sees the input flattened, and where that is not contiguous the bias is an operation of its own.
+    """
+    products = [row for row in rows if row.kind == "linear"]
+    if len(products) != 1:
+        return rows
+    whole = replace(
+        products[0],
+        input=(*shape[:-1], products[0].input[-1]),
+        output=shape,
+        parameters=sum(row.parameters for row in rows),
+        shared=sum(row.shared for row in rows),
+        activations=sum(row.activations for row in rows),
+    )
+    return [whole]
+
+
+def _shape(tensor: Tensor) -> Numbers:
+    """Return a tensor's shape without the batch; a matrix whose rows are not images keeps both numbers."""
+    return tuple(tensor.shape[1:]) if tensor.dim() > 0 and tensor.shape[0] == 1 else tuple(tensor.shape)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

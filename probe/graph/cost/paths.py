@@ -1,0 +1,314 @@
+"""How many ways lead from the image to the output of a network, how long they are, and how wide."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, fx, nn
+
+from probe.graph.edit.edits import joined_values
+from probe.graph.edit.residual import gates, joins, operands, residuals
+from probe.graph.trace.ablatable import ablatable
+from probe.graph.trace.ops import is_weighted, operation, shape_of, tensor_inputs
+
+
+def gate_operands(graph: fx.GraphModule) -> dict[fx.Node, object]:
+    """Return each gate's multiplication with the operand that is the gate, along which no path leads."""
+    return {gate.node: gate.node.args[gate.position] for gate in gates(graph)}
+
+
+def output_of(graph: fx.GraphModule) -> fx.Node:
+    """Return the node that gives the network's output."""
+    found: fx.Node = next(node for node in graph.graph.nodes if node.op == "output")
+    return found
+
+
+def path_edges(node: fx.Node) -> list[fx.Node]:
+    """Return the values that feed a node; one that is used twice, as in ``x + x``, is two ways.
+
+    A module is one way from each value, however often it takes it (attention: as query, key and value).
+    """
+    wanted = set(tensor_inputs(node)) | {each for each in node.all_input_nodes if _several(each)}
+    if node.op == "output":
+        return list(node.all_input_nodes)
+    if node.op == "call_module":
+        return [each for each in node.all_input_nodes if each in wanted]
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda each: found.append(each) if each in wanted else None)
+    return found
+
+
+def _several(node: fx.Node) -> bool:
+    """Say whether a node gives several tensors, such as the pieces of a split."""
+    return node.op != "get_attr" and node.meta.get("shape") is None and bool(node.meta.get("aliases"))
+
+
+_SPLITS = frozenset({"chunk", "split", "split_with_sizes"})
+_SIZES = ("size", "chunks", "split_size", "split_size_or_sections", "split_sizes")
+_MOVES = frozenset({"view", "reshape", "transpose", "permute", "swapaxes", "roll", "flip", "unflatten"})
+
+
+@dataclass
+class _GroupPaths:
+    """Paths that arrive in parts of a value's channels: (first, last + 1) → their number.
+
+    ``moved`` says that parts were joined because their channels changed places.
+    """
+
+    parts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    moved: bool = False
+
+    @property
+    def count(self) -> int:
+        return sum(self.parts.values())
+
+    def add(self, other: _GroupPaths, shift: int = 0) -> None:
+        for (low, high), count in other.parts.items():
+            self.parts[low + shift, high + shift] += count
+        self.moved = self.moved or other.moved
+
+    def within(self, low: int, high: int) -> _GroupPaths:
+        """Return the paths of which a part lies in these channels, counted from the first of them."""
+        kept = _GroupPaths(moved=self.moved)
+        for (first, last), count in self.parts.items():
+            if max(first, low) < min(last, high):
+                kept.parts[max(first, low) - low, min(last, high) - low] += count
+        return kept
+
+
+def grouped_paths(graph: fx.GraphModule) -> tuple[int, bool]:
+    """Return the number of paths when a path goes through one group of each convolution, and whether it is a bound.
+
+    A group is entered from each group of the layer before whose channels it reads. L residual blocks of C groups
+    in a chain have (1 + C)^L such paths: depth is the exponent, cardinality the base (Xie et al. 2017). Where a
+    reshape moves channels about, every group that follows counts as reading all of them, and the number is a bound
+    from above.
+    """
+    factors, along = gate_operands(graph), {join.node for join in joins(graph)}
+    known: dict[fx.Node, _GroupPaths] = {}
+    bounded = False
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            known[node] = _whole(node, 1)
+            continue
+        arrived = _GroupPaths()
+        for each, shift in _arrivals(node, along):
+            if each in known and factors.get(node) is not each:
+                arrived.add(known[each], shift)
+        if arrived.parts:
+            known[node] = _through(graph, node, arrived)
+            # What is cut out of joined parts may leave some of them behind.
+            cut = operation(graph, node) == "getitem" and known[node].moved
+            bounded = bounded or cut or (arrived.moved and _groups(graph, node) > 1)
+    return known.get(output_of(graph), _GroupPaths()).count, bounded
+
+
+def _through(graph: fx.GraphModule, node: fx.Node, arrived: _GroupPaths) -> _GroupPaths:
+    """Return the paths behind a node."""
+    if is_weighted(graph, node):
+        return _by_group(node, arrived, _groups(graph, node))
+    name = operation(graph, node)
+    channels = _slice(node) if name == "getitem" else None
+    if channels is not None:
+        return arrived.within(*channels)
+    value = next(iter(tensor_inputs(node)), None)
+    same = value is not None and shape_of(value)[:1] == shape_of(node)[:1] and name not in _MOVES
+    if same or name in ("output", "cat") or name in _SPLITS:
+        return arrived
+    return replace(_whole(node, arrived.count), moved=arrived.moved or len(arrived.parts) > 1)
+
+
+def _by_group(node: fx.Node, arrived: _GroupPaths, groups: int) -> _GroupPaths:
+    if groups == 1:
+        return _whole(node, arrived.count)
+    value = next(iter(tensor_inputs(node)))
+    wide_in, wide_out = shape_of(value)[0] // groups, shape_of(node)[0] // groups
+    made = _GroupPaths()
+    for group, count in enumerate(_into_groups(arrived, groups, wide_in)):
+        if count:
+            made.parts[group * wide_out, (group + 1) * wide_out] += count
+    return made
+
+
+def _into_groups(arrived: _GroupPaths, groups: int, wide: int) -> list[int]:
+    """Return how many of the paths each group reads, by differences, as a wide part enters many groups."""
+    changes = [0] * (groups + 1)
+    for (low, high), count in arrived.parts.items():
+        changes[min(low // wide, groups)] += count
+        changes[min(-(-high // wide), groups)] -= count
+    totals, running = [], 0
+    for change in changes[:-1]:
+        running += change
+        totals.append(running)
+    return totals
+
+
+def _arrivals(node: fx.Node, along: set[fx.Node]) -> list[tuple[fx.Node, int]]:
+    """Return the values that feed a node, with the channel at which each begins in the node's own value."""
+    if node not in along:
+        return [(each, 0) for each in path_edges(node)]
+    found, shift = [], 0
+    for each in joined_values(node):
+        found.append((each, shift))
+        shift += shape_of(each)[0]
+    return found
+
+
+def _whole(node: fx.Node, count: int) -> _GroupPaths:
+    shape = shape_of(node)
+    return _GroupPaths(Counter({(0, shape[0] if shape else 1): count}))
+
+
+def _groups(graph: fx.GraphModule, node: fx.Node) -> int:
+    """Return the groups of a convolution, a module or a function; 1 of everything else."""
+    if operation(graph, node) != "conv":
+        return 1
+    if node.op == "call_module":
+        return int(getattr(graph.get_submodule(str(node.target)), "groups", 1))
+    value = node.kwargs.get("groups")
+    if value is None:
+        place = 8 if len(node.args) > 8 else 6
+        value = node.args[place] if len(node.args) > place else 1
+    return value if isinstance(value, int) else 1
+
+
+def _slice(node: fx.Node) -> tuple[int, int] | None:
+    """Return the channels that a piece of a split, or ``x[:, a:b]``, takes; None where it is something else."""
+    source, index = node.args
+    if not isinstance(source, fx.Node):
+        return None
+    if isinstance(index, int) and _splits(source):
+        low = _offset(source, index)
+        return None if low is None else (low, low + shape_of(node)[0])
+    if isinstance(index, tuple) and len(index) > 1 and isinstance(index[1], slice) and shape_of(source):
+        low, high, step = index[1].indices(shape_of(source)[0]) if _plain(index[1]) else (0, 0, 0)
+        return (low, high) if step == 1 else None
+    return None
+
+
+def _offset(source: fx.Node, index: int) -> int | None:
+    """Return the first channel of a piece of a split, None where that cannot be told."""
+    given = dict(zip(("input", "size", "dim"), source.args, strict=False)) | source.kwargs
+    value = given.get("input", given.get("tensor"))
+    size = next((given[key] for key in _SIZES if key in given), None)
+    if given.get("dim", 0) != 1 or index < 0 or not isinstance(value, fx.Node):
+        return None
+    if isinstance(size, list | tuple):
+        known = [each for each in size[:index] if isinstance(each, int)]
+        return sum(known) if len(known) == index else None
+    if not isinstance(size, int):
+        return None
+    name = source.target if isinstance(source.target, str) else getattr(source.target, "__name__", "")
+    return index * (-(-shape_of(value)[0] // size) if "chunk" in name else size)
+
+
+def _plain(part: slice) -> bool:
+    return all(each is None or isinstance(each, int) for each in (part.start, part.stop, part.step))
+
+
+def _splits(node: fx.Node) -> bool:
+    """Say whether a node gives the pieces of one tensor, in their order."""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.partition(".")[0] in _SPLITS
+
+
+Lengths = dict[int, int]
+Step = Callable[[fx.Node, fx.Node], int]
+"""What it adds to the length of a path to reach a node (the first one) from one of its inputs."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The ways through a network.
+
+    ``by_layers``: length → number of paths, in layers with weights; ``by_blocks``: in residual branches taken.
+    ``blocks``: residual blocks. ``with_groups``: the number of paths when each group of a convolution is a path of
+    its own; it is a bound from above where ``bounded`` (channels were moved between groups in a way that is not
+    followed).
+    """
+
+    by_layers: Mapping[int, int]
+    by_blocks: Mapping[int, int]
+    blocks: int
+    with_groups: int
+    bounded: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of paths."""
+        return sum(self.by_layers.values())
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights on the longest path."""
+        return max(self.by_layers, default=0)
+
+
+def paths(network: nn.Module, example: Tensor) -> Paths:
+    """Count the paths of a network, a graph of ``ablatable`` or any other, on an input (N, C, H, W).
+
+    Raises TraceError, naming the line of source, when its graph cannot be had.
+    """
+    graph = network if isinstance(network, fx.GraphModule) else ablatable(network, example)
+    branch_of = branches(graph)
+    by_blocks = path_lengths(graph, lambda node, each: int(branch_of.get(node) is each))
+    return Paths(path_lengths(graph), by_blocks, len(branch_of), *grouped_paths(graph))
+
+
+def path_lengths(graph: fx.GraphModule, step: Step | None = None) -> Lengths:
+    """Return length → number of paths from the image to the output, by layers with weights on them.
+
+    A path may take either value of an addition or a concatenation; gates multiply and are no paths. A residual chain
+    of L blocks has 2^L paths, and their lengths in blocks are Binomial(L, 1/2) (Veit, Wilber and Belongie 2016).
+    ``step`` measures length in another way.
+    """
+    steps = step or _layers(graph)
+    factors = gate_operands(graph)
+    known: dict[fx.Node, Lengths] = {}
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            known[node] = {0: 1}
+            continue
+        lengths: Lengths = {}
+        for each in path_edges(node):
+            if each in known and factors.get(node) is not each:
+                for length, count in known[each].items():
+                    longer = length + steps(node, each)
+                    lengths[longer] = lengths.get(longer, 0) + count
+        if lengths:
+            known[node] = lengths
+    return dict(sorted(known.get(output_of(graph), {}).items()))
+
+
+def branches(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
+    """Return each residual addition with the value added that is its branch.
+
+    Besides the residual blocks of convolutions these are additions of a value to what was computed from it.
+    """
+    found = {one.node: one.operand(1 - one.shortcut) for one in residuals(graph)}
+    for node in graph.graph.nodes:
+        both = operands(node) if operation(graph, node) == "add" and node not in found else []
+        for shortcut, branch in (both, both[::-1]) if len(both) == 2 else ():
+            if shortcut is not branch and shortcut.op != "get_attr" and shortcut in _above(branch):
+                found[node] = branch
+    return found
+
+
+def _layers(graph: fx.GraphModule) -> Step:
+    return lambda node, _each: int(node.op != "output" and is_weighted(graph, node))
+
+
+def _above(node: fx.Node) -> set[fx.Node]:
+    """Return every node from which a way leads to ``node``."""
+    found: set[fx.Node] = set()
+    waiting = path_edges(node)
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting += path_edges(each)
+    return found

@@ -1,0 +1,111 @@
+"""Take structures out of a copy of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, fx, nn
+
+from probe.core.errors import NotApplicableError
+from probe.graph.edit.structure import ModuleReplacement, Site, Structure, structure_named
+from probe.graph.trace.ablatable import ablatable, copied
+from probe.graph.trace.trace import TraceError, no_side_effects, shared_copy, tensors
+
+
+@dataclass(frozen=True)
+class CutSubject:
+    """A network prepared for cutting.
+
+    ``network`` is its graph, or where ``reason`` says why there is none, a copy in which whole modules can be
+    replaced. It shares the original's tensors; ``example`` is an input (N, C, H, W).
+    """
+
+    network: nn.Module
+    example: Tensor
+    reason: str = ""
+
+    @property
+    def graph(self) -> fx.GraphModule:
+        """The graph; raises NotApplicableError with the reason where there is none."""
+        if not isinstance(self.network, fx.GraphModule) or self.reason:
+            raise NotApplicableError(self.reason or "The network is no graph.")
+        return self.network
+
+    @property
+    def trains(self) -> str:
+        """Empty when the network can be trained in this form, else the reason why not."""
+        return "" if self.reason else str(self.graph.meta.get("trains", ""))
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the outputs for the first image of the example."""
+        with no_side_effects(self.network):
+            return tuple(tuple(value.shape) for value in tensors(self.network(self.example[:1].clone())))
+
+
+def prepare(module: nn.Module, example: Tensor) -> CutSubject:
+    """Prepare a network for cutting; the module is not changed."""
+    try:
+        return CutSubject(ablatable(module, example), example)
+    except TraceError as error:
+        return CutSubject(shared_copy(module), example, str(error))
+
+
+def find_sites(subject: CutSubject, structure: Structure) -> tuple[Site, ...]:
+    """Return the sites of a structure in execution order.
+
+    Raises NotApplicableError when the network cannot be traced and the structure is not a module of its own.
+    """
+    if not subject.reason:
+        return structure.find(subject.graph)
+    if not isinstance(structure, ModuleReplacement):
+        raise NotApplicableError(f"{structure.word} cannot be found without a graph. {subject.reason}")
+    return tuple(
+        Site(structure.text, name, name, structure.form(module), (), place)
+        for place, (name, module) in enumerate(subject.network.named_modules())
+        if name and structure.replacement(module) is not None
+    )
+
+
+def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
+    """Return a copy of the network without ``sites``; the subject and the original are not changed.
+
+    The copy shares all tensors, is in eval mode, has been linted and run: it raises NotApplicableError when it
+    no longer runs or gives an output of another shape.
+    """
+    if subject.reason:
+        copy = shared_copy(subject.network)
+        for site in sites:
+            structure = structure_named(site.structure)
+            new = (
+                structure.replacement(copy.get_submodule(site.node))
+                if isinstance(structure, ModuleReplacement)
+                else None
+            )
+            if new is not None:
+                copy.set_submodule(site.node, new.eval())
+    else:
+        copy = graph = copied(subject.graph)
+        for site in sorted(sites, key=lambda site: structure_named(site.structure).turn):
+            structure_named(site.structure).cut(graph, site)
+        graph.graph.eliminate_dead_code()
+        graph.delete_all_unused_submodules()
+        graph.graph.lint()
+        graph.recompile()
+    _check_runs(subject, copy.eval(), sites)
+    return copy
+
+
+def _check_runs(subject: CutSubject, copy: nn.Module, sites: Sequence[Site]) -> None:
+    names = ", ".join(site.name for site in sites[:3]) + (" …" if len(sites) > 3 else "")
+    try:
+        with no_side_effects(copy):
+            output = copy(subject.example[:1].clone())
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotApplicableError(f"Without {names} the network no longer runs: {reason}") from error
+    shapes = tuple(tuple(value.shape) for value in tensors(output))
+    if shapes != subject.shapes:
+        raise NotApplicableError(f"Without {names} the network gives {shapes}, not {subject.shapes}.")

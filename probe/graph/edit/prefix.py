@@ -1,0 +1,195 @@
+"""Many variants of one network in one pass: what a variant has in common with the network is computed once."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from probe.graph.trace.ops import called, operation
+
+Lookup = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A cut copy of the network: the nodes it does not share, the shared values that these read, and the
+    output's name.
+
+    ``output`` is the name of the node whose value is the output.
+    """
+
+    graph: fx.GraphModule
+    own: tuple[fx.Node, ...]
+    reads: frozenset[str]
+    output: str
+
+
+def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
+    """Compare a cut copy with the network it was made from: nodes are the same when they compute the same value."""
+    known = {node.name: node for node in intact.graph.nodes}
+    shared: set[str] = set()
+    own = []
+    output = ""
+    for node in graph.graph.nodes:
+        if node.op == "output":
+            output = _single(node)
+        elif node.name in known and _same(node, known[node.name], shared):
+            shared.add(node.name)
+        else:
+            own.append(node)
+    reads = {each.name for node in own for each in node.all_input_nodes if each.name in shared}
+    if output in shared:
+        reads.add(output)
+    return Variant(graph, tuple(own), frozenset(reads), output)
+
+
+class SharedPass:
+    """Run a network and its variants on the same images, every variant from where it departs.
+
+    Values are kept only as long as the network or a variant that has not run yet needs them.
+    """
+
+    def __init__(self, intact: fx.GraphModule, variants: Sequence[Variant]) -> None:
+        self.intact = intact
+        self.variants = tuple(variants)
+        self.nodes = [node for node in intact.graph.nodes if node.op != "output"]
+        self.output = _single(next(node for node in intact.graph.nodes if node.op == "output"))
+        place = {node.name: number for number, node in enumerate(self.nodes)}
+        self.due: dict[int, list[int]] = {}
+        last = dict(place)
+        for number, node in enumerate(self.nodes):
+            for each in node.all_input_nodes:
+                last[each.name] = number
+        for index, one in enumerate(self.variants):
+            when = max((place[name] for name in one.reads), default=0)
+            self.due.setdefault(when, []).append(index)
+            for name in one.reads:
+                last[name] = max(last[name], when)
+        self.free: dict[int, list[str]] = {}
+        for name, number in last.items():
+            self.free.setdefault(number, []).append(name)
+
+    @property
+    def kept_bytes(self) -> int:
+        """The most memory, in bytes for one image, of values that are alive at once in the network's own pass."""
+        size = {node.name: _bytes(node) for node in self.nodes}
+        alive = most = 0
+        for number, node in enumerate(self.nodes):
+            alive += size[node.name]
+            most = max(most, alive)
+            alive -= sum(size[name] for name in self.free.get(number, ()))
+        return most
+
+    def run(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield (number of the variant, its output) as they come, and (-1, the network's own output) last."""
+        values: dict[str, Any] = {}
+        result: Any = None
+        for number, node in enumerate(self.nodes):
+            spent = _spent(self.intact, node, self.free.get(number, ()))
+            values[node.name] = _execute(self.intact, node, values.__getitem__, images, spent)
+            if node.name == self.output:
+                result = values[node.name]
+            for index in self.due.get(number, ()):
+                yield index, _finish(self.variants[index], values, images)
+            for name in self.free.get(number, ()):
+                del values[name]
+        yield -1, result
+
+
+def mutates(graph: fx.GraphModule) -> bool:
+    """Say whether a node changes a value in place, which forbids to share it."""
+    return any(node.meta.get("mutates") for node in graph.graph.nodes)
+
+
+def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
+    last: dict[str, int] = {}
+    for number, node in enumerate(one.own):
+        for each in node.all_input_nodes:
+            last[each.name] = number
+    own: dict[str, Any] = {}
+
+    def find(name: str) -> Any:
+        return own[name] if name in own else values[name]
+
+    for number, node in enumerate(one.own):
+        dying = [each.name for each in node.all_input_nodes if last[each.name] == number and each.name in own]
+        spent = _spent(one.graph, node, [name for name in dying if name != one.output])
+        own[node.name] = _execute(one.graph, node, find, images, spent)
+        for each in node.all_input_nodes:
+            if last[each.name] == number and each.name != one.output:
+                own.pop(each.name, None)
+    found: Tensor = find(one.output)
+    return found
+
+
+def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
+    """Return the name of an input whose memory the node may take for its output, an empty string if there is none.
+
+    It is needed no longer (it is among ``dying``) and was newly computed, so that nothing else lies in its memory.
+    """
+    rectifies = node.op == "call_module" and type(called(graph, node)) is nn.ReLU
+    if not rectifies and node.target is not operator.add:
+        return ""
+    for each in node.all_input_nodes:
+        fresh = operation(graph, each) in ("conv", "norm") or each.target is operator.add
+        if fresh and each.name in dying and each.meta.get("shape") == node.meta.get("shape"):
+            return each.name
+    return ""
+
+
+def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor, spent: str = "") -> Any:
+    if node.op == "placeholder":
+        return images
+    if node.op == "get_attr":
+        value: Any = graph
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value
+    if spent and node.op == "call_module":
+        return find(spent).relu_()
+    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda each: find(each.name))
+    args, kwargs = given
+    if spent and all(isinstance(value, Tensor) for value in args):
+        mine, other = args if spent == getattr(node.args[0], "name", "") else reversed(args)
+        return mine.add_(other)
+    if node.op == "call_module":
+        return called(graph, node)(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Any = node.target
+    return function(*args, **kwargs)
+
+
+def _same(node: fx.Node, other: fx.Node, shared: set[str]) -> bool:
+    if node.op != other.op or node.target != other.target:
+        return False
+    if any(each.name not in shared for each in node.all_input_nodes):
+        return False
+    mine, theirs = (
+        fx.node.map_arg((each.args, each.kwargs), lambda value: value.name) for each in (node, other)
+    )
+    return repr(mine) == repr(theirs)
+
+
+def _single(output: fx.Node) -> str:
+    """Return the name of the one value that is put out."""
+    (value,) = output.args
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, fx.Node):
+        raise ValueError("the network gives more than one value")
+    return value.name
+
+
+def _bytes(node: fx.Node) -> int:
+    shape = node.meta.get("shape")
+    if not shape or node.op == "get_attr":
+        return 0
+    count = 4
+    for side in shape[1:]:
+        count *= int(side)
+    return count

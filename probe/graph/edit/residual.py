@@ -1,0 +1,219 @@
+"""Residual additions: which of two added values is the shortcut, and which the branch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import fx
+
+from probe.graph.edit.edits import (
+    Weight,
+    ancestors,
+    block_name,
+    from_image,
+    joined_values,
+    last_common,
+    site_at,
+    weight_between,
+)
+from probe.graph.edit.structure import Site
+from probe.graph.trace.ops import operation, owner, shape_of
+
+_MOST_ON_A_SHORTCUT = 1
+"""A shortcut is an identity or one projection; with more layers it is a branch among branches."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """An addition whose operand number ``shortcut`` (0 or 1) goes past the layers on the other operand's way."""
+
+    node: fx.Node
+    start: fx.Node
+    shortcut: int
+    projection: bool
+
+    def operand(self, position: int) -> fx.Node:
+        """Return one of the two added values."""
+        return operands(self.node)[position]
+
+
+def operands(node: fx.Node) -> list[fx.Node]:
+    """Return the values that an addition adds, in the order in which they are written."""
+    values = [*node.args, *(value for key, value in node.kwargs.items() if key != "alpha")]
+    return [value for value in values[:2] if isinstance(value, fx.Node)]
+
+
+def residuals(graph: fx.GraphModule) -> list[Residual]:
+    """Return the residual additions of a graph in execution order."""
+    found = []
+    for node in graph.graph.nodes:
+        if operation(graph, node) != "add":
+            continue
+        both = operands(node)
+        if len(both) == 2 and both[0] is not both[1] and all(from_image(each) for each in both):
+            residual = _residual(graph, node, both)
+            if residual is not None:
+                found.append(residual)
+    return found
+
+
+def _residual(graph: fx.GraphModule, node: fx.Node, both: list[fx.Node]) -> Residual | None:
+    start = last_common(graph, *both)
+    if start is None:
+        return None
+    weights = [_weight(graph, start, each) for each in both]
+    shortcut = 0 if weights[0] < weights[1] else 1
+    short, long = weights[shortcut], weights[1 - shortcut]
+    if short == long or short[0] > _MOST_ON_A_SHORTCUT or long[0] < 1:
+        return None
+    return Residual(node, start, shortcut, short[0] > 0)
+
+
+def _weight(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weight:
+    return (0, 0) if start is end else weight_between(graph, start, end)
+
+
+def residual_sites(
+    graph: fx.GraphModule, word: str, keeps: Literal["branch", "shortcut"]
+) -> tuple[Site, ...]:
+    """Return the sites at which one of the two can be kept alone: it must have the sum's shape."""
+    sites, taken = [], set[str]()
+    for one in residuals(graph):
+        name = block_name(graph, one.node, taken)
+        kept = 1 - one.shortcut if keeps == "branch" else one.shortcut
+        if shape_of(one.operand(kept)) != shape_of(one.node):
+            continue
+        before, after = shape_of(one.start), shape_of(one.node)
+        form = "projection shortcut" if one.projection else "identity shortcut"
+        if not one.projection and before != after:
+            form = "shortcut without weights"
+        if keeps == "shortcut":
+            form = f"branch beside {'an' if form[0] == 'i' else 'a'} {form}"
+        resizes = len(before) == len(after) == 3 and before[1:] != after[1:]
+        sites.append(site_at(graph, one.node, word, name, form, (1 - kept,), resizes))
+    return tuple(sites)
+
+
+def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
+    """Let one of the two added values take the sum's place; a factor ``alpha`` on the second one stays with it."""
+    kept = operands(node)[position]
+    alpha = node.kwargs.get("alpha", 1)
+    if position == 1 and alpha != 1:
+        with graph.graph.inserting_before(node):
+            scaled = graph.graph.call_method("mul", (kept, alpha))
+        scaled.meta = dict(node.meta)
+        kept = scaled
+    node.replace_all_uses_with(kept)
+
+
+@dataclass(frozen=True)
+class Join:
+    """A concatenation along the channels; ``places`` are the positions of the values that come from the image."""
+
+    node: fx.Node
+    values: tuple[fx.Node, ...]
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """Positions of values that depend on the image."""
+        return tuple(place for place, value in enumerate(self.values) if from_image(value))
+
+    @cached_property
+    def links(self) -> tuple[int, ...]:
+        """Positions of the values from which another one was computed: maps of earlier layers."""
+        above = {value: ancestors(value) for value in self.values}
+        return tuple(
+            place
+            for place in self.places
+            if any(
+                self.values[place] in above[other] for other in self.values if other is not self.values[place]
+            )
+        )
+
+    def width(self, place: int) -> int:
+        """Return the channels of one value."""
+        return shape_of(self.values[place])[0]
+
+
+def joins(graph: fx.GraphModule) -> list[Join]:
+    """Return the concatenations of at least two maps along the channels, in execution order."""
+    found = []
+    for node in graph.graph.nodes:
+        if operation(graph, node) != "cat" or not node.args:
+            continue
+        values = tuple(joined_values(node))
+        if len(values) > 1 and _along_channels(node):
+            join = Join(node, values)
+            if len(join.places) > 1:
+                found.append(join)
+    return found
+
+
+def arm_name(graph: fx.GraphModule, join: Join, place: int, taken: set[str]) -> str:
+    """Return a name for an arm: that of the outermost module in it, else the joining module's with a number."""
+    base = owner(join.node) or join.node.name
+    inside = f"{base}." if owner(join.node) else ""
+    own = owner(join.values[place])
+    rest = own.removeprefix(inside) if own.startswith(inside) else ""
+    name = inside + rest.split(".")[0] if rest else f"{base}#{place + 1}"
+    name = f"{name}#{place + 1}" if name in taken else name
+    taken.add(name)
+    return name
+
+
+def _along_channels(node: fx.Node) -> bool:
+    shape = shape_of(node)
+    dim = node.kwargs.get("dim", node.kwargs.get("axis", node.args[1] if len(node.args) > 1 else 0))
+    return isinstance(dim, int) and bool(shape) and dim % (len(shape) + 1) == 1
+
+
+@dataclass(frozen=True)
+class MultiplicativeGate:
+    """A multiplication whose operand number ``position`` is the gate of the other one."""
+
+    node: fx.Node
+    position: int
+    form: str
+
+
+def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
+    """Return the gates of a graph in execution order."""
+    found = []
+    for node in graph.graph.nodes:
+        if operation(graph, node) != "mul" or len(node.args) != 2:
+            continue
+        both = node.args
+        if not all(isinstance(each, fx.Node) and each.meta.get("shape") for each in both):
+            continue
+        shapes = [shape_of(each) for each in both if isinstance(each, fx.Node)]
+        small = 0 if math.prod(shapes[0]) < math.prod(shapes[1]) else 1
+        gate, gated = both[small], both[1 - small]
+        if not (isinstance(gate, fx.Node) and isinstance(gated, fx.Node)) or gate is gated:
+            continue
+        if shapes[1 - small] == shape_of(node) and shapes[small] != shape_of(node):
+            above = ancestors(gate)
+            if gated in above or (set(_inputs(gated)) & above and _inputs(gated)):
+                found.append(
+                    MultiplicativeGate(node, small, f"gate of {'×'.join(map(str, shapes[small]))} factors")
+                )
+    return found
+
+
+def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
+    """Return the nodes whose values reach the output through gates alone: squeeze, excitation, their activations."""
+    factors = {gate.node: gate.node.args[gate.position] for gate in gates(graph)}
+    reached: set[fx.Node] = set()
+    waiting = [node for node in graph.graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node not in reached:
+            reached.add(node)
+            waiting += [each for each in node.all_input_nodes if factors.get(node) is not each]
+    return frozenset(node for node in graph.graph.nodes if node not in reached)
+
+
+def _inputs(node: fx.Node) -> list[fx.Node]:
+    return [each for each in node.all_input_nodes if each.op != "get_attr"]

@@ -1,0 +1,237 @@
+"""A network rewritten so that every activation and pooling is a module of its own."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from probe.graph.edit.activations import (
+    FUNCTIONS,
+    HIDEABLE,
+    MAKERS,
+    UpperClamp,
+    clamp,
+    function_name,
+    module_activation,
+)
+from probe.graph.trace.trace import Annotator, TraceError, annotate, shared_copy, trace_and_run, verify
+
+_PLAIN: dict[Any, Any] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+    operator.ipow: operator.pow,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
+    operator.imatmul: operator.matmul,
+}
+_KEPT = frozenset({"copy_", "fill_", "zero_"})
+
+
+def functionalise(traced: fx.GraphModule) -> None:
+    """Replace operations in place by plain ones, and let later readers of the changed value read the new one.
+
+    Every module must be called once, and the nodes must carry the meta of ``trace``. Where the changed memory is
+    read later through a view of another shape, the operation stays as it is.
+    """
+    nodes = list(traced.graph.nodes)
+    for place, node in enumerate(nodes):
+        changed = node.meta["mutates"]
+        if not changed:
+            continue
+        stale = {value for value in nodes[:place] if value.meta["aliases"] & changed}
+        reads = [
+            (later, value)
+            for later in nodes[place + 1 :]
+            for value in later.all_input_nodes
+            if value in stale
+        ]
+        own = node.all_input_nodes[0].meta
+        same = own["aliases"] == changed and all(value.meta["layout"] == own["layout"] for _, value in reads)
+        if same and _make_plain(traced, node):
+            node.meta["mutates"] = frozenset()
+            for later, value in reads:
+                later.replace_input_with(value, node)
+    traced.recompile()
+
+
+def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Turn ``node`` into an operation that leaves its input alone; False where there is none."""
+    if node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        if getattr(module, "inplace", False) is not True:
+            return False
+        module.inplace = False  # type: ignore[assignment]
+        return True
+    if node.op == "call_method":
+        name = str(node.target)
+        if not name.endswith("_") or name in _KEPT or not hasattr(Tensor, name[:-1]):
+            return False
+        node.target = name[:-1]
+        return True
+    plain = _PLAIN.get(node.target) or _plain_function(node.target)
+    if plain is None and node.kwargs.get("inplace") is not True:
+        return False
+    node.target = plain or node.target
+    if "inplace" in node.kwargs:
+        node.update_kwarg("inplace", False)
+    return True
+
+
+def _plain_function(function: Any) -> Any:
+    name = getattr(function, "__name__", "")
+    if not name.endswith("_"):
+        return None
+    return next(
+        (getattr(place, name[:-1], None) for place in (torch, F) if getattr(place, name, None) is function),
+        None,
+    )
+
+
+__all__ = ["UpperClamp", "hidden_activations", "modular"]
+
+
+def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -> fx.GraphModule:
+    """Return a copy of ``module`` in which every activation and pooling is a module that is called once.
+
+    ``example`` is an input (N, C, H, W). Functions and tensor methods become modules, a reused module becomes one
+    module per call (with the same parameters), nothing works in place, and ReLU6 becomes a ReLU followed by an
+    ``UpperClamp`` unless ``split_bounded`` is False, so that methods that hook modules (guided backpropagation,
+    DeepLift) see them all. The copy is in eval mode and shares the module's parameters and buffers; the module is
+    not changed.
+
+    Raises TraceError when the network cannot be traced, and when the copy does not give the module's output within
+    1e-5 of its largest value.
+    """
+    traced, expected = trace_and_run(module, example)
+    copy = shared_copy(traced)
+    if not isinstance(copy, fx.GraphModule):
+        raise TraceError("The traced network cannot be copied.")
+    _unshare(copy)
+    functionalise(copy)
+    if split_bounded:
+        _split_bounded(copy)
+    functions_to_modules(copy)
+    copy.delete_all_unused_submodules()
+    copy.graph.lint()
+    copy.recompile()
+    listening = _Listening(copy)
+    verify(expected, annotate(listening, example))
+    copy.meta["hidden"] = tuple(dict.fromkeys(listening.found))
+    return copy
+
+
+def hidden_activations(graph_module: fx.GraphModule) -> tuple[str, ...]:
+    """Return ``layer: function`` for every activation that ``modular`` could not make a module of its own."""
+    hidden: tuple[str, ...] = graph_module.meta.get("hidden", ())
+    return hidden
+
+
+def _unshare(copy: fx.GraphModule) -> None:
+    """Give every call of a module its own instance; the first keeps the name."""
+    called: set[str] = set()
+    for node in copy.graph.nodes:
+        if node.op != "call_module":
+            continue
+        target = str(node.target)
+        if target in called:
+            node.target = free_name(copy, target)
+            copy.add_submodule(str(node.target), shared_copy(copy.get_submodule(target)))
+        called.add(target)
+
+
+def _split_bounded(copy: fx.GraphModule) -> None:
+    """Write ReLU6 and its kin as a ReLU and an upper clamp."""
+    for node in list(copy.graph.nodes):
+        if node.op != "call_module":
+            continue
+        own = copy.get_submodule(str(node.target))
+        if isinstance(own, nn.Hardtanh) and own.min_val == 0 and not own.inplace:
+            made = clamp(0.0, own.max_val)
+            if made is not None:
+                replace(copy, node, made, str(node.target), node.args[0])
+
+
+def functions_to_modules(copy: fx.GraphModule) -> None:
+    """Turn every function and method call that a module can make into a call of one."""
+    for node in list(copy.graph.nodes):
+        made = _module_for(node)
+        if made is not None:
+            path = node.meta["path"]
+            name = ".".join([*path[-1:], str(function_name(node))])
+            replace(copy, node, made, free_name(copy, name), node.all_input_nodes[0])
+
+
+def _module_for(node: fx.Node) -> nn.Module | None:
+    """Return a module that does what a function or method call does, None where there is none."""
+    maker = MAKERS.get(function_name(node) or "")
+    if maker is None or len(node.all_input_nodes) != 1 or node.meta["mutates"] & node.meta["aliases"]:
+        return None
+    options = {key: value for key, value in node.kwargs.items() if key != "input"}
+    try:
+        return maker(*node.args[0 if "input" in node.kwargs else 1 :], **options)
+    except (TypeError, ValueError):
+        return None
+
+
+def replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, value: Any) -> None:
+    """Put ``made`` in the place of ``node``, part by part if it is a sequence."""
+    parts = list(made) if isinstance(made, nn.Sequential) else [made]
+    for number, part in enumerate(parts):
+        target = name if number == 0 else free_name(copy, f"{name}_bound")
+        copy.add_submodule(target, part.eval())
+        with copy.graph.inserting_before(node):
+            value = copy.graph.call_module(target, (value,))
+        value.meta = dict(node.meta)
+    node.replace_all_uses_with(value)
+    copy.graph.erase_node(node)
+
+
+def free_name(copy: fx.GraphModule, name: str) -> str:
+    """Return ``name``, or ``name_1``, ``name_2`` … if there is such a module already."""
+    taken = {path for path, _ in copy.named_modules()}
+    number, free = 0, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+class _Listener(TorchFunctionMode):
+    """Hear which activation functions are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = FUNCTIONS.get(func)
+        if name in HIDEABLE:
+            self.heard.append(str(name))
+        return func(*args, **(kwargs or {}))
+
+
+class _Listening(Annotator):
+    """Annotate a graph and hear which activations are not modules."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.found: list[str] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op == "call_module" and module_activation(self.fetch_attr(str(n.target))):
+            return super().run_node(n)
+        with _Listener() as listener:
+            result = super().run_node(n)
+        where = str(n.target) if n.op == "call_module" else ".".join(n.meta["path"][-1:])
+        self.found += [f"{where or 'the network'}: {name}" for name in listener.heard]
+        return result

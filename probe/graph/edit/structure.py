@@ -1,0 +1,152 @@
+"""What a removable structure is, the places where it occurs, and the registry of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from probe.core.errors import UsageError
+from probe.core.option_string import parse_options
+from probe.core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in the graph where a structure occurs.
+
+    ``structure`` is the word that names it, with options; ``name`` is unique among its sites. ``node`` is the graph's
+    node that the cut edits and ``operands`` the positions in its arguments that go (of a concatenation or an
+    addition) or the channels (of a filter). ``form`` says in words what it is here, ``shape`` is that of one image's
+    value at the node. ``place`` is the node's number in execution order, ``resizes`` whether height and width
+    change between the structure's input and its output.
+    """
+
+    structure: str
+    name: str
+    node: str
+    form: str
+    shape: tuple[int, ...]
+    place: int
+    operands: tuple[int, ...] = ()
+    resizes: bool = False
+
+
+class Structure(ABC):
+    """A kind of structure. Its fields are its options.
+
+    ``word`` is the name in the registry; ``idle`` says why a cut changes nothing at test time, where that is so. Of
+    several structures at one place those with a higher ``turn`` are cut later.
+    """
+
+    word: ClassVar[str] = ""
+    idle: ClassVar[str] = ""
+    turn: ClassVar[int] = 0
+
+    @property
+    def arm(self) -> str:
+        """Name the network that is cut: ``without shortcut``."""
+        return f"without {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The word with the options that differ from their defaults."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) != field.default
+        ]
+        return self.word + (f"?{'&'.join(changed)}" if changed else "")
+
+    @abstractmethod
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return the sites in a graph made by ``ablatable``, in execution order."""
+
+    @abstractmethod
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Take one site away, by editing ``graph``; nodes that become useless are removed by the caller."""
+
+
+class ModuleReplacement(Structure):
+    """A structure that is a module of its own, so that it can also be cut where the network cannot be traced."""
+
+    @abstractmethod
+    def replacement(self, module: nn.Module) -> nn.Module | None:
+        """Return what takes the place of ``module`` (an Identity takes it away), None if it is another structure."""
+
+    def form(self, module: nn.Module) -> str:
+        """Say in words what is replaced."""
+        return type(module).__name__
+
+    def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
+        """Return the calls of replaceable modules that have another part to play."""
+        return frozenset()
+
+    def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
+        """Return every call of a module that has a replacement."""
+        from probe.graph.edit.edits import site_at, value_of
+
+        sites, excluded = [], self.excluded(graph)
+        for node in graph.graph.nodes:
+            if node.op != "call_module" or value_of(node) is None or node in excluded:
+                continue
+            module = graph.get_submodule(str(node.target))
+            if self.replacement(module) is not None:
+                sites.append(site_at(graph, node, self.text, str(node.target), self.form(module)))
+        return tuple(sites)
+
+    def cut(self, graph: fx.GraphModule, site: Site) -> None:
+        """Put the replacement in the module's place."""
+        from probe.graph.edit.edits import node_named, put_module, value_of
+
+        node = node_named(graph, site)
+        new = self.replacement(graph.get_submodule(str(node.target)))
+        value = value_of(node)
+        if new is None or value is None:
+            return
+        if type(new).__name__ == "Identity":
+            node.replace_all_uses_with(value)
+        else:
+            put_module(graph, node, new, self.word)
+
+
+STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.structures")
+
+SWAPS: Registry[type[Structure]] = Registry("swap", "probe.graph.swaps")
+
+SWAP = "swap:"
+"""What the word of a swap begins with, where structures to remove and to exchange stand side by side."""
+
+
+def structure_named(text: str) -> Structure:
+    """Return the structure that ``text`` names, such as ``shortcut``, ``pool?to=max`` or ``swap:activation?to=gelu``.
+
+    Raises UsageError for unknown names, options and values.
+    """
+    name, mark, query = text.partition("?")
+    kind = _kind_named(name)
+    known = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    # A layer may be called 0 or 1.10.
+    plain = [name for name, kept in known.items() if kept == "str"]
+    options: dict[str, Any] = parse_options(query, text, plain) if mark else {}
+    for key in options:
+        if key not in known:
+            what = "swap" if name.startswith(SWAP) else "structure"
+            raise UsageError(
+                f"The {what} '{name.removeprefix(SWAP)}' has no option '{key}'. "
+                + (f"It has: {', '.join(sorted(known))}." if known else "It has none.")
+            )
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"'{text.removeprefix(SWAP)}' is not possible: {error}.") from error
+
+
+def _kind_named(name: str) -> type[Structure]:
+    if not name.startswith(SWAP):
+        return STRUCTURES.get(name)
+    return SWAPS.get(name.removeprefix(SWAP))

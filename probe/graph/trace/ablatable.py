@@ -1,0 +1,236 @@
+"""A network as a graph from which structures can be taken, and which can be trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from probe.core import seeds
+from probe.core.state import kept_buffers
+from probe.graph.edit.rewrite import free_name, functions_to_modules, modular, replace
+from probe.graph.trace.leaves import is_dropout_like
+from probe.graph.trace.trace import (
+    Annotator,
+    TraceError,
+    annotate,
+    no_side_effects,
+    shared_copy,
+    tensors,
+    verify,
+)
+
+_MOST_IMAGES = 2**16
+
+
+def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphModule:
+    """Return the network's graph in eval mode, for any number of images of the example's size.
+
+    A module of torch.nn that is one operation (a convolution, a norm, a dropout …) is one node that calls it, so that
+    it still knows whether the network is being trained. Raises ``cause``, the error of torch.fx, when torch.export
+    cannot follow the network either, or its graph gives other values.
+    """
+    copy = shared_copy(module)
+    images = torch.cat([example, example])[:2].clone()
+    batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
+    with no_side_effects(copy):
+        expected = copy(example.clone())
+    try:
+        with no_side_effects(copy):
+            program = torch.export.export(copy, (images,), dynamic_shapes=({0: batch},), strict=False)
+        graph = _plain(copy, program.module(check_guards=False))
+        annotate(Annotator(graph), example)
+        functions_to_modules(graph)
+        graph.graph.eliminate_dead_code()
+        graph.delete_all_unused_submodules()
+        graph.graph.lint()
+        graph.recompile()
+        verify(expected, annotate(Annotator(graph), example))
+    except Exception as error:
+        # torch.export raises errors of many kinds; whichever it was, the reason to tell is why tracing failed.
+        raise cause from error
+    return graph.eval()
+
+
+def _plain(network: nn.Module, program: nn.Module) -> fx.GraphModule:
+    """Return the program as a graph over the network's own modules."""
+    if not isinstance(program, fx.GraphModule):
+        raise TypeError("torch.export gave no graph")
+    nodes = fx.Graph()
+    nodes.output(_single(nodes.graph_copy(program.graph, {})))
+    graph = fx.GraphModule(program, nodes, type(network).__name__)
+    for node in nodes.nodes:
+        stack = node.meta.get("nn_module_stack") or {}
+        node.meta = {"path": tuple(str(name) for name, _ in stack.values() if name)}
+    _modules_back(network, graph)
+    return graph
+
+
+def _single(value: object) -> fx.node.Argument:
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return value  # type: ignore[return-value]
+
+
+def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
+    """Let leaf modules that are one operation on one value be called instead of their operation."""
+    calls = [node for node in graph.graph.nodes if node.op == "call_function" and node.meta["path"]]
+    times = Counter(node.meta["path"][-1] for node in calls)
+    for node in calls:
+        name = node.meta["path"][-1]
+        values = [each for each in node.all_input_nodes if each.op != "get_attr"]
+        leaf = dict(network.named_modules()).get(name.partition("@")[0])
+        if leaf is None or times[name] != 1 or len(values) != 1 or next(leaf.children(), None) is not None:
+            continue
+        if not type(leaf).__module__.startswith("torch.nn."):
+            continue
+        place = name.replace("@", "_call_")
+        graph.add_submodule(place, leaf if place == name else shared_copy(leaf))
+        node.op, node.target, node.args, node.kwargs = "call_module", place, (values[0],), {}
+
+
+_BATCH_NORM_ARGUMENTS = (
+    "input",
+    "running_mean",
+    "running_var",
+    "weight",
+    "bias",
+    "training",
+    "momentum",
+    "eps",
+)
+
+
+def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
+    """Return a copy of ``module`` as a graph: every activation, pooling, norm and dropout a module called once.
+
+    ``example`` is an input (N, C, H, W). The copy is in eval mode and shares the module's parameters and buffers; the
+    module is not changed. It gives the module's output within 1e-5 of its largest value. In ``meta``: ``trains`` is
+    empty when the copy computes what the module computes in train mode too, else says why it cannot be trained;
+    ``exported`` says that torch.fx could not follow the code and torch.export did.
+
+    Raises TraceError, naming the line of source, when neither can.
+    """
+    try:
+        graph = modular(module, example, split_bounded=False)
+    except TraceError as error:
+        graph = exported(module, example, error)
+        graph.meta["trains"] = _trains(module, graph, example)
+        graph.meta["exported"] = True
+        return graph
+    _norms_to_modules(graph)
+    _drop_assertions(graph)
+    graph.graph.lint()
+    graph.recompile()
+    with no_side_effects(module):
+        expected = shared_copy(module)(example.clone())
+    verify(expected, annotate(Annotator(graph), example))
+    graph.meta["trains"] = _trains(module, graph, example)
+    graph.meta["exported"] = False
+    return graph
+
+
+def copied(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy with nodes of its own, which keep names and meta, and the same modules where they are called.
+
+    Parameters that no node uses are left behind.
+    """
+    nodes = fx.Graph()
+    nodes.output(nodes.graph_copy(graph.graph, {}))
+    copy = fx.GraphModule(graph, nodes, type(graph).__name__)
+    copy.meta = dict(graph.meta)
+    return copy.eval()
+
+
+def _norms_to_modules(graph: fx.GraphModule) -> None:
+    """Turn functional batch normalisation, which the trace has frozen in eval mode, into modules.
+
+    timm's norms with an activation inside are written like that.
+    """
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function" or node.target is not F.batch_norm:
+            continue
+        given = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
+        made = _norm(graph, node, given)
+        if made is not None:
+            name = free_name(graph, f"{(node.meta.get('path') or ('norm',))[-1]}.norm")
+            replace(graph, node, made, name, given["input"])
+
+
+def _drop_assertions(graph: fx.GraphModule) -> None:
+    """Remove assertions about shapes: they would keep alive what a cut has made useless."""
+    for node in reversed(list(graph.graph.nodes)):
+        if node.op == "call_function" and node.target is torch._assert and not node.users:
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+
+
+def _norm(graph: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> nn.Module | None:
+    mean, var = (_attribute(graph, given.get(name)) for name in ("running_mean", "running_var"))
+    if mean is None or var is None or given.get("training", False) is not False:
+        return None
+    weight, bias = (_attribute(graph, given.get(name)) for name in ("weight", "bias"))
+    source = _owner_norm(graph, node)
+    norm = nn.BatchNorm2d(len(mean), given.get("eps", 1e-5), given.get("momentum", 0.1), weight is not None)
+    norm.running_mean, norm.running_var = mean, var
+    if source is not None:
+        norm.momentum = source.momentum
+        norm.num_batches_tracked = source.num_batches_tracked
+    norm.register_parameter("weight", weight if isinstance(weight, nn.Parameter) else None)
+    norm.register_parameter("bias", bias if isinstance(bias, nn.Parameter) else None)
+    return norm.eval()
+
+
+def _owner_norm(graph: fx.GraphModule, node: fx.Node) -> _BatchNorm | None:
+    for name in reversed(node.meta.get("path", ())):
+        try:
+            found = graph.get_submodule(name)
+        except AttributeError:
+            continue
+        if isinstance(found, _BatchNorm):
+            return found
+    return None
+
+
+def _attribute(graph: fx.GraphModule, value: object) -> Any:
+    if not isinstance(value, fx.Node) or value.op != "get_attr":
+        return None
+    found: Any = graph
+    for part in str(value.target).split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _trains(module: nn.Module, graph: fx.GraphModule, example: Tensor) -> str:
+    """Return why the graph cannot stand for the module in training, or an empty string."""
+    images = torch.cat([example, example.flip(-1)])[:2]
+    # A head that is there in training only draws dropout masks of its own: the others then differ without harm.
+    for drawing in (True, False):
+        try:
+            verify(*(_in_training(one, images, drawing) for one in (shared_copy(module), graph)))
+            return ""
+        except TraceError:
+            continue
+        except (RuntimeError, ValueError, TypeError, StopIteration) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"It cannot be run in train mode: {reason}"
+    return (
+        "Its forward pass in train mode does something else than in eval mode, which the graph does not show."
+    )
+
+
+def _in_training(module: nn.Module, images: Tensor, drawing: bool) -> Tensor:
+    """Return the first output in train mode, from the same draws every time, or without any dropout."""
+    try:
+        with kept_buffers(module), seeds.scoped(0, "train mode"), torch.no_grad():
+            module.train()
+            for sub in module.modules():
+                if not drawing and is_dropout_like(sub):
+                    sub.eval()
+            return next(tensors(module(images.clone())))
+    finally:
+        module.eval()

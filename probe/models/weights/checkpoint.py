@@ -1,0 +1,238 @@
+"""Reading weights safely: tensors only, never code, and every refusal in one sentence.
+
+``.safetensors`` files are read by safetensors; everything else by ``torch.load(weights_only=True)``, with
+no fallback. What a file is, is decided by its first bytes before anything opens it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from probe.core.errors import CannotRunError, UsageError
+from probe.models.weights.file_type import Content, Globals, forbidden_globals, sniff
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin")
+"""The extensions of weights files."""
+
+# Averaged weights first: where a training script kept them, they are the ones it evaluated.
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema")
+_ALSO_IGNORED = ("n_averaged",)
+_DEPTH = 3
+
+
+class CheckpointError(CannotRunError):
+    """A weights file cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict read from a file, the file's sha256, and sentences on how it was unpacked.
+
+    ``metadata`` is what a safetensors file says of itself: text of whoever wrote it, not to be trusted.
+    """
+
+    state: dict[str, Tensor]
+    path: Path
+    sha256: str
+    notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the state dict in a weights file.
+
+    Unpacks the wrappers ``state_dict``, ``model``, ``model_state_dict``, ``ema`` and ``state_dict_ema``.
+    Raises UsageError when there is no such file, and CheckpointError when it is not a file of weights,
+    is damaged, holds values that are not finite, or would run code.
+    """
+    _check_place(path)
+    try:
+        content = sniff(path)
+        digest = sha256_of(path)
+        _refuse(path, content)
+        safe = content is Content.SAFETENSORS
+        raw = _read_safetensors(path) if safe else _read_torch(path)
+        metadata = _metadata(path) if safe else {}
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    state, wrapper = _unwrap(raw, path)
+    _check_finite(state, path)
+    notes = (f"{path.name} holds averaged (EMA) weights as '{wrapper}'; these are used.",)
+    return Checkpoint(state, path, digest, notes if wrapper in _AVERAGED else (), metadata)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the file's sha256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def looks_like_path(text: str) -> bool:
+    """Return whether a word given as weights means a file rather than the name of weights."""
+    return "/" in text or text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file of weights ({', '.join(SUFFIXES)}).")
+    if not path.exists():
+        raise UsageError(f"There is no weights file {path}.")
+    if not path.is_file():
+        raise UsageError(f"{path} is not a regular file.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path} has none of the extensions of weights files ({', '.join(SUFFIXES)}).")
+
+
+_REFUSED = {
+    Content.EMPTY: "is empty: copy or download it again",
+    Content.LFS: "is a git-LFS pointer, not the weights themselves: run `git lfs pull` where it came from",
+    Content.HTML: "is a web page, saved in place of the weights: download the file itself",
+    Content.JSON: "is JSON text, such as a server's error message, not weights: download the file itself",
+    Content.TORCHSCRIPT: (
+        "is a TorchScript program, not weights: save `model.state_dict()` with torch.save and give that file"
+    ),
+    Content.NUMPY: "is a NumPy archive, not PyTorch weights: convert it to .safetensors",
+    Content.HDF5: "is an HDF5 file, as Keras writes it, not PyTorch weights: convert it to .safetensors",
+    Content.ZIP: "is a zip archive that PyTorch did not write: unpack it and give the file of weights",
+    Content.BROKEN_ZIP: "is truncated or damaged: copy or download it again",
+    Content.UNKNOWN: "is not a file of PyTorch or safetensors weights, or its beginning is damaged",
+}
+
+
+def _refuse(path: Path, content: Content) -> None:
+    """Raise CheckpointError unless the content is safetensors or a torch.save file, named as such."""
+    if content in _REFUSED:
+        raise CheckpointError(f"{path} {_REFUSED[content]}.")
+    named_safetensors = path.suffix.lower() == ".safetensors"
+    if content is Content.SAFETENSORS and not named_safetensors:
+        raise CheckpointError(
+            f"{path} is a safetensors file by its content: rename it to {path.stem}.safetensors."
+        )
+    if content is not Content.SAFETENSORS and named_safetensors:
+        raise CheckpointError(
+            f"{path} is not a safetensors file: by its content it is one of torch.save (.pth)."
+        )
+    if content is Content.PICKLE:
+        found = forbidden_globals(path)
+        if found.hostile:
+            raise CheckpointError(_hostile(path, found.hostile))
+        raise CheckpointError(
+            f"{path} was written by pickle, which can run code when opened, and was not opened: save the "
+            "state dict with torch.save."
+        )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = load_file(path, device="cpu")
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
+    return state
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _read_torch(path: Path) -> Any:
+    # torch.load would refuse it too; reading the list of names first does not depend on that.
+    found = forbidden_globals(path)
+    if found.hostile:
+        raise CheckpointError(_hostile(path, found.hostile))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_why_unsafe(path, found)) from error
+    except (
+        RuntimeError,
+        EOFError,
+        struct.error,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
+
+
+def _why_unsafe(path: Path, found: Globals) -> str:
+    way_out = "save `model.state_dict()` with torch.save and give that file"
+    if found.other:
+        return (
+            f"{path} holds Python objects ({_few(found.other)}), not only tensors, as a whole pickled model "
+            f"does; opening them can run code, so it was refused: {way_out}."
+        )
+    return f"{path} is damaged, or holds more than tensors: {way_out}."
+
+
+def _hostile(path: Path, names: tuple[str, ...]) -> str:
+    return (
+        f"{path} asks to call {_few(names)} when it is opened, which weights never need: it may be "
+        "harmful, and was not opened."
+    )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _unwrap(raw: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a state dict, however deep it is wrapped, and the last wrapper's key."""
+    wrapper = ""
+    for _ in range(_DEPTH):
+        if not isinstance(raw, Mapping):
+            break
+        inner = next((key for key in _WRAPPERS if _holds_tensors(raw.get(key))), None)
+        if inner is None:
+            break
+        wrapper = wrapper if wrapper in _AVERAGED else inner
+        raw = raw[inner]
+    tensors = _tensors(raw)
+    if not tensors:
+        what = type(raw).__name__ if not isinstance(raw, Mapping) else "a dictionary without tensors"
+        raise CheckpointError(
+            f"{path} holds {what}, not a state dict: save `model.state_dict()` and give that."
+        )
+    return tensors, wrapper
+
+
+def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    if any(isinstance(item, Tensor) for item in value.values()):
+        return True
+    return depth > 0 and any(_holds_tensors(item, depth - 1) for item in value.values())
+
+
+def _tensors(raw: Any) -> dict[str, Tensor]:
+    if not isinstance(raw, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in raw.items()
+        if isinstance(key, str) and isinstance(value, Tensor) and key not in _ALSO_IGNORED
+    }
+
+
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    bad = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise CheckpointError(
+            f"{path} holds values that are not finite in {len(bad)} of {len(state)} tensors ({bad[0]}): the "
+            " training that wrote it diverged, or the file is damaged."
+        )

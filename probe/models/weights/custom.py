@@ -1,0 +1,149 @@
+"""Weights that are nobody's publication: random ones, a user's function's own, a user's file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from torch import nn
+
+from probe.core.errors import CannotRunError
+from probe.core.seeds import scoped
+from probe.models.loaded import Provenance, random_provenance
+from probe.models.request import BuiltModel, LoadRequest, framing_for
+from probe.models.source import Architecture, Build
+from probe.models.weights.checkpoint import Checkpoint
+from probe.models.weights.fit_names import load_into, rebuilt_for_classes
+from probe.models.weights.record import Record, read_record
+from probe.models.weights.reinitialise import always_same, random_builder
+from probe.models.weights.wording import shown_path, ways_out
+
+
+def random_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel:
+    """Draw the weights by the seed, for as many classes as the data has."""
+    build = random_builder(architecture)
+    options = Build(order.num_classes, order.img_size)
+    with scoped(order.seed, "random weights"):
+        network = build(options)
+    framing, notes = framing_for(architecture, network, order)
+    classes = order.num_classes or architecture.default_classes
+    same_task = classes is not None and classes == architecture.default_classes
+    return BuiltModel(
+        network=network,
+        framing=framing,
+        provenance=random_provenance(
+            architecture.source, order.seed, architecture.licence, notes if architecture.user_code else ()
+        ),
+        draw=partial(build, options),
+        domain=architecture.domain if same_task else "unknown",
+    )
+
+
+def as_returned(architecture: Architecture, order: LoadRequest) -> BuiltModel:
+    """Take the weights that a user's function returns, unless it draws them at random."""
+    options = Build(None, order.img_size)
+    if not always_same(partial(architecture.build, options)):
+        raise CannotRunError(
+            f"{architecture.source} returns random weights, which show nothing that was learned. "
+            f"{ways_out(architecture.source)}"
+        )
+    network = architecture.build(options)
+    framing, notes = framing_for(architecture, network, order)
+    return BuiltModel(
+        network=network,
+        framing=framing,
+        provenance=Provenance(architecture.source, f"as {architecture.source} returns them", notes=notes),
+        draw=partial(random_builder(architecture, same=True), options),
+    )
+
+
+def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkpoint) -> BuiltModel:
+    """Put a checkpoint into the network, built for as many classes as the file has.
+
+    A file that ``probe train`` wrote brings its input, normalisation, class names and task with it.
+    """
+    path = checkpoint.path
+    record, unusable = read_record(checkpoint.metadata)
+    if record is not None and order.img_size is None:
+        order = replace(order, img_size=record.built)
+    network, classes = _built_for(architecture, order, checkpoint)
+    what = f"{path} does not fit {architecture.source}"
+    partly = load_into(network, checkpoint.state, what, order.allow_partial)
+    framing, assumed = framing_for(architecture, network, order)
+    if record is not None and record.framing.input.size[0] != framing.input.size[0]:
+        unusable = f"its images have {record.framing.input.size[0]} channels"
+        record = None
+    draft = BuiltModel(
+        network=network,
+        framing=framing,
+        provenance=Provenance(
+            architecture.source,
+            f"from the file {path.name}",
+            file=shown_path(path),
+            sha256=checkpoint.sha256,
+            notes=(*partly, *checkpoint.notes),
+        ),
+        draw=partial(random_builder(architecture), Build(classes, order.img_size)),
+    )
+    if record is not None:
+        return _as_recorded(draft, record, order)
+    if unusable:
+        draft = _noted(
+            draft, f"What {path.name} says of its own training cannot be used and was ignored: {unusable}."
+        )
+    return _as_assumed(_noted(draft, *assumed), architecture, classes)
+
+
+def _as_recorded(draft: BuiltModel, record: Record, order: LoadRequest) -> BuiltModel:
+    """Return the draft with what the file says of its training."""
+    source = draft.provenance.source
+    notes = [f"That these weights were {record.described} is what the file itself says."]
+    if record.domain == "unknown":
+        notes.append(
+            f"They have seen most of {record.data}: accuracy on it is not accuracy on held-out images."
+        )
+    if record.model != source:
+        notes.append(f"The file was written for {record.model}; its tensors fit {source} as well.")
+    described = f"{draft.provenance.weights}: {record.described}"
+    return replace(
+        draft,
+        framing=record.framing.resized(order.img_size),
+        provenance=replace(draft.provenance, weights=described, notes=(*draft.provenance.notes, *notes)),
+        class_names=record.class_names,
+        domain=record.domain,
+        bound=True,
+    )
+
+
+def _as_assumed(draft: BuiltModel, architecture: Architecture, classes: int | None) -> BuiltModel:
+    """Return the draft with what its architecture lets one assume of a file that says nothing."""
+    imagenet = architecture.domain == "imagenet" and classes == architecture.default_classes
+    if architecture.published:
+        draft = _noted(
+            draft,
+            "Input size and normalisation are those of this network's published weights "
+            "(--img-size, --mean and --std change them).",
+        )
+    if not imagenet:
+        return draft
+    names = architecture.published[0].class_names if architecture.published else None
+    draft = _noted(draft, f"The {classes:,} outputs are taken for the ImageNet classes in their usual order.")
+    return replace(draft, class_names=names, domain=architecture.domain)
+
+
+def _noted(draft: BuiltModel, *notes: str) -> BuiltModel:
+    return replace(draft, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *notes)))
+
+
+def _built_for(
+    architecture: Architecture, order: LoadRequest, checkpoint: Checkpoint
+) -> tuple[nn.Module, int | None]:
+    """Return the network built for the number of classes that the file has."""
+
+    def build(count: int | None) -> nn.Module:
+        with scoped(order.seed, "weights not in the file"):
+            return architecture.build(Build(count, order.img_size))
+
+    network = build(None)
+    other = rebuilt_for_classes(network, checkpoint.state, build)
+    return other if other is not None else (network, architecture.default_classes)

@@ -1,0 +1,199 @@
+"""What a file of weights trained by ``probe train`` says of itself: written as metadata, read back with distrust.
+
+Whoever hands over a file wrote its metadata, so every value is bounded and checked, and a file whose record
+cannot be understood is loaded as any other file of weights, with a note.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, get_args
+
+from probe.core.errors import UsageError
+from probe.data.images import InputSpec, Interpolation, shown
+from probe.models.source import Preprocessing
+
+FORMAT = "probe weights"
+"""The value of the metadata's ``format`` that says there is a record."""
+
+DOMAINS = ("digits", "fashion-mnist", "cifar10")
+"""The tasks that a record can name; anything else is 'unknown'."""
+
+_MAX_TEXT = 1 << 20
+_MAX_NAME = 120
+_MAX_CLASSES = 10_000
+_MAX_SIDE = 1024
+_MAX_COUNT = 10**9
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many of ``n`` held-out images were right."""
+
+    correct: int
+    n: int
+
+    @property
+    def percent(self) -> str:
+        """The proportion in words."""
+        return f"{100 * self.correct / self.n:.1f}%"
+
+
+@dataclass(frozen=True)
+class Robust(Score):
+    """How many were right also after a search within ``epsilon`` in ``norm``."""
+
+    norm: str
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """Which network was trained on which data, how it is to be fed, and how well it did.
+
+    ``built`` is the (H, W) that the network was built for, None where it was left to the network.
+    ``robust`` is there for adversarially trained networks only.
+    """
+
+    model: str
+    data: str
+    domain: str
+    framing: Preprocessing
+    built: tuple[int, int] | None
+    class_names: tuple[str, ...]
+    score: Score
+    robust: Robust | None = None
+
+    @property
+    def described(self) -> str:
+        """The training in words, as a report gives it."""
+        how = "" if self.robust is None else f", adversarially ({self.robust.norm} {self.robust.epsilon:.4g})"
+        return (
+            f"trained here on {self.data}{how}, {self.score.percent} of {self.score.n} held-out images right"
+        )
+
+    def metadata(self) -> dict[str, str]:
+        """Return the record as safetensors keeps it: strings, JSON where they have structure."""
+        facts: dict[str, Any] = {
+            "input": {
+                "size": self.framing.input.size,
+                "crop": self.framing.input.crop,
+                "interpolation": self.framing.input.interpolation,
+            },
+            "built_for": self.built,
+            "mean": self.framing.mean,
+            "std": self.framing.std,
+            "classes": self.class_names,
+            "held_out": {"correct": self.score.correct, "n": self.score.n},
+        }
+        if self.robust is not None:
+            one = self.robust
+            facts["robust"] = {"correct": one.correct, "n": one.n, "norm": one.norm, "epsilon": one.epsilon}
+        texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
+        return {"format": FORMAT, "model": self.model, "data": self.data, "domain": self.domain, **texts}
+
+
+def read_record(metadata: Mapping[str, str]) -> tuple[Record | None, str]:
+    """Return the record in a file's metadata and, when there is one that cannot be used, why not.
+
+    Nothing in the metadata can raise.
+    """
+    if metadata.get("format") != FORMAT:
+        return None, ""
+    try:
+        return _parsed(metadata), ""
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        return None, shown(why)[:_MAX_NAME] or type(error).__name__
+
+
+def _parsed(metadata: Mapping[str, str]) -> Record:
+    def value(key: str) -> Any:
+        text = metadata[key]
+        if len(text) > _MAX_TEXT:
+            raise ValueError(f"{key} is {len(text):,} characters long")
+        return json.loads(text, parse_constant=_no_constant)
+
+    framing = _framing(value("input"), value("mean"), value("std"))
+    held, robust, built = (
+        value("held_out"),
+        value("robust") if "robust" in metadata else None,
+        value("built_for"),
+    )
+    domain = metadata["domain"]
+    return Record(
+        model=_name(metadata["model"]),
+        data=_name(metadata["data"]),
+        domain=domain if domain in DOMAINS else "unknown",
+        framing=framing,
+        built=None if built is None else _sides(built, 2),
+        class_names=_classes(value("classes")),
+        score=Score(*_counts(held)),
+        robust=None if robust is None else _robust(robust),
+    )
+
+
+def _framing(taken: Any, mean: Any, std: Any) -> Preprocessing:
+    channels, height, width = _sides(taken["size"], 3)
+    if channels not in (1, 3):
+        raise ValueError(f"{channels} channels")
+    if taken["interpolation"] not in get_args(Interpolation):
+        raise ValueError("an unknown interpolation")
+    spec = InputSpec((channels, height, width), _number(taken["crop"], 0.05, 1), taken["interpolation"])
+    return Preprocessing(
+        spec,
+        tuple(_number(each, -20, 20) for each in _list(mean, channels)),
+        tuple(_number(each, 1e-4, 20) for each in _list(std, channels)),
+    )
+
+
+def _robust(value: Any) -> Robust:
+    norm = value["norm"]
+    if norm not in ("Linf", "L2", "L1", "L0"):
+        raise ValueError("an unknown norm")
+    return Robust(*_counts(value), norm, _number(value["epsilon"], 0, _MAX_COUNT))
+
+
+def _counts(value: Any) -> tuple[int, int]:
+    correct, n = value["correct"], value["n"]
+    if type(correct) is not int or type(n) is not int or not 0 <= correct <= n <= _MAX_COUNT or n < 1:
+        raise ValueError("counts that make no sense")
+    return correct, n
+
+
+def _sides(value: Any, length: int) -> Any:
+    sides = _list(value, length)
+    if not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in sides):
+        raise ValueError(f"a size outside 1 to {_MAX_SIDE}")
+    return tuple(sides)
+
+
+def _list(value: Any, length: int) -> Sequence[Any]:
+    if not isinstance(value, list) or len(value) != length:
+        raise ValueError(f"not a list of {length}")
+    return value
+
+
+def _number(value: Any, low: float, high: float) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"a number outside {low:g} to {high:g}")
+    return float(value)
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 2 <= len(value) <= _MAX_CLASSES:
+        raise ValueError("no list of class names")
+    return tuple(_name(each) for each in value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a name that is no text")
+    return shown(value)[:_MAX_NAME]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"the number {name}")

@@ -1,0 +1,354 @@
+"""Where parameters, computation and memory sit; what each layer sees; the table of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+
+from probe.core.document import Axis, Cell, Column, Figure, Note, Section, Series, Table
+from probe.graph.cost.operations import OperationRow
+from probe.tools.anatomy.examine import Examined
+from probe.tools.anatomy.rows import ABOUT_UNITS, along, kind, memory, named, unlisted, windows
+
+_FEWEST, _MOST = 3, 16
+_LARGE = 0.5
+"""A part with more of the layers than this is opened."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rows that belong together."""
+
+    name: str
+    rows: tuple[OperationRow, ...]
+
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return sum(row.is_layer for row in self.rows)
+
+    @property
+    def parameters(self) -> int:
+        """The parameters that no earlier row has used."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        """Bytes of the outputs."""
+        return sum(row.activations for row in self.rows)
+
+
+def stages(rows: Sequence[OperationRow]) -> tuple[Stage, ...]:
+    """Return the parts of the network by the names of its modules, by resolution where these give too few or many."""
+    opened: set[str] = set()
+    while True:
+        groups = _named(rows, opened)
+        total = sum(stage.layers for stage in groups)
+        large = [
+            stage.name
+            for stage in groups
+            if stage.layers > _LARGE * total and stage.name not in opened and _has_parts(stage)
+        ]
+        if not large:
+            break
+        opened.update(large)
+    return groups if _FEWEST <= len(groups) <= _MOST else by_resolution(rows)
+
+
+def by_resolution(rows: Sequence[OperationRow]) -> tuple[Stage, ...]:
+    """Group by the resolution of the map that a row gives; what comes after the last map is the head.
+
+    Rows without a map of their own, such as those of a gate, count with the map before them.
+    """
+    maps = [_resolution(row) for row in rows]
+    last = max((place for place, name in enumerate(maps) if name), default=-1)
+    current = next((name for name in maps if name), "head")
+    groups: dict[str, list[OperationRow]] = {}
+    for place, row in enumerate(rows):
+        current = maps[place] or ("head" if place > last else current)
+        groups.setdefault(current, []).append(row)
+    return tuple(Stage(name, tuple(group)) for name, group in groups.items())
+
+
+def _resolution(row: OperationRow) -> str:
+    is_map = len(row.output) == 3 and max(row.output[1:]) > 1
+    return f"{row.output[1]}×{row.output[2]}" if is_map else ""
+
+
+def _named(rows: Sequence[OperationRow], opened: set[str]) -> tuple[Stage, ...]:
+    groups: list[tuple[str, list[OperationRow]]] = []
+    for row in rows:
+        name = _part(row.name, opened)
+        if groups and (name == groups[-1][0] or not row.name):
+            groups[-1][1].append(row)
+        else:
+            groups.append((name or "(no module)", [row]))
+    # What has no layer, such as a norm or an activation with a name of its own, goes with what comes before.
+    merged: list[tuple[str, list[OperationRow]]] = []
+    for name, group in groups:
+        if merged and not any(row.is_layer for row in group):
+            merged[-1][1].extend(group)
+        else:
+            merged.append((name, group))
+    return tuple(Stage(name, tuple(group)) for name, group in merged)
+
+
+def _part(name: str, opened: set[str]) -> str:
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        if ".".join(parts[:count]) not in opened:
+            return ".".join(parts[:count])
+    return name
+
+
+def _has_parts(stage: Stage) -> bool:
+    return any(row.name.startswith(stage.name + ".") for row in stage.rows)
+
+
+_KINDS = {
+    "elementwise": "activations, additions, products",
+    "join": "concatenations",
+    "other": "all other operations",
+}
+
+
+def cost_section(one: Examined) -> Section:
+    """Return what each kind of layer, each stage and each layer costs."""
+    blocks = (_kinds_table(one), _stage_figure(one), _layer_figure(one), _cumulative_figure(one))
+    return Section("cost", "Where the cost sits", ABOUT_UNITS, blocks)
+
+
+def field_section(one: Examined) -> Section:
+    """Return how the receptive field grows along the layers."""
+    rows = [(place, row) for place, row in enumerate(one.census.layers, 1) if row.reach is not None]
+    if not rows:
+        return Section("field", "Receptive field", reason="No layer gives a map whose field can be followed.")
+    places = tuple(float(place) for place, _ in rows)
+    height, width = (tuple(float(row.reach.size[i]) for _, row in rows if row.reach) for i in (0, 1))
+    series = [Series("receptive field" if height == width else "height", places, height)]
+    if height != width:
+        series.append(Series("width", places, width))
+    # The image's edge is a line of its own: beyond it a unit sees padding.
+    series.append(Series("the image's height", (places[0], places[-1]), (float(one.census.image[0]),) * 2))
+    figure = Figure(
+        "Receptive field along the layers",
+        "line",
+        Axis("layer (its number in the table)"),
+        Axis("pixels"),
+        "The side of the square that the unit with the largest field sees, going on into the padding. Above the "
+        "image's line a unit can see all of the image. A dip is a layer on a shorter way, such as a projection.",
+        tuple(series),
+    )
+    summary = (
+        "Size, jump and start follow from every window on the way, exactly, with branches joined: size is what a unit "
+        "sees, jump the distance between neighbouring units, start the centre of the first one."
+    )
+    notes = dict.fromkeys(row.reach.note for _, row in rows[-1:] if row.reach and row.reach.note)
+    return Section("field", "Receptive field", summary, (figure, *(Note(text) for text in notes)))
+
+
+def layers_section(one: Examined) -> Section:
+    """Return the table of layers, and what is not in it."""
+    notes = [unlisted(one)]
+    if any(row.shared for row in one.census.rows):
+        notes.append(
+            "A layer that is called again has a row for every call; its parameters count in the first."
+        )
+    if one.census.unused:
+        notes.append(
+            f"{one.census.unused:,} parameters belong to layers that an image does not meet in eval mode."
+        )
+    reading = (
+        "In the order in which they run. Output is C × H × W, with H = floor((H_in − k' + 2p) / s) + 1 and "
+        "k' = d (k − 1) + 1. A convolution has k·k·C_in·C_out / groups parameters, bias aside, and as many MACs at "
+        "each place of its output. " + _constants(one)
+    )
+    table = Table("All layers", *_table(one, one.census.layers), reading.strip())
+    return Section("layers", "Layers", "", (table, *(Note(text) for text in notes if text)))
+
+
+def _constants(one: Examined) -> str:
+    shown = windows(one.census.layers)
+    gone = [name for name in ("dilation", "groups") if name not in shown]
+    verb = "is" if gone == ["dilation"] else "are"
+    return f"{' and '.join(gone).capitalize()} {verb} 1 everywhere." if gone else ""
+
+
+def _table(
+    one: Examined, rows: tuple[OperationRow, ...]
+) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+    total = max(one.census.macs, 1)
+    columns: list[tuple[Column, Callable[[int, OperationRow], Cell]]] = [
+        (Column("Layer", help="The layer's name in the network."), lambda _, row: named(row)),
+        (Column("Number", help="The place in the order of execution."), lambda place, _: place + 1),
+        (Column("Kind", help="What it computes."), lambda _, row: kind(row)),
+    ]
+    for name, texts in windows(rows).items():
+        columns.append(
+            (
+                Column(name.capitalize(), help="Of the window that slides over the map, height × width."),
+                partial(_text_at, texts),
+            )
+        )
+    columns += [
+        (
+            Column("Output", help="Channels × height × width of the result."),
+            lambda _, row: "×".join(map(str, row.output)),
+        ),
+        (
+            Column("Parameters", help="Weights and biases, each counted once."),
+            lambda _, row: row.parameters or (None if not row.shared else "shared"),
+        ),
+        (
+            Column("MACs", help="Multiply-accumulates for one image; FLOPs are twice as many."),
+            lambda _, row: row.macs or None,
+        ),
+        (
+            Column("of all", help="Part of the MACs.", proportion=True),
+            lambda _, row: row.macs / total or None,
+        ),
+        (
+            Column("Activations", "KiB", "Memory of the output in float32."),
+            lambda _, row: row.activations / 1024,
+        ),
+        (
+            Column("Field", "px", "Receptive field."),
+            lambda _, row: along(row.reach.size) if row.reach else None,
+        ),
+        (Column("Jump", "px", "Between neighbouring units."), _jump),
+        (Column("Start", "px", "Centre of the first field."), _start),
+    ]
+    cells = tuple(tuple(value(place, row) for _, value in columns) for place, row in enumerate(rows))
+    return tuple(column for column, _ in columns), cells
+
+
+def _text_at(texts: Sequence[str], place: int, _: OperationRow) -> Cell:
+    return texts[place] or None
+
+
+def _jump(_: int, row: OperationRow) -> Cell:
+    return along(row.reach.jump) if row.reach is not None and row.reach.jump is not None else None
+
+
+def _start(_: int, row: OperationRow) -> Cell:
+    return along(row.reach.start) if row.reach is not None else None
+
+
+def _kinds_table(one: Examined) -> Table:
+    census = one.census
+    kinds = sorted({row.kind for row in census.rows}, key=lambda name: -_sum(census.rows, name, "macs"))
+    columns = (
+        Column("Kind", help="What it computes."),
+        Column("Calls", help="How often it is computed for one image."),
+        Column("Parameters", help="Weights and biases, each counted once."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("MACs", help="Multiply-accumulates for one image; FLOPs are twice as many."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("Activations", "MiB", "In float32, for one image."),
+        Column("of all", proportion=True, help="As a part of the whole network's."),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for name in kinds:
+        parameters, macs, stored = (
+            _sum(census.rows, name, what) for what in ("parameters", "macs", "activations")
+        )
+        calls = sum(row.kind == name for row in census.rows)
+        rows.append(
+            (
+                *(
+                    _KINDS.get(name, name),
+                    calls,
+                    parameters or None,
+                    parameters / max(census.parameters, 1) or None,
+                ),
+                *(macs or None, macs / max(census.macs, 1) or None),
+                *(stored / 2**20 or None, stored / max(census.activations, 1) or None),
+            )
+        )
+    return Table(
+        "By kind",
+        columns,
+        tuple(rows),
+        "MACs are those of convolutions and matrix products; norms, activations and poolings are not counted, as is "
+        "usual. Activations are all values that are computed, as training keeps them; one pass without gradients holds "
+        f"at most {memory(census.peak)} at once, the image included.",
+    )
+
+
+def _sum(rows: Iterable[OperationRow], kind_: str, what: str) -> int:
+    return sum(getattr(row, what) for row in rows if row.kind == kind_)
+
+
+def _stage_figure(one: Examined) -> Figure:
+    census, parts = one.census, stages(one.census.rows)
+    totals = {"MACs": census.macs, "parameters": census.parameters, "activations": census.activations}
+    places = tuple(float(place) for place in range(len(parts)))
+    return Figure(
+        "By stage",
+        "bar",
+        Axis("stage", categories=tuple(stage.name for stage in parts)),
+        Axis("percent of the network"),
+        "The parts of the network in the order in which an image meets them.",
+        tuple(
+            Series(name, places, tuple(100 * _of(stage, name) / max(total, 1) for stage in parts))
+            for name, total in totals.items()
+        ),
+    )
+
+
+def _of(stage: Stage, what: str) -> int:
+    return {"MACs": stage.macs, "parameters": stage.parameters, "activations": stage.activations}[what]
+
+
+def _layer_figure(one: Examined) -> Figure:
+    rows = one.census.layers
+    return Figure(
+        "By layer",
+        "bar",
+        Axis("layer (its number in the table)"),
+        Axis("percent of the MACs"),
+        "Every layer's part of the multiply-accumulates.",
+        (
+            Series(
+                "MACs",
+                tuple(float(place) for place in range(1, len(rows) + 1)),
+                tuple(100 * row.macs / max(one.census.macs, 1) for row in rows),
+            ),
+        ),
+    )
+
+
+def _cumulative_figure(one: Examined) -> Figure:
+    rows, census = one.census.rows, one.census
+    ends = [place for place, row in enumerate(rows) if row.is_layer]
+    places = tuple(float(number) for number in range(1, len(ends) + 1))
+    series = []
+    for name, total in (
+        ("macs", census.macs),
+        ("parameters", census.parameters),
+        ("activations", census.activations),
+    ):
+        sums = list(accumulate(getattr(row, name) for row in rows))
+        # A norm counts with the layer before it.
+        upto = [sums[end - 1] for end in ends[1:]] + sums[-1:]
+        series.append(
+            Series(
+                "MACs" if name == "macs" else name, places, tuple(100 * one / max(total, 1) for one in upto)
+            )
+        )
+    return Figure(
+        "Up to each layer",
+        "line",
+        Axis("layer (its number in the table)"),
+        Axis("percent of the network"),
+        "What has been spent when a layer and what follows it up to the next one are done. A line that is steep early "
+        "says that the cost lies in large maps, one that is steep late that it lies in many channels.",
+        tuple(series),
+    )

@@ -1,0 +1,125 @@
+"""How many ways lead through the network, how long they are, and what groups do to their number."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import comb
+
+from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Section, Series, Table
+from probe.graph.cost.paths import Paths
+from probe.tools.anatomy.examine import Examined
+from probe.tools.anatomy.rows import power, root
+
+_SHORTEST_SHOWN = 1e-4
+"""Lengths that hold a smaller share of the paths than this are left out of the figure at both ends."""
+
+
+def paths_section(one: Examined) -> Section:
+    """Return the number of paths, their lengths, and the reading of depth and width."""
+    if one.paths is None:
+        return Section("paths", "Paths", reason=f"The network cannot be written as a graph. {one.reason}")
+    paths = one.paths
+    summary = (
+        "A path may take either value of an addition or a concatenation. Gates multiply, and are no paths. With groups "
+        "counted as parallel paths, it goes through one group of every convolution."
+    )
+    blocks: list[Block] = [_table(paths)]
+    if binomial(paths):
+        blocks.append(_blocks_figure(paths))
+    if len(paths.by_layers) > 1:
+        blocks.append(_layers_figure(paths))
+    blocks += [Note(text) for text in readings(paths)]
+    return Section("paths", "Paths", summary, tuple(blocks))
+
+
+def binomial(paths: Paths) -> bool:
+    """Say whether the blocks are a chain: as many paths of k blocks as there are choices of k out of L."""
+    count = paths.blocks
+    return count > 1 and all(paths.by_blocks.get(k, 0) == comb(count, k) for k in range(count + 1))
+
+
+def base_of(paths: Paths) -> int | None:
+    """Return b where the paths with groups are b^L for the L residual blocks; b = 1 + C for C groups in each."""
+    base = root(paths.with_groups, paths.blocks)
+    return base if base is not None and base > 1 else None
+
+
+def readings(paths: Paths) -> list[str]:
+    """Return sentences on exponent and base, and on what a length says."""
+    lines = []
+    base = base_of(paths)
+    if binomial(paths) and base is not None and base > 2:
+        alone = (paths.with_groups - 1).bit_length()
+        lines.append(
+            f"Depth is the exponent and cardinality the base: {paths.blocks} blocks with {base - 1} groups side by "
+            f"side have (1 + {base - 1})^{paths.blocks} paths; blocks of a single path would have to be {alone} to "
+            "have as many (Xie et al. 2017)."
+        )
+    if binomial(paths):
+        lines.append(
+            f"The {paths.blocks} residual blocks are a chain: each can be taken or gone round, so that there are "
+            f"2^{paths.blocks} paths, and the number of blocks on one drawn at random is Binomial({paths.blocks}, ½): "
+            f"{paths.blocks / 2:g} in the mean, with a standard deviation of {(paths.blocks / 4) ** 0.5:.3g} "
+            "(Veit, Wilber and Belongie 2016)."
+        )
+    if paths.bounded:
+        lines.append(
+            "Channels are moved between groups by reshaping (a channel shuffle), which is not followed: every later "
+            "group is taken to read all of them, and the number with groups is a bound from above."
+        )
+    return lines
+
+
+def _table(paths: Paths) -> Table:
+    lengths, total = paths.by_layers, paths.count
+    mean = float(sum(Fraction(length * count, total) for length, count in lengths.items())) if total else None
+    rows: tuple[tuple[Cell, ...], ...] = (
+        ("paths from the image to the output", power(total, paths.blocks) if total else "0"),
+        (
+            "paths with groups counted as parallel",
+            ("at most " if paths.bounded else "") + power(paths.with_groups, paths.blocks),
+        ),
+        ("residual blocks", str(paths.blocks)),
+        ("layers with weights on the shortest path", str(min(lengths, default=0))),
+        ("layers with weights on a path, in the mean", "–" if mean is None else f"{mean:.4g}"),
+        ("layers with weights on the longest path (depth)", str(paths.depth)),
+    )
+    return Table(
+        "Number and length",
+        (Column("What", help="What is counted."), Column("Value", help="The number.")),
+        rows,
+    )
+
+
+def _shares(lengths: dict[int, int], total: int) -> Series:
+    kept = {k: float(100 * Fraction(count, total)) for k, count in sorted(lengths.items())}
+    large = [k for k, share in kept.items() if share >= 100 * _SHORTEST_SHOWN]
+    shown = {k: share for k, share in kept.items() if large[0] <= k <= large[-1]}
+    return Series("this network", tuple(map(float, shown)), tuple(shown.values()))
+
+
+def _blocks_figure(paths: Paths) -> Figure:
+    own = _shares(dict(paths.by_blocks), paths.count)
+    count = paths.blocks
+    expected = tuple(100 * comb(count, int(k)) / 2**count for k in own.x)
+    return Figure(
+        "Length of the paths in blocks",
+        "bar",
+        Axis("residual blocks on the path"),
+        Axis("percent of the paths"),
+        f"Counted along the graph, beside Binomial({count}, ½): few paths are as deep as the network.",
+        (own, Series(f"Binomial({count}, ½)", own.x, expected)),
+    )
+
+
+def _layers_figure(paths: Paths) -> Figure:
+    own = _shares(dict(paths.by_layers), paths.count)
+    return Figure(
+        "Length of the paths in layers",
+        "bar",
+        Axis("layers with weights on the path"),
+        Axis("percent of the paths"),
+        "A projection on a shortcut is a layer too. Lengths at the ends that hold less than "
+        f"{100 * _SHORTEST_SHOWN:g}% of the paths are left out.",
+        (own,),
+    )

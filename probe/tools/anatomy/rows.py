@@ -1,0 +1,269 @@
+"""The layers as rows of text for the console, and as plain values for programs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probe.core.document import Cell
+from probe.graph.cost.operations import OperationRow, Reach
+from probe.report.results import jsonable
+from probe.tools.anatomy.examine import Examined
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+ABOUT_UNITS = (
+    "A MAC is one multiply-accumulate, and a FLOP one multiplication or addition: FLOPs = 2 × MACs. Some texts call "
+    "the number of MACs FLOPs, and the number of parameters MAC: with them in hand, compare their FLOPs with the "
+    "MACs here, and their MAC with the parameters."
+)
+
+
+def along(numbers: Sequence[float], *, pair: bool = False) -> str:
+    """Write one number for each direction, once where they agree; always as a product with ``pair``."""
+    if not pair and len(set(numbers)) == 1:
+        return f"{numbers[0]:g}"
+    return "×".join(f"{number:g}" for number in numbers)
+
+
+def bar(share: float, width: int = 10) -> str:
+    """Draw a share from 0 to 1 as a bar of text, to an eighth of a sign; what is not nothing shows."""
+    eighths = min(width * 8, max(round(share * width * 8), 1 if share > 0 else 0))
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def amount(value: float) -> str:
+    """Write a large count with three digits and a unit: ``1.81 G``; below ten thousand in full."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
+    return f"{value:,.0f}"
+
+
+def memory(count: float) -> str:
+    """Write bytes in KiB, MiB or GiB."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if abs(count) >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 2**10:.3g} KiB" if count else "0"
+
+
+def power(count: int, blocks: int = 0) -> str:
+    """Write a number of paths: in full, as a power of a whole base with ``blocks`` in the exponent, or about 2^x."""
+    base = root(count, blocks) or 0
+    exact = base > 1
+    if count < 10**7:
+        return f"{base}^{blocks} = {count:,}" if exact and blocks > 1 else f"{count:,}"
+    if exact:
+        return f"{base}^{blocks}" if base == 2 else f"{base}^{blocks} ≈ 2^{math.log2(count):.1f}"
+    if count & (count - 1) == 0:
+        return f"2^{count.bit_length() - 1}"
+    return f"≈ 2^{math.log2(count):.1f}"
+
+
+def root(count: int, blocks: int) -> int | None:
+    """Return the whole number whose power with ``blocks`` in the exponent is ``count``, None where there is none."""
+    if blocks < 1 or count < 1:
+        return None
+    low, high = 1, 1 << -(-count.bit_length() // blocks)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**blocks <= count else (low, middle - 1)
+    return low if low**blocks == count else None
+
+
+def named(row: OperationRow) -> str:
+    """Return what a row is called: the module's name, with the number of the call from the second one on."""
+    return (row.name or "(no module)") + (f" (call {row.call})" if row.call > 1 and row.name else "")
+
+
+def kind(row: OperationRow) -> str:
+    """Return what a row is; a convolution with a group a channel is called by its name."""
+    if row.kind == "conv" and row.depthwise:
+        return "depthwise conv"
+    return row.kind if row.is_layer or row.kind == "norm" else f"{row.kind}: {row.operation.strip('_')}"
+
+
+def seen(reach: Reach | None) -> str:
+    """Write the size of a receptive field, with an asterisk where global gates are left out of it."""
+    if reach is None:
+        return "–"
+    return along(reach.size, pair=True) + ("*" if reach.note else "")
+
+
+@dataclass(frozen=True)
+class Total:
+    """A number of a network with the way it is written; None where it is not known. ``stored`` counts bytes."""
+
+    name: str
+    value: int | None
+    shown: str
+    stored: bool = False
+
+    def to(self, other: Total) -> tuple[Cell, Cell]:
+        """Return difference and ratio of the other network's number to this one's, where they have a meaning."""
+        if self.value is None or other.value is None:
+            return None, None
+        difference = other.value - self.value
+        huge = max(abs(self.value), abs(other.value)) >= 10**15
+        ratio = None if not self.value else _ratio(other.value, self.value)
+        sign = "+" if difference > 0 else ""
+        return (sign + memory(difference) if self.stored else "–" if huge else difference), ratio
+
+
+def totals(one: Examined) -> tuple[Total, ...]:
+    """Return all totals of a network in a fixed order."""
+    census, paths = one.census, one.paths
+    reach = census.reach
+    found = [
+        _count("parameters", census.parameters),
+        _count("MACs", census.macs),
+        _count("FLOPs", 2 * census.macs),
+        Total("activations, all", census.activations, memory(census.activations), True),
+        Total("activations, at once", census.peak, memory(census.peak), True),
+        _count("layers", len(census.layers)),
+        _count("depth (layers with weights on the longest path)", None if paths is None else paths.depth),
+        _count("residual blocks", None if paths is None else paths.blocks),
+        _paths("paths", None if paths is None else paths.count, 0 if paths is None else paths.blocks),
+        _paths(
+            "paths with groups counted as parallel",
+            None if paths is None else paths.with_groups,
+            0 if paths is None else paths.blocks,
+        ),
+        Total("receptive field at the end, height", None if reach is None else reach.size[0], seen(reach)),
+    ]
+    return tuple(found)
+
+
+def _count(name: str, value: int | None) -> Total:
+    return Total(name, value, "–" if value is None else f"{value:,}")
+
+
+def _paths(name: str, value: int | None, blocks: int) -> Total:
+    return Total(name, value, power(value, blocks) if value else "–")
+
+
+def _ratio(value: int, of: int) -> Cell:
+    """Return a ratio as a number, as a power of two where a number would say nothing."""
+    if value <= 0 or max(value, of) < 10**15:
+        return value / of
+    return f"2^{math.log2(value) - math.log2(of):.1f}"
+
+
+def console_rows(one: Examined, everything: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows; columns in which nothing happens (groups, dilation) are left out."""
+    rows = one.census.rows if everything else one.census.layers
+    total = max(one.census.macs, 1)
+    largest = max((row.macs for row in rows), default=0) or 1
+    columns: dict[str, list[str]] = {
+        "#": [str(number) for number in range(1, len(rows) + 1)],
+        "layer": [named(row) for row in rows],
+        "kind": [kind(row) for row in rows],
+        **windows(rows),
+        "output": ["×".join(map(str, row.output)) for row in rows],
+        "parameters": _right([f"{row.parameters:,}" if row.parameters else _shared(row) for row in rows]),
+        "MACs": _right([f"{row.macs:,}" if row.macs else "–" for row in rows]),
+        "share": [f"{100 * row.macs / total:5.1f}%" if row.macs else "" for row in rows],
+        "of the MACs": [bar(row.macs / largest) for row in rows],
+        "activations": _right([memory(row.activations) if row.activations else "–" for row in rows]),
+        "field": _right([seen(row.reach) for row in rows]),
+        "jump": _right([_jump(row) for row in rows]),
+        "start": _right([along(row.reach.start) if row.reach else "–" for row in rows]),
+    }
+    return tuple(columns), list(zip(*columns.values(), strict=True))
+
+
+def windows(rows: Sequence[OperationRow]) -> dict[str, list[str]]:
+    """Return the columns kernel, stride, padding, and dilation and groups where any is not 1."""
+    found = {
+        "kernel": [along(row.window.kernel, pair=True) if row.window else "" for row in rows],
+        "stride": [along(row.window.stride) if row.window else "" for row in rows],
+        "padding": [along(row.window.padding) if row.window else "" for row in rows],
+        "dilation": [along(row.window.dilation) if row.window else "" for row in rows],
+        "groups": [
+            str(row.window.groups) if row.window and row.kind.endswith("conv") else "" for row in rows
+        ],
+    }
+    return {
+        name: texts
+        for name, texts in found.items()
+        if name not in ("dilation", "groups") or set(texts) - {"", "1"}
+    }
+
+
+def console_totals(a: Examined, b: Examined) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the totals of two networks with differences and ratios."""
+    pairs = list(zip(totals(a), totals(b), strict=True))
+    changes = [one.to(other) for one, other in pairs]
+    columns = {
+        "in all": [one.name for one, _ in pairs],
+        a.name: _right([one.shown for one, _ in pairs]),
+        f"{b.name} " if a.name == b.name else b.name: _right([other.shown for _, other in pairs]),
+        "difference": _right([f"{d:+,}" if isinstance(d, int) else str(d or "–") for d, _ in changes]),
+        "ratio": _right([f"{r:.4g}" if isinstance(r, float) else str(r or "–") for _, r in changes]),
+    }
+    return tuple(columns), list(zip(*columns.values(), strict=True))
+
+
+def unlisted(one: Examined) -> str:
+    """Say in a sentence what is not among the layers, "" where there is nothing."""
+    rest = [row for row in one.census.rows if not row.is_layer]
+    if not rest:
+        return ""
+    calls = Counter(row.kind for row in rest)
+    words = {"norm": "norms", "elementwise": "elementwise", "join": "joining", "other": "other operations"}
+    listed = ", ".join(f"{count} {words[name]}" for name, count in calls.most_common())
+    parameters = sum(row.parameters for row in rest)
+    return (
+        f"Not listed: {listed}, with {parameters:,} parameters and "
+        f"{memory(sum(row.activations for row in rest))} of activations."
+    )
+
+
+def plain(one: Examined) -> dict[str, Any]:
+    """Return everything as values that JSON knows; paths that are too many for a float stay whole numbers."""
+    census, paths = one.census, one.paths
+    return {
+        "model": one.name,
+        "source": one.model.source,
+        "input_size": list(one.model.input_size),
+        "totals": {
+            "parameters": census.parameters,
+            "unused_parameters": census.unused,
+            "macs": census.macs,
+            "flops": 2 * census.macs,
+            "activations_bytes": census.activations,
+            "peak_bytes": census.peak,
+            "receptive_field": jsonable(census.reach),
+        },
+        "paths": None
+        if paths is None
+        else {
+            "count": paths.count,
+            "with_groups": paths.with_groups,
+            "with_groups_is_a_bound": paths.bounded,
+            "depth": paths.depth,
+            "residual_blocks": paths.blocks,
+            "by_layers": {str(length): count for length, count in paths.by_layers.items()},
+            "by_blocks": {str(length): count for length, count in paths.by_blocks.items()},
+        },
+        "paths_unknown_because": one.reason,
+        "layers": [{**jsonable(row), "layer": row.is_layer} for row in census.rows],
+    }
+
+
+def _shared(row: OperationRow) -> str:
+    return "shared" if row.shared else "–"
+
+
+def _jump(row: OperationRow) -> str:
+    return along(row.reach.jump) if row.reach is not None and row.reach.jump is not None else "–"
+
+
+def _right(texts: list[str]) -> list[str]:
+    width = max(map(len, texts), default=0)
+    return [text.rjust(width) for text in texts]

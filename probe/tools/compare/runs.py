@@ -1,0 +1,263 @@
+"""One finished run as a comparison sees it: its results.json, and what is known of every image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any, NoReturn
+
+from probe.core.document import Check, Json, Result
+from probe.core.errors import CannotRunError, UsageError
+from probe.report.render import RESULTS
+from probe.report.results import SCHEMA_VERSION
+from probe.report.verdict import Verdict, verdict
+
+_LONGEST = 24
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: the document of its results.json, where it was found, and the rows of its samples.jsonl.
+
+    ``samples`` is None where there is no such file; ``letter`` tells the runs of one comparison apart, and ``name``
+    is what the reader knows it by.
+    """
+
+    document: Mapping[str, Json]
+    place: str
+    samples: tuple[Mapping[str, Json], ...] | None = None
+    letter: str = ""
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """Letter and name, for headings and legends: ``A: resnet20``."""
+        return f"{self.letter}: {self.name}" if self.name else self.letter
+
+    @property
+    def study(self) -> str:
+        """The study that was run."""
+        return str(self.document["study"])
+
+    @property
+    def interrupted(self) -> bool:
+        """True when the run was not finished."""
+        return self.document.get("status") == "interrupted"
+
+    def part(self, key: str) -> Mapping[str, Json]:
+        """Return a mapping of the document, such as its model; empty when there is none."""
+        found = self.document.get(key)
+        return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def results(self) -> dict[str, Result]:
+        """Every result by its name, in the order of the document; of equal names the first."""
+        found: dict[str, Result] = {}
+        for item in self.document.get("results", ()):
+            result = result_of(item)
+            found.setdefault(result.name, result)
+        return found
+
+    @cached_property
+    def checks(self) -> dict[str, Check]:
+        """Every check by its name; of equal names the first."""
+        found: dict[str, Check] = {}
+        for item in self.document.get("checks", ()):
+            name = str(item["name"])
+            found.setdefault(
+                name, Check(name, item["status"], item.get("value"), str(item.get("detail", "")))
+            )
+        return found
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the run's own checks say about it."""
+        return verdict((check.name, check.status) for check in self.checks.values())
+
+
+def result_of(item: Mapping[str, Any]) -> Result:
+    """Return a result from its JSON form."""
+    ci = item.get("ci")
+    return Result(
+        str(item["name"]),
+        item.get("value"),
+        item.get("n"),
+        (float(ci[0]), float(ci[1])) if ci else None,
+        str(item.get("unit") or ""),
+        item.get("higher_is_better"),
+    )
+
+
+def lettered(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the runs with letters from A on, named by what tells most of them apart.
+
+    That is the model, its weights, the data, or the place where the run was found.
+    """
+    columns = [
+        [str(run.part("model").get("name", "")) for run in runs],
+        [str(run.part("model").get("weights", "")) for run in runs],
+        [str(run.part("data").get("name", "")) for run in runs],
+        _told_apart([PurePath(run.place).name or run.place for run in runs]),
+    ]
+    names = next((column for column in columns if len(set(column)) == len(runs)), columns[0])
+    return tuple(
+        replace(run, letter=_letter(place), name=_short(name))
+        for place, (run, name) in enumerate(zip(runs, names, strict=True))
+    )
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Leave out the words, between hyphens, that all names begin with."""
+    words = [name.split("-") for name in names]
+    common = 0
+    while all(len(each) > common + 1 for each in words) and len({each[common] for each in words}) == 1:
+        common += 1
+    return ["-".join(each[common:]) for each in words]
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place % 26) + (str(place // 26 + 1) if place >= 26 else "")
+
+
+def _short(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}"
+
+
+SAMPLES = "samples.jsonl"
+_LARGEST = 50_000_000
+"""Bytes; a larger results.json is not one of ours."""
+_LARGEST_SAMPLES = 1_000_000_000
+_MOST = 26
+_STATUS = ("pass", "warn", "fail", "not applicable")
+
+
+def read_runs(places: Sequence[Path | str]) -> tuple[Run, ...]:
+    """Read the runs to compare, each a folder of a report or its results.json, and give them letters.
+
+    Raises UsageError for fewer than two, more than 26, one named twice, different studies or versions of the schema;
+    CannotRunError, naming the file, where one cannot be read or is no report.
+    """
+    if not 2 <= len(places) <= _MOST:
+        raise UsageError(
+            f"A comparison takes 2 to {_MOST} runs, not {len(places)}: name their folders or results.json files."
+        )
+    files = [_file(Path(place)) for place in places]
+    twice = [str(file) for file in files if files.count(file) > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice: a run is not compared with itself.")
+    documents = [_document(file) for file in files]
+    for file, document in zip(files, documents, strict=True):
+        _check_version(file, document, files[0], documents[0])
+    for file, document in zip(files, documents, strict=True):
+        _check_parts(file, document)
+    return lettered(
+        [
+            Run(document, str(file.parent), _samples(file.with_name(SAMPLES)))
+            for file, document in zip(files, documents, strict=True)
+        ]
+    )
+
+
+def _file(place: Path) -> Path:
+    file = place / RESULTS if place.is_dir() else place
+    if not file.is_file():
+        reason = (
+            f"There is no {RESULTS} in {place}: the run did not finish, or this is no folder of a report"
+            if place.is_dir()
+            else f"There is no file {place}"
+        )
+        raise CannotRunError(f"{reason}. Name folders of reports or their {RESULTS}.")
+    return file
+
+
+def _document(file: Path) -> Mapping[str, Any]:
+    try:
+        if file.stat().st_size > _LARGEST:
+            _refuse(file, "it is too large")
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        _refuse(file, "it is not UTF-8 text")
+    except json.JSONDecodeError as error:
+        _refuse(file, f"it is not JSON ({error.msg} in line {error.lineno})")
+    except ValueError as error:
+        _refuse(file, str(error))
+    except RecursionError:
+        _refuse(file, "it is nested too deeply")
+    except OSError as error:
+        _refuse(file, error.strerror or "it is unreadable")
+    if not isinstance(document, dict) or not isinstance(document.get("study"), str):
+        _refuse(file, "it names no study")
+    return document
+
+
+def _no_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not JSON")
+
+
+def _refuse(file: Path, reason: str) -> NoReturn:
+    raise CannotRunError(
+        f"{file} is not the results.json of a report: {reason}. Leave it out, or run it again."
+    )
+
+
+def _check_version(
+    file: Path, document: Mapping[str, Any], first: Path, reference: Mapping[str, Any]
+) -> None:
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{file} has schema version {version}, and only version {SCHEMA_VERSION} can be compared here: run it "
+            "again with this release."
+        )
+    if document["study"] != reference["study"]:
+        raise UsageError(
+            f"{first} is of the study '{reference['study']}' and {file} of '{document['study']}': only runs of one "
+            "study can be compared."
+        )
+
+
+def _check_parts(file: Path, document: Mapping[str, Any]) -> None:
+    for key in ("model", "data", "config", "environment"):
+        if not isinstance(document.get(key), dict):
+            _refuse(file, f"'{key}' is missing")
+    if not isinstance(document["model"].get("name"), str) or not isinstance(
+        document["data"].get("name"), str
+    ):
+        _refuse(file, "model or data have no name")
+    for key in ("results", "checks"):
+        items = document.get(key)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            _refuse(file, f"'{key}' is not a list")
+        if not all(isinstance(item.get("name"), str) for item in items):
+            _refuse(file, f"an entry of '{key}' has no name")
+    if not all(_is_result(item) for item in document["results"]):
+        _refuse(file, "a result has a value, a number or an interval that is none")
+    if not all(item.get("status") in _STATUS for item in document["checks"]):
+        _refuse(file, "a check has no status")
+
+
+def _is_result(item: Mapping[str, Any]) -> bool:
+    value, n, ci = item.get("value"), item.get("n"), item.get("ci")
+    good = value is None or isinstance(value, str) or _is_number(value)
+    good &= n is None or (isinstance(n, int) and not isinstance(n, bool) and n >= 0)
+    return good and (ci is None or (isinstance(ci, list) and len(ci) == 2 and all(map(_is_number, ci))))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _samples(file: Path) -> tuple[Mapping[str, Any], ...] | None:
+    """Return the rows of a samples file; None where there is none or it cannot be understood: nothing depends on it."""
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST_SAMPLES:
+            return None
+        with file.open(encoding="utf-8") as lines:
+            rows = tuple(json.loads(line) for line in lines if line.strip())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None

@@ -1,0 +1,34 @@
+"""Watch a short training run and say what is wrong with it.
+
+``examine(module, images, labels, loss=…)`` is for a training loop of one's own; ``run(model, images,
+DoctorConfig(...))`` returns a Report.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probe.tools.doctor.checkup import examine as examine
+    from probe.tools.doctor.diagnosis import Diagnosis as Diagnosis
+    from probe.tools.doctor.diagnosis import Findings as Findings
+    from probe.tools.doctor.plan import DoctorConfig as DoctorConfig
+    from probe.tools.doctor.study import run as run
+
+_LAZY = {
+    "examine": "probe.tools.doctor.checkup",
+    "DoctorConfig": "probe.tools.doctor.plan",
+    "Diagnosis": "probe.tools.doctor.diagnosis",
+    "Findings": "probe.tools.doctor.diagnosis",
+    "run": "probe.tools.doctor.study",
+}
+
+__all__ = ["Diagnosis", "DoctorConfig", "Findings", "examine", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used when it is first used; listing the causes must not load torch."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'probe.tools.doctor' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)

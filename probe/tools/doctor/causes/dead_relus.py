@@ -1,0 +1,59 @@
+"""Are units behind a ReLU 0 whatever the image?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.tools.doctor.diagnosis import Diagnosis, Grade
+from probe.tools.doctor.evidence import TrainingEvidence, short
+from probe.tools.doctor.layer_stats import LayerStats
+from probe.tools.doctor.registries import CAUSES
+
+_NAME = "dead-relus"
+
+_ADVICE_START = (
+    "Draw biases around 0 (not far below) and weights by He's rule, normalise the input, or use a leaky ReLU."
+)
+_ADVICE_AFTER = (
+    "Lower the learning rate, normalise before the ReLU, or use a leaky ReLU: a dead unit gets no gradient."
+)
+
+
+@CAUSES.register("dead-relus")
+def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
+    """Count the ReLU units that are 0 on all images, before and after the run."""
+    start = evidence.census
+    if not start.units:
+        raise NotApplicableError("No ReLU was called.")
+    title = "Dead ReLUs"
+    if start.mostly_dead:
+        # A dead layer passes on no gradient, whatever the rate.
+        explains = frozenset({"vanishing-gradients", "learning-rate"})
+        text = f"{counted(start)} before the first step."
+        return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_START, explains=explains)
+    after = evidence.after
+    if after is not None and after.mostly_dead:
+        text = (
+            f"{counted(after)} after {len(evidence.trained.losses)} steps; before the first it was {start.dead:,} of "
+            f"{start.units:,}."
+        )
+        return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_AFTER)
+    then = f", {after.dead:,} after {len(evidence.trained.losses)} steps" if after is not None else ""
+    return Diagnosis(
+        _NAME,
+        "clear",
+        title,
+        f"{start.dead:,} of {start.units:,} units are 0 on all {start.images} images before the first step{then}.",
+    )
+
+
+def counted(census: LayerStats) -> str:
+    """Say how many units are dead, and where most."""
+    most = max(census.relus, key=lambda one: one.dead / max(1, one.units))
+    return (
+        f"{census.dead:,} of {census.units:,} units behind a ReLU are 0 on all {census.images} images (most in "
+        f"{short(most.name)}: {most.dead:,} of {most.units:,})"
+    )
+
+
+def _grade(evidence: TrainingEvidence) -> Grade:
+    return "fault" if evidence.course is not None and evidence.ill else "risk"

@@ -1,0 +1,60 @@
+"""Do the labels name classes that the network has?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.tools.doctor.diagnosis import CHAIN, Diagnosis
+from probe.tools.doctor.evidence import TrainingEvidence
+from probe.tools.doctor.labels import IGNORED, outside
+from probe.tools.doctor.registries import CAUSES
+
+_NAME = "labels"
+
+
+@CAUSES.register("labels")
+def labels(evidence: TrainingEvidence) -> Diagnosis:
+    """Look for labels outside the classes."""
+    given, shape = evidence.plan.labels, evidence.census.shape
+    wrong = outside(given, shape)
+    if wrong is None:
+        raise NotApplicableError("The labels are not class numbers.")
+    classes, n = shape[1], len(given)
+    title = "Labels outside the classes"
+    if not len(wrong):
+        ignored = int((given == IGNORED).sum())
+        if ignored == n:
+            return Diagnosis(
+                _NAME,
+                "fault",
+                "No labels",
+                f"All {n:,} labels are {IGNORED}, which cross-entropy leaves out: its mean is 0 / 0.",
+                "Give the images labels from 0.",
+                explains=frozenset(CHAIN) - {_NAME},
+            )
+        return Diagnosis(_NAME, "clear", title, f"All {n:,} labels are among the classes 0 to {classes - 1}.")
+    if not evidence.refusal:
+        return Diagnosis(
+            _NAME,
+            "clear",
+            title,
+            f"{len(wrong):,} of {n:,} labels are no class numbers, and the loss takes them.",
+        )
+    low, high = int(wrong.min()), int(wrong.max())
+    span = f"{low}" if low == high else f"{low} to {high}"
+    return Diagnosis(
+        _NAME,
+        "fault",
+        title,
+        f"The network has {classes} outputs, so classes 0 to {classes - 1}, but {len(wrong):,} of {n:,} labels are "
+        f"outside ({span}).",
+        _advice(low, high, classes),
+        explains=frozenset(CHAIN) - {_NAME, "input-not-finite", "weights-not-finite", "input-scale"},
+    )
+
+
+def _advice(low: int, high: int, classes: int) -> str:
+    if low == high == classes:
+        return f"If the classes are counted from 1, subtract 1; else give the last layer {high + 1} outputs."
+    if low < 0:
+        return f"Negative labels are no classes: number the classes from 0; only {IGNORED} is left out by the loss."
+    return f"Give the last layer {high + 1} outputs, or number the classes from 0 to {classes - 1}."

@@ -1,0 +1,99 @@
+"""Is the learning rate too large or too small?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.tools.doctor.diagnosis import Diagnosis
+from probe.tools.doctor.evidence import TrainingEvidence
+from probe.tools.doctor.registries import CAUSES
+from probe.tools.doctor.sweep import Point, Sweep
+from probe.tools.doctor.wording import course_in_words
+
+_NAME = "learning-rate"
+
+
+@CAUSES.register("learning-rate")
+def learning_rate(evidence: TrainingEvidence) -> Diagnosis:
+    """Train at other rates from the same start: does a smaller one learn where this one fails?"""
+    course, rate = evidence.trained, evidence.plan.lr
+    title = "Learning rate"
+    if evidence.at_once:
+        raise NotApplicableError(evidence.unswept)
+    if course.outcome == "learned":
+        return Diagnosis(
+            _NAME, "clear", title, f"At {rate:.3g} {course_in_words(course)}.{_limit(evidence.sweep)}"
+        )
+    if evidence.sweep is None:
+        return _without_sweep(evidence)
+    lower = evidence.sweep.learned(below=rate * 0.99)
+    if (
+        lower is not None
+        and course.outcome in ("diverged", "grew", "stalled")
+        and not _learns(evidence.sweep, rate)
+    ):
+        return _too_large(evidence, evidence.sweep, lower)
+    higher = evidence.sweep.learned(above=rate * 1.01)
+    if higher is not None and course.outcome == "stalled":
+        text = (
+            f"At {rate:.3g} {course_in_words(course)}, but from the same start {higher.lr:.3g} takes it from "
+            f"{evidence.sweep.before:.3g} to {higher.after:.3g} in {evidence.sweep.steps} steps."
+        )
+        advice = f"Raise {_advice(evidence.sweep, higher)}, or train for longer."
+        return Diagnosis(_NAME, "fault", "Learning rate too small", text, advice, certain=False)
+    if course.outcome == "stalled" or lower is None:
+        text = f"At {rate:.3g} {course_in_words(course)}; no rate of {_span(evidence.sweep)} learns either."
+        return Diagnosis(_NAME, "clear", title, text)
+    return _too_large(evidence, evidence.sweep, lower)
+
+
+def _too_large(evidence: TrainingEvidence, tried: Sweep, lower: Point) -> Diagnosis:
+    course = evidence.trained
+    text = (
+        f"At {course.lr:.3g} {course_in_words(course)}, but from the same start {lower.lr:.3g} takes it from "
+        f"{tried.before:.3g} to {lower.after:.3g} in {tried.steps} steps.{_limit(tried)}"
+    )
+    explains = {"overflow"}
+    if course.rising:
+        explains |= {"undefined-loss", "undefined-operation"}
+    if not evidence.census.mostly_dead:
+        explains |= {"dead-relus"}
+    return Diagnosis(
+        _NAME,
+        "fault",
+        "Learning rate too large",
+        text,
+        f"Lower {_advice(tried, lower)}.",
+        explains=frozenset(explains),
+    )
+
+
+def _without_sweep(evidence: TrainingEvidence) -> Diagnosis:
+    course = evidence.trained
+    if course.outcome not in ("diverged", "grew"):
+        raise NotApplicableError(
+            f"The loss stays where it is, and no other rate was tried. {evidence.unswept}"
+        )
+    text = f"At {course.lr:.3g} {course_in_words(course)}, after steps that were finite; no other rate was tried."
+    advice = f"Lower it to {course.lr / 10:.3g}, or let the sweep find a rate that trains."
+    return Diagnosis(_NAME, "fault", "Learning rate too large", text, advice, certain=False)
+
+
+def _learns(tried: Sweep, rate: float) -> bool:
+    point = tried.at(rate)
+    return point is not None and point.outcome == "learned"
+
+
+def _limit(tried: Sweep | None) -> str:
+    if tried is None or tried.stable is None:
+        return ""
+    if not tried.bounded:
+        return f" Up to the largest rate tried, {tried.stable:.3g}, {tried.steps} steps are stable."
+    return f" The largest rate tried that is stable over {tried.steps} steps is {tried.stable:.3g}."
+
+
+def _advice(tried: Sweep, point: Point) -> str:
+    return f"the learning rate to {min(point.lr, tried.suggestion or point.lr):.2g}"
+
+
+def _span(tried: Sweep) -> str:
+    return f"{len(tried.points)} between {tried.points[0].lr:.2g} and {tried.points[-1].lr:.2g}"

@@ -1,0 +1,56 @@
+"""Are the numbers too large for the type they are computed in?"""
+
+from __future__ import annotations
+
+from probe.core.errors import NotApplicableError
+from probe.tools.doctor.causes._common import described, where
+from probe.tools.doctor.diagnosis import Diagnosis
+from probe.tools.doctor.evidence import TrainingEvidence
+from probe.tools.doctor.registries import CAUSES
+from probe.tools.doctor.run import Failure
+
+_NAME = "overflow"
+_EXPLAINED = frozenset({"exploding-gradients", "vanishing-gradients", "dead-relus", "learning-rate"})
+
+
+@CAUSES.register("overflow")
+def overflow(evidence: TrainingEvidence) -> Diagnosis:
+    """Train again in full precision where float16 or bfloat16 stopped being finite."""
+    title = "Overflow of a short floating type"
+    failure = evidence.failure
+    if failure is None:
+        return Diagnosis(_NAME, "clear", title, "No number was too large for its type.")
+    if failure.operation is not None and failure.operation.singular:
+        return Diagnosis(_NAME, "clear", title, "The operation that failed has no finite value in any type.")
+    full = evidence.full_precision
+    if full is None:
+        raise NotApplicableError("Everything is computed in float32 or wider already.")
+    if full.failure is not None:
+        return Diagnosis(
+            _NAME,
+            "clear",
+            title,
+            f"In float32 the same training stops being finite too, at step {full.failure.fault.step + 1}.",
+        )
+    kind = evidence.short_type
+    limit = "" if failure.operation is not None else f" {kind} ends at {evidence.largest:.3g}."
+    text = (
+        f"{_what(failure)}; in float32 the same {len(full.losses)} steps stay finite, with a loss from "
+        f"{full.before:.3g} to "
+        f"{full.after:.3g}.{limit}"
+    )
+    return Diagnosis(_NAME, "fault", title, text, _advice(kind, failure), explains=_EXPLAINED)
+
+
+def _what(failure: Failure) -> str:
+    if failure.operation is None:
+        return where(failure)
+    return f"{where(failure)}, first in {described(failure.operation)}: {failure.operation.reason}"
+
+
+def _advice(kind: str, failure: Failure) -> str:
+    if kind == "bfloat16":
+        return "Compute this part in float32: bfloat16 has float32's range, but few digits."
+    if failure.fault.kind == "gradient":
+        return "Scale the loss (torch.amp.GradScaler), or use bfloat16, which has the range of float32."
+    return "Use bfloat16, which has the range of float32, or compute this layer in float32 and normalise before it."

@@ -1,0 +1,55 @@
+"""Do the gradients fade on their way to the first layers?"""
+
+from __future__ import annotations
+
+from probe.tools.doctor.diagnosis import Diagnosis
+from probe.tools.doctor.evidence import TINY, TrainingEvidence, short
+from probe.tools.doctor.registries import CAUSES
+
+_NAME = "vanishing-gradients"
+
+SMALL = 1e-4
+"""Gradient / weights of a layer, divided by that of the last layer, at the first step. Networks that train have 0.01
+to 100 in their first layer; a depth of ten sigmoids has 1e-7."""
+
+_EXPLAINED = frozenset({"learning-rate"})
+
+
+@CAUSES.register("vanishing-gradients")
+def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
+    """Compare the first layers' gradients with the last layer's at the first step, relative to their weights."""
+    title = "Vanishing gradients"
+    gradients = evidence.gradients
+    if len(gradients) < 2:
+        return Diagnosis(_NAME, "clear", title, "There are no gradients of two layers to compare.")
+    last = max(gradients[-1][2], TINY)
+    layer, norm, share = gradients[0]
+    ratio = share / last
+    facts = (
+        f"At the first step the gradient of {short(layer)} has norm {norm:.3g}; relative to the weights it is "
+        f"{ratio:.2g} "
+        f"times that of {short(gradients[-1][0])} (usual: above 0.01)"
+    )
+    if ratio >= SMALL:
+        return Diagnosis(_NAME, "clear", title, f"{facts}.")
+    few = sum(one[2] / last < SMALL for one in gradients)
+    return Diagnosis(
+        _NAME,
+        "fault" if evidence.ill else "risk",
+        title,
+        f"{facts}; {few} of {len(gradients)} layers are below {SMALL:g}.",
+        _advice(norm),
+        explains=_EXPLAINED,
+    )
+
+
+def _advice(norm: float) -> str:
+    if norm == 0:
+        return (
+            "No gradient arrives at all: look for detach(), a rounding, an argmax or dead units on its way."
+        )
+    return (
+        "Use ReLU in place of sigmoid or tanh, draw the weights by He's or Glorot's rule, normalise between the "
+        "layers, "
+        "or add shortcuts."
+    )

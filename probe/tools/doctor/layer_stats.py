@@ -1,0 +1,149 @@
+"""What happens in one forward pass before anything is trained: what layers receive, and which units never fire."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from probe.tools.doctor.operations import inside
+
+LAYER_DEAD, ALL_DEAD = 0.9, 0.5
+"""Shares of dead units, in one layer or in all, that are too many. A fresh LeNet has up to 45% dead in a layer and 35%
+in all, and learns; a layer with a tenth of its units is a bottleneck that nobody has built."""
+
+_RELUS = ("relu", "relu_", "relu6")
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """A module that owns weights of two or more dimensions, as the pass found it.
+
+    ``mean``, ``std``, ``low`` and ``high`` are of what it receives, ``rms`` the root mean square of what it returns,
+    ``weight`` the L2 norm of its weights. NaN where a value is not finite or not a tensor.
+    """
+
+    name: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    rms: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Relu:
+    """A ReLU (module or function) and how many of its ``units`` (channels) are 0 everywhere in all images."""
+
+    name: str
+    dead: int
+    units: int
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """Layers and ReLUs in the order of their first call, and the shape of the output."""
+
+    layers: tuple[LayerActivity, ...]
+    relus: tuple[Relu, ...]
+    shape: tuple[int, ...]
+    images: int
+
+    @property
+    def dead(self) -> int:
+        """The number of dead units."""
+        return sum(one.dead for one in self.relus)
+
+    @property
+    def units(self) -> int:
+        """The number of units behind a ReLU."""
+        return sum(one.units for one in self.relus)
+
+    @property
+    def mostly_dead(self) -> bool:
+        """Whether a layer, or the network as a whole, has too many dead units."""
+        worst = max((one.dead / one.units for one in self.relus if one.units), default=0.0)
+        return worst >= LAYER_DEAD or (self.units > 0 and self.dead >= ALL_DEAD * self.units)
+
+
+def take(module: nn.Module, forward: Callable[[], Tensor], n: int) -> LayerStats:
+    """Run a forward pass on ``n`` images without gradients and return what was seen.
+
+    Buffers are the caller's to keep. A layer that is called several times is seen at its first call, every call of a
+    ReLU by itself.
+    """
+    layers: dict[str, LayerActivity] = {}
+    relus: list[Relu] = []
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for name, sub in module.named_modules():
+            weights = [one for one in sub.parameters(recurse=False) if one.dim() >= 2]
+            if weights:
+                stack.callback(sub.register_forward_hook(_look(name, weights, layers)).remove)
+        layer = stack.enter_context(inside(module))
+        stack.enter_context(_Relus(layer, relus))
+        output = forward()
+    return LayerStats(tuple(layers.values()), _numbered(relus), tuple(output.shape), n)
+
+
+class _Relus(TorchFunctionMode):
+    def __init__(self, layer: Callable[[], str | None], relus: list[Relu]) -> None:
+        super().__init__()
+        self.layer, self.relus = layer, relus
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in _RELUS and isinstance(result, Tensor) and result.dim() >= 2:
+            fires = (result != 0).transpose(0, 1).flatten(1).any(1)
+            self.relus.append(Relu(self.layer() or "", int((~fires).sum()), len(fires)))
+        return result
+
+
+def _numbered(relus: list[Relu]) -> tuple[Relu, ...]:
+    """Give the calls of one module or function numbers, so that names are unique."""
+    names = [one.name or "forward" for one in relus]
+    seen: dict[str, int] = {}
+    numbered = []
+    for one, name in zip(relus, names, strict=True):
+        seen[name] = seen.get(name, 0) + 1
+        shown = f"{name} (call {seen[name]})" if names.count(name) > 1 else name
+        numbered.append(Relu(shown, one.dead, one.units))
+    return tuple(numbered)
+
+
+def _look(name: str, weights: Sequence[Tensor], layers: dict[str, LayerActivity]) -> Callable[..., None]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if name in layers:
+            return
+        given = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
+        made = _wide(output) if isinstance(output, Tensor) else None
+        some = given is not None and given.numel() > 0
+        layers[name] = LayerActivity(
+            name,
+            float(given.mean()) if some and given is not None else math.nan,
+            float(given.std(correction=0)) if some and given is not None else math.nan,
+            float(given.min()) if some and given is not None else math.nan,
+            float(given.max()) if some and given is not None else math.nan,
+            float(made.square().mean().sqrt()) if made is not None and made.numel() else math.nan,
+            math.hypot(*(float(torch.linalg.vector_norm(_wide(one))) for one in weights)),
+        )
+
+    return hook
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return the numbers in float64, in which squares of large float32 do not overflow (MPS has only float32)."""
+    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)

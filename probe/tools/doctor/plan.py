@@ -1,0 +1,120 @@
+"""The options of the doctor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.core import seeds
+from probe.core.errors import UsageError
+
+OPTIMISERS = ("sgd", "adamw")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """The options of ``probe doctor``.
+
+    ``lr``: the learning rate, constant over ``steps`` steps; None goes by the network and the optimiser.
+    ``train_batch``: images a step. ``sweep``: whether to try other rates. ``precision``: ``float32``, or the
+    autocast of the forward pass. ``loss`` is how the report names the loss.
+    """
+
+    lr: float | None = None
+    steps: int = 40
+    optimiser: str = "adamw"
+    train_batch: int = 32
+    sweep: bool = True
+    precision: str = "float32"
+    loss: str = "cross-entropy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse words and numbers that have no meaning."""
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
+            raise UsageError(f"--lr must be a finite number above 0, not {self.lr:g}.")
+        if self.optimiser not in OPTIMISERS:
+            raise UsageError(f"There is no optimiser '{self.optimiser}'. Known: {', '.join(OPTIMISERS)}.")
+        for name, least in (("steps", 1), ("train_batch", 2)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be at least {least}; got {getattr(self, name)}."
+                )
+        if self.precision not in ("float32", "bfloat16", "float16"):
+            raise UsageError(f"There is no precision '{self.precision}': write float32, bfloat16 or float16.")
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, labels) → one number."""
+
+Optimiser = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
+"""(parameters, learning rate) → optimiser."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained, on what and how.
+
+    ``images`` (N, …) and ``labels`` (N, …); ``trivial`` is the loss of an answer that ignores the images (the entropy
+    of the labels' frequencies), None where the loss is not cross-entropy. ``precision`` is float32, or the autocast of
+    the forward pass. ``lr`` is constant.
+    """
+
+    module: nn.Module
+    images: Tensor
+    labels: Tensor
+    loss: Loss
+    optimiser: Optimiser
+    lr: float
+    steps: int
+    batch_size: int
+    seed: int
+    precision: str = "float32"
+    trivial: float | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the module."""
+        return next(self.module.parameters()).device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs for images, as the training computes them."""
+        kind = torch.bfloat16 if self.precision == "bfloat16" else torch.float16
+        with torch.autocast(images.device.type, kind, enabled=self.precision != "float32"):
+            outputs: Any = self.module(images)
+        if not isinstance(outputs, Tensor):  # networks with auxiliary outputs in train mode
+            outputs = next(one for one in outputs if isinstance(one, Tensor))
+        # Half modules keep their type; autocast's outputs are widened, as in training.
+        logits: Tensor = outputs
+        return logits if self.precision == "float32" else logits.float()
+
+    def measure_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss as one number with its graph; raises UsageError when it is not one number."""
+        value: Any = self.loss(outputs, labels)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = (
+                f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value))
+            )
+            raise UsageError(f"The loss returns {what}, not one number: take its mean.")
+        return value.reshape(())
+
+    def placed(self, part: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return some images and labels on the module's device, images in the type of its weights."""
+        x, y = self.images[part], self.labels[part]
+        kind = next((one.dtype for one in self.module.parameters() if one.is_floating_point()), torch.float32)
+        return x.to(device=self.device, dtype=kind), y.to(self.device)
+
+    def batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of as many steps: the same order whenever it is asked for."""
+        draws = seeds.generator(self.seed, "doctor", "order")
+        made = 0
+        while made < steps:
+            for part in torch.split(torch.randperm(len(self.images), generator=draws), self.batch_size):
+                if made < steps and (len(part) > 1 or len(self.images) == 1):
+                    made += 1
+                    yield self.placed(part)

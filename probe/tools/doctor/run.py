@@ -1,0 +1,229 @@
+"""A short training run that is watched at every step, from a given start and without leaving a trace."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.core import seeds
+from probe.core.errors import UsageError
+from probe.core.progress import Advance
+from probe.core.state import kept_buffers, training_mode
+from probe.tools.doctor.labels import restored
+from probe.tools.doctor.operations import Operation, first_bad
+from probe.tools.doctor.plan import TrainingPlan
+from probe.train.loop.watch import Fault, Outputs, StepTrial, Watch, all_finite, diagnose, random_states
+
+Outcome = Literal["learned", "stalled", "grew", "diverged"]
+
+LEARNED = 0.05
+"""A loss must fall by this part to count as learned: it is measured on fixed images, so little of it is chance."""
+
+GREW = 0.5
+"""A loss that is higher by this part at the end than at the start has not been trained but driven up."""
+
+EXTENSION = 4
+"""A run that stalls is watched for so many times its steps: networks in which nothing normalises start on a plateau
+(AlexNet on digits leaves it after 50 batches of 32)."""
+
+MEASURED = 128
+"""Images that the loss before and after is measured on, at most."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a run stopped being finite.
+
+    ``fault`` is the layer and step; ``operation`` the function of torch that did it, where it was found; ``wide``
+    whether the same step is finite in float64 (None: it cannot be computed there).
+    """
+
+    fault: Fault
+    operation: Operation | None
+    wide: bool | None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What happened along a run.
+
+    ``losses`` of each batch; the last is not finite where the loss itself failed. ``before`` and ``after``: mean loss
+    on the same images, in train mode without an update; NaN where not finite. ``norms`` (steps, layers): L2 norms of
+    the gradients before each update, ``layers`` their names.
+    """
+
+    lr: float
+    losses: tuple[float, ...]
+    before: float
+    after: float
+    outcome: Outcome
+    layers: tuple[str, ...]
+    norms: NDArray[np.float64]
+    failure: Failure | None = None
+
+    @property
+    def failed_at(self) -> int | None:
+        """The step, from 0, at which something was not finite; None when all was."""
+        return None if self.failure is None else self.failure.fault.step
+
+    @property
+    def rising(self) -> bool:
+        """Whether the loss was higher than at the start when it was last finite."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return len(finite) > 1 and finite[-1] > finite[0]
+
+
+def run_training(
+    plan: TrainingPlan,
+    *,
+    lr: float | None = None,
+    steps: int | None = None,
+    advance: Advance | None = None,
+    explain: bool = False,
+    patient: bool = False,
+    at_end: Callable[[], object] | None = None,
+) -> TrainingRun:
+    """Train for a few steps and return what happened; the module is as before afterwards.
+
+    ``explain`` looks for the operation where a number stops being finite; ``patient`` goes on for ``EXTENSION`` times
+    the steps where the loss has not fallen by then. The run ends at the first step that
+    is not finite; ``at_end`` is called with the trained module when there was none. Randomness in the forward pass is
+    that of the plan's seed; the global generators are left alone.
+    """
+    rate, count = plan.lr if lr is None else lr, plan.steps if steps is None else steps
+    watch = Watch(plan.module, 1)
+    losses: list[float] = []
+    failure: Failure | None = None
+    with ExitStack() as stack:
+        stack.enter_context(restored(plan.module))
+        stack.enter_context(seeds.scoped(plan.seed, "doctor", "dropout"))
+        stack.enter_context(training_mode(plan.module, True))
+        parameters = [one for one in plan.module.parameters() if one.requires_grad]
+        optimiser = plan.optimiser(parameters, rate)
+        before = mean_loss(plan)
+        for step, batch in enumerate(plan.batches(count * EXTENSION if patient else count)):
+            failure = _step(plan, batch, step, rate, optimiser, watch, losses, explain)
+            if failure is not None:
+                break
+            if advance is not None and step < count:
+                advance(1)
+            if (
+                step + 1 == count
+                and patient
+                and judge(before, mean_loss(plan), False, plan.trivial) != "stalled"
+            ):
+                break
+        after = math.nan if failure is not None else mean_loss(plan)
+        if failure is None and at_end is not None:
+            at_end()
+    norms = np.array([norms for _, norms in watch.norms]).reshape(len(watch.norms), len(watch.layers))
+    outcome = judge(before, after, failure is not None, plan.trivial)
+    return TrainingRun(rate, tuple(losses), before, after, outcome, watch.layers, norms, failure)
+
+
+def mean_loss(plan: TrainingPlan) -> float:
+    """Return the loss of the first images, in train mode, buffers and random generators left as they are."""
+    part = slice(0, MEASURED)
+    with torch.no_grad(), kept_buffers(plan.module), seeds.scoped(plan.seed, "doctor", "measure"):
+        x, y = plan.placed(part)
+        pieces = list(zip(torch.split(x, plan.batch_size), torch.split(y, plan.batch_size), strict=True))
+        pieces = [piece for piece in pieces if len(piece[0]) > 1] or pieces
+        losses = [float(plan.measure_loss(plan.forward(a), b)) for a, b in pieces]
+    value = sum(losses) / len(losses)
+    return value if math.isfinite(value) else math.nan
+
+
+def judge(before: float, after: float, failed: bool, trivial: float | None = None) -> Outcome:
+    """Say what came of a run, by its loss before and after on the same images.
+
+    Learning is a loss below that of an answer that ignores the images, where this is known: learning how frequent
+    the classes are is not enough. A network that answers well from the start is not asked to become better.
+    """
+    if failed or not math.isfinite(after):
+        return "diverged"
+    if trivial is not None and after <= 0.5 * trivial:
+        return "learned"
+    floor = before if trivial is None or not math.isfinite(before) else min(before, trivial)
+    if math.isfinite(before) and after > before + GREW * abs(before):
+        return "grew"
+    return "learned" if after < floor - LEARNED * abs(floor) else "stalled"
+
+
+def _step(
+    plan: TrainingPlan,
+    batch: tuple[Tensor, Tensor],
+    step: int,
+    lr: float,
+    optimiser: torch.optim.Optimizer,
+    watch: Watch,
+    losses: list[float],
+    explain: bool,
+) -> Failure | None:
+    """Make one step; return how it failed, before any update, when it did."""
+    x, y = batch
+    criterion = partial(_criterion, plan, y)
+    trial = StepTrial(
+        plan.module, x, partial(plan.forward, x), criterion, random_states(x.device), step, 0, lr, plan.lr
+    )
+    loss = criterion(trial.forward())
+    value = float(loss.detach())
+    losses.append(value)
+    parameters = [one for one in plan.module.parameters() if one.requires_grad]
+    optimiser.zero_grad(set_to_none=True)
+    if math.isfinite(value) and loss.grad_fn is not None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        if all_finite(parameters):
+            watch.record(step, value)
+            optimiser.step()
+            return None
+    elif math.isfinite(value):
+        raise UsageError("The loss does not depend on the network: it has no gradient.")
+    fault = diagnose(watch, trial, value)
+    if not explain:
+        return Failure(fault, None, None)
+    return Failure(fault, _operation(trial), _wide(plan, batch, trial))
+
+
+def _criterion(plan: TrainingPlan, labels: Tensor, outputs: Outputs) -> Tensor:
+    return plan.measure_loss(outputs if isinstance(outputs, Tensor) else outputs[0], labels)
+
+
+def _operation(trial: StepTrial) -> Operation | None:
+    """Run the failed step again, with its random numbers, and find the operation."""
+    with kept_buffers(trial.module), seeds.scoped(0, "doctor", "again"):
+        _rewind(trial)
+        return first_bad(trial.module, trial.forward, trial.criterion)
+
+
+def _wide(plan: TrainingPlan, batch: tuple[Tensor, Tensor], trial: StepTrial) -> bool | None:
+    """Return whether loss and gradients of the failed step are finite in float64; None where that cannot be run."""
+    if plan.device.type == "mps":
+        return None
+    try:
+        module = copy.deepcopy(plan.module).double()
+        with seeds.scoped(0, "doctor", "again"):
+            _rewind(trial)
+            wide = replace(plan, module=module, precision="float32")
+            loss = wide.measure_loss(wide.forward(batch[0].double()), batch[1])
+            loss.backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, UsageError):
+        return None
+    grads = [one.grad for one in module.parameters() if one.grad is not None]
+    return math.isfinite(float(loss.detach())) and all(bool(torch.isfinite(grad).all()) for grad in grads)
+
+
+def _rewind(trial: StepTrial) -> None:
+    cpu, cuda = trial.random
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, trial.images.device)

@@ -1,0 +1,134 @@
+"""The check-up as a study: a loaded model and labelled images go in, a Report comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from datetime import UTC, datetime
+
+import torch.nn.functional as F
+
+from probe.core.document import Report
+from probe.core.errors import CannotRunError
+from probe.core.progress import SILENT, Progress
+from probe.data.images import ImageSet
+from probe.models.loaded import LoadedModel
+from probe.models.usercode import explained
+from probe.report.assemble import environment
+from probe.tools.doctor.checkup import default_rate, examine
+from probe.tools.doctor.diagnosis import Findings
+from probe.tools.doctor.labels import restored
+from probe.tools.doctor.plan import DoctorConfig, Loss
+from probe.tools.doctor.report_sections import (
+    dead_section,
+    findings_section,
+    gradients_section,
+    loss_section,
+    plain,
+    rates_section,
+    results,
+    signal_section,
+)
+from probe.tools.doctor.wording import methods, sentences
+from probe.train.data import as_tensors
+
+DEFAULTS = DoctorConfig()
+
+REFERENCES = (
+    "X. Glorot and Y. Bengio. Understanding the difficulty of training deep feedforward neural networks. AISTATS 2010.",
+    "K. He, X. Zhang, S. Ren and J. Sun. Delving deep into rectifiers. ICCV 2015.",
+    "R. Pascanu, T. Mikolov and Y. Bengio. On the difficulty of training recurrent neural networks. ICML 2013.",
+    "L. N. Smith. Cyclical learning rates for training neural networks. WACV 2017.",
+)
+
+
+def run(
+    model: LoadedModel,
+    images: ImageSet,
+    config: DoctorConfig = DEFAULTS,
+    *,
+    loss: Loss = F.cross_entropy,
+    progress: Progress = SILENT,
+    command: str = "",
+) -> Report:
+    """Watch a short training of a loaded model and report what is wrong with it.
+
+    The training starts from the weights that the model has, which are the same afterwards. ``loss`` maps (logits,
+    labels) to one number. More classes in the data than the model has outputs are a finding, no error. Raises
+    CannotRunError when the images have no labels or fewer than two can be read, UserCodeError when network or loss
+    raise in training, and UsageError when the loss is not one number.
+    """
+    started = time.perf_counter()
+    if not images.labelled:
+        raise CannotRunError(
+            f"The images of {images.name} have no labels to learn: give a folder with one subfolder for each "
+            "class, or a "
+            "labelled data set such as digits."
+        )
+    needed = max(config.train_batch, config.steps * config.train_batch)
+    chosen = images.sample(needed, config.seed) if len(images) > needed else images
+    pixels, labels = as_tensors(chosen, model.input, "Reading images", progress)
+    module = model.module
+    with restored(module), explained(None, f"The training of {model.name} failed"):
+        module.requires_grad_(True)
+        config = dataclasses.replace(config, lr=config.lr or default_rate(module, config.optimiser))
+        findings = examine(
+            module,
+            pixels,
+            labels,
+            loss=loss,
+            lr=config.lr,
+            steps=config.steps,
+            optimiser=config.optimiser,
+            batch_size=config.train_batch,
+            precision=config.precision,
+            try_rates=config.sweep,
+            seed=config.seed,
+            progress=progress,
+        )
+    return _report(model, chosen, len(pixels), config, findings, command, time.perf_counter() - started)
+
+
+def _report(
+    model: LoadedModel,
+    images: ImageSet,
+    n: int,
+    config: DoctorConfig,
+    findings: Findings,
+    command: str,
+    seconds: float,
+) -> Report:
+    info = images.info(n)
+    sections = (
+        findings_section(findings),
+        loss_section(findings),
+        rates_section(findings),
+        gradients_section(findings),
+        signal_section(findings),
+        dead_section(findings),
+    )
+    return Report(
+        study="doctor",
+        title=f"A check-up of the training of {model.name}",
+        model=dataclasses.replace(model.info(), notes=_warnings(model)),
+        data=info,
+        config=dataclasses.asdict(config),
+        environment=environment(str(model.device)),
+        seed=config.seed,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        headline=tuple(sentences(findings)),
+        sections=sections,
+        results=results(findings),
+        warnings=_warnings(model),
+        status="skipped inputs" if info.skipped else "done",
+        extra=plain(findings),
+        methods=methods(config, findings, n, images.name),
+        references=REFERENCES,
+    )
+
+
+def _warnings(model: LoadedModel) -> tuple[str, ...]:
+    """Return the notes on the model but the one on random weights, which are where a training begins."""
+    return tuple(note for note in model.provenance.notes if "weights are random" not in note)

@@ -1,0 +1,223 @@
+"""Numbers for channels and sites: what a lesion costs on clean and attacked images, movement, weights, activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.core.errors import NotApplicableError
+from probe.core.progress import Progress
+from probe.core.state import captured
+from probe.graph.edit.cut import CutSubject, cut, find_sites
+from probe.graph.edit.structure import Site, structure_named
+from probe.models.loaded import LoadedModel
+from probe.tools.dossier.choose import DossierChoice
+from studies.ablation.evaluate import Comparison, EvaluationBatch, Evaluator, compare
+from studies.adversarial.workspace import AdversarialWorkspace
+from studies.filters.observe import observe
+from studies.filters.views.weights import analyse
+
+Values = NDArray[np.float64]
+_PADDED = 32
+"""Kernels are padded to this side before their spectrum is taken."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The images of a run, clean and attacked at ``epsilon``, (N, C, H, W), and the classes that count as right, (N,).
+
+    The attack saw the intact network.
+    """
+
+    clean: Tensor
+    images: Tensor
+    labels: Tensor
+    epsilon: float
+    standing: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What taking one site away does to the answers to clean images and to the attack's."""
+
+    site: str
+    clean: Comparison
+    attacked: Comparison
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The measured channels of one convolution: their lesions, and one number a channel for every measure."""
+
+    chosen: DossierChoice
+    losses: tuple[Loss, ...]
+    measures: dict[str, Values]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels' numbers, in the order of all values."""
+        return self.chosen.channels
+
+
+IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT = "clean lesion", "attacked lesion", "movement under attack"
+OUTCOMES = (IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT)
+"""What a channel does; the other measures say what it looks like and how it answers."""
+
+
+def attacked_images(space: AdversarialWorkspace) -> Attacked:
+    """Attack all images of a run at the epsilon of its curve that leaves nearest to half of the right ones standing.
+
+    At an epsilon that breaks everything, or nothing, no lesion could make robust accuracy worse, or it would tell no
+    more than the clean one.
+    """
+    results = space.results
+    half = float(results.clean_right.sum()) / 2
+    epsilons = [epsilon for epsilon in results.epsilons if epsilon > 0] or [space.epsilon]
+    epsilon = min(
+        epsilons, key=lambda one: (abs(float(results.robust(results.worst, one).sum()) - half), one)
+    )
+    every = range(results.n)
+    parts: list[Tensor] = []
+    clean: list[Tensor] = []
+    with space.progress.task("Attacking for the lesions", results.n) as advance:
+        for start in range(0, results.n, space.config.batch_size):
+            places = every[start : start + space.config.batch_size]
+            images = space.pixels(places)
+            verdict = space.full(images, space.labels(places), space.targets(places), epsilon)
+            clean.append(images)
+            parts.append(verdict.images)
+            advance(len(places))
+    standing = int(results.robust(results.worst, epsilon).sum())
+    return Attacked(torch.cat(clean), torch.cat(parts), space.labels(every), epsilon, standing)
+
+
+def lesions(
+    model: LoadedModel,
+    subject: CutSubject,
+    sites: Sequence[Site],
+    seen: Attacked,
+    batch_size: int,
+    progress: Progress,
+    what: str,
+) -> tuple[Loss, ...]:
+    """Take each site away alone and compare with the intact network, on clean and on attacked images.
+
+    Sites that the network cannot do without are left out.
+    """
+    cuts = {}
+    for site in sites:
+        try:
+            cuts[site.name] = cut(subject, [site])
+        except NotApplicableError:
+            continue
+    evaluator = Evaluator(model, subject, list(cuts.values()))
+    answers = []
+    labels = seen.labels.cpu().numpy()
+    with progress.task(f"Lesions of {what}", 2 * len(labels)) as advance:
+        for images in (seen.clean, seen.images):
+            batches = [
+                EvaluationBatch(x, y)
+                for x, y in zip(
+                    torch.split(images, batch_size), torch.split(seen.labels, batch_size), strict=True
+                )
+            ]
+            answers.append(evaluator.answer(batches, advance))
+    (clean, *without), (hit, *without_hit) = answers
+    return tuple(
+        Loss(name, compare(clean, one, labels), compare(hit, other, labels))
+        for name, one, other in zip(cuts, without, without_hit, strict=True)
+    )
+
+
+def measure_channels(
+    model: LoadedModel,
+    subject: CutSubject,
+    chosen: DossierChoice,
+    space: AdversarialWorkspace,
+    seen: Attacked,
+) -> Channels:
+    """Measure the chosen channels of one convolution in every way that has a meaning for it.
+
+    Raises NotApplicableError where single channels cannot be cut.
+    """
+    names = {f"{chosen.name}:{channel}" for channel in chosen.channels}
+    sites = [site for site in find_sites(subject, structure_named("filter")) if site.name in names]
+    config, progress = space.config, space.progress
+    losses = lesions(model, subject, sites, seen, config.batch_size, progress, f"channels of {chosen.name}")
+    if len(losses) != len(chosen.channels):
+        raise NotApplicableError(f"Not every channel of {chosen.name} can be silenced.")
+    rows = list(chosen.channels)
+    measures: dict[str, Values] = {
+        IMPORTANCE: np.array([one.clean.loss_change for one in losses]),
+        ROBUST_IMPORTANCE: np.array([one.attacked.loss_change for one in losses]),
+        MOVEMENT: _movement(model, chosen.answers, seen, config.batch_size)[rows],
+        **_weights(chosen, rows),
+    }
+    looked = observe(model, space.images, (chosen.answers,), config.batch_size, progress).layers[
+        chosen.answers
+    ]
+    measures |= {
+        "mean peak": looked.mean.double().numpy()[rows],
+        "spread of peaks": looked.deviation.double().numpy()[rows],
+        "images it fires in": looked.fired.double().numpy()[rows],
+    }
+    return Channels(chosen, losses, measures)
+
+
+def _movement(model: LoadedModel, layer: str, seen: Attacked, batch_size: int) -> Values:
+    """Return how far the attack moves each channel's map, as a part of the map's own length, mean over images, (C,)."""
+    parts = []
+    for clean, hit in zip(
+        torch.split(seen.clean, batch_size), torch.split(seen.images, batch_size), strict=True
+    ):
+        maps = [_map(model, layer, images) for images in (clean, hit)]
+        parts.append(relative_change(*maps))
+    values: Values = torch.cat(parts).mean(0).numpy()
+    return values
+
+
+def _map(model: LoadedModel, layer: str, images: Tensor) -> Tensor:
+    with torch.no_grad(), captured(model.network, (layer,)) as outputs:
+        model.module(images.contiguous(memory_format=model.memory_format))
+    return outputs[layer][-1].float().cpu()
+
+
+def relative_change(clean: Tensor, attacked: Tensor) -> Tensor:
+    """Return |attacked − clean| / |clean| of every map, L2, (N, C) in float64; 0 where neither is anything.
+
+    Both are (N, C, H, W).
+    """
+    moved = (attacked - clean).double().flatten(2).norm(dim=2)
+    length = clean.double().flatten(2).norm(dim=2)
+    return torch.where(moved > 0, moved / length.clamp_min(1e-12), 0.0)
+
+
+def _weights(chosen: DossierChoice, rows: list[int]) -> dict[str, Values]:
+    """Return norm, likeness to the most similar other filter, and for spatial kernels their mean frequency."""
+    weight = chosen.convolution.module.weight
+    bank = analyse(weight)
+    found = {"filter norm": bank.norms[rows], "likeness to another": bank.cosine[rows]}
+    if max(weight.shape[2:]) > 1:
+        found["spatial frequency"] = frequencies(weight)[rows]
+    return found
+
+
+def frequencies(weight: Tensor) -> Values:
+    """Return each filter's mean spatial frequency in cycles a pixel, weighted by power, (C,).
+
+    ``weight`` (C, C_in / groups, kh, kw). 0 is flat, 0.5 the finest stripes along an axis; NaN for a filter of zeros.
+    """
+    kernels = weight.detach().cpu().double().numpy()
+    power = (np.abs(np.fft.fft2(kernels, s=(_PADDED, _PADDED))) ** 2).sum(1)
+    axis = np.fft.fftfreq(_PADDED)
+    radius = np.hypot(axis[:, None], axis[None, :])
+    total = power.sum((1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values: Values = np.where(total > 0, (power * radius).sum((1, 2)) / total, math.nan)
+    return values

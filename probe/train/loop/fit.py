@@ -1,0 +1,394 @@
+"""One plain training loop on a module and tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from probe.core.errors import CannotRunError
+from probe.core.progress import Advance
+from probe.core.seeds import scoped
+from probe.core.state import training_mode
+from probe.train.loop.augment import Augment, augmentation
+from probe.train.loop.snapshots import Snapshots
+from probe.train.loop.watch import (
+    Fault,
+    Outputs,
+    StepTrial,
+    Watch,
+    all_finite,
+    diagnose,
+    random_states,
+    restore_random_states,
+)
+
+Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(module, images, labels) → images of the same shape: adversarial or noisy training."""
+
+AUXILIARY = 0.3
+"""The weight of an auxiliary classifier's loss (Szegedy et al. 2014, "Going Deeper with Convolutions")."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A perturb function whose next answer depends on the ones before: it can be kept and put back."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next call depends on."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        ...
+
+
+class DivergedError(CannotRunError):
+    """The loss became infinite or not a number; with a watch ``fault`` says where, and gradients count too."""
+
+    def __init__(self, message: str, fault: Fault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    ``lr`` is the peak of the schedule. SGD has Nesterov momentum 0.9. ``one-cycle`` rises for the first 30%
+    of the steps and falls to nothing by a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
+    and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass under
+    bfloat16 autocast; weights and loss stay float32. ``augment`` are names of ``AUGMENTATIONS``, applied in turn.
+    """
+
+    epochs: int = 15
+    batch_size: int = 64
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    bf16: bool = False
+    augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that have no meaning."""
+        if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
+            raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
+        augmentation(self.augment)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: mean loss and accuracy on the training batches as they were trained on."""
+
+    loss: float
+    accuracy: float
+
+
+def fit(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    perturb: Perturb | None = None,
+    augment: Augment | None = None,
+    advance: Advance | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    watch: Watch | None = None,
+    evaluate: Callable[[], None] | None = None,
+    snapshots: Snapshots | None = None,
+) -> tuple[Epoch, ...]:
+    """Train the module in place and return the history, one entry per epoch.
+
+    ``images`` (N, C, H, W) and ``labels`` (N,) int64 stay where they are; each batch is moved to the
+    module's device. Order, augmentation and dropout are drawn from ``generator``; the global generators are
+    left alone. Parameters with requires_grad are trained. A last batch of one image is left out, because
+    batch normalisation cannot use it. ``augment`` stands in for the recipe's augmentations. A module that returns
+    (logits, auxiliary logits, …) in train mode has the auxiliary losses weighed by ``AUXILIARY``. ``advance`` is
+    called with the number of images after every step, ``evaluate`` after every epoch, in train mode and with random
+    numbers of its own. ``watch`` records gradients and changes nothing. ``snapshots`` keep the state after every
+    epoch; one that is there is gone on from, to the same weights. The training flags are as before afterwards, and no
+    gradients remain. Raises DivergedError when the loss, or under a watch a gradient, is no longer finite, and
+    ValueError when there is nothing to train or nothing to train on.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter requires a gradient")
+    batches = _batch_count(len(images), recipe.batch_size)
+    if len(images) != len(labels) or batches == 0:
+        raise ValueError(f"cannot train on {len(images)} images with {len(labels)} labels")
+    optimiser = _optimiser(parameters, recipe)
+    run = _FitRun(
+        module,
+        parameters,
+        recipe,
+        optimiser,
+        _schedule(optimiser, recipe, recipe.epochs * batches),
+        generator,
+        perturb,
+        augment or augmentation(recipe.augment),
+        memory_format,
+        watch,
+    )
+    noise = int(torch.randint(2**62, (1,), generator=generator))
+    with ExitStack() as stack:
+        stack.enter_context(scoped(noise, "dropout"))
+        stack.enter_context(training_mode(module, True))
+        stack.callback(optimiser.zero_grad, set_to_none=True)
+        kept = snapshots.load() if snapshots is not None else None
+        if kept is not None:
+            run.restore(kept)
+            if advance is not None:
+                advance(len(run.history) * len(images))
+        for epoch in range(len(run.history), recipe.epochs):
+            order = torch.randperm(len(images), generator=generator)
+            tally = _Tally()
+            for part in torch.split(order, recipe.batch_size)[:batches]:
+                tally.add(*run.step(images[part], labels[part], epoch))
+                if advance is not None:
+                    advance(len(part))
+            run.history.append(Epoch(tally.loss / tally.n, tally.correct / tally.n))
+            if evaluate is not None:
+                with scoped(noise, "evaluate", epoch):
+                    evaluate()
+            if snapshots is not None:
+                snapshots.save(run.state())
+    return tuple(run.history)
+
+
+@dataclass
+class _Tally:
+    """Sums over an epoch's images."""
+
+    loss: float = 0.0
+    correct: int = 0
+    n: int = 0
+
+    def add(self, loss: float, correct: int, n: int) -> None:
+        self.loss += loss * n
+        self.correct += correct
+        self.n += n
+
+
+@dataclass
+class _FitRun:
+    """One training: what it needs for a step, and what it has come to."""
+
+    module: nn.Module
+    parameters: list[nn.Parameter]
+    recipe: Recipe
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    perturb: Perturb | None
+    augment: Augment | None
+    memory_format: torch.memory_format
+    watch: Watch | None
+    history: list[Epoch] = field(default_factory=list)
+    steps: int = 0
+
+    def step(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[float, int, int]:
+        """Make one step and return the batch's mean loss, how many were right, and of how many."""
+        y = labels.to(self.parameters[0].device)
+        x = images.to(y.device)
+        if self.augment is not None:
+            x = self.augment(x, self.generator)
+        if self.perturb is not None:
+            x = self.perturb(self.module, x, y)
+        x = x.contiguous(memory_format=self.memory_format)
+        lr = self.optimiser.param_groups[0]["lr"]
+        trial = _trial(self.module, x, y, self.recipe, self.steps, epoch, lr)
+        outputs = trial.forward()
+        loss = trial.criterion(outputs)
+        _check_finite(loss, trial, self.recipe, self.watch)
+        _step(loss, self.parameters, self.optimiser, trial, self.recipe, self.watch)
+        self.schedule.step()
+        self.steps += 1
+        right = int((heads(outputs)[0].detach().argmax(1) == y).sum())
+        return float(loss.detach()), right, len(y)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next step depends on, as tensors, numbers, strings, lists and dicts."""
+        stateful = _stateful(self.perturb)
+        return {
+            "epoch": len(self.history),
+            "steps": self.steps,
+            "history": [(one.loss, one.accuracy) for one in self.history],
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "random": list(random_states(self.parameters[0].device)),
+            "perturb": None if stateful is None else stateful.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state."""
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        restore_random_states(tuple(state["random"]), self.parameters[0].device)
+        stateful = _stateful(self.perturb)
+        if stateful is not None:
+            stateful.restore(state["perturb"])
+        self.steps = state["steps"]
+        self.history = [Epoch(loss, accuracy) for loss, accuracy in state["history"]]
+
+
+def _stateful(perturb: object) -> Stateful | None:
+    return perturb if isinstance(perturb, Stateful) else None
+
+
+def heads(outputs: Any) -> tuple[Tensor, ...]:
+    """Return a module's logits first, then its auxiliary logits, if it has any."""
+    if isinstance(outputs, Tensor):
+        return (outputs,)
+    return tuple(each for each in outputs if each is not None)
+
+
+def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> int:
+    """Return how many images the module, in eval mode, gives their label; no gradients, flags restored."""
+    device = next(module.parameters()).device
+    with training_mode(module, False), torch.inference_mode():
+        return sum(
+            int((module(x.to(device)).argmax(1) == y.to(device)).sum())
+            for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+        )
+
+
+def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of batch normalisation by those of the given images.
+
+    The averages that training leaves lag behind the weights when there were few steps (Wu and Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm"). Everything else is in eval mode meanwhile; flags and momenta are
+    restored. Modules without batch normalisation are left as they are.
+    """
+    norms = [sub for sub in module.modules() if isinstance(sub, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    device = next(module.parameters()).device
+    momenta = [norm.momentum for norm in norms]
+    with training_mode(module, False), torch.no_grad():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.training = True
+            for images in batches:
+                module(images.to(device))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+def _batch_count(n: int, batch_size: int) -> int:
+    whole, rest = divmod(n, batch_size)
+    return whole + (rest > 1)
+
+
+def _outputs(module: nn.Module, images: Tensor, bf16: bool) -> Outputs:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        outputs = heads(module(images))
+    several = tuple(each.float() for each in outputs)
+    return several[0] if len(several) == 1 else several
+
+
+def _loss(outputs: Outputs, labels: Tensor, smoothing: float) -> Tensor:
+    first, *others = (F.cross_entropy(each, labels, label_smoothing=smoothing) for each in heads(outputs))
+    return first + AUXILIARY * sum(others) if others else first
+
+
+def _trial(
+    module: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, step: int, epoch: int, lr: float
+) -> StepTrial:
+    """Return the step about to be made, with the random state that its forward pass starts from."""
+    return StepTrial(
+        module,
+        images,
+        forward=partial(_outputs, module, images, recipe.bf16),
+        criterion=partial(_loss, labels=labels, smoothing=recipe.label_smoothing),
+        random=random_states(images.device),
+        step=step,
+        epoch=epoch,
+        lr=lr,
+        peak=recipe.lr,
+    )
+
+
+def _check_finite(loss: Tensor, trial: StepTrial, recipe: Recipe, watch: Watch | None) -> None:
+    value = float(loss.detach())
+    if math.isfinite(value):
+        return
+    what = f"The training loss is {value} in epoch {trial.epoch + 1} of {recipe.epochs}: "
+    if watch is None:
+        raise DivergedError(f"{what}lower the learning rate (it is {recipe.lr:g}).")
+    fault = diagnose(watch, trial, value)
+    raise DivergedError(f"{what}{fault}. {fault.advice}", fault)
+
+
+def _step(
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    trial: StepTrial,
+    recipe: Recipe,
+    watch: Watch | None,
+) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if watch is not None:
+        # Before clipping, which would hide how large the gradients were.
+        _look(watch, loss, parameters, trial, recipe)
+    if recipe.clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    optimiser.step()
+
+
+def _look(
+    watch: Watch, loss: Tensor, parameters: list[nn.Parameter], trial: StepTrial, recipe: Recipe
+) -> None:
+    """Record the gradients, or raise DivergedError when one of them is not finite."""
+    value = float(loss.detach())
+    if all_finite(parameters):
+        watch.record(trial.step, value)
+        return
+    fault = diagnose(watch, trial, value)
+    where = f"in epoch {trial.epoch + 1} of {recipe.epochs}"
+    raise DivergedError(f"The gradient is not finite {where}: {fault}. {fault.advice}", fault)
+
+
+def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a schedule by a closed form of the step, which changes the learning rate alone."""
+    rise = max(1, round(0.3 * steps)) if recipe.schedule == "one-cycle" else 0
+
+    def factor(step: int) -> float:
+        if recipe.schedule == "constant":
+            return 1.0
+        if step < rise:
+            return 0.04 + 0.96 * (1 - math.cos(math.pi * step / rise)) / 2
+        return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)

@@ -1,0 +1,126 @@
+"""The methods paragraph of an ablation, ready to be pasted, and the works that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from probe.core.document import DataInfo, Json, ModelInfo
+from probe.data.images import ImageSet
+from studies.ablation.config import AblationConfig
+from studies.ablation.evaluate import Answers
+from studies.ablation.lesion import EvaluationSet, Lesioned
+from studies.ablation.retrain import Retrained, label_of
+from studies.base import WILSON, subject, tools
+
+_LESION = (
+    'Veit, Wilber and Belongie, "Residual Networks Behave Like Ensembles of Relatively Shallow Networks", 2016',
+    'McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947',
+    'Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979',
+    "Wu and Johnson, \"Rethinking 'Batch' in BatchNorm\", 2021",
+)
+_RETRAIN = ('He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2015',)
+
+
+def methods(
+    model: ModelInfo,
+    data: DataInfo,
+    config: AblationConfig,
+    lesioned: tuple[str, ...],
+    calibration: int,
+    made: Retrained | None,
+) -> tuple[str, ...]:
+    """Return the sentences of the paragraph; ``lesioned`` are the words of the structures that were cut."""
+    sentences = [subject(model, data)]
+    if lesioned:
+        sentences.append(
+            f"At test time, with unchanged weights, we removed {' and '.join(lesioned)}: every site alone, all "
+            "together, random choices and in order of depth, on the same images, with exact McNemar tests and Holm's "
+            "correction over sites."
+        )
+        if calibration:
+            sentences.append(
+                f"Statistics of batch normalisation were also estimated anew, on {calibration:,} images that were "
+                "not evaluated."
+                if data.labelled
+                else f"Statistics of batch normalisation were also estimated anew, on {calibration:,} images."
+            )
+    if made is not None:
+        setting, recipe = made.setting, made.setting.recipe
+        arms = ", ".join(label_of(variant) for variant in made.variants)
+        sentences.append(
+            f"We trained these arms from random weights: {arms}; {config.seeds} seeds each, {recipe.epochs} epochs of "
+            f"{recipe.optimiser} (peak learning rate {recipe.lr:g}, batches of {recipe.batch_size}, weight decay "
+            f"{recipe.weight_decay:g}, {recipe.schedule} schedule) on {len(setting.labels):,} images, measured on "
+            f"{len(setting.held_labels):,} held-out ones ({made.split}); differences are paired over seeds "
+            "(t-intervals)."
+        )
+    sentences.append("Proportions have 95% Wilson intervals.")
+    return (*sentences, tools(config.seed, torch.__version__))
+
+
+def references(lesioned: tuple[str, ...], made: Retrained | None) -> tuple[str, ...]:
+    """Return the works behind what was done."""
+    return (*(_LESION if lesioned else ()), *(_RETRAIN if made is not None else ()), WILSON)
+
+
+def lesion_samples(
+    bench: EvaluationSet, images: ImageSet, lesions: Sequence[Lesioned]
+) -> Iterator[dict[str, Json]]:
+    """Yield one record an image: the answer of the intact network, and that without all sites of each structure."""
+    if not lesions:
+        return
+    labels = bench.labels.tolist()
+    intact = lesions[0].answers[frozenset()]
+    # What cannot be done without has no answer.
+    cut = {
+        one.structure.text: one.answers[one.plan.everything]
+        for one in lesions
+        if one.plan.everything in one.answers
+    }
+    for row, (index, label) in enumerate(zip(bench.indices, labels, strict=True)):
+        yield {
+            "study": "ablation",
+            "part": "lesions",
+            "index": index,
+            "image": images.item_name(index),
+            "label": label if images.labelled else None,
+            "reference": label,
+            **_answer(intact, row, label),
+            "lesions": {name: _answer(answers, row, label) for name, answers in cut.items()},
+        }
+
+
+def _answer(answers: Answers, row: int, label: int) -> dict[str, Json]:
+    prediction = int(answers.predictions[row])
+    return {"prediction": prediction if prediction >= 0 else None, "right": prediction == label}
+
+
+def held_out_samples(made: Retrained | None, held_out: ImageSet | None) -> Iterator[dict[str, Json]]:
+    """Yield one record a held-out image: whether each arm, trained with each seed, names it right."""
+    if made is None or held_out is None:
+        return
+    gone = {one.name for one in held_out.skipped}
+    read = [index for index in range(len(held_out)) if held_out.item_name(index) not in gone]
+    labels = made.setting.held_labels.tolist()
+    for row, (index, label) in enumerate(zip(read, labels, strict=True)):
+        yield {
+            "study": "ablation",
+            "part": "held-out",
+            "index": index,
+            "image": held_out.item_name(index),
+            "label": label,
+            "right": _right(made, row),
+        }
+
+
+def _right(made: Retrained, row: int) -> dict[str, Json]:
+    """Return by arm, named as in the results, and by seed whether image ``row`` is right; None where it diverged."""
+    return {
+        "+".join(variant or ("intact",)) + (f"@{depth}" if depth is not None else ""): {
+            str(one.arm.seed): None if one.fault else bool(one.right[row]) for one in made.of(variant, depth)
+        }
+        for depth in made.depths
+        for variant in made.variants
+    }

@@ -1,0 +1,226 @@
+"""Every image against every attack, batch by batch, each batch kept in the journal when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from probe.attacks.losses import pick
+from probe.attacks.model import AttackedModel
+from probe.attacks.norms import Norm
+from probe.attacks.select import SelectedAttack
+from probe.core.errors import CannotRunError
+from probe.core.journal import Journal
+from probe.core.precision import fast_bf16
+from probe.core.progress import Progress
+from probe.core.seeds import generator, scoped
+from probe.core.state import frozen_parameters
+from probe.data.images import ImageSet
+from probe.data.spec import Batch
+from probe.graph.edit.fold import folded
+from probe.graph.trace.trace import TraceError, trace
+from probe.models.loaded import LoadedModel
+from studies.adversarial.engine import BatchAttack, Task, goes_further
+from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
+from studies.adversarial.results import Clean, Results
+from studies.adversarial.targets import Target
+
+_IMAGES = "images"
+"""The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
+
+_HALVINGS = 6
+"""How often the one epsilon asked for is halved for the curve; above it is doubled until nothing resists."""
+
+
+@dataclass(frozen=True)
+class AttackRun:
+    """What is attacked, with what, and how; ``run`` does it. ``keep``: the adversarial images, too."""
+
+    model: LoadedModel
+    attacked: AttackedModel
+    images: ImageSet
+    attacks: tuple[SelectedAttack, ...]
+    task: Task
+    aim: Target | None
+    batch_size: int
+    memory: MicroBatcher
+    journal: Journal
+    progress: Progress
+    keep: bool = False
+
+    def run(self) -> Results:
+        """Return what came of it; raises CannotRunError when no image can be judged."""
+        clean: list[Clean] = []
+        outcomes: dict[str, list[Outcome]] = {}
+        images: list[NDArray[Any]] = []
+        steps = len(self.images) * (len(self.attacks) + 1)
+        with self.progress.task("Attacking", steps) as advance:
+            for batch in self.images.batches(self.model.input, self.batch_size):
+                key = f"{batch.indices[0]}-{batch.indices[-1]}-{len(batch.indices)}"
+                arrays = self.journal.load(key)
+                if arrays is None:
+                    # A network that answers at random draws from the global generator.
+                    with scoped(self.task.seed, "batch", key):
+                        arrays = self._batch(batch, key, advance)
+                    self._keep(key, arrays)
+                else:
+                    advance(len(batch.indices) * (len(self.attacks) + 1))
+                clean.append(_clean_from(arrays))
+                for name in self._names:
+                    outcomes.setdefault(name, []).append(from_arrays(name, arrays))
+                if self.keep:
+                    images.append(arrays[_IMAGES])
+        results = self._results(clean, outcomes)
+        return replace(results, images=np.concatenate(images)) if self.keep else results
+
+    def _keep(self, key: str, arrays: dict[str, NDArray[Any]]) -> None:
+        try:
+            self.journal.save(key, arrays)
+        except OSError as error:
+            # The run itself needs no journal; only a later --resume would.
+            self.progress.say(f"This batch cannot be kept for --resume: {error.strerror or error}.")
+
+    def _batch(self, batch: Batch, key: str, advance: Any) -> dict[str, NDArray[Any]]:
+        model = self.model
+        images = batch.images.to(model.device, memory_format=model.memory_format)
+        rows = torch.arange(len(images), device=images.device)
+        (logits,) = self.memory.over(rows, lambda part: [self.attacked.verdict(images[part])])
+        if not bool(logits.isfinite().all()):
+            raise CannotRunError(
+                f"{model.name} answers with values that are not finite for clean images of {self.images.name}: "
+                "such a network cannot be attacked, check its weights and --mean and --std."
+            )
+        predictions = logits.argmax(1)
+        labels = predictions if batch.labels is None else batch.labels.to(images.device)
+        targets = None
+        if self.aim is not None:
+            targets = self.aim.targets(logits, labels, self.task.seed, key)
+        keep = torch.ones_like(labels, dtype=torch.bool) if targets is None else targets != labels
+        clean = Clean(
+            index=np.asarray(batch.indices, dtype=np.int64)[keep.cpu().numpy()],
+            label=labels[keep].cpu().numpy(),
+            prediction=predictions[keep].cpu().numpy(),
+            confidence=logits[keep].double().softmax(1).amax(1).float().cpu().numpy(),
+            target=np.full(int(keep.sum()), -1) if targets is None else targets[keep].cpu().numpy(),
+        )
+        arrays = {f"clean/{field.name}": getattr(clean, field.name) for field in fields(Clean)}
+        left = images[keep]
+        bench = None
+        if len(left):
+            chosen = labels[keep], pick(targets, keep)
+            bench = BatchAttack(
+                self.attacked, left, *chosen, self.task, self.memory, key, logits[keep], keep=self.keep
+            )
+        for name, outcome in self._outcomes(bench):
+            arrays |= to_arrays(name, outcome)
+            advance(len(images))
+        if self.keep:
+            kept = left if bench is None or bench.kept is None else bench.kept
+            arrays[_IMAGES] = kept.contiguous().cpu().numpy()
+        return arrays
+
+    def _outcomes(self, bench: BatchAttack | None) -> Iterator[tuple[str, Outcome]]:
+        """Yield every attack's outcome, and ``worst``; blank ones where no image is left."""
+        if bench is None:
+            yield from ((name, Outcome.blank(0)) for name in self._names)
+            return
+        yield from bench.run(self.attacks)
+
+    @property
+    def _names(self) -> list[str]:
+        return [*(one.text for one in self.attacks), "worst"]
+
+    def _results(self, clean: Sequence[Clean], outcomes: Mapping[str, Sequence[Outcome]]) -> Results:
+        joined = {name: join(parts) for name, parts in outcomes.items()}
+        worst = joined.pop("worst")
+        together = Clean(
+            **{field.name: np.concatenate([getattr(c, field.name) for c in clean]) for field in fields(Clean)}
+        )
+        if len(together.index) == 0:
+            raise CannotRunError("No image is left to attack: all of them are of the class aimed at.")
+        asked = self.task.asked
+        tried = [0.0, *self.task.epsilons]
+        for epsilon in self.task.further if any(map(goes_further, self.attacks)) else ():
+            if bool(worst.success(tried[-1]).all()):
+                break
+            tried.append(epsilon)
+        return Results(together, joined, worst, tuple(sorted({*tried, asked})), asked)
+
+
+def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
+    return Clean(**{field.name: arrays[f"clean/{field.name}"] for field in fields(Clean)})
+
+
+def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int], seed: int) -> Task:
+    """Return the task for the epsilons asked for; a single one is spread into a curve.
+
+    Below it there are six more by halves, on which fragile images drop out at little cost; above, it is doubled
+    as long as anything resists and the range of the pixels allows.
+    """
+    asked = epsilons[-1]
+    if len(epsilons) > 1 or asked == 0:
+        return Task(norm, tuple(e for e in epsilons if e > 0), asked, (), False, seed)
+    largest = norm.largest(shape)
+    further = []
+    above = 2 * asked
+    while above < largest:
+        further.append(above)
+        above *= 2
+    if asked < largest:
+        further.append(largest)
+    spread = {asked / 2**halvings for halvings in range(_HALVINGS + 1)}
+    if norm.name == "L0":
+        spread = {float(max(1, int(epsilon))) for epsilon in spread}
+        further = [float(int(epsilon)) for epsilon in further]
+    return Task(norm, tuple(sorted(spread)), asked, tuple(further), True, seed)
+
+
+def attacked_model(model: LoadedModel, reduced: bool | None = None) -> AttackedModel:
+    """Return the model as attacks see it; ``reduced`` None takes bfloat16 gradients where the processor has it.
+
+    Gradients go through a graph of the network with its batch normalisation folded, where that gives the same
+    logits and the same gradients as the network itself.
+    """
+    if reduced is None:
+        reduced = fast_bf16(model.device)
+    return AttackedModel(
+        model.module, memory_format=model.memory_format, reduced=reduced, fast=_folded(model)
+    )
+
+
+def _folded(model: LoadedModel) -> nn.Module | None:
+    noise = torch.rand((2, *model.input.size), generator=generator(0, "folded"))
+    images = noise.to(model.device, memory_format=model.memory_format)
+    with torch.enable_grad(), frozen_parameters(model.module), scoped(0, "folded"):
+        try:
+            graph = trace(model.module, images)
+            fast = folded(graph).to(memory_format=model.memory_format)
+        except TraceError:
+            return None
+        if fast is graph:
+            return None
+        plain, found = (_gradient(one, images) for one in (model.module, fast))
+    if not all(bool(part.isfinite().all()) for part in plain):
+        return None
+    close = all(
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+        for a, b in zip(found, plain, strict=True)
+    )
+    return fast.requires_grad_(False) if close else None
+
+
+def _gradient(module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and the gradient of their spread towards the pixels."""
+    x = images.clone().requires_grad_()
+    logits: Tensor = module(x)
+    if not logits.requires_grad:
+        return logits, torch.zeros_like(x)
+    weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device)
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), x, materialize_grads=True)[0]

@@ -1,0 +1,137 @@
+"""The answer first: how fragile, and whether to believe it, in sentences with their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from probe.attacks.norms import shown
+from probe.core.document import Check, Section, percent
+from studies.adversarial.workspace import AdversarialWorkspace
+from studies.base import WILSON, subject, tools
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Whether the evaluation can be believed: ``reliable`` is None when no check was made, or none could be."""
+
+    reliable: bool | None
+    text: str
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, checks: Sequence[Check]) -> Reliability:
+        """Return the verdict: not to be trusted when a check fails, reliable otherwise."""
+        failed = tuple(check.name for check in checks if check.status == "fail")
+        warned = tuple(check.name for check in checks if check.status == "warn")
+        made = sum(check.status != "not applicable" for check in checks)
+        if made == 0:
+            return cls(None, "not checked", ())
+        if failed:
+            return cls(False, f"not to be trusted: {', '.join(failed)}", failed)
+        if warned:
+            return cls(True, f"reliable, with reservations: {', '.join(warned)}", warned)
+        return cls(True, f"reliable: {made} check{'' if made == 1 else 's'} passed", ())
+
+
+def headline(
+    space: AdversarialWorkspace, sections: Sequence[Section], verdict: Reliability
+) -> tuple[str, ...]:
+    """Return the findings in sentences, the most important first."""
+    lines = [_robustness(space), _verdict(verdict, space.phrases.measure), *_smallest(space)]
+    lines += [finding for section in sections for finding in section.findings]
+    refused = [section.title for section in sections if section.reason]
+    if refused:
+        lines.append(f"Not applicable here, with the reason in the section: {', '.join(refused)}.")
+    return tuple(lines)
+
+
+def _robustness(space: AdversarialWorkspace) -> str:
+    results, model, data = space.results, space.model, space.images
+    right, n = int(results.clean_right.sum()), results.n
+    robust = int(results.robust(results.worst, space.epsilon).sum())
+    accuracy = results.robust_accuracy(results.worst, space.epsilon)
+    value = percent(float(accuracy.value or 0), accuracy.ci)
+    names = ", ".join(results.attacks)
+    if space.config.target is not None:
+        return (
+            f"{model.name}: within {space.words(space.epsilon)}, {n - robust} of {n} images of {data.name} can be "
+            f"moved to the class aimed at ({space.config.target}); {value} (95% interval) resist. Attacks: {names}."
+        )
+    if not data.labelled:
+        return (
+            f"{model.name} keeps its answer for {robust} of {n} unlabelled images of {data.name} within "
+            f"{space.words(space.epsilon)}: {value} (95% interval). The reference is its own answer without attack; "
+            f"nothing is said about accuracy. Attacks: {names}."
+        )
+    return (
+        f"{model.name} names {right} of {n} images of {data.name} right, and {robust} of {n} under attack within "
+        f"{space.words(space.epsilon)}: robust accuracy {value} (95% interval), worst case over {names}."
+    )
+
+
+def _verdict(verdict: Reliability, measure: str) -> str:
+    if verdict.reliable is None:
+        return "Whether this can be believed was not checked."
+    if not verdict.reliable:
+        return (
+            f"This evaluation is not to be trusted: {', '.join(verdict.reasons)}. The {measure} may be too high; "
+            "the checks say why and what to do."
+        )
+    if verdict.reasons:
+        return f"This evaluation is reliable, with reservations: {', '.join(verdict.reasons)}."
+    return "This evaluation is reliable: no check found a fault in it."
+
+
+def _smallest(space: AdversarialWorkspace) -> list[str]:
+    low, middle, high = space.results.quartiles(space.results.worst)
+    if not math.isfinite(middle):
+        return []
+    upper = shown(high, space.norm) if math.isfinite(high) else "not found"
+    phrases = space.phrases
+    return [
+        f"Half of the images{phrases.were} are {phrases.broken} by a perturbation of {space.words(middle)} or less "
+        f"(quartiles {shown(low, space.norm)} and {upper})."
+    ]
+
+
+_CHECKING = (
+    'Carlini et al., "On Evaluating Adversarial Robustness", 2019',
+    'Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free '
+    'attacks", 2020',
+    'Pintor et al., "Indicators of Attack Failure: Debugging and Improving Optimization of Adversarial Examples", 2022',
+)
+
+
+def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tuple[str, ...]:
+    """Return the sentences of the paragraph; ``n`` images were used."""
+    config, norm = space.config, space.norm
+    sizes = ", ".join(shown(epsilon, norm) for epsilon in space.results.epsilons if epsilon > 0)
+    aim = (
+        f"; they aimed at the class {config.target}"
+        if config.target is not None
+        else "; they looked for any other class"
+    )
+    names = ", ".join(one.text for one in space.attacks)
+    sentences = [
+        subject(space.model.info(), space.images.info(n, fingerprint=False)),
+        f"It was attacked within {norm.name} balls of radius {sizes} by {names}{aim}.",
+        "An image counted as broken only where the plain network in float32 decided so on an image inside the ball "
+        "and inside [0, 1]; the worst case over all attacks is reported.",
+        "Proportions have 95% Wilson intervals.",
+    ]
+    if not space.images.labelled:
+        sentences.insert(2, "The reference was the network's own answer without attack.")
+    made = [check for check in checks if check.status != "not applicable"]
+    if made:
+        sentences.append(f"{len(made)} checks looked for signs that the evaluation itself had failed.")
+    return (*sentences, tools(config.seed, torch.__version__))
+
+
+def references(space: AdversarialWorkspace, checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return the works behind the attacks and the checks, each once."""
+    papers = [one.attack.traits.paper for one in space.attacks]
+    return tuple(dict.fromkeys([*papers, *(_CHECKING if checks else ()), WILSON]))

@@ -1,0 +1,74 @@
+"""The methods paragraph of a look at the filters, ready to be pasted, and the works that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from probe.core.document import DataInfo, Json
+from probe.data.images import ImageSet
+from studies.base import WILSON, subject, tools
+from studies.filters.observe import Observations
+from studies.filters.workspace import FiltersWorkspace
+
+_DONE = {
+    "weights": "the filters themselves, their norms, near-duplicates and singular values",
+    "activations": "the channels that stand out most in single images",
+    "patches": "the nine regions that excite a channel most, cut to its exact receptive field",
+    "features": "pictures that excite a channel most, by gradient ascent in a decorrelated Fourier basis under random "
+    "transformations",
+    "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
+}
+_WORKS = {
+    "weights": (
+        'Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012',
+    ),
+    "patches": (
+        'Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014',
+        'Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2014',
+    ),
+    "features": ('Olah, Mordvintsev and Schubert, "Feature Visualization", Distill, 2017',),
+    "attribution": (
+        'Adebayo et al., "Sanity Checks for Saliency Maps", 2018',
+        'Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017',
+        'Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017',
+    ),
+}
+
+
+def methods(space: FiltersWorkspace, data: DataInfo, views: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences of the paragraph for the views that were made."""
+    looked = [_DONE[name] for name in views if name in _DONE]
+    sentences = [subject(space.model.info(), data)]
+    if looked:
+        layers = ", ".join(space.layers)
+        sentences.append(f"For the layers {layers} we looked at {'; '.join(looked)}.")
+    sentences.append("Proportions have 95% Wilson intervals.")
+    return (*sentences, tools(space.config.seed, torch.__version__))
+
+
+def references(views: Sequence[str]) -> tuple[str, ...]:
+    """Return the works behind the views, each once."""
+    return tuple(dict.fromkeys([work for name in views for work in _WORKS.get(name, ())] + [WILSON]))
+
+
+def samples(seen: Observations, images: ImageSet) -> Iterator[dict[str, Json]]:
+    """Yield one record an image, in the order of the set: label, prediction, confidence, whether it is right."""
+    rows = zip(
+        seen.indices.tolist(),
+        seen.labels.tolist(),
+        seen.predictions.tolist(),
+        seen.confidences.tolist(),
+        strict=True,
+    )
+    for index, label, prediction, confidence in rows:
+        yield {
+            "study": "filters",
+            "index": index,
+            "image": images.item_name(index),
+            "label": label if label >= 0 else None,
+            "prediction": prediction,
+            "confidence": confidence,
+            "right": prediction == label if label >= 0 else None,
+        }
