@@ -17,26 +17,26 @@ LEVELS = {
     "probe.data": 1,
     "probe.train.loop": 1,
     "probe.models": 2,
-    "studies.filters": 3,
-    "studies.adversarial": 3,
-    "studies.ablation": 3,
-    "probe.tools.anatomy": 3,
-    "probe.tools.doctor": 3,
-    "probe.tools.compare": 3,
-    "probe.tools.dossier": 4,
-    "probe.cli.console": 4,
-    "probe.cli.options": 4,
-    "probe.cli.configs": 5,
-    "probe.cli.commands": 6,
-    "probe.cli.main": 7,
-    "probe.__main__": 8,
+    "probe.train": 3,
+    "studies.base": 3,
+    "studies.filters": 4,
+    "studies.adversarial": 4,
+    "studies.ablation": 4,
+    "probe.tools.anatomy": 4,
+    "probe.tools.doctor": 4,
+    "probe.tools.compare": 4,
+    "probe.tools.dossier": 5,
+    "probe.tools": 5,
+    "probe.cli": 6,
+    "probe.__main__": 7,
 }
 LAZY_NAMES = {"probe", "studies"}  # the packages themselves only hold lazily loaded public names
 
 
 def part(module: str) -> str | None:
     """The part of the architecture that a module belongs to."""
-    return next((name for name in LEVELS if module == name or module.startswith(f"{name}.")), None)
+    fitting = [name for name in LEVELS if module == name or module.startswith(f"{name}.")]
+    return max(fitting, key=len, default=None)
 
 
 def imports(path: Path) -> set[str]:

@@ -92,14 +92,14 @@ class Attack(ABC):
         """Do the work from a given start; for attacks that can."""
         return self._perturb(model, images, labels, norm, epsilon, generator, targets)
 
-    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
         """Tell whether the whole attack goes on from a given ``start``, so that steps at several epsilons add up."""
         return False
 
-    def lighter(self, part: float) -> Attack:
+    def with_fewer_steps(self, part: float) -> Attack:
         """Return the attack for the other epsilons of a curve around one: with ``part`` of its steps, if it can.
 
-        An attack that ``continues`` begins there where it ended at the epsilon below, so that its steps add up.
+        An attack that ``can_warm_start`` begins there where it ended at the epsilon below, so that its steps add up.
         """
         return self
 

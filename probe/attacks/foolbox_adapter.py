@@ -62,7 +62,7 @@ class FoolboxAttack(Attack):
     ) -> Tensor:
         case = self._aimed(case_of(model, images, labels, norm, epsilon, generator, targets))
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), model.watched(rescue.seen):
+        with silent(), scoped(case.seed, type(self).__name__), model.on_forward(rescue.seen):
             rows = torch.arange(len(images), device=images.device)
             if self.traits.minimum_norm:
                 rows = rows[~case.reached(model(case.images), rows)]
@@ -71,7 +71,7 @@ class FoolboxAttack(Attack):
                 with rescue.only(rows):
                     rows, better = self._attack(case, rows, rescue)
                 found[rows] = better.detach().to(found)
-        return rescue.settle(found)
+        return rescue.result(found)
 
     def _aimed(self, case: AttackInputs) -> AttackInputs:
         """Return the case with the targets that the attack is to take."""

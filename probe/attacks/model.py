@@ -17,7 +17,7 @@ class AttackedModel(nn.Module):
     """Wraps a module on pixels in [0, 1] for the time of an attack; nothing of the module is changed.
 
     ``forward`` gives float32 logits (N, classes); where gradients are recorded the passes may run through
-    ``fast``, the same function computed faster, and with ``reduced`` under bfloat16 autocast: both may find a
+    ``gradient_module``, the same function computed faster, and with ``bf16`` under bfloat16 autocast: both may find a
     direction but never decide. ``verdict`` is the plain module in float32 without gradients. ``train`` and
     ``eval`` do nothing, so that no attack of another library switches the module's mode. ``queries`` counts
     images forwarded, ``gradients`` images of which a gradient was asked, ``rescued`` images for which an attack
@@ -29,15 +29,15 @@ class AttackedModel(nn.Module):
         module: nn.Module,
         *,
         memory_format: torch.memory_format = torch.contiguous_format,
-        reduced: bool = False,
-        fast: nn.Module | None = None,
+        bf16: bool = False,
+        gradient_module: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.module = module
-        self.fast = fast
+        self.gradient_module = gradient_module
         self.training = False
         self.memory_format = memory_format
-        self.reduced = reduced
+        self.bf16 = bf16
         self.queries = 0
         self.gradients = 0
         self.rescued = 0
@@ -53,8 +53,10 @@ class AttackedModel(nn.Module):
         self.queries += len(images)
         self.gradients += len(images) if recording else 0
         placed = images.contiguous(memory_format=self.memory_format)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.reduced and recording):
-            logits: Tensor = (self.fast if self.fast is not None and recording else self.module)(placed)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and recording):
+            logits: Tensor = (
+                self.gradient_module if self.gradient_module is not None and recording else self.module
+            )(placed)
         logits = logits.float()
         if self._seen is not None:
             self._seen(images.detach(), logits.detach())
@@ -70,20 +72,20 @@ class AttackedModel(nn.Module):
     @property
     def approximate(self) -> bool:
         """True when logits that come with gradients may differ from the verdict's by more than rounding."""
-        return self.reduced or self.fast is not None
+        return self.bf16 or self.gradient_module is not None
 
     @contextmanager
-    def exact(self) -> Iterator[None]:
+    def full_precision(self) -> Iterator[None]:
         """Take gradients of the plain module in float32 inside the block."""
-        before = self.reduced, self.fast
-        self.reduced, self.fast = False, None
+        before = self.bf16, self.gradient_module
+        self.bf16, self.gradient_module = False, None
         try:
             yield
         finally:
-            self.reduced, self.fast = before
+            self.bf16, self.gradient_module = before
 
     @contextmanager
-    def watched(self, seen: Seen) -> Iterator[None]:
+    def on_forward(self, seen: Seen) -> Iterator[None]:
         """Call ``seen`` for every pass inside the block."""
         before, self._seen = self._seen, seen
         try:

@@ -91,7 +91,7 @@ class BestSeen:
         self.kept[rows[better]] = images[better].to(self.kept)
         self.sizes[rows[better]] = sizes[better].to(self.sizes)
 
-    def settle(self, found: Tensor) -> Tensor:
+    def result(self, found: Tensor) -> Tensor:
         """Return the attack's images (N, C, H, W), or the kept ones where those are better; count the rescued.
 
         Values that are not finite give the clean image, and so does a minimum-norm attack that found nothing.
@@ -234,15 +234,15 @@ class TorchattacksAttack(Attack):
                 f"{type(self).__name__} needs {self.traits.min_classes} classes; this network has {case.classes}."
             )
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), model.watched(rescue.seen):
+        with silent(), scoped(case.seed, type(self).__name__), model.on_forward(rescue.seen):
             found = self._run(case, rescue)
-        return rescue.settle(found.detach().to(case.images).clamp(0, 1))
+        return rescue.result(found.detach().to(case.images).clamp(0, 1))
 
     def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
         """Return what the peer finds for all images."""
         if self.one_by_one:
             return one_by_one(self, case, rescue)
-        return launch(self._build(self.network(case.model), case), self._shown(case))
+        return run_wrapped(self._build(self.network(case.model), case), self._shown(case))
 
     def _shown(self, case: AttackInputs) -> AttackInputs:
         """Return the case with the labels that the peer is to read."""
@@ -257,11 +257,11 @@ def one_by_one(attack: TorchattacksAttack, case: AttackInputs, rescue: BestSeen)
     for row in rescue.rows[:, None]:
         with rescue.only(row):
             peer = attack._build(attack.network(case.model), case)
-            found.append(launch(peer, shown, row).detach())
+            found.append(run_wrapped(peer, shown, row).detach())
     return torch.cat(found)
 
 
-def launch(peer: Any, case: AttackInputs, rows: Tensor | None = None) -> Tensor:
+def run_wrapped(peer: Any, case: AttackInputs, rows: Tensor | None = None) -> Tensor:
     """Run a torchattacks attack on the images ``rows`` of the case (by default all); (len(rows), C, H, W)."""
     chosen = slice(None) if rows is None else rows
     # Set by hand: a network without parameters does not tell its device.

@@ -10,13 +10,13 @@ from probe.attacks.norms import norm_named, parse_epsilons
 from probe.cli.options import DEFAULT_EPSILONS
 from probe.core.errors import UsageError
 from probe.core.journal import FileJournal
+from probe.core.paths import cache_root
 from probe.core.progress import Progress
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, Item
 from probe.graph.edit.structure import SWAP
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.models.weights.cache import cache_root
 from probe.train.data import Parts, both_parts
 from probe.train.setup import RecipeOptions
 from studies.ablation import AblationConfig
@@ -37,7 +37,7 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
         checks=() if options["no_checks"] else options["checks"],
         images=shown[0] if len(shown) == 1 else shown,
         batch_size=options["batch_size"],
-        reduced=False if options["full_precision"] else None,
+        bf16=False if options["full_precision"] else None,
         save_images=options["save_images"],
         seed=options["seed"],
     )

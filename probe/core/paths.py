@@ -1,4 +1,4 @@
-"""Where data sets that are not part of a package are looked for, and where they are downloaded to."""
+"""Folders: the cache, and where data sets are looked for and downloaded to."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-VARIABLE = "PROBE_DATA_DIR"
-"""Environment variable: the folder searched first, and the one that downloads go to."""
+DATA_DIR = "PROBE_DATA_DIR"
+"""Environment variable: the folder searched first for data sets, and the one that downloads go to."""
 
-CACHE_VARIABLE = "PROBE_CACHE"
+CACHE = "PROBE_CACHE"
 """Environment variable: the folder in place of the user's cache folder."""
 
 
-def named_root() -> Path | None:
-    """Return the folder that the environment variable names, if it names one."""
-    value = os.environ.get(VARIABLE, "").strip()
-    return Path(value).expanduser() if value else None
+def cache_root() -> Path:
+    """Return the folder for what is computed once and kept (``$PROBE_CACHE``, else the user's cache)."""
+    return _named(CACHE) or user_cache_path("cnn-probe", appauthor=False)
+
+
+def named_data_root() -> Path | None:
+    """Return the folder that ``$PROBE_DATA_DIR`` names, if it names one."""
+    return _named(DATA_DIR)
 
 
 def download_root() -> Path:
-    """Return the folder that downloads go to: the named one, else ``data`` in the cache folder."""
-    value = os.environ.get(CACHE_VARIABLE, "").strip()
-    cache = Path(value).expanduser() if value else user_cache_path("cnn-probe", appauthor=False)
-    return named_root() or cache / "data"
+    """Return the folder that data sets are downloaded to: ``$PROBE_DATA_DIR``, else ``data`` in the cache."""
+    return named_data_root() or cache_root() / "data"
 
 
-def roots() -> tuple[Path, ...]:
+def data_roots() -> tuple[Path, ...]:
     """Return the folders that may hold data sets as torchvision lays them out, in order of search.
 
     ``$PROBE_DATA_DIR``, ``./data``, ``~/data``, and the folder for downloads.
     """
-    named = named_root()
-    own = download_root()
-    return (*([named] if named else []), Path("data"), Path("~/data").expanduser(), own)
+    named = named_data_root()
+    return (*([named] if named else []), Path("data"), Path("~/data").expanduser(), download_root())
+
+
+def _named(variable: str) -> Path | None:
+    value = os.environ.get(variable, "").strip()
+    return Path(value).expanduser() if value else None

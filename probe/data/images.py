@@ -77,7 +77,7 @@ def shown(name: str) -> str:
 T = TypeVar("T")
 
 
-def ahead(work: Callable[[int], T], keys: Sequence[int], depth: int) -> Generator[tuple[int, T]]:
+def prefetch(work: Callable[[int], T], keys: Sequence[int], depth: int) -> Generator[tuple[int, T]]:
     """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in one other thread.
 
     An exception of ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
@@ -227,7 +227,7 @@ class ImageSet:
         readable = False
         kept: list[int] = []
         pixels: list[NDArray[np.float32]] = []
-        with closing(ahead(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
+        with closing(prefetch(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
             for index, read in results:
                 if isinstance(read, UnreadableError):
                     self._note(index, read)

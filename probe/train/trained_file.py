@@ -17,7 +17,8 @@ from probe.models.weights.record import Record, Score
 from probe.report.assemble import environment
 from probe.report.files import write_together
 from probe.train.adversarial import ROBUST_STEPS, Adversary
-from probe.train.loop.fit import Epoch, Recipe
+from probe.train.loop.fit import Recipe
+from probe.train.loop.watch import Epoch
 
 _NAMED = 5
 _PLAIN = ("format", "model", "data", "domain")

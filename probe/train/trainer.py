@@ -18,6 +18,7 @@ from torch import Tensor
 from probe import __version__
 from probe.core import seeds
 from probe.core.errors import CannotRunError
+from probe.core.paths import cache_root
 from probe.core.progress import SILENT, Progress
 from probe.core.state import fingerprint
 from probe.data.sampling import choose
@@ -25,7 +26,6 @@ from probe.models.load import find_architecture
 from probe.models.loaded import PixelModel
 from probe.models.measure import choose_device, choose_memory_format
 from probe.models.source import Access
-from probe.models.weights.cache import cache_root
 from probe.models.weights.record import Record, Robust, Score
 from probe.train.adversarial import (
     ROBUST_IMAGES,
@@ -38,9 +38,9 @@ from probe.train.adversarial import (
     no_adversary,
 )
 from probe.train.data import Parts, as_tensors, both_parts
-from probe.train.loop.fit import DivergedError, Epoch, Recipe, count_correct, fit, reestimate_batch_norm
+from probe.train.loop.fit import DivergedError, Recipe, count_correct, fit, reestimate_batch_norm
 from probe.train.loop.snapshots import SnapshotFile
-from probe.train.loop.watch import Watch
+from probe.train.loop.watch import Epoch, Watch
 from probe.train.setup import RecipeOptions, Setup, choose_place, choose_recipe, set_up
 from probe.train.trained_file import TrainedNetwork, write_trained
 

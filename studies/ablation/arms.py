@@ -25,8 +25,8 @@ from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.fold import folded
 from probe.graph.edit.structure import structure_named
 from probe.models.loaded import PixelModel
-from probe.train.loop.fit import DivergedError, Epoch, Recipe, fit, reestimate_batch_norm
-from probe.train.loop.watch import Fault, Watch, dead_units
+from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
+from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
 from studies.ablation.dropout.arm import measure_dropout
 from studies.ablation.widen import widened
 
@@ -214,7 +214,7 @@ def _dropout(
     setting: Setting, arm: Arm, module: PixelModel, held: Tensor, labels: Tensor
 ) -> dict[str, NDArray[Any]]:
     """Return what is measured at the dropout of an arm that has everything else; empty if not asked."""
-    if not setting.dropout or any(structure_named(text).word != "dropout" for text in arm.cuts):
+    if not setting.dropout or any(structure_named(text).name != "dropout" for text in arm.cuts):
         return {}
     with seeds.scoped(arm.seed, "fresh weights"):
         network: nn.Module = unpacked(setting.factories[arm.depth])()

@@ -15,7 +15,8 @@ from probe.core.progress import Progress
 from probe.core.stats import holm
 from probe.graph.cost.summary import Anatomy, anatomy
 from probe.graph.edit.cut import CutSubject, cut, find_sites
-from probe.graph.edit.structure import Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import Structure
 from probe.models.loaded import LoadedModel
 from studies.ablation.config import AblationConfig
 from studies.ablation.evaluate import (
@@ -108,9 +109,9 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
     sites = chosen_sites(find_sites(bench.subject, structure), structure, config.sites, bench.model.name)
     plan = make_plan(len(sites), config.max_sites, config.draws, config.seed, _sizes(bench, config.draws))
     # Where a cut changes nothing at test time, one look at all sites together shows it.
-    wanted = [plan.everything] if structure.idle else plan.sets()
+    wanted = [plan.everything] if structure.no_effect_reason else plan.sets()
     cuts, refused = {}, {}
-    with bench.progress.task(f"Cutting {structure.word}", len(wanted)) as advance:
+    with bench.progress.task(f"Cutting {structure.name}", len(wanted)) as advance:
         for one in wanted:
             try:
                 cuts[one] = cut(bench.subject, [sites[site] for site in sorted(one)])
@@ -119,7 +120,7 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
                     refused[min(one)] = str(error)
             advance(1)
     evaluator = Evaluator(bench.model, bench.subject, list(cuts.values()))
-    with bench.progress.task(f"Lesions of {structure.word}", bench.n) as advance:
+    with bench.progress.task(f"Lesions of {structure.name}", bench.n) as advance:
         intact, *answers = evaluator.answer(bench.batches, advance)
     labels = bench.labels
     sets = {one: compare(intact, answer, labels) for one, answer in zip(cuts, answers, strict=True)}
@@ -155,14 +156,14 @@ def chosen_sites(
 ) -> tuple[Site, ...]:
     """Return the sites that are named, or all; raises NotApplicableError for none and UsageError for unknown ones."""
     if not sites:
-        raise NotApplicableError(f"{model} has no {structure.word} to remove.")
+        raise NotApplicableError(f"{model} has no {structure.name} to remove.")
     if wanted is None:
         return tuple(sites)
     known = {site.name: site for site in sites}
     missing = [name for name in wanted if name not in known]
     if missing:
         raise UsageError(
-            f"There is no {structure.word} '{missing[0]}' in {model}. Known: {', '.join(list(known)[:8])}"
+            f"There is no {structure.name} '{missing[0]}' in {model}. Known: {', '.join(list(known)[:8])}"
             f"{' …' if len(known) > 8 else ''}; see probe structures."
         )
     return tuple(site for site in sites if site.name in set(wanted))
@@ -178,7 +179,7 @@ def _recalibrate(
     bench: EvaluationSet, made: Lesioned, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
 ) -> dict[frozenset[int], Comparison]:
     """Return the lesions after batch-norm statistics were estimated again; the most harmful first, within bounds."""
-    if not bench.calibration or made.structure.idle or not has_batch_norm(bench.subject.network):
+    if not bench.calibration or made.structure.no_effect_reason or not has_batch_norm(bench.subject.network):
         return {}
     single = [frozenset({site}) for site in made.plan.single if frozenset({site}) in cuts]
     single.sort(key=lambda one: made.sets[one].right)

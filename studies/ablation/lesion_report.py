@@ -36,13 +36,17 @@ def lesion_section(made: Lesioned, right: str, calibration: int) -> Section:
     ``right`` names what is counted: ``accuracy``, or ``agreement`` where the reference is the network's own answer.
     ``calibration`` is the number of images that re-estimated statistics come from.
     """
-    word = made.structure.word
-    identity = f"lesion-{made.structure.word}"
+    word = made.structure.name
+    identity = f"lesion-{made.structure.name}"
     title = f"Lesion: {word}"
-    if made.structure.idle:
+    if made.structure.no_effect_reason:
         block = _sites_table(made, right)
         return Section(
-            identity, title, made.structure.idle, (block,), findings=(f"{word}: {made.structure.idle}",)
+            identity,
+            title,
+            made.structure.no_effect_reason,
+            (block,),
+            findings=(f"{word}: {made.structure.no_effect_reason}",),
         )
     blocks: list[Block] = [_map(made, right), *_curves(made, right), _sites_table(made, right)]
     blocks += _recalibration(made, right, calibration)
@@ -53,7 +57,7 @@ def lesion_section(made: Lesioned, right: str, calibration: int) -> Section:
 
 
 def _findings(made: Lesioned, right: str) -> tuple[str, ...]:
-    word, intact, found = made.structure.word, made.intact, []
+    word, intact, found = made.structure.name, made.intact, []
     together = made.together
     count = len(made.sites)
     if together is not None:
@@ -94,7 +98,7 @@ def _recalibrated_words(made: Lesioned, before: Comparison, after: Comparison, r
         verdict = f"so {percent(share)} of the harm was shifted statistics"
         verdict += ", the rest lost information" if share < 1 else ""
     return (
-        f"With batch-norm statistics estimated again, the network without any {made.structure.word} reaches "
+        f"With batch-norm statistics estimated again, the network without any {made.structure.name} reaches "
         f"{percent(after.accuracy, after.ci)} {right}, {verdict}."
     )
 
@@ -202,7 +206,7 @@ def _sites_table(made: Lesioned, right: str) -> Table:
     rows = tuple(_site_row(made, site) for site in made.plan.single)
     left = len(made.sites) - len(rows)
     return Table(
-        f"Every {made.structure.word}, cut alone",
+        f"Every {made.structure.name}, cut alone",
         columns,
         rows,
         "Sorted from input to output. Small p: more answers were lost than chance explains."
@@ -266,7 +270,7 @@ def _recalibrated_row(made: Lesioned, one: frozenset[int], again: Comparison) ->
 
 
 def _results(made: Lesioned, right: str) -> tuple[Result, ...]:
-    word, n = made.structure.word, made.intact.n
+    word, n = made.structure.name, made.intact.n
     found = []
     if made.together is not None:
         found.append(

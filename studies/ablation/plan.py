@@ -47,8 +47,8 @@ def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SI
 
     The draws for k sites are ``draws`` different sets where there are as many, drawn by ``seed``.
     """
-    single = spread(count, most)
-    sizes = [one + 1 for one in spread(count, most_sizes)] if count else []
+    single = evenly_spaced(count, most)
+    sizes = [one + 1 for one in evenly_spaced(count, most_sizes)] if count else []
     draw = generator(seed, "random lesions")
     chosen = {k: _draws(count, k, draws, draw) for k in sizes}
     return LesionPlan(
@@ -60,7 +60,7 @@ def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SI
     )
 
 
-def spread(count: int, most: int) -> tuple[int, ...]:
+def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
     """Return up to ``most`` of the numbers below ``count``, at even distances, first and last among them."""
     if count <= most:
         return tuple(range(count))

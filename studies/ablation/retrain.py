@@ -130,7 +130,7 @@ def make_setting(
         also=config.also,
         norm=config.norm,
         epsilon=config.epsilon,
-        dropout=any(structure_named(text).word == "dropout" for text in config.remove),
+        dropout=any(structure_named(text).name == "dropout" for text in config.remove),
     )
 
 

@@ -219,7 +219,7 @@ def _lesion_rows(one: Lesioned) -> list[tuple[Cell, ...]]:
         return []
     rows = [_row("intact", 0, one.whole, one.whole, 1.0)]
     if one.without is not None:
-        rows.append(_row(f"without {one.structure.word}", len(one.sites), one.without, one.whole, 1.0))
+        rows.append(_row(f"without {one.structure.name}", len(one.sites), one.without, one.whole, 1.0))
     return rows
 
 

@@ -90,7 +90,7 @@ def run(
         sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
     report = _report(run, sections, intact, command, time.perf_counter() - started)
     extra = {} if made is None else {"learning_curves": learning_curves(made)}
-    cut = tuple(one.structure.word for one in lesions if not one.structure.idle)
+    cut = tuple(one.structure.name for one in lesions if not one.structure.no_effect_reason)
     calibration = sum(map(len, bench.calibration))
     return dataclasses.replace(
         report,
@@ -133,9 +133,9 @@ class _AblationRun:
                 lesions.append(lesion(self.bench, structure, self.config))
                 section = lesion_section(lesions[-1], self.right, sum(map(len, self.bench.calibration)))
             except NotApplicableError as error:
-                section = Section(f"lesion-{structure.word}", f"Lesion: {structure.word}", reason=str(error))
+                section = Section(f"lesion-{structure.name}", f"Lesion: {structure.name}", reason=str(error))
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
-            if structure.word == "dropout" and not section.reason:
+            if structure.name == "dropout" and not section.reason:
                 sections += loaded_dropout_sections(self.bench, self.images.labelled, self.config.seed)
         return lesions, sections
 
@@ -336,4 +336,4 @@ def _described(structure: Structure) -> str:
     """Write ``shortcut to remove`` or ``place for the swap kernel?to=large``."""
     if isinstance(structure, Swap):
         return f"place for the swap {structure.text.removeprefix(SWAP)}"
-    return f"{structure.word} to remove"
+    return f"{structure.name} to remove"

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from studies.adversarial.config import AdversarialConfig as AdversarialConfig
-    from studies.adversarial.study import Others as Others
+    from studies.adversarial.study import ComparisonModels as ComparisonModels
     from studies.adversarial.study import run as run
 
 _LAZY = {
     "run": "studies.adversarial.study",
-    "Others": "studies.adversarial.study",
+    "ComparisonModels": "studies.adversarial.study",
     "AdversarialConfig": "studies.adversarial.config",
 }
 
-__all__ = ["AdversarialConfig", "Others", "run"]
+__all__ = ["AdversarialConfig", "ComparisonModels", "run"]
 
 
 def __getattr__(name: str) -> Any:

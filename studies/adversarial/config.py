@@ -22,7 +22,7 @@ class AdversarialConfig:
     APGD on two losses, or PGD where APGD does not know the norm. ``target``: a class name or number,
     ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to the attacks that have such
     options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures to show, or their
-    indices. ``reduced``: gradients in bfloat16; None means where the processor is faster with it. ``save_images``:
+    indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it. ``save_images``:
     how the adversarial images are kept beside the report, None for not at all.
     """
 
@@ -36,7 +36,7 @@ class AdversarialConfig:
     checks: tuple[str, ...] | None = None
     images: int | tuple[int, ...] = 4
     batch_size: int = 32
-    reduced: bool | None = None
+    bf16: bool | None = None
     save_images: ImageForm | None = None
     seed: int = 0
 

@@ -34,16 +34,16 @@ _BISECTIONS = 7
 class Task:
     """What is asked of every attack: the norm, the epsilons (ascending, above 0), and the one that is reported.
 
-    With ``spread`` only the reported one was asked for by the user, and the others make the curve around it.
+    With ``is_curve`` only the reported one was asked for by the user, and the others make the curve around it.
 
-    ``further`` are epsilons beyond the last one, tried on what nothing has broken by then.
+    ``extra_epsilons`` are epsilons beyond the last one, tried on what nothing has broken by then.
     """
 
     norm: Norm
     epsilons: tuple[float, ...]
-    asked: float
-    further: tuple[float, ...]
-    spread: bool
+    epsilon: float
+    extra_epsilons: tuple[float, ...]
+    is_curve: bool
     seed: int
 
 
@@ -108,11 +108,11 @@ class BatchAttack:
         epsilon that was asked for.
         """
         known = self.images.clone()
-        continues = one.attack.continues(self.task.norm, self.targets)
+        continues = one.attack.can_warm_start(self.task.norm, self.targets)
         for number, epsilon in enumerate(self.task.epsilons):
             attack = one.attack
-            if epsilon != self.task.asked and (continues or self.task.spread):
-                attack = one.attack.lighter(_PART if number or self.task.spread else _FIRST_PART)
+            if epsilon != self.task.epsilon and (continues or self.task.is_curve):
+                attack = one.attack.with_fewer_steps(_PART if number or self.task.is_curve else _FIRST_PART)
             rows = self._left(outcome, epsilon)
             if len(rows) == 0:
                 return
@@ -132,7 +132,7 @@ class BatchAttack:
     def _minimum(self, one: SelectedAttack, outcome: Outcome) -> None:
         """Attack once; the sizes that come back serve every epsilon."""
         rows = self._left(outcome, 0.0)
-        reach = max((*self.task.epsilons, *self.task.further), default=0.0)
+        reach = max((*self.task.epsilons, *self.task.extra_epsilons), default=0.0)
         anything = self.task.norm.largest(tuple(self.images.shape[1:]))
         if len(rows) and reach > 0:
             self._try(one, rows, reach, anything, outcome)
@@ -184,7 +184,7 @@ class BatchAttack:
         won = _numpy(success)
         outcome.smallest[where[won]] = np.minimum(outcome.smallest[where[won]], _numpy(size)[won])
         # What is reported is the image at the asked epsilon; those found beyond it only move the curve.
-        shown = won & (_numpy(size) <= self.task.asked * (1 + 1e-6) + 1e-9)
+        shown = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
         outcome.prediction[where[shown]] = _numpy(prediction)[shown]
         if self.kept is not None:
             self._keep(where, shown, _numpy(size), measures.pop())
@@ -226,10 +226,10 @@ class BatchAttack:
 
     def _go_further(self, chosen: Sequence[SelectedAttack], worst: Outcome) -> None:
         """Try larger epsilons on what nothing has broken, so that the curve reaches its end; lightly, as below it."""
-        for epsilon in self.task.further:
+        for epsilon in self.task.extra_epsilons:
             for one in chosen:
                 if one.fixed and goes_further(one):
-                    self._at(replace(one, attack=one.attack.lighter(_PART)), epsilon, worst)
+                    self._at(replace(one, attack=one.attack.with_fewer_steps(_PART)), epsilon, worst)
 
 
 def goes_further(one: SelectedAttack) -> bool:

@@ -31,12 +31,12 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class Saved:
-    """The files by their place beside the report; of ``n`` images ``standing`` are adversarial as they were saved."""
+    """The files by their place beside the report; of ``n`` images ``robust`` are adversarial as they were saved."""
 
     form: str
     files: dict[str, bytes]
     n: int
-    standing: int
+    robust: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
     results = space.results
     if results.images is None:
         raise ValueError("the images of this run were not kept")
-    broken = results.worst.success(results.asked) & results.right
+    broken = results.worst.success(results.epsilon) & results.right
     places = np.flatnonzero(broken).tolist()
     images = results.images[places]
     rows = [_row(space, place) for place in places]
@@ -90,10 +90,10 @@ def with_images(report: Report, saved: Saved) -> Report:
     """Return the report with the files, and with what rounding did to them among its findings and results."""
     if saved.form != "png" or saved.n == 0:
         return dataclasses.replace(report, files={**report.files, **saved.files})
-    found = Result.proportion("adversarial_after_rounding", saved.standing, saved.n)
+    found = Result.proportion("adversarial_after_rounding", saved.robust, saved.n)
     line = (
-        f"Of {saved.n} adversarial images saved as PNG, {saved.standing} "
-        f"({percent(saved.standing / saved.n, found.ci)}) still are adversarial after rounding to 8 bit; "
+        f"Of {saved.n} adversarial images saved as PNG, {saved.robust} "
+        f"({percent(saved.robust / saved.n, found.ci)}) still are adversarial after rounding to 8 bit; "
         "--save-images npz keeps the exact values."
     )
     return dataclasses.replace(
@@ -202,7 +202,7 @@ def samples(space: AdversarialWorkspace) -> Iterator[dict[str, Json]]:
     results, labelled = space.results, space.images.labelled
     clean, epsilons = results.clean, results.epsilons
     # What climbs from one epsilon to the next stops at the reported one; only the worst case goes on for the curve.
-    limits = {one.text: results.asked if one.fixed else max(epsilons) for one in space.attacks}
+    limits = {one.text: results.epsilon if one.fixed else max(epsilons) for one in space.attacks}
     for place in range(results.n):
         label, target = int(clean.label[place]), int(clean.target[place])
         yield {
@@ -215,7 +215,7 @@ def samples(space: AdversarialWorkspace) -> Iterator[dict[str, Json]]:
             "prediction": int(clean.prediction[place]),
             "confidence": float(clean.confidence[place]),
             "norm": space.norm.name,
-            "epsilon": results.asked,
+            "epsilon": results.epsilon,
             "epsilons": list(epsilons),
             "smallest_epsilon": float(results.worst.smallest[place]),
             "worst": _outcome(results.worst, place, epsilons, max(epsilons)),

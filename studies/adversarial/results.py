@@ -34,7 +34,7 @@ class Results:
     """All outcomes, over the same N images.
 
     ``attacks`` has one outcome for each attack as it was asked for; ``worst`` is, image by image, the best of them.
-    ``epsilons`` are those of the curve, ascending, 0 first; ``asked`` the one that is reported. ``images``, where they
+    ``epsilons`` are those of the curve, ascending, 0 first; ``epsilon`` the one that is reported. ``images``, where they
     were kept, (N, C, H, W) float32: the adversarial images that ``worst`` describes, else the images themselves.
     """
 
@@ -42,7 +42,7 @@ class Results:
     attacks: Mapping[str, Outcome]
     worst: Outcome
     epsilons: tuple[float, ...]
-    asked: float
+    epsilon: float
     images: NDArray[Any] | None = None
 
     @property
@@ -94,15 +94,15 @@ def quartiles(values: Sequence[float] | NDArray[Any]) -> tuple[float, float, flo
 class Phrases:
     """The words for what stands under attack.
 
-    ``name`` is a result's, ``measure`` a part of the images, ``standing`` their number; ``broken`` is what happens to
+    ``name`` is a result's, ``measure`` a part of the images, ``robust`` their number; ``broken`` is what happens to
     the others, and ``were`` says which images that can happen to. What is in braces is filled in by ``str.format``.
     """
 
     name: str
     measure: str
     measure_help: str
-    standing: str
-    standing_help: str
+    robust: str
+    robust_help: str
     broken: str
     success_help: str
     were: str
@@ -120,8 +120,8 @@ LABELLED = Phrases(
     name="robust_accuracy",
     measure="robust accuracy",
     measure_help="Images that are right and stay right, of all images.",
-    standing="Right",
-    standing_help="Images right under the worst case over all attacks.",
+    robust="Right",
+    robust_help="Images right under the worst case over all attacks.",
     broken="broken",
     success_help="Images broken, of those that are right without attack.",
     were=" that were right",
@@ -139,8 +139,8 @@ UNLABELLED = Phrases(
     name="robust_agreement",
     measure="agreement under attack",
     measure_help="Images whose answer stays what it is without attack, of all images.",
-    standing="Same answer",
-    standing_help="Images whose answer no attack changes.",
+    robust="Same answer",
+    robust_help="Images whose answer no attack changes.",
     broken="broken",
     success_help="Images whose answer changes, of all images.",
     were="",
@@ -158,8 +158,8 @@ TARGETED = Phrases(
     name="resistance",
     measure="resistance",
     measure_help="Images that are not moved to the class aimed at, right or not, of all images.",
-    standing="Resist",
-    standing_help="Images that no attack moves to the class aimed at, right or not.",
+    robust="Resist",
+    robust_help="Images that no attack moves to the class aimed at, right or not.",
     broken="moved to the class aimed at",
     success_help="Images moved to the class aimed at, of those that are not there without attack.",
     were=" that began elsewhere",

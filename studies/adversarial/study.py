@@ -23,14 +23,14 @@ from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import environment
+from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.export import samples, save_images, with_images
 from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.registries import CHECKS, VIEWS, AdversarialView, Checker
 from studies.adversarial.results import Results
-from studies.adversarial.run import AttackRun, attacked_model, make_task
-from studies.adversarial.targets import parse_aim
+from studies.adversarial.targets import parse_target
 from studies.adversarial.text import Reliability, headline, methods, references
 from studies.adversarial.workspace import AdversarialWorkspace
 
@@ -51,7 +51,7 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Others:
+class ComparisonModels:
     """Further models: those that adversarial images are carried over to, and one to compare with."""
 
     transfer: tuple[LoadedModel, ...] = ()
@@ -63,7 +63,7 @@ def run(
     images: ImageSet,
     config: AdversarialConfig = DEFAULTS,
     *,
-    others: Others = Others(),
+    others: ComparisonModels = ComparisonModels(),
     progress: Progress = SILENT,
     command: str = "",
     journal: Journal = NOTHING,
@@ -84,7 +84,7 @@ def examine(
     images: ImageSet,
     config: AdversarialConfig = DEFAULTS,
     *,
-    others: Others = Others(),
+    others: ComparisonModels = ComparisonModels(),
     progress: Progress = SILENT,
     command: str = "",
     journal: Journal = NOTHING,
@@ -114,7 +114,7 @@ def _attack(
     model: LoadedModel,
     images: ImageSet,
     config: AdversarialConfig,
-    others: Others,
+    others: ComparisonModels,
     memory: MicroBatcher,
     journal: Journal,
     progress: Progress,
@@ -123,10 +123,10 @@ def _attack(
     norm = norm_named(config.norm)
     aim = None
     if config.target is not None:
-        aim = parse_aim(config.target, model.class_names or images.class_names, model.num_classes)
+        aim = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
     chosen = _chosen_attacks(config, model.num_classes)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
-    attacked = attacked_model(model, config.reduced)
+    attacked = attacked_model(model, config.bf16)
     campaign = AttackRun(
         model,
         attacked,
@@ -148,7 +148,7 @@ def _attack(
         rival = dataclasses.replace(
             campaign,
             model=others.against,
-            attacked=attacked_model(others.against, config.reduced),
+            attacked=attacked_model(others.against, config.bf16),
             journal=NOTHING,
             keep=False,
         )
@@ -193,7 +193,7 @@ def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[SelectedAt
     )
 
 
-def _chosen_views(config: AdversarialConfig, others: Others) -> list[tuple[str, AdversarialView]]:
+def _chosen_views(config: AdversarialConfig, others: ComparisonModels) -> list[tuple[str, AdversarialView]]:
     names = VIEWS.names() if config.views is None else config.views
     wanted = set(names)
     if config.views is None:
@@ -319,7 +319,7 @@ def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any
         "attacks": [one.text for one in space.attacks],
         "attack options": {one.text: dataclasses.asdict(one.attack) for one in space.attacks},  # type: ignore[call-overload]
         "epsilons": list(space.results.epsilons),
-        "reduced": space.attacked.reduced,
+        "reduced": space.attacked.bf16,
         "images": [int(space.results.clean.index[place]) for place in space.shown],
         "images at once": memory.limit,
     }

@@ -34,7 +34,7 @@ class Target:
         return (labels + step) % logits.shape[1]
 
 
-def parse_aim(word: str, class_names: tuple[str, ...] | None, num_classes: int) -> Target:
+def parse_target(word: str, class_names: tuple[str, ...] | None, num_classes: int) -> Target:
     """Return the aim that a word means: ``least-likely``, ``random``, a class's number or its name.
 
     Raises UsageError for anything else, with the nearest names.

@@ -57,7 +57,7 @@ class AdversarialWorkspace:
     @property
     def epsilon(self) -> float:
         """The epsilon that is reported."""
-        return self.results.asked
+        return self.results.epsilon
 
     def words(self, epsilon: float) -> str:
         """Write an epsilon with its norm: ``Linf 8/255``."""

@@ -21,7 +21,7 @@ from probe.report.assemble import environment
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.observe import Observations, observe
 from studies.filters.text import methods, references, samples
-from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace, View
+from studies.filters.workspace import VIEWS, FiltersConfig, FiltersView, FiltersWorkspace
 
 DEFAULTS = FiltersConfig()
 
@@ -74,7 +74,7 @@ def run(
     )
 
 
-def chosen_views(wanted: Sequence[str]) -> list[tuple[str, View]]:
+def chosen_views(wanted: Sequence[str]) -> list[tuple[str, FiltersView]]:
     """Return the views to compute with their names, in the order of the report; all when none is named."""
     names = wanted or VIEWS.names()
     ordered = sorted(dict.fromkeys(names), key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
@@ -112,7 +112,7 @@ def _firing(
     return {name: answering_layer(model.network, maps, name) for name in dict.fromkeys(names)}
 
 
-def _section(name: str, view: View, space: FiltersWorkspace) -> Section:
+def _section(name: str, view: FiltersView, space: FiltersWorkspace) -> Section:
     started = time.perf_counter()
     try:
         section = view(space)

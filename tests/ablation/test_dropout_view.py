@@ -31,7 +31,7 @@ from studies.ablation.dropout.coadaptation import (
     values_dropped,
 )
 from studies.ablation.dropout.coadaptation_report import _MEASURES, _verdict
-from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, thinned, vote
+from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, mc_dropout, thinned
 from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
 from studies.ablation.dropout.tail import Tail
 from studies.ablation.retrain import Retrained
@@ -164,7 +164,7 @@ def test_a_network_that_is_no_graph_votes_through_its_modules() -> None:
 
 def test_one_mask_is_as_right_as_single_masks_are_on_average() -> None:
     graph = graph_of(Early())
-    votes = vote(graph, batches(20, 20), seed=4)
+    votes = mc_dropout(graph, batches(20, 20), seed=4)
     assert votes is not None
     images, labels = batches(20, 20)[0]
     logits = Sampler(graph, shared=False).passes(images, voting.PASSES, 4, "masks", 0, 0).double()
@@ -203,7 +203,7 @@ def test_the_spread_of_votes_is_that_of_independent_draws() -> None:
 def test_one_seed_gives_one_result_and_the_network_is_left_alone() -> None:
     graph = graph_of(Early())
     before, state = fingerprint(graph), torch.get_rng_state()
-    first, again, other = (vote(graph, batches(), seed) for seed in (0, 0, 1))
+    first, again, other = (mc_dropout(graph, batches(), seed) for seed in (0, 0, 1))
     assert first is not None and again is not None and other is not None  # noqa: PT018
     assert all(
         np.array_equal(a, b) for a, b in zip(first.arrays().values(), again.arrays().values(), strict=True)
@@ -220,7 +220,7 @@ def test_the_network_is_left_alone_when_a_pass_fails(monkeypatch: pytest.MonkeyP
     before, state = fingerprint(graph), torch.get_rng_state()
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        vote(graph, batches(), 0)
+        mc_dropout(graph, batches(), 0)
     removal = Removal(graph, next(iter(values_dropped(graph).values())))
     with pytest.raises(ZeroDivisionError):
         removal.harm(batches(), [0])
@@ -230,7 +230,7 @@ def test_the_network_is_left_alone_when_a_pass_fails(monkeypatch: pytest.MonkeyP
 
 
 def test_a_network_without_dropout_has_no_votes() -> None:
-    assert vote(graph_of(nets.Residual()), batches(), 0) is None
+    assert mc_dropout(graph_of(nets.Residual()), batches(), 0) is None
     assert values_dropped(graph_of(nets.Residual())) == {}
 
 

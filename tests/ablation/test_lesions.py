@@ -22,7 +22,7 @@ from probe.graph.edit.prefix import SharedPass, variant
 from probe.graph.edit.structure import structure_named
 from probe.models.zoo.resnet import resnet
 from studies.ablation.evaluate import Answers, compare
-from studies.ablation.plan import make_plan, spread
+from studies.ablation.plan import evenly_spaced, make_plan
 
 NETWORKS = [nets.Residual, nets.Gated, nets.Dense, nets.Inception, nets.Plain]
 
@@ -119,7 +119,7 @@ def test_plans(count: int, most: int, draws: int, seed: int) -> None:
 
 @given(count=st.integers(2, 200), most=st.integers(2, 60))
 def test_spread_has_both_ends(count: int, most: int) -> None:
-    found = spread(count, most)
+    found = evenly_spaced(count, most)
     assert found[0] == 0
     assert found[-1] == count - 1
 

@@ -73,7 +73,7 @@ def test_dropout_is_gone_in_train_mode_and_idle_in_eval_mode() -> None:
     twin = nets.Plain("dropout")
     twin.load_state_dict(network.state_dict())
     subject, images = subject_of(network), nets.image(6, seed=4)
-    assert structure_named("dropout").idle
+    assert structure_named("dropout").no_effect_reason
     made = without(subject, "dropout")
     same(made(images), network(images))
     for one in (made, twin):

@@ -184,7 +184,7 @@ def test_batch_norm_is_put_behind_the_convolutions_of_a_network_without_any() ->
 def test_without_a_restriction_the_network_begins_as_the_same_function(text: str) -> None:
     network, x = nets.random_statistics(nets.Residual()), nets.image(3, size=16)
     made = swapped(network, text, x)
-    assert structure_named(text).idle
+    assert structure_named(text).no_effect_reason
     torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-5)
     assert sum(p.numel() for p in made.parameters()) > 2 * sum(p.numel() for p in network.parameters())
 
@@ -302,10 +302,10 @@ def test_too_many_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", SWAPS.names())
 def test_every_swap_says_what_it_is(name: str) -> None:
     swap = structure_named(f"swap:{name}")
-    assert swap.word == f"swap:{name}"
-    assert swap.text.startswith(swap.word)
+    assert swap.name == f"swap:{name}"
+    assert swap.text.startswith(swap.name)
     assert swap.arm.startswith("with")
-    assert swap.idle
+    assert swap.no_effect_reason
     assert SWAPS.entries[name].summary
     assert label_of((swap.text, "shortcut")) == f"{swap.arm} and without shortcut"
 

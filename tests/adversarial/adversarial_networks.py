@@ -22,12 +22,12 @@ from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped
 from probe.core.state import training_mode
+from studies.adversarial.attack_run import make_task
 from studies.adversarial.config import DEFAULT_ATTACKS
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Clean, Results
-from studies.adversarial.run import make_task
 from studies.adversarial.study import train_modes
 
 TEST = 40
@@ -267,7 +267,7 @@ def evidence_of(
     modes = train_modes(module)
     with training_mode(module, False), scoped(seed, "test run"):
         stuck = train_modes(module)
-        model = AttackedModel(module, reduced=reduced)
+        model = AttackedModel(module, bf16=reduced)
         logits = model.verdict(images)
         classes = logits.shape[1]
         chosen = (
@@ -285,7 +285,7 @@ def evidence_of(
         confidence=logits.softmax(1).amax(1).numpy(),
         target=np.full(len(images), -1) if targets is None else targets.numpy(),
     )
-    results = Results(clean, outcomes, worst, (0.0, *task.epsilons), task.asked)
+    results = Results(clean, outcomes, worst, (0.0, *task.epsilons), task.epsilon)
     places = tuple(np.flatnonzero(results.right)[:SAMPLE].tolist())
     return Evidence(
         model=model,

@@ -234,7 +234,7 @@ def test_no_check_fires_on_it_with_other_norms_and_attacks(
 def test_no_check_fires_with_targets_or_reduced_precision() -> None:
     targets = (batch()[1] + 1) % 10
     assert fired(evidence_of(Wrapped(), epsilon=0.2, targets=targets)) == {}
-    assert fired(evidence_of(Wrapped(), reduced=True)) == {}
+    assert fired(evidence_of(Wrapped(), bf16=True)) == {}
 
 
 def test_where_everything_is_broken_nothing_is_said_to_be_hidden() -> None:

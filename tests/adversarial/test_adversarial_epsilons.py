@@ -19,11 +19,11 @@ from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack
 from probe.core.document import Table
-from studies.adversarial import Others
+from studies.adversarial import ComparisonModels
+from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Results
-from studies.adversarial.run import AttackRun, make_task
 
 
 def made(
@@ -63,7 +63,7 @@ def made(
 def test_attacks_that_begin_anew_are_made_in_full_where_it_was_asked(
     monkeypatch: pytest.MonkeyPatch, attack: Attack, epsilons: tuple[float, ...], norm: str
 ) -> None:
-    assert not attack.continues(NORMS[norm], None)
+    assert not attack.can_warm_start(NORMS[norm], None)
     found = made(monkeypatch, attack, epsilons, norm, None)
     assert found == dict.fromkeys(epsilons, attack)
 
@@ -75,7 +75,7 @@ def test_attacks_that_go_on_are_shortened_below_the_last(monkeypatch: pytest.Mon
         (ApgdCE(steps=10), None),
         (ApgdT(steps=10), (labels + 1) % 10),
     ):
-        assert attack.continues(NORMS["Linf"], targets)
+        assert attack.can_warm_start(NORMS["Linf"], targets)
         found = made(monkeypatch, attack, (0.01, 0.02, 0.03), "Linf", targets)
         assert [getattr(found[epsilon], "steps", 0) for epsilon in (0.01, 0.02, 0.03)] == [5, 4, 10]
 
@@ -122,7 +122,7 @@ def test_both_networks_are_attacked_alike(
     config = dataclasses.replace(
         QUICK, epsilons=epsilons, attacks=("apgd-ce", "apgd-t?classes=2"), views=("against",), checks=NONE
     )
-    report = study(config, image_set(16), others=Others(against=model_of(name="itself")))
+    report = study(config, image_set(16), others=ComparisonModels(against=model_of(name="itself")))
     ours, theirs = found
     assert ours.epsilons == theirs.epsilons
     for name in ours.attacks:

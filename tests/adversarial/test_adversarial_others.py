@@ -14,7 +14,7 @@ from torch import Tensor
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, InputSpec
 from probe.models.loaded import LoadedModel
-from studies.adversarial import Others
+from studies.adversarial import ComparisonModels
 
 
 @pytest.mark.parametrize("role", ["transfer", "against"])
@@ -22,7 +22,7 @@ def test_running_statistics_of_other_networks_are_kept(role: str) -> None:
     other = model_of(Stuck(), "other")
     before = fingerprint(other.module)
     config = dataclasses.replace(QUICK, attacks=("fgsm",), views=(role,), checks=NONE)
-    study(config, others=Others(**{role: (other,) if role == "transfer" else other}))  # type: ignore[arg-type]
+    study(config, others=ComparisonModels(**{role: (other,) if role == "transfer" else other}))  # type: ignore[arg-type]
     assert fingerprint(other.module) == before
 
 
@@ -45,7 +45,7 @@ def test_a_network_that_crops_otherwise_sees_its_own_crop(
     )
     images = _photographs()
     config = dataclasses.replace(QUICK, epsilons=(0.05,), attacks=("fgsm",), views=("transfer",), checks=NONE)
-    report = study(config, images, others=Others(transfer=(other,)))
+    report = study(config, images, others=ComparisonModels(transfer=(other,)))
     assert not report.sections[0].reason
     own, *moved = shown
     assert len(moved) == 2

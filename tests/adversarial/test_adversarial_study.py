@@ -28,8 +28,8 @@ from probe.core.seeds import generator
 from probe.core.state import fingerprint
 from probe.core.stats import wilson
 from probe.report.results import to_json
-from studies.adversarial import AdversarialConfig, Others
-from studies.adversarial.run import AttackRun, attacked_model, make_task
+from studies.adversarial import AdversarialConfig, ComparisonModels
+from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.study import _chosen_attacks
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -318,7 +318,7 @@ def test_a_network_against_another_with_a_paired_test() -> None:
 
     rival = model_of(Worse(), "rival")
     config = dataclasses.replace(QUICK, epsilons=(0.05, 0.1), views=("against",), checks=NONE)
-    report = study(config, others=Others(against=rival))
+    report = study(config, others=ComparisonModels(against=rival))
     section = report.sections[0]
     assert "McNemar" in section.findings[0]
     table = next(b for b in section.blocks if isinstance(b, Table))
@@ -333,7 +333,7 @@ def test_a_network_against_another_with_a_paired_test() -> None:
 def test_transfer_gives_a_row_and_a_column_for_each_network() -> None:
     other = model_of(trained(epochs=6), "other")
     config = dataclasses.replace(QUICK, epsilons=(0.3,), attacks=("fgsm",), views=("transfer",), checks=NONE)
-    report = study(config, others=Others(transfer=(other,)))
+    report = study(config, others=ComparisonModels(transfer=(other,)))
     figure = next(b for b in report.sections[0].blocks if isinstance(b, Figure))
     assert len(figure.matrix) == len(figure.matrix[0]) == 2
     assert figure.matrix[0][0] > 0.8

@@ -19,9 +19,9 @@ from probe.core.document import Figure, Report, Table
 from probe.core.errors import CannotRunError
 from probe.core.journal import NOTHING, FileJournal, Journal
 from probe.core.progress import SILENT
-from studies.adversarial import Others
+from studies.adversarial import ComparisonModels
+from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.run import AttackRun, attacked_model, make_task
 from studies.adversarial.study import _chosen_attacks
 from studies.adversarial.targets import Target
 
@@ -100,7 +100,7 @@ def test_nothing_but_the_class_aimed_at_cannot_run() -> None:
 
 @pytest.fixture(scope="module")
 def confused() -> Report:
-    others = Others(transfer=(model_of(name="other"),), against=model_of(name="rival"))
+    others = ComparisonModels(transfer=(model_of(name="other"),), against=model_of(name="rival"))
     return study(TARGETED, model=model_of(Confused()), others=others)
 
 
@@ -152,7 +152,7 @@ def test_the_attack_is_no_line_among_accuracies_under_corruption(confused: Repor
 def test_transfer_counts_what_is_moved_to_the_target() -> None:
     rivals = (model_of(Always(0), "nothing moves it"), model_of(Always(3), "already there"))
     config = dataclasses.replace(TARGETED, views=("transfer",))
-    report = study(config, others=Others(transfer=rivals))
+    report = study(config, others=ComparisonModels(transfer=rivals))
     found = {
         (row["Made against"], row["Tested on"]): (row["Moved"], row["of"])
         for row in rows_of(report, "transfer")
@@ -166,7 +166,7 @@ def test_transfer_counts_what_is_moved_to_the_target() -> None:
 
 def test_unlabelled_runs_speak_of_answers() -> None:
     config = dataclasses.replace(QUICK, checks=NONE)
-    others = Others(transfer=(model_of(name="other"),), against=model_of(name="rival"))
+    others = ComparisonModels(transfer=(model_of(name="other"),), against=model_of(name="rival"))
     report = study(config, image_set(labelled=False), others=others)
     said = list(texts((report.headline, report.sections)))
     for false in ("robust accuracy", "were right", "names right", "keeps right", "images right"):

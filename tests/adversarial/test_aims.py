@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.errors import UsageError
-from studies.adversarial.targets import Target, parse_aim
+from studies.adversarial.targets import Target, parse_target
 
 NAMES = ("tabby cat", "Tiger cat", "bulldog", "7")
 
 
 def test_rules_numbers_and_names() -> None:
-    assert parse_aim("least-likely", NAMES, 4) == Target("least-likely")
-    assert parse_aim("random", None, 4) == Target("random")
-    assert parse_aim("2", NAMES, 4) == Target("class", 2)
-    assert parse_aim("0", None, 4) == Target("class", 0)
-    assert parse_aim("bulldog", NAMES, 4) == Target("class", 2)
-    assert parse_aim("TIGER CAT", NAMES, 4) == Target("class", 1)
+    assert parse_target("least-likely", NAMES, 4) == Target("least-likely")
+    assert parse_target("random", None, 4) == Target("random")
+    assert parse_target("2", NAMES, 4) == Target("class", 2)
+    assert parse_target("0", None, 4) == Target("class", 0)
+    assert parse_target("bulldog", NAMES, 4) == Target("class", 2)
+    assert parse_target("TIGER CAT", NAMES, 4) == Target("class", 1)
 
 
 def test_number_beyond_the_classes_is_refused() -> None:
     with pytest.raises(UsageError, match="There is no class 4: the network has classes 0 to 3"):
-        parse_aim("4", None, 4)
+        parse_target("4", None, 4)
     with pytest.raises(UsageError, match="classes 0 to 3"):
-        parse_aim("7", NAMES, 4)
+        parse_target("7", NAMES, 4)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_other_words_are_refused_with_the_nearest_names(
     word: str, names: tuple[str, ...] | None, message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_aim(word, names, 4)
+        parse_target(word, names, 4)
     assert message in str(caught.value)
 
 
 @given(st.text(max_size=6))
 def test_any_word_is_an_aim_or_a_usage_error(word: str) -> None:
     try:
-        aim = parse_aim(word, NAMES, 4)
+        aim = parse_target(word, NAMES, 4)
     except UsageError:
         return
     assert aim.label is None or 0 <= aim.label < 4

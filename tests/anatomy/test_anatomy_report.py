@@ -78,7 +78,7 @@ def test_the_model_is_not_changed_and_the_weights_do_not_matter(resnet: LoadedMo
 
 
 def test_shares_of_stages_and_kinds_are_of_the_whole(examined: Examined) -> None:
-    census = examined.census
+    census = examined.operations
     for group in (stages(census.rows), by_resolution(census.rows)):
         assert sum(stage.macs for stage in group) == census.macs
         assert sum(stage.parameters for stage in group) == census.parameters
@@ -93,9 +93,9 @@ def test_shares_of_stages_and_kinds_are_of_the_whole(examined: Examined) -> None
 
 def test_a_network_of_one_sequence_has_stages_too() -> None:
     found = examine(loaded("torchvision:vgg11", 64), anatomy.AnatomyConfig())
-    names = [stage.name for stage in stages(found.census.rows)]
+    names = [stage.name for stage in stages(found.operations.rows)]
     assert 3 <= len(names) <= 16
-    assert sum(stage.macs for stage in stages(found.census.rows)) == found.census.macs
+    assert sum(stage.macs for stage in stages(found.operations.rows)) == found.operations.macs
 
 
 def test_console_rows_leave_out_what_never_happens(examined: Examined) -> None:
@@ -107,14 +107,14 @@ def test_console_rows_leave_out_what_never_happens(examined: Examined) -> None:
     assert conv1["kernel"], conv1["stride"] == ("7×7", "2")
     assert conv1["output"] == "64×32×32"
     assert conv1["parameters"].strip() == "9,408"
-    assert len(console_rows(examined, everything=True)[1]) == len(examined.census.rows) > 23
+    assert len(console_rows(examined, everything=True)[1]) == len(examined.operations.rows) > 23
     assert "20 norms, with 9,600 parameters" in unlisted(examined)
 
 
 def test_plain_values_keep_large_counts_exact(examined: Examined) -> None:
     values = plain(examined)
-    assert values["totals"]["macs"] == examined.census.macs
-    assert values["totals"]["flops"] == 2 * examined.census.macs
+    assert values["totals"]["macs"] == examined.operations.macs
+    assert values["totals"]["flops"] == 2 * examined.operations.macs
     assert values["paths"]["by_blocks"] == {str(k): comb(8, k) for k in range(9)}
     assert values["layers"][0]["window"]["kernel"] == [7, 7]
 
@@ -135,14 +135,14 @@ def test_two_convolutions_of_three_see_as_much_as_one_of_five(tmp_path: Path) ->
     report = anatomy.compare(one, two)
     jsonschema.validate(to_json(report), schema())
     a, b = (examine(each, anatomy.AnatomyConfig()) for each in (one, two))
-    assert a.census.parameters - b.census.parameters == (25 - 18) * 16 * 16
-    assert a.census.macs - b.census.macs == (25 - 18) * 16 * 16 * 16 * 16
-    assert a.census.reach is not None
-    assert b.census.reach is not None
-    assert a.census.reach.size == b.census.reach.size == (5, 5)
+    assert a.operations.parameters - b.operations.parameters == (25 - 18) * 16 * 16
+    assert a.operations.macs - b.operations.macs == (25 - 18) * 16 * 16 * 16 * 16
+    assert a.operations.reach is not None
+    assert b.operations.reach is not None
+    assert a.operations.reach.size == b.operations.reach.size == (5, 5)
     table = next(block for block in report.sections[0].blocks if isinstance(block, Table))
     rows = {row[0]: row[3:] for row in table.rows}
-    assert rows["parameters"] == (-1792, b.census.parameters / a.census.parameters)
+    assert rows["parameters"] == (-1792, b.operations.parameters / a.operations.parameters)
     assert rows["receptive field at the end, height"] == (0, 1.0)
     assert [total.name for total in totals(a)] == list(rows)
     heads, lines = console_totals(a, b)

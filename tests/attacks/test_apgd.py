@@ -139,7 +139,7 @@ def test_targets_in_turn_stop_at_any_wrong_class() -> None:
     elsewhere = 0
     for image, y in zip(images[:, None], labels[:, None], strict=True):
         watched, passes = model(), []
-        with watched.watched(lambda x, z, passes=passes: passes.append((x, int(z.argmax())))):
+        with watched.on_forward(lambda x, z, passes=passes: passes.append((x, int(z.argmax())))):
             found = ApgdT(steps=12).perturb(watched, image, y, LINF, 0.4, rng())
         target = int(likeliest_others(model(), image, y, 1))
         away = [(x, answer) for x, answer in passes if answer != int(y)]
@@ -162,7 +162,7 @@ def test_a_given_target_is_still_all_that_counts() -> None:
 def test_broken_images_are_left_alone() -> None:
     images, labels = small_batch()
     watched, sizes = model(), []
-    with watched.watched(lambda x, _: sizes.append(len(x))):
+    with watched.on_forward(lambda x, _: sizes.append(len(x))):
         found = ApgdCE(steps=20).perturb(watched, images, labels, LINF, 0.08, rng())
     assert sizes == sorted(sizes, reverse=True)
     assert 0 < sizes[-1] < len(images)
@@ -175,7 +175,7 @@ def test_unbroken_image_ends_at_its_largest_loss(norm: Norm, epsilon: float) -> 
     kept = 0
     for image, y in zip(images[:, None], labels[:, None], strict=True):
         watched, passes, losses = model(), [], []
-        with watched.watched(lambda x, z, passes=passes: passes.append((x, z))):
+        with watched.on_forward(lambda x, z, passes=passes: passes.append((x, z))):
             found = ApgdDLR(steps=15).perturb(watched, image, y, norm, epsilon, rng())
         for _, z in passes:
             down = z[0].sort(descending=True).values

@@ -19,7 +19,7 @@ from probe.attacks.families.torchattacks_autoattack import _tiles
 from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
-from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, launch
+from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, run_wrapped
 from probe.core.errors import CannotRunError
 
 
@@ -74,7 +74,7 @@ class Wandering(TorchattacksAttack):
 @pytest.mark.parametrize("reduced", [False, True])
 def test_rescue_returns_what_the_attack_passed_inside_the_ball(reduced: bool) -> None:
     model, images, labels = planes()
-    model.reduced = reduced
+    model.bf16 = reduced
     good = ATTACKS.get("bim")().perturb(model, images, labels, Linf(), 0.3, rng())
     assert (model.verdict(good).argmax(1) != labels).all()
     assert model.rescued == 0
@@ -111,10 +111,10 @@ def test_targets_follow_the_images_they_belong_to() -> None:
     targets = (labels + torch.tensor([1, 2, 3, 4, 1, 2])) % 5
     case = AttackInputs(model, images, labels, Linf(), 0.3, 0, 5, targets)
     rows = torch.tensor([4, 1])
-    found = launch(torchattacks.FGSM(model, eps=0.3), case, rows)
+    found = run_wrapped(torchattacks.FGSM(model, eps=0.3), case, rows)
     assert torch.equal(model.verdict(found).argmax(1), targets[rows])
     with pytest.raises(RuntimeError, match="asked for 5 targets of 6"):
-        launch(AsksLater(model), case)
+        run_wrapped(AsksLater(model), case)
 
 
 # PGDRS splits its batch, PIFGSM++ and SPSA read the targets where the labels go, the sparse ones go one by one.

@@ -53,7 +53,7 @@ def test_passes_and_gradients_are_counted_by_image() -> None:
 @pytest.mark.parametrize("reduced", [False, True])
 def test_reduced_precision_only_where_a_gradient_is_recorded(reduced: bool) -> None:
     module = Remembers()
-    model = AttackedModel(module, reduced=reduced)
+    model = AttackedModel(module, bf16=reduced)
     outputs = [model(images().requires_grad_()), model(images()), model.verdict(images())]
     with torch.no_grad():
         outputs.append(model(images().requires_grad_()))
@@ -64,7 +64,7 @@ def test_reduced_precision_only_where_a_gradient_is_recorded(reduced: bool) -> N
 
 def test_verdict_is_the_plain_module_without_gradients() -> None:
     module = Remembers()
-    model = AttackedModel(module, reduced=True)
+    model = AttackedModel(module, bf16=True)
     logits = model.verdict(images().requires_grad_())
     assert not logits.requires_grad
     assert module.notes[-1] == (torch.float32, False)
@@ -83,7 +83,7 @@ def test_what_reduced_precision_takes_for_broken_is_measured_again() -> None:
 
     batch = torch.tensor([0.2, 0.8]).reshape(2, 1, 1, 1).expand(2, 3, 2, 2).contiguous()
     labels = torch.zeros(2, dtype=torch.long)
-    model = AttackedModel(TwoMinds(), reduced=True)
+    model = AttackedModel(TwoMinds(), bf16=True)
     logits = model(batch.clone().requires_grad_()).detach()
     assert adversarial(logits, labels, None).tolist() == [True, True]
     assert broken(model, batch, logits, labels, None).tolist() == [False, True]
@@ -105,7 +105,7 @@ def test_modes_are_not_an_attacks_to_change() -> None:
 def test_watched_sees_every_pass_and_stops_also_after_an_exception() -> None:
     model = AttackedModel(Remembers())
     seen: list[tuple[Tensor, Tensor]] = []
-    with suppress(ArithmeticError), model.watched(lambda *pair: seen.append(pair)):
+    with suppress(ArithmeticError), model.on_forward(lambda *pair: seen.append(pair)):
         logits = model(images().requires_grad_())
         assert torch.equal(seen[0][0], images())
         assert torch.equal(seen[0][1], logits)
@@ -120,8 +120,8 @@ def test_watchers_nest() -> None:
     model = AttackedModel(Remembers())
     outer: list[int] = []
     inner: list[int] = []
-    with model.watched(lambda x, _: outer.append(len(x))):
-        with model.watched(lambda x, _: inner.append(len(x))):
+    with model.on_forward(lambda x, _: outer.append(len(x))):
+        with model.on_forward(lambda x, _: inner.append(len(x))):
             model(images(3))
         model(images(2))
     assert (outer, inner) == ([2], [3])
@@ -129,12 +129,12 @@ def test_watchers_nest() -> None:
 
 def test_exact_is_float32_inside_and_restores_also_after_an_exception() -> None:
     module = Remembers()
-    model = AttackedModel(module, reduced=True)
-    with suppress(ArithmeticError), model.exact():
+    model = AttackedModel(module, bf16=True)
+    with suppress(ArithmeticError), model.full_precision():
         model(images().requires_grad_())
         raise ArithmeticError
     assert module.notes[-1][0] == torch.float32
-    assert model.reduced
+    assert model.bf16
     model(images().requires_grad_())
     assert module.notes[-1][0] == torch.bfloat16
 

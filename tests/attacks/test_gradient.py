@@ -126,9 +126,9 @@ def test_pgd_passes_where_torchattacks_passes(norm: Norm) -> None:
     paths: list[list[Tensor]] = [[], []]
     kind = torchattacks.PGD if norm is LINF else torchattacks.PGDL2
     watched = AttackedModel(unsure_net())
-    with watched.watched(lambda x, _: paths[0].append(x)):
+    with watched.on_forward(lambda x, _: paths[0].append(x)):
         peer = kind(watched, eps=epsilon, alpha=epsilon / 5, steps=steps, random_start=False)(images, labels)
-    with watched.watched(lambda x, _: paths[1].append(x)):
+    with watched.on_forward(lambda x, _: paths[1].append(x)):
         attack = PGD(steps=steps, step=0.2, random_start=False, stop=False)
         attack.perturb(watched, images, labels, norm, epsilon, rng())
     assert len(paths[0]) == steps
@@ -196,7 +196,7 @@ def test_leaving_broken_images_alone_changes_no_other(norm: Norm, loss: str) -> 
 def test_broken_images_cost_no_further_passes(norm: Norm) -> None:
     images, labels = small_batch()
     watched, sizes = model(), []
-    with watched.watched(lambda x, _: sizes.append(len(x))):
+    with watched.on_forward(lambda x, _: sizes.append(len(x))):
         found = PGD(steps=10, random_start=False).perturb(
             watched, images, labels, norm, EPSILONS[norm.name], rng()
         )
@@ -241,7 +241,7 @@ def test_adversarial_iterate_is_better_than_one_of_larger_loss_that_is_not() -> 
     image, label = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     for stop, expected in [(True, 1), (False, 3)]:
         watched, passes = AttackedModel(Scripted()), []
-        with watched.watched(lambda x, _, passes=passes: passes.append(x)):
+        with watched.on_forward(lambda x, _, passes=passes: passes.append(x)):
             attack = PGD(steps=3, step=0.25, random_start=False, stop=stop)
             found = attack.perturb(watched, image, label, LINF, 0.3, rng())
         assert torch.equal(found, passes[expected])
@@ -254,7 +254,7 @@ def test_trace_is_what_was_passed(norm: Norm) -> None:
     trace = Trace()
     passes: list[tuple[Tensor, Tensor]] = []
     watched = model()
-    with torch.enable_grad(), watched.watched(lambda *pair: passes.append(pair)):
+    with torch.enable_grad(), watched.on_forward(lambda *pair: passes.append(pair)):
         attack = PGD(steps=6, random_start=False, stop=False)
         _, done = attack.climb(watched, images, images, labels, norm, EPSILONS[norm.name], None, trace)
     losses = torch.stack([cross_entropy(logits, labels, None) for _, logits in passes])
@@ -300,7 +300,7 @@ def test_random_start_is_a_start_inside_the_ball_and_not_the_image() -> None:
     images, labels = small_batch()
     firsts: list[Tensor] = []
     watched = model()
-    with watched.watched(lambda x, _: firsts.append(x)):
+    with watched.on_forward(lambda x, _: firsts.append(x)):
         PGD(steps=1).perturb(watched, images, labels, LINF, 0.05, rng())
     assert (firsts[0] != images).flatten(1).any(1).all()
     assert (firsts[0] - images).abs().max() <= 0.05 + 1e-6

@@ -24,9 +24,9 @@ from probe.attacks.norms import NORMS
 from probe.attacks.select import attack_named
 from probe.core.seeds import generator, scoped
 from probe.models.loaded import LoadedModel
+from studies.adversarial.attack_run import attacked_model
 from studies.adversarial.engine import BatchAttack, Task
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.run import attacked_model
 
 EPSILONS = tuple(k / 255 for k in range(1, 9))
 STEPS = 40

@@ -23,7 +23,7 @@ from probe.graph.edit.fold import folded
 from probe.graph.edit.truncate import truncate
 from probe.graph.trace.trace import trace
 from probe.models.loaded import PixelModel
-from studies.filters.optimise import Channel, Recipe, Subject, render
+from studies.filters.optimise import Channel, PictureRecipe, PictureSubject, render
 from studies.filters.optimise.subjects import half_helps
 
 SIZE, STEPS, CHANNELS, SEED = 128, 64, tuple(range(16)), 0
@@ -42,8 +42,8 @@ def ours(model: PixelModel, layer: str) -> Tensor:
     """Make all pictures the way the features view does, cutting and folding included."""
     example = torch.full((1, 3, 224, 224), 0.5)
     features = truncate(trace(model, example), f"network.{layer}", example, before_activation=True)
-    subject = Subject(features, layer, folded(features), memory_format=torch.channels_last)
-    recipe = Recipe(STEPS, half=half_helps(features, "cpu"))
+    subject = PictureSubject(features, layer, folded(features), memory_format=torch.channels_last)
+    recipe = PictureRecipe(STEPS, half=half_helps(features, "cpu"))
     return render(
         subject, [Channel(channel) for channel in CHANNELS], (SIZE, SIZE), recipe, seed=SEED
     ).pictures

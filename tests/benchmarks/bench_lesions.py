@@ -14,7 +14,8 @@ from torch import nn
 
 from probe.core.seeds import generator
 from probe.graph.edit.cut import CutSubject, cut, find_sites, prepare
-from probe.graph.edit.structure import Site, structure_named
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import structure_named
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator

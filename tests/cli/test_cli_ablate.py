@@ -225,7 +225,7 @@ def test_structures_lists_every_site(words: list[str], capsys: pytest.CaptureFix
 def test_help_loads_none_of_the_heavy_packages() -> None:
     heavy = ("torch", "timm", "sklearn", "scipy", "torchvision", "joblib", "numpy")
     code = (
-        "import sys; from probe import cli; code = cli.run(['ablate', '--help']);"
+        "import sys; from probe.cli import main as cli; code = cli.run(['ablate', '--help']);"
         f"print('LOADED', [m for m in {heavy} if m in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

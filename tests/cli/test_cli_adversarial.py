@@ -15,7 +15,7 @@ from PIL import Image
 
 from probe.cli import main as cli
 from probe.report.results import schema
-from studies.adversarial import run as campaign
+from studies.adversarial import attack_run as campaign
 
 NETWORK = """
 import torch
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_one_line_and_code_2(
 
 def test_help_is_light_and_lists_views_and_checks() -> None:
     code = (
-        "import sys; from probe import cli; code = cli.run(['adversarial', '--help']);"
+        "import sys; from probe.cli import main as cli; code = cli.run(['adversarial', '--help']);"
         "print('LOADED', [m for m in ('torch', 'scipy', 'numpy', 'PIL', 'captum', 'foolbox') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

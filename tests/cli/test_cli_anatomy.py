@@ -91,7 +91,7 @@ def test_usage_errors_are_one_line_and_code_2(
 
 def test_help_loads_nothing_heavy_and_says_what_flops_are() -> None:
     code = (
-        "import sys; from probe import cli; cli.run(['anatomy', '--help']);"
+        "import sys; from probe.cli import main as cli; cli.run(['anatomy', '--help']);"
         "print('LOADED', [m for m in ('torch', 'numpy', 'timm', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

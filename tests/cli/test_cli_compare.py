@@ -90,7 +90,7 @@ def test_samples_that_cannot_be_read_do_no_harm(runs: Path) -> None:
 
 def test_help_loads_none_of_the_heavy_packages() -> None:
     code = (
-        "import sys; from probe import cli; code = cli.run(['compare', '--help']);"
+        "import sys; from probe.cli import main as cli; code = cli.run(['compare', '--help']);"
         "print('LOADED', [m for m in ('torch', 'scipy', 'numpy') if m in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -18,7 +18,11 @@ from probe.data.source import data_names
 from probe.graph.edit.structure import STRUCTURES
 from probe.models.source import ZOO
 
-PROBE = [sys.executable, "-c", "import sys; from probe import cli; sys.exit(cli.run(sys.argv[1:]))"]
+PROBE = [
+    sys.executable,
+    "-c",
+    "import sys; from probe.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))",
+]
 
 
 def offered(*words: str) -> list[str]:
@@ -78,7 +82,7 @@ def ask(shell: str, words: str, number: int) -> subprocess.CompletedProcess[str]
 )
 def test_nothing_heavy_is_loaded(words: str) -> None:
     code = (
-        "import sys, atexit; from probe import cli;"
+        "import sys, atexit; from probe.cli import main as cli;"
         "atexit.register(lambda: print('LOADED', [m for m in "
         "('torch', 'numpy', 'torchvision', 'timm', 'scipy', 'PIL', 'rich') if m in sys.modules])); cli.run([])"
     )
@@ -130,7 +134,7 @@ def test_the_script_is_printed_and_the_shell_can_read_it(
 def test_bash_itself_completes(tmp_path: Path, words: str, number: int, reply: str) -> None:
     program = tmp_path / "probe"
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom probe import cli\nsys.exit(cli.run(sys.argv[1:]))\n"
+        f"#!{sys.executable}\nimport sys\nfrom probe.cli import main as cli\nsys.exit(cli.run(sys.argv[1:]))\n"
     )
     program.chmod(0o755)
     script = subprocess.run([*PROBE, "completion", "bash"], capture_output=True, text=True, check=True).stdout

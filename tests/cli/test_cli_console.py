@@ -145,7 +145,7 @@ def test_a_real_terminal_shows_bars_and_the_table(tmp_path: Path) -> None:
     make(tmp_path)
     leader, follower = pty.openpty()
     words = "filters -m net.py:net --mean 0.5 --std 0.5 -d data --views weights --out out"
-    code = "import sys; from probe import cli; sys.exit(cli.run(sys.argv[1:]))"
+    code = "import sys; from probe.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))"
     with subprocess.Popen(
         [sys.executable, "-c", code, *words.split()],
         cwd=tmp_path,
@@ -172,7 +172,7 @@ def test_a_real_terminal_shows_bars_and_the_table(tmp_path: Path) -> None:
 
 
 def test_output_that_nobody_reads_any_more_is_no_defect() -> None:
-    code = "import sys; from probe import cli; sys.exit(cli.run(sys.argv[1:]))"
+    code = "import sys; from probe.cli import main as cli; sys.exit(cli.run(sys.argv[1:]))"
     with subprocess.Popen(
         [sys.executable, "-c", code, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:

@@ -18,7 +18,7 @@ from probe.cli import main as cli
 from probe.core.progress import SILENT
 from probe.report.results import schema
 from probe.train.data import both_parts
-from studies.adversarial import run as campaign
+from studies.adversarial import attack_run as campaign
 
 FILTERS = ["filters", *MODEL, "-d", "data", "--views", "weights"]
 ATTACK = [

@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_help_loads_none_of_the_heavy_packages() -> None:
     code = (
-        "import sys; from probe import cli; code = cli.run(['train', '--help']);"
+        "import sys; from probe.cli import main as cli; code = cli.run(['train', '--help']);"
         f"print('LOADED', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

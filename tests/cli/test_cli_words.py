@@ -23,7 +23,7 @@ HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvisi
 )
 def test_help_loads_none_of_the_heavy_packages(words: list[str]) -> None:
     code = (
-        "import sys; from probe import cli; code = cli.run(sys.argv[1:]);"
+        "import sys; from probe.cli import main as cli; code = cli.run(sys.argv[1:]);"
         f"print('LOADED', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
@@ -33,7 +33,7 @@ def test_help_loads_none_of_the_heavy_packages(words: list[str]) -> None:
 
 def test_no_help_loads_anything_heavy_and_every_help_has_examples() -> None:
     code = (
-        "import sys; from probe import cli; [cli.run([name, '--help']) for name in cli.COMMANDS];"
+        "import sys; from probe.cli import main as cli; [cli.run([name, '--help']) for name in cli.COMMANDS];"
         f"print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

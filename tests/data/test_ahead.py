@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from probe.data.images import ahead
+from probe.data.images import prefetch
 
 
 def reading_threads() -> list[str]:
@@ -22,14 +22,14 @@ def test_results_come_in_order_from_one_other_thread():
         workers.add(threading.get_ident())
         return key * key
 
-    assert list(ahead(work, [3, 1, 2, 1], 2)) == [(3, 9), (1, 1), (2, 4), (1, 1)]
+    assert list(prefetch(work, [3, 1, 2, 1], 2)) == [(3, 9), (1, 1), (2, 4), (1, 1)]
     assert len(workers) == 1
     assert threading.get_ident() not in workers
     assert reading_threads() == []
 
 
 def test_no_keys_no_results():
-    assert list(ahead(lambda key: key, [], 4)) == []
+    assert list(prefetch(lambda key: key, [], 4)) == []
 
 
 def test_it_runs_ahead_but_not_far():
@@ -39,7 +39,7 @@ def test_it_runs_ahead_but_not_far():
         started.append(key)
         return key
 
-    results = ahead(work, range(100), 5)
+    results = prefetch(work, range(100), 5)
     assert next(results) == (0, 0)
     deadline = time.monotonic() + 10
     while len(started) < 6 and time.monotonic() < deadline:
@@ -57,14 +57,14 @@ def test_reading_overlaps_the_use_of_earlier_results():
             second_started.set()
         return key
 
-    results = ahead(work, [0, 1], 2)
+    results = prefetch(work, [0, 1], 2)
     next(results)
     assert second_started.wait(10), "the second was not begun while the first was in use"
     results.close()
 
 
 def test_an_error_of_the_work_is_raised_at_its_place():
-    results = ahead(lambda key: 1 // (key - 2), range(9), 3)
+    results = prefetch(lambda key: 1 // (key - 2), range(9), 3)
     assert [next(results)[0] for _ in range(2)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -79,7 +79,7 @@ def test_no_thread_is_left_behind(how):
         time.sleep(0.005 if key else 0)
         done.append(key)
 
-    results = ahead(work, range(1000), 400)
+    results = prefetch(work, range(1000), 400)
     if how != "never started":
         next(results)
         assert reading_threads()

@@ -45,8 +45,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(empty)
     monkeypatch.setenv("HOME", str(empty))
     monkeypatch.setenv("XDG_CACHE_HOME", str(empty / "cache"))
-    monkeypatch.delenv(places.CACHE_VARIABLE, raising=False)
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "named"))
+    monkeypatch.delenv(places.CACHE, raising=False)
+    monkeypatch.setenv(places.DATA_DIR, str(tmp_path / "named"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     monkeypatch.setattr(fashion_mnist, "MIRROR", "http://127.0.0.1:9/")
     monkeypatch.setattr(cifar10, "ARCHIVE", Remote("http://127.0.0.1:9/cifar-10-python.tar.gz", "0", 1 << 20))
@@ -128,9 +128,9 @@ def test_fashion_mnist_is_found_in_every_documented_place(place, root, rng, tmp_
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
     if place == "named cache":
-        monkeypatch.setenv(places.CACHE_VARIABLE, str(tmp_path / "kept"))
+        monkeypatch.setenv(places.CACHE, str(tmp_path / "kept"))
     if place != "named":
-        monkeypatch.delenv(places.VARIABLE)
+        monkeypatch.delenv(places.DATA_DIR)
     fashion(folder, rng)
     assert len(load_images("fashion-mnist", offline=True)) == 12
 
@@ -546,7 +546,7 @@ def test_fashion_mnist_is_downloaded_once(root, rng, tmp_path, monkeypatch):
 
 
 def test_cifar10_is_downloaded_to_the_cache_when_no_folder_is_named(rng, tmp_path, monkeypatch):
-    monkeypatch.delenv(places.VARIABLE)
+    monkeypatch.delenv(places.DATA_DIR)
     cifar(tmp_path / "made", rng)
     content = archive_of(tmp_path / "made", tmp_path / "made.tar.gz").read_bytes()
     with server({"cifar-10-python.tar.gz": content}) as (base, asked):

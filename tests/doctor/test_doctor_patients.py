@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from probe.core.errors import UsageError
 from probe.core.state import fingerprint
-from probe.tools.doctor.checkup import census, examine, make_plan
+from probe.tools.doctor.checkup import collect_layer_stats, examine, make_plan
 from probe.tools.doctor.diagnosis import CHAIN
 from probe.tools.doctor.labels import outside, trivial_loss
 from probe.tools.doctor.operations import first_bad
 from probe.tools.doctor.registries import CAUSES
-from probe.tools.doctor.run import judge, run_training
+from probe.tools.doctor.training_run import judge, run_training
 
 
 @pytest.mark.parametrize("make", SICK, ids=lambda make: make.__name__)
@@ -197,7 +197,7 @@ def test_the_census_by_hand() -> None:
     images, labels = data(16)
     module = small()
     plan = make_plan(module, images, labels, F.cross_entropy, None, 2, "sgd", 16, "float32", 0)
-    seen = census(plan)
+    seen = collect_layer_stats(plan)
     with torch.no_grad():
         first = module[0](images)
     fires = (first.relu() != 0).any(3).any(2).any(0)
@@ -220,7 +220,7 @@ def test_relus_that_are_functions_are_counted_too() -> None:
     plan = make_plan(
         Functional(), torch.rand(8, 4), torch.arange(8) % 2, F.cross_entropy, None, 2, "sgd", 4, "float32", 0
     )
-    relus = census(plan).relus
+    relus = collect_layer_stats(plan).relus
     assert (relus[0].dead, relus[0].units) == (3, 3)
     assert len(relus) == 2
 

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.state import fingerprint
-from probe.graph.cost.operations import census, without_fused_attention
+from probe.graph.cost.operations import operation_table, without_fused_attention
 from probe.graph.cost.summary import count_macs
 
 TORCHVISION = (
@@ -50,7 +50,7 @@ def test_macs_parameters_and_sizes_are_those_of_torch(name: str) -> None:
     network = on_meta(name)
     size = FIXED_SIZE.get(name, 64)
     example = torch.rand(1, 3, size, size, device="meta")
-    found = census(network, example)
+    found = operation_table(network, example)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         network(example)
@@ -66,7 +66,7 @@ def test_macs_parameters_and_sizes_are_those_of_torch(name: str) -> None:
 
 
 def test_resnet18_has_the_parameters_and_macs_of_the_closed_forms() -> None:
-    found = census(on_meta("resnet18"), torch.rand(1, 3, 224, 224, device="meta"))
+    found = operation_table(on_meta("resnet18"), torch.rand(1, 3, 224, 224, device="meta"))
     convolutions = [(7, 3, 64, 112)]
     width, side = 64, 56
     for stage in range(4):
@@ -120,7 +120,7 @@ def test_every_window_has_the_tensors_size_and_the_formulas_cost(
     image = torch.rand(1, 4, *size)
     with torch.no_grad():
         output = network(image)
-    (row,) = census(network, image).rows
+    (row,) = operation_table(network, image).rows
     assert row.output == tuple(output.shape[1:])
     assert row.window is not None
     assert row.window.output_size(size) == tuple(output.shape[2:])
@@ -155,7 +155,7 @@ class Windows(nn.Module):
 def test_receptive_fields_are_the_gradients_support() -> None:
     network = nets.seeded(Windows).double()
     image = nets.images(1, (96, 80)).double()
-    rows = {row.name: row for row in census(network, image).layers}
+    rows = {row.name: row for row in operation_table(network, image).layers}
     assert list(rows) == ["stem", "wide", "near", "pool", "up", "last"]
     outputs, pixels = positive_maps(network, list(rows), image)
     for name, row in rows.items():
@@ -198,7 +198,7 @@ class Odd(nn.Module):
 
 def test_functions_repeated_calls_computed_weights_and_scales_have_rows() -> None:
     network = nets.seeded(Odd)
-    found = census(network, nets.images(2, 9))
+    found = operation_table(network, nets.images(2, 9))
     rows = [(row.name, row.call, row.kind, row.output, row.parameters, row.shared) for row in found.layers]
     assert rows == [
         ("conv", 1, "conv", (3, 9, 9), 84, 0),
@@ -225,13 +225,13 @@ def test_attention_is_counted_as_its_products_whether_fused_or_not() -> None:
 
     before = torch.backends.mha.get_fastpath_enabled()
     network, image = Attending().eval().requires_grad_(False), torch.rand(1, 8, 3, 4)
-    found = census(network, image)
+    found = operation_table(network, image)
     n, d = 12, 8
     assert found.macs == 4 * n * d * d + 2 * n * n * d == count_macs(network, image)
     assert found.unused == 0
     assert torch.backends.mha.get_fastpath_enabled() == before
     with pytest.raises(RuntimeError, match="broken network"):
-        census(nets.Raises(), nets.images(1, 9))
+        operation_table(nets.Raises(), nets.images(1, 9))
     assert torch.backends.mha.get_fastpath_enabled() == before
 
 
@@ -239,7 +239,7 @@ def test_memory_of_activations_in_all_and_at_once() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Flatten()
     )
-    found = census(network, nets.images(2, 8))
+    found = operation_table(network, nets.images(2, 8))
     maps = [4 * channels * 64 for channels in (4, 2, 2)]
     assert found.activations == sum(maps)
     image = 4 * 3 * 64
@@ -253,7 +253,7 @@ def test_memory_of_activations_in_all_and_at_once() -> None:
 def test_the_network_and_the_image_are_not_changed(make: Callable[[], nn.Module]) -> None:
     network, image = nets.seeded(make), nets.images()
     before, pixels = fingerprint(network), image.clone()
-    found = census(network, image)
+    found = operation_table(network, image)
     assert fingerprint(network) == before
     assert torch.equal(image, pixels)
     assert found.macs == count_macs(network, image) > 0
@@ -263,9 +263,12 @@ def test_tokens_that_meet_after_the_last_map_leave_no_receptive_field() -> None:
     import timm
 
     assert (
-        census(timm.create_model("vit_tiny_patch16_224", depth=1), torch.rand(1, 3, 224, 224)).reach is None
+        operation_table(timm.create_model("vit_tiny_patch16_224", depth=1), torch.rand(1, 3, 224, 224)).reach
+        is None
     )
-    gated = census(on_cpu := timm.create_model("mobilenetv3_small_050").eval(), torch.rand(1, 3, 64, 64))
+    gated = operation_table(
+        on_cpu := timm.create_model("mobilenetv3_small_050").eval(), torch.rand(1, 3, 64, 64)
+    )
     assert on_cpu is not None
     assert gated.reach is not None
     assert "global operations" in gated.reach.note

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from sklearn.datasets import load_digits
 
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.paths import CACHE, cache_root
 from probe.core.progress import SILENT
 from probe.data.load import load_images
 from probe.data.sources.digits import digits_split
@@ -21,7 +22,7 @@ from probe.models.loaded import LoadedModel
 from probe.models.source import Access
 from probe.models.weights import choose as weights
 from probe.models.weights import digits
-from probe.models.weights.cache import VARIABLE, cache_root, write_state
+from probe.models.weights.cache import write_state
 from probe.models.weights.reinitialise import random_builder
 from tests.models.conftest import Console, sha256
 
@@ -36,7 +37,7 @@ def trained(cache: Path) -> tuple[LoadedModel, Console]:
     """A lenet, trained once for this module's tests."""
     console = Console()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(cache))
+        patch.setenv(CACHE, str(cache))
         model = load_model("lenet", device="cpu", offline=True, progress=console)
     return model, console
 
@@ -44,7 +45,7 @@ def trained(cache: Path) -> tuple[LoadedModel, Console]:
 @pytest.fixture
 def kept(cache: Path, trained: object, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The module's cache, with the trained lenet in it."""
-    monkeypatch.setenv(VARIABLE, str(cache))
+    monkeypatch.setenv(CACHE, str(cache))
     return cache
 
 
@@ -213,9 +214,9 @@ def test_falling_back_says_why(kept: Path, monkeypatch: pytest.MonkeyPatch, cons
 
 def test_a_cache_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "file"))
     monkeypatch.setattr(digits, "_train", lambda *_: (1, 2, 3.0))
-    with pytest.raises(CannotRunError, match=VARIABLE):
+    with pytest.raises(CannotRunError, match=CACHE):
         load_model("lenet", weights="digits")
 
 
@@ -230,9 +231,9 @@ def test_writing_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE, str(tmp_path))
     assert cache_root() == tmp_path
-    monkeypatch.delenv(VARIABLE)
+    monkeypatch.delenv(CACHE)
     assert cache_root().name == "cnn-probe"
 
 

@@ -79,7 +79,7 @@ def endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_a_cached_file_needs_no_network() -> None:
     path = cache_file(hub.hub_cache(), "model.safetensors", b"content")
-    assert hub.fetch(FILE, Access(offline=True)) == path
+    assert hub.fetch_from_hub(FILE, Access(offline=True)) == path
     assert hub.cached(HubFile("someone/other", NAMES)) is None
 
 
@@ -105,41 +105,41 @@ def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "create_connection", forbidden)
     with pytest.raises(UnobtainableError, match="not in the Hugging Face cache"):
-        hub.fetch(FILE, Access(offline=True))
+        hub.fetch_from_hub(FILE, Access(offline=True))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UnobtainableError, match="not in the Hugging Face cache"):
-        hub.fetch(FILE, Access())
+        hub.fetch_from_hub(FILE, Access())
 
 
 def test_a_download_lands_in_the_cache(endpoint: Server, console: Console) -> None:
     content = b"x" * 5000
     serve(endpoint, "model.safetensors", content)
-    path = hub.fetch(FILE, Access(progress=console), QUICK)
+    path = hub.fetch_from_hub(FILE, Access(progress=console), QUICK)
     assert path.read_bytes() == content
     assert hub.hub_cache() in path.parents
     assert console.tasks[0][0] == f"downloading {REPO}/model.safetensors"
     hits = len(endpoint.hits)
-    assert hub.fetch(FILE, Access()) == path
+    assert hub.fetch_from_hub(FILE, Access()) == path
     assert len(endpoint.hits) == hits
 
 
 def test_the_next_name_is_tried(endpoint: Server) -> None:
     lacks(endpoint, "model.safetensors")
     serve(endpoint, "pytorch_model.bin", b"weights")
-    assert hub.fetch(FILE, Access(), QUICK).read_bytes() == b"weights"
+    assert hub.fetch_from_hub(FILE, Access(), QUICK).read_bytes() == b"weights"
 
 
 def test_none_of_the_names(endpoint: Server) -> None:
     for name in NAMES:
         lacks(endpoint, name)
     with pytest.raises(UnobtainableError, match=r"none of model.safetensors, pytorch_model.bin"):
-        hub.fetch(FILE, Access(), QUICK)
+        hub.fetch_from_hub(FILE, Access(), QUICK)
 
 
 def test_a_wrong_hash_is_refused(endpoint: Server) -> None:
     serve(endpoint, "model.safetensors", b"changed", etag="0" * 64)
     with pytest.raises(CheckpointError, match="damaged"):
-        hub.fetch(FILE, Access(), QUICK)
+        hub.fetch_from_hub(FILE, Access(), QUICK)
 
 
 def test_an_unreachable_hub_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_an_unreachable_hub_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         with pytest.raises(UnobtainableError, match="cannot be reached"):
-            hub.fetch(FILE, Access(), QUICK)
+            hub.fetch_from_hub(FILE, Access(), QUICK)
 
 
 def small_repo() -> tuple[bytes, bytes, dict[str, Tensor]]:

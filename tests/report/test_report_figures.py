@@ -26,7 +26,7 @@ from probe.report.charts.svg import fitted, text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 X, Y = Axis("Epsilon (pixel units)"), Axis("Accuracy")
-PAGE_CSS = (Path(module.__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+PAGE_CSS = (Path(module.__file__).parents[1] / "templates" / "page.css").read_text(encoding="utf-8")
 
 
 def drawn(figure: Figure) -> list[Element]:

@@ -308,7 +308,7 @@ def test_anchors_become_unique_ids_with_links() -> None:
 
 
 def slides(*rows: tuple[Strip, ...], steps: tuple[str, ...] = ("a", "b"), start: int = 0) -> SteppedGallery:
-    return SteppedGallery("SteppedGallery", steps, rows, "Read on.", 48, start)
+    return SteppedGallery("Slides", steps, rows, "Read on.", 48, start)
 
 
 def strip_of(value: int, anchor: str = "") -> Strip:

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
 from studies.filters.attribution import trust
-from studies.filters.attribution.attribute import Gradient, IntegratedGradients, Method, Subject, prepare
+from studies.filters.attribution.attribute import (
+    AttributionSubject,
+    Gradient,
+    IntegratedGradients,
+    Method,
+    prepare,
+)
 from studies.filters.attribution.trust import MapCorrelation, Randomised, spearman
 
 TARGETS = torch.tensor([2, 0, 3])
@@ -153,7 +159,7 @@ class Edges:
     complete: ClassVar[bool] = False
     pixelwise: ClassVar[bool] = True
 
-    def attribute(self, subject: Subject, images: Tensor, targets: Tensor) -> Tensor:
+    def attribute(self, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:
         return 7.0 * (images - images.mean(dim=(2, 3), keepdim=True))
 
     def economical(self) -> Edges:
@@ -168,7 +174,7 @@ def checked(method: Method) -> Randomised:
     asked: list[int] = []
     work: list[float] = []
 
-    def networks(draw: int) -> tuple[Subject, Subject]:
+    def networks(draw: int) -> tuple[AttributionSubject, AttributionSubject]:
         asked.append(draw)
         fresh = drawn(Residual(), seed=100 + draw)
         mixed = trust.redraw_classifier(net, fresh, images[:1])

@@ -16,7 +16,7 @@ from studies.filters.optimise import (
     Objective,
     Parametrisation,
     Transforms,
-    Unit,
+    UnitObjective,
 )
 from studies.filters.optimise.objectives import evaluate, stack
 
@@ -37,7 +37,7 @@ def test_channel_is_the_mean_and_unit_the_middle(shape: tuple[int, int, int], da
     output = torch.randn(3, *shape, generator=seeded(0), dtype=torch.float64)
     torch.testing.assert_close(value(Channel(index), output), output[:, index].mean((1, 2)))
     middle = output[:, index, shape[1] // 2, shape[2] // 2]
-    torch.testing.assert_close(value(Unit(index), output), middle)
+    torch.testing.assert_close(value(UnitObjective(index), output), middle)
 
 
 def test_class_is_the_logit() -> None:
@@ -47,7 +47,7 @@ def test_class_is_the_logit() -> None:
 
 def test_each_picture_has_its_own_objective() -> None:
     output = torch.randn(3, 4, 5, 5, generator=seeded(0))
-    objectives: list[Objective] = [Channel(1), Unit(3), Channel(0, -1)]
+    objectives: list[Objective] = [Channel(1), UnitObjective(3), Channel(0, -1)]
     expected = torch.stack([output[0, 1].mean(), output[1, 3, 2, 2], output[2, 0].mean()])
     torch.testing.assert_close(evaluate(output, stack(objectives, output.shape[1:])), expected)
 
@@ -62,7 +62,7 @@ def test_half_precision_outputs_are_summed_in_single_precision() -> None:
     ("objective", "shape", "words"),
     [
         (Channel(4), (4, 3, 3), "no channel 4.*0 to 3"),
-        (Unit(-1), (4, 3, 3), "no channel -1"),
+        (UnitObjective(-1), (4, 3, 3), "no channel -1"),
         (Class(10), (10,), "no class 10.*0 to 9"),
         (Channel(0), (10,), "channel needs an output with 3 dimensions"),
         (Class(0), (4, 3, 3), "class needs an output with 1 dimensions"),
@@ -74,11 +74,11 @@ def test_what_is_not_there_is_refused(objective: Objective, shape: tuple[int, ..
 
 
 def test_keys_tell_objectives_apart() -> None:
-    several = [kind(i, sign) for kind in (Channel, Unit, Class) for i in (1, 11) for sign in (1, -1)]  # type: ignore[arg-type]
+    several = [kind(i, sign) for kind in (Channel, UnitObjective, Class) for i in (1, 11) for sign in (1, -1)]  # type: ignore[arg-type]
     assert len({objective.key for objective in several}) == len(several)
 
 
-@pytest.mark.parametrize("objective", [Channel(1), Unit(2), Class(1)])
+@pytest.mark.parametrize("objective", [Channel(1), UnitObjective(2), Class(1)])
 def test_gradients_agree_with_finite_differences(objective: Objective) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 3, 3, stride=2)).double()
     if isinstance(objective, Class):

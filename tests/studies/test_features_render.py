@@ -17,11 +17,11 @@ from studies.filters.optimise import (
     Channel,
     Class,
     Objective,
-    Recipe,
+    PictureRecipe,
+    PictureSubject,
     Rendering,
-    Subject,
     Transforms,
-    Unit,
+    UnitObjective,
     render,
 )
 
@@ -37,8 +37,8 @@ def network() -> nn.Sequential:
 def rendered(
     objectives: list[Objective], *, seed: int = 0, steps: int = 12, batch_size: int = 8, half: bool = False
 ) -> Rendering:
-    recipe = Recipe(steps, batch_size=batch_size, half=half)
-    return render(Subject(network(), "layer"), objectives, SIZE, recipe, seed=seed)
+    recipe = PictureRecipe(steps, batch_size=batch_size, half=half)
+    return render(PictureSubject(network(), "layer"), objectives, SIZE, recipe, seed=seed)
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -60,8 +60,10 @@ def edges() -> list[Tensor]:
 def test_the_best_picture_of_a_linear_filter_is_the_filter(kernel: Tensor, sign: int) -> None:
     linear = nn.Conv2d(1, 1, 9, bias=False)
     linear.weight.data.copy_(kernel[None])
-    objective = Unit(0, 1 if sign == 1 else -1)
-    found = render(Subject(linear), [objective], (9, 9), Recipe(200, transforms=STILL), channels=1)
+    objective = UnitObjective(0, 1 if sign == 1 else -1)
+    found = render(
+        PictureSubject(linear), [objective], (9, 9), PictureRecipe(200, transforms=STILL), channels=1
+    )
     assert sign * correlation(found.pictures[0], kernel) > 0.9
     best = float((sign * kernel).clamp_min(0).sum()) if sign == 1 else -float((-kernel).clamp_min(0).sum())
     assert found.values[0].item() == pytest.approx(best, rel=0.1)
@@ -71,14 +73,14 @@ def test_the_best_picture_survives_movements() -> None:
     kernel = edges()[0]
     linear = nn.Conv2d(1, 1, 9, bias=False)
     linear.weight.data.copy_(kernel[None])
-    found = render(Subject(linear), [Unit(0)], (9, 9), Recipe(200), channels=1)
+    found = render(PictureSubject(linear), [UnitObjective(0)], (9, 9), PictureRecipe(200), channels=1)
     assert correlation(found.pictures[0], kernel) > 0.9
 
 
 def test_colours_find_the_channel_that_counts() -> None:
     linear = nn.Conv2d(3, 1, 1, bias=False)
     linear.weight.data.copy_(torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1))
-    red = render(Subject(linear), [Channel(0)], (8, 8), Recipe(200)).pictures[0].mean((1, 2))
+    red = render(PictureSubject(linear), [Channel(0)], (8, 8), PictureRecipe(200)).pictures[0].mean((1, 2))
     assert red[0] > red[1] + 0.2
     assert red[0] > red[2] + 0.2
 
@@ -95,7 +97,7 @@ def test_optimisation_raises_and_lowers_every_channel() -> None:
 
 
 def test_values_are_those_of_the_final_pictures_and_history_has_every_step() -> None:
-    found = rendered([Channel(0), Unit(3), Channel(2, -1)], steps=7)
+    found = rendered([Channel(0), UnitObjective(3), Channel(2, -1)], steps=7)
     output = network()(found.pictures)
     expected = torch.stack([output[0, 0].mean(), output[1, 3, 3, 2], output[2, 2].mean()]).detach()
     assert output.shape[2:] == (6, 5)
@@ -108,7 +110,7 @@ def test_values_are_those_of_the_final_pictures_and_history_has_every_step() -> 
 
 
 def test_the_same_seed_gives_the_same_pictures() -> None:
-    objectives: list[Objective] = [Channel(0), Unit(1), Channel(2, -1)]
+    objectives: list[Objective] = [Channel(0), UnitObjective(1), Channel(2, -1)]
     first, again = rendered(objectives), rendered(objectives)
     assert torch.equal(first.pictures, again.pictures)
     assert torch.equal(first.values, again.values)
@@ -116,13 +118,16 @@ def test_the_same_seed_gives_the_same_pictures() -> None:
 
 
 def test_a_layer_of_another_name_draws_other_numbers() -> None:
-    one, other = (render(Subject(network(), name), [Channel(0)], SIZE, Recipe(1)).pictures for name in "ab")
+    one, other = (
+        render(PictureSubject(network(), name), [Channel(0)], SIZE, PictureRecipe(1)).pictures
+        for name in "ab"
+    )
     assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 def test_pictures_do_not_depend_on_their_company(batch_size: int) -> None:
-    objectives: list[Objective] = [Channel(0), Channel(4), Unit(2), Channel(3, -1), Channel(0, -1)]
+    objectives: list[Objective] = [Channel(0), Channel(4), UnitObjective(2), Channel(3, -1), Channel(0, -1)]
     together = rendered(objectives, steps=6)
     split = rendered(objectives, steps=6, batch_size=batch_size)
     backwards = rendered(objectives[::-1], steps=6, batch_size=batch_size)
@@ -134,7 +139,7 @@ def test_pictures_do_not_depend_on_their_company(batch_size: int) -> None:
 
 
 def test_opposite_directions_start_from_different_noise() -> None:
-    found = rendered([Channel(0), Channel(0, -1), Unit(0)], steps=1)
+    found = rendered([Channel(0), Channel(0, -1), UnitObjective(0)], steps=1)
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert correlation(found.pictures[a], found.pictures[b]) < 0.9
 
@@ -144,7 +149,7 @@ def test_class_objectives_raise_a_logit() -> None:
         classifier = nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
         )
-    found = render(Subject(classifier), [Class(0), Class(2)], SIZE, Recipe(60))
+    found = render(PictureSubject(classifier), [Class(0), Class(2)], SIZE, PictureRecipe(60))
     grey = classifier(torch.full((1, 3, *SIZE), 0.5))[0].detach()
     assert found.values[0] > grey[0] + 0.02
     assert found.values[1] > grey[2] + 0.02
@@ -162,8 +167,8 @@ def test_a_fast_copy_is_used_for_gradients_only() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 2 * network()(x)
 
-    plain = render(Subject(network()), [Channel(0)], SIZE, Recipe(5))
-    fast = render(Subject(network(), fast=Doubled()), [Channel(0)], SIZE, Recipe(5))
+    plain = render(PictureSubject(network()), [Channel(0)], SIZE, PictureRecipe(5))
+    fast = render(PictureSubject(network(), fast=Doubled()), [Channel(0)], SIZE, PictureRecipe(5))
     torch.testing.assert_close(fast.pictures, plain.pictures, rtol=0, atol=1e-5)
     torch.testing.assert_close(fast.values, plain.values)
     torch.testing.assert_close(fast.history, 2 * plain.history, rtol=1e-4, atol=1e-5)
@@ -172,7 +177,7 @@ def test_a_fast_copy_is_used_for_gradients_only() -> None:
 def test_a_dead_channel_gives_a_finite_picture() -> None:
     dead = nn.Conv2d(3, 1, 3)
     nn.init.zeros_(dead.weight)
-    found = render(Subject(dead), [Channel(0)], SIZE, Recipe(30))
+    found = render(PictureSubject(dead), [Channel(0)], SIZE, PictureRecipe(30))
     assert torch.isfinite(found.pictures).all()
     assert found.values[0].item() == pytest.approx(dead.bias.item(), abs=1e-6)
 
@@ -185,7 +190,9 @@ def test_a_channel_that_is_silent_on_grey_is_woken(transforms: Transforms | None
     edge.bias.data.fill_(-0.5)
     layer = nn.Sequential(edge, nn.ReLU(), nn.MaxPool2d(2))
     assert float(layer(torch.full((1, 1, 32, 32), 0.5)).detach().max()) == 0
-    found = render(Subject(layer), [Channel(0)], (32, 32), Recipe(60, transforms=transforms), channels=1)
+    found = render(
+        PictureSubject(layer), [Channel(0)], (32, 32), PictureRecipe(60, transforms=transforms), channels=1
+    )
     assert found.history[0, 0] == 0
     assert found.values[0] > 0.3
 
@@ -195,7 +202,7 @@ def test_an_exploding_network_gives_finite_pictures() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.log().log()
 
-    found = render(Subject(Exploding()), [Channel(0)], SIZE, Recipe(3))
+    found = render(PictureSubject(Exploding()), [Channel(0)], SIZE, PictureRecipe(3))
     assert torch.isfinite(found.pictures).all()
 
 
@@ -208,14 +215,14 @@ def test_no_objectives_give_no_pictures() -> None:
 def test_progress_counts_every_step_of_every_picture() -> None:
     done: list[float] = []
     objectives = [Channel(c) for c in range(5)]
-    render(Subject(network()), objectives, SIZE, Recipe(4, batch_size=2), advance=done.append)
+    render(PictureSubject(network()), objectives, SIZE, PictureRecipe(4, batch_size=2), advance=done.append)
     assert sum(done) == 20
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"steps": -3}, {"batch_size": 0}])
 def test_numbers_below_one_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        Recipe(**options)  # type: ignore[arg-type]
+        PictureRecipe(**options)  # type: ignore[arg-type]
 
 
 def test_a_channel_that_is_not_there_is_refused() -> None:
@@ -224,7 +231,7 @@ def test_a_channel_that_is_not_there_is_refused() -> None:
 
 
 def test_the_rate_falls_from_full_to_a_tenth() -> None:
-    recipe = Recipe(101, rate=2.0)
+    recipe = PictureRecipe(101, rate=2.0)
     rates = [recipe.rate_at(step) for step in range(102)]
     assert rates[0] == 2.0
     assert rates[101] == pytest.approx(0.2)
@@ -262,7 +269,7 @@ def test_nothing_is_left_behind(failing: bool, half: bool) -> None:
             raise Stopped
 
     try:
-        render(Subject(module), [Channel(0)], SIZE, Recipe(3, half=half), advance=advance)
+        render(PictureSubject(module), [Channel(0)], SIZE, PictureRecipe(3, half=half), advance=advance)
         assert not failing
     except Stopped:
         assert failing
@@ -274,6 +281,6 @@ def test_nothing_is_left_behind(failing: bool, half: bool) -> None:
 def test_it_works_where_gradients_are_switched_off(context: type[torch.no_grad]) -> None:
     module = network()
     with context():
-        found = render(Subject(module, "layer"), [Channel(0)], SIZE, Recipe(12))
+        found = render(PictureSubject(module, "layer"), [Channel(0)], SIZE, PictureRecipe(12))
         assert not torch.is_grad_enabled()
     torch.testing.assert_close(found.pictures, rendered([Channel(0)]).pictures)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.seeds import scoped
-from probe.train.loop.fit import Epoch, Recipe, fit
+from probe.train.loop.fit import Recipe, fit
 from probe.train.loop.snapshots import SnapshotFile
+from probe.train.loop.watch import Epoch
 
 RECIPE = Recipe(epochs=4, batch_size=4, lr=0.05, schedule="one-cycle", augment=("shift", "flip"))
 

@@ -166,11 +166,11 @@ class AutoPGD(Attack):
             )
         return result, done
 
-    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
         """Return True."""
         return True
 
-    def lighter(self, part: float) -> AutoPGD:
+    def with_fewer_steps(self, part: float) -> AutoPGD:
         """Return the attack with that part of the steps, one run."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
@@ -282,7 +282,7 @@ class ApgdT(AutoPGD):
             left = left[~done]
         return result
 
-    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
         """Return True with a target; without one it begins anew for each of several."""
         return targets is not None
 

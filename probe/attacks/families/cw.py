@@ -75,7 +75,7 @@ class CarliniWagner(Attack):
     ) -> Tensor:
         row = images.new_zeros(len(images))
         search = _Search(row, row + 1e10, row + self.first_c, row + torch.inf, images.clone())
-        with model.exact():
+        with model.full_precision():
             for _ in range(self.searches):
                 search.narrow(self._descend(model, images, labels, targets, search))
         return search.images

@@ -19,8 +19,8 @@ from probe.attacks.torchattacks_adapter import (
     FirstChannel,
     TorchattacksAttack,
     as_colour,
-    launch,
     per_step,
+    run_wrapped,
 )
 from probe.core.errors import CannotRunError
 
@@ -46,7 +46,7 @@ class _Colour(TorchattacksAttack):
             return super()._run(case, rescue)
         if channels != 1:
             raise CannotRunError(f"{type(self).__name__} takes images of 1 or 3 channels, not {channels}.")
-        return launch(self._build(FirstChannel(case.model), case), as_colour(self._shown(case)))[:, :1]
+        return run_wrapped(self._build(FirstChannel(case.model), case), as_colour(self._shown(case)))[:, :1]
 
 
 def _square(name: str, case: AttackInputs) -> None:

@@ -34,9 +34,9 @@ class _Ensemble(Attack):
     def members(self) -> Iterator[Attack]:
         """Yield the attacks in the order in which they are run."""
 
-    def lighter(self, part: float) -> Attack:
+    def with_fewer_steps(self, part: float) -> Attack:
         """Return its first member, APGD on the cross-entropy, with that part of the steps."""
-        return next(iter(self.members())).lighter(part)
+        return next(iter(self.members())).with_fewer_steps(part)
 
     def _perturb(
         self,

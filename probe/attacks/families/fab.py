@@ -236,7 +236,7 @@ class Fab(_Fab):
     ) -> Tensor:
         best = _nothing(images)
         every = torch.arange(len(images), device=images.device)
-        with model.exact():
+        with model.full_precision():
             for restart in range(self.restarts):
                 start = images if restart == 0 else self._start(images, best, every, norm, epsilon, generator)
                 self._run(
@@ -271,7 +271,7 @@ class FabT(_Fab):
         columns = (
             targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)
         )
-        with model.exact():
+        with model.full_precision():
             for restart in range(self.restarts):
                 for column in columns.unbind(1):
                     where = torch.arange(len(images), device=images.device)

@@ -106,11 +106,11 @@ class PGD(Attack):
                 break
         return result
 
-    def continues(self, norm: Norm, targets: Tensor | None) -> bool:
+    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
         """Return True, but for L0, where every run begins anew."""
         return not isinstance(norm, L0)
 
-    def lighter(self, part: float) -> PGD:
+    def with_fewer_steps(self, part: float) -> PGD:
         """Return PGD with that part of the steps, one run."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 

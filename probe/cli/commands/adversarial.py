@@ -52,7 +52,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     console = Console(options["quiet"])
     config = adversarial_config(options)
     model, images = load(options, console)
-    others = study.Others(
+    others = study.ComparisonModels(
         tuple(another_model(name, model, options, console) for name in options["transfer_to"] or ()),
         another_model(options["against"], model, options, console, options["against_weights"])
         if options["against"]

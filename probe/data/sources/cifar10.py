@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import CannotRunError
-from probe.core.paths import VARIABLE, download_root, roots
+from probe.core.paths import DATA_DIR, data_roots, download_root
 from probe.data.fetch import Remote, fetch
 from probe.data.images import ImageSet, array_items
 from probe.data.plain_pickle import PlainArray, load_plain
@@ -65,7 +65,7 @@ def _load(name: str, files: tuple[str, ...], request: Request) -> ImageSet:
 
 def _find(files: tuple[str, ...]) -> Path | None:
     """Return the first extracted folder that has the files, or the first archive."""
-    for root in roots():
+    for root in data_roots():
         if all((root / _FOLDER / name).is_file() for name in files):
             return root / _FOLDER
         archive = root / _archive_name()
@@ -81,7 +81,7 @@ def _archive_name() -> str:
 def _download(name: str, request: Request) -> Path:
     if request.offline:
         raise CannotRunError(
-            f"{name} is not on this machine and the network is not to be used. Set {VARIABLE} to a folder "
+            f"{name} is not on this machine and the network is not to be used. Set {DATA_DIR} to a folder "
             f"with torchvision's copy ({_FOLDER} or {_archive_name()}), or drop --offline."
         )
     target = download_root() / _archive_name()

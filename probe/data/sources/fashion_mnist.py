@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import CannotRunError
-from probe.core.paths import VARIABLE, download_root, named_root, roots
+from probe.core.paths import DATA_DIR, data_roots, download_root, named_data_root
 from probe.data.fetch import Remote, fetch
 from probe.data.idx import read_idx
 from probe.data.images import ImageSet, array_items
@@ -83,9 +83,9 @@ def _load(part: _FashionPart, request: Request) -> ImageSet:
 
 
 def _folders() -> list[Path]:
-    """Return the folders to look in: the named root first, then Debian's, then the other roots."""
-    named = named_root()
-    places = [DEBIAN, *(root / _LAYOUT for root in roots())]
+    """Return the folders to look in: the named root first, then Debian's, then the other data_roots."""
+    named = named_data_root()
+    places = [DEBIAN, *(root / _LAYOUT for root in data_roots())]
     return [named / _LAYOUT, *places] if named else places
 
 
@@ -105,7 +105,7 @@ def _download(part: _FashionPart, request: Request) -> tuple[Path, Path]:
     if request.offline:
         raise CannotRunError(
             f"{part.name} is not on this machine and the network is not to be used. Install Debian's package "
-            f"dataset-fashion-mnist, set {VARIABLE} to a folder with torchvision's copy, or drop --offline."
+            f"dataset-fashion-mnist, set {DATA_DIR} to a folder with torchvision's copy, or drop --offline."
         )
     folder = download_root() / _LAYOUT
     images, labels = (folder / f"{name}.gz" for name in part.files)

@@ -120,7 +120,7 @@ class OperationTable:
         return None
 
 
-def census(network: nn.Module, example: Tensor, *, field: bool = True) -> OperationTable:
+def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) -> OperationTable:
     """Run a network once on the first image of ``example`` (N, C, H, W), in eval mode, and list what it does.
 
     The network need not be traceable and is not changed. Functions count as layers like modules do; a module that is

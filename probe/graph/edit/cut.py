@@ -9,7 +9,8 @@ from functools import cached_property
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
-from probe.graph.edit.structure import ModuleReplacement, Site, Structure, structure_named
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import ModuleReplacement, Structure, structure_named
 from probe.graph.trace.ablatable import ablatable, copied
 from probe.graph.trace.trace import TraceError, no_side_effects, shared_copy, tensors
 
@@ -61,7 +62,7 @@ def find_sites(subject: CutSubject, structure: Structure) -> tuple[Site, ...]:
     if not subject.reason:
         return structure.find(subject.graph)
     if not isinstance(structure, ModuleReplacement):
-        raise NotApplicableError(f"{structure.word} cannot be found without a graph. {subject.reason}")
+        raise NotApplicableError(f"{structure.name} cannot be found without a graph. {subject.reason}")
     return tuple(
         Site(structure.text, name, name, structure.form(module), (), place)
         for place, (name, module) in enumerate(subject.network.named_modules())
@@ -88,7 +89,7 @@ def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
                 copy.set_submodule(site.node, new.eval())
     else:
         copy = graph = copied(subject.graph)
-        for site in sorted(sites, key=lambda site: structure_named(site.structure).turn):
+        for site in sorted(sites, key=lambda site: structure_named(site.structure).priority):
             structure_named(site.structure).cut(graph, site)
         graph.graph.eliminate_dead_code()
         graph.delete_all_unused_submodules()

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from probe.graph.edit.structure import Site
+from probe.graph.edit.site import Site
 from probe.graph.trace.ops import is_weighted, operation, owner, shape_of, tensor_inputs
 
 Weight = tuple[int, int]

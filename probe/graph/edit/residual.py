@@ -19,7 +19,7 @@ from probe.graph.edit.edits import (
     site_at,
     weight_between,
 )
-from probe.graph.edit.structure import Site
+from probe.graph.edit.site import Site
 from probe.graph.trace.ops import operation, owner, shape_of
 
 _MOST_ON_A_SHORTCUT = 1

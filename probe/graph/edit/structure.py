@@ -4,48 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from probe.core.errors import UsageError
 from probe.core.option_string import parse_options
 from probe.core.registry import Registry
+from probe.graph.edit.site import Site
 
 if TYPE_CHECKING:
     from torch import fx, nn
 
 
-@dataclass(frozen=True)
-class Site:
-    """One place in the graph where a structure occurs.
-
-    ``structure`` is the word that names it, with options; ``name`` is unique among its sites. ``node`` is the graph's
-    node that the cut edits and ``operands`` the positions in its arguments that go (of a concatenation or an
-    addition) or the channels (of a filter). ``form`` says in words what it is here, ``shape`` is that of one image's
-    value at the node. ``place`` is the node's number in execution order, ``resizes`` whether height and width
-    change between the structure's input and its output.
-    """
-
-    structure: str
-    name: str
-    node: str
-    form: str
-    shape: tuple[int, ...]
-    place: int
-    operands: tuple[int, ...] = ()
-    resizes: bool = False
-
-
 class Structure(ABC):
     """A kind of structure. Its fields are its options.
 
-    ``word`` is the name in the registry; ``idle`` says why a cut changes nothing at test time, where that is so. Of
-    several structures at one place those with a higher ``turn`` are cut later.
+    ``name`` is the name in the registry; ``no_effect_reason`` says why a cut changes nothing at test time, where that is so. Of
+    several structures at one place those with a higher ``priority`` are cut later.
     """
 
-    word: ClassVar[str] = ""
-    idle: ClassVar[str] = ""
-    turn: ClassVar[int] = 0
+    name: ClassVar[str] = ""
+    no_effect_reason: ClassVar[str] = ""
+    priority: ClassVar[int] = 0
 
     @property
     def arm(self) -> str:
@@ -60,7 +39,7 @@ class Structure(ABC):
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if getattr(self, field.name) != field.default
         ]
-        return self.word + (f"?{'&'.join(changed)}" if changed else "")
+        return self.name + (f"?{'&'.join(changed)}" if changed else "")
 
     @abstractmethod
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -111,7 +90,7 @@ class ModuleReplacement(Structure):
         if type(new).__name__ == "Identity":
             node.replace_all_uses_with(value)
         else:
-            put_module(graph, node, new, self.word)
+            put_module(graph, node, new, self.name)
 
 
 STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.structures")

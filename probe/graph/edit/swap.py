@@ -16,9 +16,11 @@ from probe.graph.trace.ops import called, operation
 
 
 class Swap(Structure):
-    """A structure that is exchanged instead of taken away; ``word`` begins with ``swap:``."""
+    """A structure that is exchanged instead of taken away; ``name`` begins with ``swap:``."""
 
-    idle: ClassVar[str] = "What is put in has to be trained: a swap is measured by the retrained arms."
+    no_effect_reason: ClassVar[str] = (
+        "What is put in has to be trained: a swap is measured by the retrained arms."
+    )
 
     def __post_init__(self) -> None:
         """Refuse a value of ``to`` that its type does not list."""

@@ -17,7 +17,7 @@ from probe.graph.trace.trace import shared_copy
 class Bias(ModuleReplacement):
     """The bias of a convolution or a dense layer; the shift of a normalisation is not one (see ``norm``)."""
 
-    word: ClassVar[str] = "bias"
+    name: ClassVar[str] = "bias"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the layer without bias, with the same weights."""

@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import node_named
 from probe.graph.edit.residual import keep_operand, residual_sites
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 
 
 @STRUCTURES.register("block")
@@ -17,11 +18,11 @@ from probe.graph.edit.structure import STRUCTURES, Site, Structure
 class BlockRemoval(Structure):
     """The residual branch of a block; the shortcut stays, so the block hands on its input (Veit 2016)."""
 
-    word: ClassVar[str] = "block"
+    name: ClassVar[str] = "block"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the additions of a branch to a shortcut of the same shape."""
-        return residual_sites(graph, self.word, keeps="shortcut")
+        return residual_sites(graph, self.name, keeps="shortcut")
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Keep the shortcut alone."""

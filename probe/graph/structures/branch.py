@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import node_named, put_zeros, site_at
 from probe.graph.edit.residual import arm_name, joins
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 
 
 @STRUCTURES.register("branch")
@@ -21,7 +22,7 @@ class Branch(Structure):
     with it. When all arms of a module are cut, it hands on zeros.
     """
 
-    word: ClassVar[str] = "branch"
+    name: ClassVar[str] = "branch"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return every arm of every concatenation without links."""
@@ -32,7 +33,7 @@ class Branch(Structure):
             for position in join.places:
                 name = arm_name(graph, join, position, taken)
                 form = f"arm {position + 1} of {len(join.values)}, {join.width(position)} channels"
-                sites.append(site_at(graph, join.node, self.word, name, form, (position,), False))
+                sites.append(site_at(graph, join.node, self.name, name, form, (position,), False))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:

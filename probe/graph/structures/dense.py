@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import block_name, joined_values, node_named, put_zeros, site_at
 from probe.graph.edit.residual import joins
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 
 
 @STRUCTURES.register("dense")
@@ -21,7 +22,7 @@ class Dense(Structure):
     by zeros of the same width; what is left is the newest map, as in a chain of layers.
     """
 
-    word: ClassVar[str] = "dense"
+    name: ClassVar[str] = "dense"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the concatenations with links; all links of one are one site."""
@@ -31,7 +32,7 @@ class Dense(Structure):
             if links:
                 name = block_name(graph, join.node, taken)
                 form = f"{len(links)} link{'s' if len(links) > 1 else ''} of {len(join.values)} maps"
-                sites.append(site_at(graph, join.node, self.word, name, form, links, False))
+                sites.append(site_at(graph, join.node, self.name, name, form, links, False))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:

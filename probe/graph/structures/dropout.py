@@ -16,8 +16,8 @@ from probe.graph.trace.leaves import is_dropout_like
 class Dropout(ModuleReplacement):
     """Dropout of values, channels, blocks or whole residual branches (drop path, stochastic depth)."""
 
-    word: ClassVar[str] = "dropout"
-    idle: ClassVar[str] = (
+    name: ClassVar[str] = "dropout"
+    no_effect_reason: ClassVar[str] = (
         "Dropout works while a network is trained and is the identity at test time, so that a lesion changes nothing; "
         "what it was worth is answered by the retrained arms."
     )

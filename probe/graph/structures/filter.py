@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from probe.graph.edit.edits import kernel_text, node_named, site_at
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.trace.ops import called, operation, shape_of
 
 
@@ -23,7 +24,7 @@ class Filter(Structure):
     """
 
     layer: str = ""
-    word: ClassVar[str] = "filter"
+    name: ClassVar[str] = "filter"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return every output channel of every convolution, named ``layer:channel``."""

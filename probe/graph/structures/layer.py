@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import fx
 
 from probe.graph.edit.edits import kernel_text, node_named, site_at, value_of
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.trace.ops import operation, shape_of
 
 
@@ -17,7 +18,7 @@ from probe.graph.trace.ops import operation, shape_of
 class LayerRemoval(Structure):
     """A whole convolution whose output has the shape of its input; its input is handed on."""
 
-    word: ClassVar[str] = "layer"
+    name: ClassVar[str] = "layer"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the convolutions of equal shape."""
@@ -27,7 +28,7 @@ class LayerRemoval(Structure):
             if value is None or operation(graph, node) != "conv" or shape_of(value) != shape_of(node):
                 continue
             kernel = kernel_text(graph.get_submodule(str(node.target)))
-            sites.append(site_at(graph, node, self.word, str(node.target), f"{kernel} convolution"))
+            sites.append(site_at(graph, node, self.name, str(node.target), f"{kernel} convolution"))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:

@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
 from probe.graph.edit.local import MapConv2d
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.edit.swap import plain_conv
 from probe.graph.trace.ops import shape_of
 
@@ -19,8 +20,8 @@ from probe.graph.trace.ops import shape_of
 class Locality(Structure):
     """The locality of a convolution: its kernel becomes as large as the map that it reads; weights stay shared."""
 
-    word: ClassVar[str] = "locality"
-    idle: ClassVar[str] = (
+    name: ClassVar[str] = "locality"
+    no_effect_reason: ClassVar[str] = (
         "The kernel grows by zeros, so that a lesion changes nothing; what locality is worth is answered by the "
         "retrained arms."
     )
@@ -36,7 +37,7 @@ class Locality(Structure):
             height, width = shape_of(value)[1:]
             if conv.kernel_size[0] < height or conv.kernel_size[1] < width:
                 form = f"{kernel_text(conv)} → {kernel_text(MapConv2d(conv, (height, width)))}"
-                sites.append(site_at(graph, node, self.word, str(node.target), form))
+                sites.append(site_at(graph, node, self.name, str(node.target), form))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
@@ -45,4 +46,4 @@ class Locality(Structure):
         conv, value = plain_conv(graph, node), value_of(node)
         if conv is not None and value is not None:
             height, width = shape_of(value)[1:]
-            put_module(graph, node, MapConv2d(conv, (height, width)), self.word)
+            put_module(graph, node, MapConv2d(conv, (height, width)), self.name)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from probe.graph.edit.edits import block_name, node_named, site_at, value_of
-from probe.graph.edit.structure import STRUCTURES, ModuleReplacement, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 from probe.graph.trace.leaves import is_lrn
 from probe.graph.trace.ops import operation
 
@@ -19,7 +20,7 @@ from probe.graph.trace.ops import operation
 class LRN(ModuleReplacement):
     """Local response normalisation across channels, as a module or a function."""
 
-    word: ClassVar[str] = "lrn"
+    name: ClassVar[str] = "lrn"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for a local response normalisation."""
@@ -31,7 +32,7 @@ class LRN(ModuleReplacement):
         for node in graph.graph.nodes:
             if operation(graph, node) == "lrn" and value_of(node) is not None:
                 form = "LRN" if node.target is F.local_response_norm else self._form(graph, node)
-                sites.append(site_at(graph, node, self.word, block_name(graph, node, taken), form))
+                sites.append(site_at(graph, node, self.name, block_name(graph, node, taken), form))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:

@@ -17,7 +17,7 @@ from probe.graph.trace.ops import is_norm
 class NormRemoval(ModuleReplacement):
     """Batch, group, layer, instance or RMS normalisation, with its scale and shift."""
 
-    word: ClassVar[str] = "norm"
+    name: ClassVar[str] = "norm"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for a normalisation."""

@@ -23,7 +23,7 @@ class Pool(ModuleReplacement):
     """
 
     to: To = "other"
-    word: ClassVar[str] = "pool"
+    name: ClassVar[str] = "pool"
 
     def __post_init__(self) -> None:
         """Refuse a kind that there is not."""

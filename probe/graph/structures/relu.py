@@ -19,7 +19,7 @@ _DISTRIBUTIONS = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
 class ReLU(ModuleReplacement):
     """Any activation (ReLU, GELU, SiLU …), which becomes the identity; gates and softmax are no activations here."""
 
-    word: ClassVar[str] = "relu"
+    name: ClassVar[str] = "relu"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for an activation."""

@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import block_name, node_named, site_at
 from probe.graph.edit.residual import gates
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 
 
 @STRUCTURES.register("se")
@@ -17,14 +18,14 @@ from probe.graph.edit.structure import STRUCTURES, Site, Structure
 class SqueezeExcite(Structure):
     """A gate computed from the map that it multiplies: squeeze-and-excitation, ECA, CBAM and their kin."""
 
-    word: ClassVar[str] = "se"
+    name: ClassVar[str] = "se"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the multiplications of a map by a gate of its own."""
         sites, taken = [], set[str]()
         for gate in gates(graph):
             name = block_name(graph, gate.node, taken)
-            sites.append(site_at(graph, gate.node, self.word, name, gate.form, (gate.position,), False))
+            sites.append(site_at(graph, gate.node, self.name, name, gate.form, (gate.position,), False))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:

@@ -10,7 +10,8 @@ from torch import fx
 from probe.core.errors import NotApplicableError
 from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
 from probe.graph.edit.local import LocallyConnected2d
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.edit.swap import plain_conv
 from probe.graph.trace.ops import shape_of
 
@@ -22,9 +23,9 @@ _MOST = 200_000_000
 class Sharing(Structure):
     """The sharing of a convolution's weights: every place gets a kernel of its own, of the same receptive field."""
 
-    word: ClassVar[str] = "sharing"
-    turn: ClassVar[int] = 1  # a kernel that is to grow has to do so while there is one
-    idle: ClassVar[str] = (
+    name: ClassVar[str] = "sharing"
+    priority: ClassVar[int] = 1  # a kernel that is to grow has to do so while there is one
+    no_effect_reason: ClassVar[str] = (
         "Every place begins with the kernel that was shared, so that a lesion changes nothing; what sharing is worth "
         "is answered by the retrained arms."
     )
@@ -37,7 +38,7 @@ class Sharing(Structure):
             places = shape_of(node)[1] * shape_of(node)[2] if conv is not None else 0
             if conv is not None and places > 1:
                 form = f"{kernel_text(conv)} convolution → {places:,} kernels of its own"
-                sites.append(site_at(graph, node, self.word, str(node.target), form))
+                sites.append(site_at(graph, node, self.name, str(node.target), form))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
@@ -53,4 +54,4 @@ class Sharing(Structure):
                 "with --sites, or take a smaller --img-size."
             )
         height, width = shape_of(value)[1:]
-        put_module(graph, node, LocallyConnected2d(conv, (height, width)), self.word)
+        put_module(graph, node, LocallyConnected2d(conv, (height, width)), self.name)

@@ -9,7 +9,8 @@ from torch import fx
 
 from probe.graph.edit.edits import node_named
 from probe.graph.edit.residual import keep_operand, residual_sites
-from probe.graph.edit.structure import STRUCTURES, Site, Structure
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import STRUCTURES, Structure
 
 
 @STRUCTURES.register("shortcut")
@@ -21,11 +22,11 @@ class Shortcut(Structure):
     through a single projection. A projection that nothing else uses is removed with it.
     """
 
-    word: ClassVar[str] = "shortcut"
+    name: ClassVar[str] = "shortcut"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the additions of a shortcut to a branch of the same shape."""
-        return residual_sites(graph, self.word, keeps="branch")
+        return residual_sites(graph, self.name, keeps="branch")
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Keep the branch alone."""

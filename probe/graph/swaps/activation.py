@@ -30,7 +30,7 @@ class Activation(Swap, ModuleReplacement):
     """Any activation → ``to``: sigmoid, tanh, gelu, relu, silu, elu or leaky-relu; gates stay as they are."""
 
     to: str = "sigmoid"
-    word: ClassVar[str] = "swap:activation"
+    name: ClassVar[str] = "swap:activation"
 
     def __post_init__(self) -> None:
         """Refuse an activation that there is not."""

@@ -9,7 +9,8 @@ from torch import fx, nn
 
 from probe.graph.edit.edits import kernel_text, node_named, site_at
 from probe.graph.edit.local import zero_padding
-from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap, before, collapse, expand, followers, like, plain_conv
 
 
@@ -19,7 +20,7 @@ class Asymmetric(Swap):
     """n×n → 1×n and n×1 one after the other (``to=asymmetric``), or back (``to=square``)."""
 
     to: Literal["asymmetric", "square"] = "asymmetric"
-    word: ClassVar[str] = "swap:asymmetric"
+    name: ClassVar[str] = "swap:asymmetric"
 
     @property
     def arm(self) -> str:

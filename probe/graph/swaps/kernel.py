@@ -9,7 +9,8 @@ from torch import fx, nn
 
 from probe.graph.edit.edits import kernel_text, node_named, site_at
 from probe.graph.edit.local import zero_padding
-from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap, before, collapse, expand, followers, like, plain_conv
 
 _MOST = 3
@@ -22,7 +23,7 @@ class Kernel(Swap):
     """Large kernel → stacked 3×3 with the same receptive field (``to=stacked``), or back (``to=large``)."""
 
     to: Literal["stacked", "large"] = "stacked"
-    word: ClassVar[str] = "swap:kernel"
+    name: ClassVar[str] = "swap:kernel"
 
     @property
     def arm(self) -> str:

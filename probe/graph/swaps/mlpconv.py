@@ -9,7 +9,8 @@ from torch import fx, nn
 
 from probe.graph.edit.edits import kernel_text, node_named, site_at
 from probe.graph.edit.local import zero_padding
-from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap, before, collapse, expand, followers, like, plain_conv
 
 
@@ -19,7 +20,7 @@ class MLPConvSwap(Swap):
     """k×k → k×k and two 1×1, an MLPconv layer (``to=mlpconv``), or back to its k×k (``to=plain``)."""
 
     to: Literal["mlpconv", "plain"] = "mlpconv"
-    word: ClassVar[str] = "swap:mlpconv"
+    name: ClassVar[str] = "swap:mlpconv"
 
     @property
     def arm(self) -> str:

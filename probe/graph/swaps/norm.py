@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from torch import fx, nn
 
 from probe.graph.edit.edits import node_named, put_module, site_at, value_of
-from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap
 from probe.graph.trace.leaves import is_lrn
 from probe.graph.trace.ops import called, operation, shape_of
@@ -23,7 +24,7 @@ class NormSwap(Swap):
     """
 
     to: Literal["batch", "lrn", "none"] = "batch"
-    word: ClassVar[str] = "swap:norm"
+    name: ClassVar[str] = "swap:norm"
 
     @property
     def arm(self) -> str:

@@ -15,7 +15,7 @@ from probe.graph.structures.pool import Pool
 class PoolSwap(Swap, Pool):
     """Max ↔ average pooling, or with ``to``: max, average, strided."""
 
-    word: ClassVar[str] = "swap:pool"
+    name: ClassVar[str] = "swap:pool"
 
     @property
     def arm(self) -> str:

@@ -9,7 +9,8 @@ from torch import fx, nn
 
 from probe.graph.edit.edits import block_name, node_named, site_at, value_of
 from probe.graph.edit.residual import Residual, residuals
-from probe.graph.edit.structure import SWAPS, Site
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap
 from probe.graph.trace.ops import operation, shape_of
 
@@ -25,7 +26,7 @@ class ResidualVersion(Swap):
     """
 
     to: Literal["v1", "v2"] = "v2"
-    word: ClassVar[str] = "swap:residual"
+    name: ClassVar[str] = "swap:residual"
 
     @property
     def arm(self) -> str:

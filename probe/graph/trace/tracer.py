@@ -114,7 +114,7 @@ def _asked(node: fx.Node) -> str:
     return ""
 
 
-_QUIET = (str(Path(torch.__file__).parent), str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<")
+_QUIET = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
 
 
 class GraphTracer(fx.Tracer):

@@ -172,7 +172,7 @@ def _read_config(
 ) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Return a hub repository's pretrained configuration, its architecture, and arguments for building it."""
     try:
-        path = hub.fetch(HubFile(repo, ("config.json",), revision), access)
+        path = hub.fetch_from_hub(HubFile(repo, ("config.json",), revision), access)
         config = json.loads(path.read_text(encoding="utf-8"))
         pretrained = dict(config.get("pretrained_cfg") or config)
         architecture = str(config["architecture"])

@@ -8,20 +8,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from platformdirs import user_cache_path
 from safetensors.torch import save
 from torch import Tensor
 
 import probe
-
-VARIABLE = "PROBE_CACHE"
-"""Environment variable: the folder in place of the user's cache folder."""
-
-
-def cache_root() -> Path:
-    """Return the folder for what is computed once and kept (``$PROBE_CACHE``, else the user's cache)."""
-    named = os.environ.get(VARIABLE, "").strip()
-    return Path(named).expanduser() if named else user_cache_path("cnn-probe", appauthor=False)
+from probe.core.paths import cache_root
 
 
 def digits_file(name: str, key: str) -> Path:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models.weights.file_type import Content, Globals, forbidden_globals, sniff
+from probe.models.weights.file_type import Content, Globals, file_type, forbidden_globals
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin")
 """The extensions of weights files."""
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     _check_place(path)
     try:
-        content = sniff(path)
+        content = file_type(path)
         digest = sha256_of(path)
         _refuse(path, content)
         safe = content is Content.SAFETENSORS

@@ -13,7 +13,7 @@ from probe.models.source import Architecture, Build, PackagedFile, Published, Ur
 from probe.models.weights import digits
 from probe.models.weights.checkpoint import Checkpoint, looks_like_path, read_checkpoint
 from probe.models.weights.custom import as_returned, from_file, random_weights
-from probe.models.weights.fetch import LocalFile, UnobtainableError, hash_in_name, obtain, places
+from probe.models.weights.fetch import LocalFile, UnobtainableError, fetch, hash_in_name, where_published
 from probe.models.weights.reinitialise import random_builder
 from probe.models.weights.wording import shown_path, ways_out
 
@@ -48,10 +48,10 @@ def _default(architecture: Architecture, order: LoadRequest) -> BuiltModel:
     place = ""
     if architecture.published:
         published = architecture.published[0]
-        place = places(published)
+        place = where_published(published)
         _check_classifier(architecture, published)
         try:
-            return _published(architecture, order, published, obtain(published, order.access))
+            return _published(architecture, order, published, fetch(published, order.access))
         except UnobtainableError as error:
             reason = str(error)
     return _fall_back(architecture, order, reason, place)
@@ -77,11 +77,11 @@ def _no_weights(architecture: Architecture, reason: str, place: str) -> CannotRu
 def _named(architecture: Architecture, order: LoadRequest, published: Published) -> BuiltModel:
     _check_classifier(architecture, published)
     try:
-        file = obtain(published, order.access)
+        file = fetch(published, order.access)
     except UnobtainableError as error:
         raise CannotRunError(
             f"The weights {published.name} of {architecture.source} cannot be had: {error}. "
-            f"{ways_out(architecture.source, places(published))}"
+            f"{ways_out(architecture.source, where_published(published))}"
         ) from error
     return _published(architecture, order, published, file)
 

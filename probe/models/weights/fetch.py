@@ -171,7 +171,7 @@ def find_local(published: Published) -> LocalFile | None:
     return None
 
 
-def obtain(published: Published, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> LocalFile:
+def fetch(published: Published, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> LocalFile:
     """Return the weights' file: the one on this machine, or else downloaded.
 
     Raises UnobtainableError with the reasons when it is not here and the network does not give it.
@@ -190,7 +190,7 @@ def obtain(published: Published, access: Access, timeouts: Timeouts = DEFAULT_TI
     raise UnobtainableError("; ".join(dict.fromkeys(reasons)))
 
 
-def places(published: Published) -> str:
+def where_published(published: Published) -> str:
     """Return where the file may be put by hand, in words."""
     names = [str(torch_home() / origin.name) for origin in published.origins if isinstance(origin, UrlFile)]
     repos = [origin.repo for origin in published.origins if isinstance(origin, HubFile)]
@@ -209,7 +209,7 @@ def _local(origin: Origin) -> LocalFile | None:
 
 def _remote(origin: Origin, access: Access, timeouts: Timeouts) -> LocalFile:
     if isinstance(origin, HubFile):
-        path = fetch(origin, access, timeouts)
+        path = fetch_from_hub(origin, access, timeouts)
         return LocalFile(path, _hub_url(origin, path))
     if isinstance(origin, PackagedFile):
         raise UnobtainableError(f"the package {origin.package}, which carries the file, is not installed")
@@ -268,7 +268,7 @@ def cached(file: HubFile) -> Path | None:
     return None
 
 
-def fetch(file: HubFile, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Path:
+def fetch_from_hub(file: HubFile, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Path:
     """Return the file from the cache or else from the hub.
 
     Raises UnobtainableError when it is not cached and offline work was asked for, the hub cannot be

@@ -32,7 +32,7 @@ class Content(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def sniff(path: Path) -> Content:
+def file_type(path: Path) -> Content:
     """Return what the file is; raises OSError when it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -26,7 +26,7 @@ def always_same(build: Callable[[], nn.Module]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def redraw(network: nn.Module, name: str) -> nn.Module:
+def reinitialise(network: nn.Module, name: str) -> nn.Module:
     """Draw new weights, in place, by calling ``reset_parameters`` on every module that has it.
 
     Raises CannotRunError naming a parameter that is still as it was, unless it is constant (a bias of zeros).
@@ -72,7 +72,7 @@ class _Redrawn:
     def __call__(self, options: Build) -> nn.Module:
         """Build the network with random weights."""
         network = self.architecture.build(options)
-        return redraw(network, self.architecture.source) if self._is_same(options) else network
+        return reinitialise(network, self.architecture.source) if self._is_same(options) else network
 
     def _is_same(self, options: Build) -> bool:
         if self.same is not None:

@@ -68,7 +68,7 @@ def compare(
 
 def headline(a: Examined, b: Examined) -> tuple[str, ...]:
     """Return the differences in sentences."""
-    one, other = a.census, b.census
+    one, other = a.operations, b.operations
     lines = [
         f"{b.name} has {_times(other.parameters, one.parameters)} the parameters of {a.name} ({other.parameters:,} "
         f"against {one.parameters:,}) and {_times(other.macs, one.macs)} its MACs ({amount(other.macs)} against "
@@ -120,7 +120,7 @@ def _total_row(one: Total, other: Total) -> tuple[Cell, ...]:
 
 
 def _places_section(a: Examined, b: Examined) -> Section:
-    parts = [{stage.name: stage for stage in by_resolution(each.census.rows)} for each in (a, b)]
+    parts = [{stage.name: stage for stage in by_resolution(each.operations.rows)} for each in (a, b)]
     names = tuple(dict.fromkeys([*parts[0], *parts[1]]))
     names = tuple(sorted(names, key=_area, reverse=True))
     columns = tuple(
@@ -169,7 +169,7 @@ def _pair(parts: list[dict[str, Stage]], name: str) -> tuple[Cell, ...]:
 def _field_section(a: Examined, b: Examined) -> Section:
     series = []
     for one in (a, b):
-        rows = [(float(place), row.reach) for place, row in enumerate(one.census.layers, 1)]
+        rows = [(float(place), row.reach) for place, row in enumerate(one.operations.layers, 1)]
         known = [(place, float(reach.size[0])) for place, reach in rows if reach is not None]
         series.append(Series(one.name, tuple(p for p, _ in known), tuple(size for _, size in known)))
     figure = Figure(
@@ -184,7 +184,7 @@ def _field_section(a: Examined, b: Examined) -> Section:
 
 
 def _results(a: Examined, b: Examined) -> tuple[Result, ...]:
-    one, other = a.census, b.census
+    one, other = a.operations, b.operations
     found = [
         Result("parameters_ratio", other.parameters / max(one.parameters, 1)),
         Result("MACs_ratio", other.macs / max(one.macs, 1)),

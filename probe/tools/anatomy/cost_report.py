@@ -127,7 +127,7 @@ def cost_section(one: Examined) -> Section:
 
 def field_section(one: Examined) -> Section:
     """Return how the receptive field grows along the layers."""
-    rows = [(place, row) for place, row in enumerate(one.census.layers, 1) if row.reach is not None]
+    rows = [(place, row) for place, row in enumerate(one.operations.layers, 1) if row.reach is not None]
     if not rows:
         return Section("field", "Receptive field", reason="No layer gives a map whose field can be followed.")
     places = tuple(float(place) for place, _ in rows)
@@ -136,7 +136,9 @@ def field_section(one: Examined) -> Section:
     if height != width:
         series.append(Series("width", places, width))
     # The image's edge is a line of its own: beyond it a unit sees padding.
-    series.append(Series("the image's height", (places[0], places[-1]), (float(one.census.image[0]),) * 2))
+    series.append(
+        Series("the image's height", (places[0], places[-1]), (float(one.operations.image[0]),) * 2)
+    )
     figure = Figure(
         "Receptive field along the layers",
         "line",
@@ -157,25 +159,25 @@ def field_section(one: Examined) -> Section:
 def layers_section(one: Examined) -> Section:
     """Return the table of layers, and what is not in it."""
     notes = [unlisted(one)]
-    if any(row.shared for row in one.census.rows):
+    if any(row.shared for row in one.operations.rows):
         notes.append(
             "A layer that is called again has a row for every call; its parameters count in the first."
         )
-    if one.census.unused:
+    if one.operations.unused:
         notes.append(
-            f"{one.census.unused:,} parameters belong to layers that an image does not meet in eval mode."
+            f"{one.operations.unused:,} parameters belong to layers that an image does not meet in eval mode."
         )
     reading = (
         "In the order in which they run. Output is C × H × W, with H = floor((H_in − k' + 2p) / s) + 1 and "
         "k' = d (k − 1) + 1. A convolution has k·k·C_in·C_out / groups parameters, bias aside, and as many MACs at "
         "each place of its output. " + _constants(one)
     )
-    table = Table("All layers", *_table(one, one.census.layers), reading.strip())
+    table = Table("All layers", *_table(one, one.operations.layers), reading.strip())
     return Section("layers", "Layers", "", (table, *(Note(text) for text in notes if text)))
 
 
 def _constants(one: Examined) -> str:
-    shown = windows(one.census.layers)
+    shown = windows(one.operations.layers)
     gone = [name for name in ("dilation", "groups") if name not in shown]
     verb = "is" if gone == ["dilation"] else "are"
     return f"{' and '.join(gone).capitalize()} {verb} 1 everywhere." if gone else ""
@@ -184,7 +186,7 @@ def _constants(one: Examined) -> str:
 def _table(
     one: Examined, rows: tuple[OperationRow, ...]
 ) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
-    total = max(one.census.macs, 1)
+    total = max(one.operations.macs, 1)
     columns: list[tuple[Column, Callable[[int, OperationRow], Cell]]] = [
         (Column("Layer", help="The layer's name in the network."), lambda _, row: named(row)),
         (Column("Number", help="The place in the order of execution."), lambda place, _: place + 1),
@@ -242,7 +244,7 @@ def _start(_: int, row: OperationRow) -> Cell:
 
 
 def _kinds_table(one: Examined) -> Table:
-    census = one.census
+    census = one.operations
     kinds = sorted({row.kind for row in census.rows}, key=lambda name: -_sum(census.rows, name, "macs"))
     columns = (
         Column("Kind", help="What it computes."),
@@ -287,7 +289,7 @@ def _sum(rows: Iterable[OperationRow], kind_: str, what: str) -> int:
 
 
 def _stage_figure(one: Examined) -> Figure:
-    census, parts = one.census, stages(one.census.rows)
+    census, parts = one.operations, stages(one.operations.rows)
     totals = {"MACs": census.macs, "parameters": census.parameters, "activations": census.activations}
     places = tuple(float(place) for place in range(len(parts)))
     return Figure(
@@ -308,7 +310,7 @@ def _of(stage: Stage, what: str) -> int:
 
 
 def _layer_figure(one: Examined) -> Figure:
-    rows = one.census.layers
+    rows = one.operations.layers
     return Figure(
         "By layer",
         "bar",
@@ -319,14 +321,14 @@ def _layer_figure(one: Examined) -> Figure:
             Series(
                 "MACs",
                 tuple(float(place) for place in range(1, len(rows) + 1)),
-                tuple(100 * row.macs / max(one.census.macs, 1) for row in rows),
+                tuple(100 * row.macs / max(one.operations.macs, 1) for row in rows),
             ),
         ),
     )
 
 
 def _cumulative_figure(one: Examined) -> Figure:
-    rows, census = one.census.rows, one.census
+    rows, census = one.operations.rows, one.operations
     ends = [place for place, row in enumerate(rows) if row.is_layer]
     places = tuple(float(number) for number in range(1, len(ends) + 1))
     series = []

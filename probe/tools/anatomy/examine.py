@@ -9,7 +9,7 @@ import torch
 
 from probe.core.document import ModelInfo
 from probe.core.seeds import generator
-from probe.graph.cost.operations import OperationRow, OperationTable, census
+from probe.graph.cost.operations import OperationRow, OperationTable
 from probe.graph.cost.paths import Paths, paths
 from probe.graph.cost.summary import count_macs
 from probe.graph.trace.trace import TraceError
@@ -32,7 +32,7 @@ class Examined:
     """
 
     model: ModelInfo
-    census: OperationTable
+    operations: OperationTable
     paths: Paths | None
     reason: str
     counted: int
@@ -47,13 +47,13 @@ class Examined:
     @property
     def last(self) -> OperationRow | None:
         """The layer that gives the last map with more than one unit."""
-        reach = self.census.reach
-        return next((row for row in reversed(self.census.layers) if reach and row.reach is reach), None)
+        reach = self.operations.reach
+        return next((row for row in reversed(self.operations.layers) if reach and row.reach is reach), None)
 
     @property
     def gated(self) -> bool:
         """Whether units also see the whole image through global operations that the fields leave out."""
-        return any(row.reach is not None and row.reach.note for row in self.census.rows)
+        return any(row.reach is not None and row.reach.note for row in self.operations.rows)
 
 
 def examine(model: LoadedModel, config: AnatomyConfig, label: str = "") -> Examined:
@@ -73,7 +73,7 @@ def examine(model: LoadedModel, config: AnatomyConfig, label: str = "") -> Exami
         reason = str(error)
     return Examined(
         model=model.info(),
-        census=census(model.network, example),
+        operations=operation_table(model.network, example),
         paths=found,
         reason=reason,
         counted=count_macs(model.network, example),

@@ -117,7 +117,7 @@ class Total:
 
 def totals(one: Examined) -> tuple[Total, ...]:
     """Return all totals of a network in a fixed order."""
-    census, paths = one.census, one.paths
+    census, paths = one.operations, one.paths
     reach = census.reach
     found = [
         _count("parameters", census.parameters),
@@ -156,8 +156,8 @@ def _ratio(value: int, of: int) -> Cell:
 
 def console_rows(one: Examined, everything: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and rows; columns in which nothing happens (groups, dilation) are left out."""
-    rows = one.census.rows if everything else one.census.layers
-    total = max(one.census.macs, 1)
+    rows = one.operations.rows if everything else one.operations.layers
+    total = max(one.operations.macs, 1)
     largest = max((row.macs for row in rows), default=0) or 1
     columns: dict[str, list[str]] = {
         "#": [str(number) for number in range(1, len(rows) + 1)],
@@ -211,7 +211,7 @@ def console_totals(a: Examined, b: Examined) -> tuple[tuple[str, ...], list[tupl
 
 def unlisted(one: Examined) -> str:
     """Say in a sentence what is not among the layers, "" where there is nothing."""
-    rest = [row for row in one.census.rows if not row.is_layer]
+    rest = [row for row in one.operations.rows if not row.is_layer]
     if not rest:
         return ""
     calls = Counter(row.kind for row in rest)
@@ -226,7 +226,7 @@ def unlisted(one: Examined) -> str:
 
 def plain(one: Examined) -> dict[str, Any]:
     """Return everything as values that JSON knows; paths that are too many for a float stay whole numbers."""
-    census, paths = one.census, one.paths
+    census, paths = one.operations, one.paths
     return {
         "model": one.name,
         "source": one.model.source,

@@ -66,12 +66,12 @@ def run(
 def described(one: Examined) -> ModelInfo:
     """Return the model with the MACs counted here, without notes on weights and normalisation: they play no part."""
     kept = tuple(note for note in one.model.notes if "random" not in note and "normalisation" not in note)
-    return dataclasses.replace(one.model, macs=one.census.macs, notes=kept)
+    return dataclasses.replace(one.model, macs=one.operations.macs, notes=kept)
 
 
 def headline(one: Examined) -> tuple[str, ...]:
     """Return the answer in sentences: cost, where it sits, depth and paths, receptive field, memory."""
-    census = one.census
+    census = one.operations
     size = "×".join(map(str, one.model.input_size))
     lines = [
         f"{one.name} has {census.parameters:,} parameters and takes {amount(census.macs)} MACs, which are "
@@ -91,7 +91,7 @@ def headline(one: Examined) -> tuple[str, ...]:
 
 
 def _where(one: Examined) -> list[str]:
-    census, parts = one.census, stages(one.census.rows)
+    census, parts = one.operations, stages(one.operations.rows)
     if not census.macs:
         return []
     dear = max(census.layers, key=lambda row: row.macs)
@@ -130,10 +130,10 @@ def _connected(one: Examined) -> list[str]:
 
 
 def _sees(one: Examined) -> list[str]:
-    reach, last = one.census.reach, one.last
+    reach, last = one.operations.reach, one.last
     if reach is None or last is None:
         return ["Its last layers let every position meet every other: what a unit sees is the whole image."]
-    height = one.census.image[0]
+    height = one.operations.image[0]
     apart = "" if reach.jump is None else f"; neighbouring units are {along(reach.jump)} pixels apart"
     gates = (
         "; through gates or norms of the whole map it also depends on the rest of the image"
@@ -148,7 +148,7 @@ def _sees(one: Examined) -> list[str]:
 
 def results(one: Examined) -> tuple[Result, ...]:
     """Return the numbers, those that stand at the top of the page first."""
-    census, paths, reach = one.census, one.paths, one.census.reach
+    census, paths, reach = one.operations, one.paths, one.operations.reach
     found = [
         Result("parameters", census.parameters),
         Result("GMACs", census.macs / 1e9),
@@ -173,9 +173,9 @@ def results(one: Examined) -> tuple[Result, ...]:
 
 def checks(one: Examined) -> tuple[Check, ...]:
     """Return whether the tensors and torch's own counter agree with the formulas."""
-    windows = [row for row in one.census.rows if row.window is not None and row.input]
+    windows = [row for row in one.operations.rows if row.window is not None and row.input]
     wrong = [row for row in windows if row.window and row.window.output_size(row.input[1:]) != row.output[1:]]
-    equal = one.counted == one.census.macs
+    equal = one.counted == one.operations.macs
     return (
         Check(
             "output sizes",
@@ -188,9 +188,9 @@ def checks(one: Examined) -> tuple[Check, ...]:
             "MACs against torch's FLOP counter",
             "pass" if equal else "warn",
             one.counted,
-            f"Twice the {one.census.macs:,} MACs are what torch counts."
+            f"Twice the {one.operations.macs:,} MACs are what torch counts."
             if equal
-            else f"torch's counter has {one.counted:,} MACs, the formulas {one.census.macs:,}: an operation is counted "
+            else f"torch's counter has {one.counted:,} MACs, the formulas {one.operations.macs:,}: an operation is counted "
             "by one of them alone.",
         ),
     )

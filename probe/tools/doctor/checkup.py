@@ -16,8 +16,8 @@ from probe.tools.doctor.labels import outside, restored, trivial_loss
 from probe.tools.doctor.layer_stats import LayerStats, take
 from probe.tools.doctor.plan import Loss, Optimiser, TrainingPlan
 from probe.tools.doctor.registries import CAUSES
-from probe.tools.doctor.run import MEASURED, TrainingRun, run_training
 from probe.tools.doctor.sweep import Sweep, grid, sweep
+from probe.tools.doctor.training_run import MEASURED, TrainingRun, run_training
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _RATES = {("adamw", True): 3e-3, ("adamw", False): 1e-3, ("sgd", True): 0.05, ("sgd", False): 0.03}
@@ -94,7 +94,7 @@ def default_rate(module: nn.Module, optimiser: str | Optimiser) -> float:
 
 def gather(plan: TrainingPlan, try_rates: bool, progress: Progress = SILENT) -> TrainingEvidence:
     """Return the facts: one pass, the watched run, the passes after it, and the sweep where it has a meaning."""
-    before = census(plan)
+    before = collect_layer_stats(plan)
     refusal = _refusal(plan, before)
     if refusal:
         return TrainingEvidence(plan, before, None, None, refusal=refusal, unswept="No step could be made.")
@@ -112,7 +112,11 @@ def gather(plan: TrainingPlan, try_rates: bool, progress: Progress = SILENT) -> 
 def _watched(plan: TrainingPlan, advance: Advance) -> tuple[TrainingRun, LayerStats | None]:
     found: list[LayerStats] = []
     course = run_training(
-        plan, advance=advance, explain=True, patient=True, at_end=lambda: found.append(census(plan))
+        plan,
+        advance=advance,
+        explain=True,
+        patient=True,
+        at_end=lambda: found.append(collect_layer_stats(plan)),
     )
     return course, found[0] if found else None
 
@@ -128,13 +132,13 @@ def _swept(plan: TrainingPlan, progress: Progress, ill: bool) -> Sweep:
         return sweep(plan, rates[::2], advance, plan.steps)
 
 
-def census(plan: TrainingPlan) -> LayerStats:
+def collect_layer_stats(plan: TrainingPlan) -> LayerStats:
     """Return what a pass in train mode on some images shows; buffers and random generators are left as they are."""
     x, _ = plan.placed(slice(0, MEASURED))
     with (
         training_mode(plan.module, True),
         kept_buffers(plan.module),
-        seeds.scoped(plan.seed, "doctor", "census"),
+        seeds.scoped(plan.seed, "doctor", "collect_layer_stats"),
     ):
         return take(plan.module, lambda: plan.forward(x), len(x))
 
@@ -151,7 +155,7 @@ def _refusal(plan: TrainingPlan, before: LayerStats) -> str:
 
 def _cannot_take(plan: TrainingPlan) -> str:
     """Try the user's loss on labels that are no classes; on the CPU, because a CUDA device would not recover."""
-    outputs = torch.zeros(len(plan.labels), census(plan).shape[1])
+    outputs = torch.zeros(len(plan.labels), collect_layer_stats(plan).shape[1])
     try:
         plan.measure_loss(outputs, plan.labels.cpu())
     except (IndexError, RuntimeError, ValueError) as error:

@@ -14,8 +14,8 @@ from torch import Tensor
 from probe.core.errors import NotApplicableError
 from probe.tools.doctor.layer_stats import LayerActivity, LayerStats
 from probe.tools.doctor.plan import TrainingPlan
-from probe.tools.doctor.run import Failure, TrainingRun, run_training
 from probe.tools.doctor.sweep import Sweep
+from probe.tools.doctor.training_run import Failure, TrainingRun, run_training
 
 TINY = 1e-30
 """Below every gradient that could matter: keeps logarithms and quotients finite."""
@@ -25,13 +25,13 @@ TINY = 1e-30
 class TrainingEvidence:
     """The facts of an examination.
 
-    ``census`` is a pass on a few images before training; ``course`` the watched run; ``sweep`` the tried learning
+    ``layer_stats`` is a pass on a few images before training; ``course`` the watched run; ``sweep`` the tried learning
     rates; each is None where it could not be made, ``refusal`` says why nothing was trained, ``unswept`` why no rate
     was tried. ``after`` is the census after the run, None where that ended early.
     """
 
     plan: TrainingPlan
-    census: LayerStats
+    layer_stats: LayerStats
     course: TrainingRun | None
     sweep: Sweep | None
     after: LayerStats | None = None
@@ -46,9 +46,9 @@ class TrainingEvidence:
     @property
     def first(self) -> LayerActivity:
         """The first layer with weights; raises NotApplicableError when none was called."""
-        if not self.census.layers:
+        if not self.layer_stats.layers:
             raise NotApplicableError("No layer with weights was called.")
-        return self.census.layers[0]
+        return self.layer_stats.layers[0]
 
     @property
     def trained(self) -> TrainingRun:
@@ -68,7 +68,7 @@ class TrainingEvidence:
         return self.trained.failed_at == 0
 
     @property
-    def ill(self) -> bool:
+    def training_failed(self) -> bool:
         """Whether the run did anything but learn."""
         return self.trained.outcome != "learned"
 
@@ -123,7 +123,7 @@ class TrainingEvidence:
         norms = dict(zip(course.layers, course.norms[0], strict=True))
         return tuple(
             (layer.name, float(norms[layer.name]), float(norms[layer.name]) / max(layer.weight, TINY))
-            for layer in self.census.layers
+            for layer in self.layer_stats.layers
             if layer.name in norms and math.isfinite(layer.weight)
         )
 

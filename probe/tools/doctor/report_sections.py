@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from probe.core.document import Axis, Block, Column, Figure, Result, Section, Series, Table, finite
-from probe.tools.doctor.diagnosis import Findings
+from probe.tools.doctor.diagnosis import Findings, course_in_words, status_of
 from probe.tools.doctor.evidence import TINY, short
-from probe.tools.doctor.run import TrainingRun
-from probe.tools.doctor.wording import course_in_words, status_of
+from probe.tools.doctor.training_run import TrainingRun
 
 _ROWS, _COLUMNS = 40, 30
 
@@ -138,7 +137,7 @@ def _heat(course: TrainingRun, names: list[str]) -> Figure:
 
 def signal_section(findings: Findings) -> Section:
     """Return what each layer receives and gives before training."""
-    layers = findings.evidence.census.layers
+    layers = findings.evidence.layer_stats.layers
     if not layers:
         return Section("signal", "Signal", reason="No layer with weights was called.")
     first = layers[0]
@@ -184,7 +183,7 @@ def signal_section(findings: Findings) -> Section:
 
 def dead_section(findings: Findings) -> Section:
     """Return the share of dead units of every ReLU, before and after the run."""
-    start, after = findings.evidence.census, findings.evidence.after
+    start, after = findings.evidence.layer_stats, findings.evidence.after
     if not start.units:
         return Section("dead", "Dead units", reason="No ReLU was called.")
     chosen = _spread(list(range(len(start.relus))), _ROWS)
@@ -297,7 +296,7 @@ def results(findings: Findings) -> tuple[Result, ...]:
             Result("largest_stable_learning_rate", tried.stable),
             Result("suggested_learning_rate", tried.suggestion),
         ]
-    census = findings.evidence.census
+    census = findings.evidence.layer_stats
     if census.units:
         found.append(Result("dead_units_before", census.dead, census.units, unit="units"))
     after = findings.evidence.after

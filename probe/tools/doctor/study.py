@@ -16,7 +16,7 @@ from probe.models.loaded import LoadedModel
 from probe.models.usercode import explained
 from probe.report.assemble import environment
 from probe.tools.doctor.checkup import default_rate, examine
-from probe.tools.doctor.diagnosis import Findings
+from probe.tools.doctor.diagnosis import Findings, methods, sentences
 from probe.tools.doctor.labels import restored
 from probe.tools.doctor.plan import DoctorConfig, Loss
 from probe.tools.doctor.report_sections import (
@@ -29,7 +29,6 @@ from probe.tools.doctor.report_sections import (
     results,
     signal_section,
 )
-from probe.tools.doctor.wording import methods, sentences
 from probe.train.data import as_tensors
 
 DEFAULTS = DoctorConfig()

@@ -10,7 +10,7 @@ import numpy as np
 
 from probe.core.progress import Advance
 from probe.tools.doctor.plan import TrainingPlan
-from probe.tools.doctor.run import Outcome, TrainingRun, run_training
+from probe.tools.doctor.training_run import Outcome, TrainingRun, run_training
 
 PER_DECADE = 2
 DECADES_BELOW, DECADES_ABOVE = 3, 2

@@ -13,7 +13,7 @@ from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.structure import structure_named
 from probe.graph.trace.layers import ConvolutionInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
-from studies.ablation.plan import spread
+from studies.ablation.plan import evenly_spaced
 from studies.filters.choose import answering_layer
 
 IMAGES = 40
@@ -88,7 +88,7 @@ def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -
     )
     maps = feature_layers(model.network, example)
     return tuple(
-        DossierChoice(one, answering_layer(model.network, maps, one.name), spread(one.shape[0], most))
+        DossierChoice(one, answering_layer(model.network, maps, one.name), evenly_spaced(one.shape[0], most))
         for one in found
     )
 

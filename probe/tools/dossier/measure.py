@@ -15,7 +15,8 @@ from probe.core.errors import NotApplicableError
 from probe.core.progress import Progress
 from probe.core.state import captured
 from probe.graph.edit.cut import CutSubject, cut, find_sites
-from probe.graph.edit.structure import Site, structure_named
+from probe.graph.edit.site import Site
+from probe.graph.edit.structure import structure_named
 from probe.models.loaded import LoadedModel
 from probe.tools.dossier.choose import DossierChoice
 from studies.ablation.evaluate import Comparison, EvaluationBatch, Evaluator, compare
@@ -39,7 +40,7 @@ class Attacked:
     images: Tensor
     labels: Tensor
     epsilon: float
-    standing: int
+    robust: int
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from probe.tools.dossier.sections import channels_section, most_moved, sites_sec
 from studies.ablation import AblationConfig
 from studies.ablation import run as ablate
 from studies.ablation.evaluate import subject_of
-from studies.ablation.plan import spread
+from studies.ablation.plan import evenly_spaced
 from studies.adversarial import AdversarialConfig
 from studies.adversarial.study import examine
 from studies.adversarial.workspace import AdversarialWorkspace
@@ -149,7 +149,7 @@ def _measure(
     sites = {}
     for word in words:
         every = find_sites(subject, structure_named(word))
-        picked = [every[place] for place in spread(len(every), _SITES)]
+        picked = [every[place] for place in evenly_spaced(len(every), _SITES)]
         sites[word] = lesions(model, subject, picked, attacked, config.batch_size, space.progress, word)
     return _Seen(attacked, tuple(layers), tuple(refused), sites)
 

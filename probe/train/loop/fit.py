@@ -20,6 +20,7 @@ from probe.core.state import training_mode
 from probe.train.loop.augment import Augment, augmentation
 from probe.train.loop.snapshots import Snapshots
 from probe.train.loop.watch import (
+    Epoch,
     Fault,
     Outputs,
     StepTrial,
@@ -84,14 +85,6 @@ class Recipe:
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
             raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
         augmentation(self.augment)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to: mean loss and accuracy on the training batches as they were trained on."""
-
-    loss: float
-    accuracy: float
 
 
 def fit(

@@ -6,15 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from probe.core.state import kept_buffers, training_mode
-
-if TYPE_CHECKING:
-    from probe.train.loop.fit import Epoch
 
 Kind = Literal["input", "weight", "output", "loss", "gradient"]
 Value = Literal["nan", "inf"]
@@ -23,6 +20,14 @@ Outputs = Tensor | tuple[Tensor, ...]
 
 Place = tuple[Kind, str, Value]
 """What went bad first: kind, layer and value."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: mean loss and accuracy on the training batches as they were trained on."""
+
+    loss: float
+    accuracy: float
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from probe.core.state import training_mode
 from probe.models.loaded import PixelModel
 from studies.ablation.dropout.coadaptation import Units, measure_units, values_dropped
-from studies.ablation.dropout.mc_dropout import Votes, vote
+from studies.ablation.dropout.mc_dropout import McDropoutVotes, mc_dropout
 
 _BATCH = 128
 
@@ -29,7 +29,7 @@ def measure_dropout(
     """Measure an arm on held-out images (N, C, H, W) in [0, 1] and labels (N,).
 
     ``whole`` is the graph of the network with its dropout; ``sites`` are the names that the arms keep to, None for
-    all. Returns ``probabilities`` (N, classes) and the arrays of ``Votes`` (of an arm with dropout) and ``Units`` (of
+    all. Returns ``probabilities`` (N, classes) and the arrays of ``McDropoutVotes`` (of an arm with dropout) and ``Units`` (of
     every arm), as far as there are any.
     """
     network = module.network
@@ -39,7 +39,7 @@ def measure_dropout(
             for x, y in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
         ]
         answers = [network(x).double().softmax(1).cpu().numpy() for x, _ in batches]
-        votes = vote(network, batches, seed)
+        votes = mc_dropout(network, batches, seed)
         units = None
         if isinstance(network, fx.GraphModule):
             units = measure_units(network, values_dropped(whole, sites), batches)
@@ -49,9 +49,9 @@ def measure_dropout(
     return found
 
 
-def votes_of(arrays: Mapping[str, NDArray[Any]]) -> Votes | None:
+def votes_of(arrays: Mapping[str, NDArray[Any]]) -> McDropoutVotes | None:
     """Return the votes among the arrays of an arm, None where there are none."""
-    return Votes.of(arrays) if "voted_loss" in arrays else None
+    return McDropoutVotes.of(arrays) if "voted_loss" in arrays else None
 
 
 def units_of(arrays: Mapping[str, NDArray[Any]]) -> Units | None:

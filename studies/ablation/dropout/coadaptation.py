@@ -22,7 +22,7 @@ from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects
 from studies.ablation.dropout.mc_dropout import thinned
 from studies.ablation.dropout.tail import Tail
-from studies.ablation.plan import spread
+from studies.ablation.plan import evenly_spaced
 
 UNITS = 64
 """Units of a site that are removed, one at a time, at most: evenly spread."""
@@ -89,7 +89,7 @@ def values_dropped(graph: fx.GraphModule, sites: Collection[str] | None = None) 
         if sites is None or site.name in sites:
             found[site.name] = value.name
     names = list(found)
-    return {names[place]: found[names[place]] for place in spread(len(names), SITES)}
+    return {names[place]: found[names[place]] for place in evenly_spaced(len(names), SITES)}
 
 
 def activity(value: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def correlations(values: NDArray[np.float64]) -> NDArray[np.float64]:
     Of more than 512 live units that many, evenly spread, are paired. A unit is live when it differs between images.
     """
     live = values[:, np.ptp(values, axis=0) > 0]
-    live = live[:, list(spread(live.shape[1], _CORRELATED))]
+    live = live[:, list(evenly_spaced(live.shape[1], _CORRELATED))]
     if live.shape[1] < 2:
         return np.empty(0)
     rows, columns = np.triu_indices(live.shape[1], 1)
@@ -203,7 +203,7 @@ def _affordable(
     images = max(_LEAST, int(runs / (units + 1)))
     total = min(images, sum(len(labels) for _, labels in batches))
     units = max(min(8, units), min(units, int(runs / total) - 1))
-    return list(thinned(batches, images)), spread(removal.units, units)
+    return list(thinned(batches, images)), evenly_spaced(removal.units, units)
 
 
 class _Reader(fx.Interpreter):

@@ -42,7 +42,7 @@ _SUBSETS = 100
 
 
 @dataclass(frozen=True)
-class Votes:
+class McDropoutVotes:
     """What votes of sampled masks come to on n images.
 
     For each of ``counts`` (k,): ``accuracy`` and ``loss`` (mean negative log-likelihood, nats) of the mean over so
@@ -65,7 +65,7 @@ class Votes:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Votes:
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> McDropoutVotes:
         """Return what ``arrays`` wrote; other names are left out."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
@@ -108,7 +108,7 @@ class Tally:
         right, loss = _vote(p, own, torch.arange(max(self.counts)).view(1, -1), labels)
         self.images.append((hit, F.cross_entropy(logits, labels, reduction="none"), right[0], loss[0]))
 
-    def votes(self) -> Votes:
+    def votes(self) -> McDropoutVotes:
         """Return what has been counted so far."""
         hit, loss, right, voted = (torch.cat(parts).numpy() for parts in zip(*self.images, strict=True))
         n = len(hit)
@@ -116,7 +116,7 @@ class Tally:
             name: np.array([[_middle(of[count]) / n, _spread(of[count]) / n] for count in self.counts])
             for name, of in (("right", self.right), ("loss", self.loss))
         }
-        return Votes(
+        return McDropoutVotes(
             np.array(self.counts),
             *(found["right"][:, 0], found["right"][:, 1], found["loss"][:, 0], found["loss"][:, 1]),
             *(hit, loss, right, voted),
@@ -225,9 +225,9 @@ class Sampler:
         return max(_LEAST, int(_AFFORDABLE / (PASSES * max(1, each))))
 
 
-def vote(
+def mc_dropout(
     network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], seed: int, shared: bool = True
-) -> Votes | None:
+) -> McDropoutVotes | None:
     """Return the votes of a network on batches of normalised images and labels, None when it has no dropout.
 
     Where ``PASSES`` passes of all images would cost too much, fewer are looked at, evenly spread. One seed gives one

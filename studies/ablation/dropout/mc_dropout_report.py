@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probe.core import stats
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, finite, percent
 from studies.ablation.dropout.arm import votes_of
-from studies.ablation.dropout.mc_dropout import PASSES, Votes, ensemble, vote
+from studies.ablation.dropout.mc_dropout import PASSES, McDropoutVotes, ensemble, mc_dropout
 from studies.ablation.evaluate import interval, mean, paired
 from studies.ablation.lesion import EvaluationSet
 from studies.ablation.retrain import Retrained, Variant
@@ -44,7 +44,7 @@ class Ensembles:
         )
 
 
-def votes_figure(every: Sequence[Votes], ensembles: Sequence[Ensembles], loss: bool) -> Figure:
+def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], loss: bool) -> Figure:
     """Draw accuracy or loss against the number of masks, or networks, whose probabilities are averaged."""
     name, what = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
     counts = tuple(float(count) for count in every[0].counts)
@@ -117,11 +117,13 @@ def loaded_voting_section(bench: EvaluationSet, labelled: bool, seed: int) -> Se
             identity, title, reason="Votes are held against labels, and these images have none: use --labels."
         )
     normalise = bench.model.module.normalise
-    votes = vote(bench.subject.network, [(normalise(one.images), one.labels) for one in bench.batches], seed)
+    votes = mc_dropout(
+        bench.subject.network, [(normalise(one.images), one.labels) for one in bench.batches], seed
+    )
     if votes is None:
         return Section(identity, title, reason=f"{bench.model.name} has no dropout that draws masks.")
     most, n = int(votes.counts[-1]), len(votes.scaled_right)
-    table = Table("Votes", _COLUMNS, tuple(_rows(bench.model.name, votes)), _reading(most))
+    table = Table("McDropoutVotes", _COLUMNS, tuple(_rows(bench.model.name, votes)), _reading(most))
     figures = [votes_figure([votes], (), loss) for loss in (False, True)]
     return Section(
         identity,
@@ -174,7 +176,7 @@ def trained_voting_section(made: Retrained, plain: Variant) -> Section | None:
         "voting-trained",
         "Dropout as voting: masks against ensembles of networks",
         _WHAT + " An ensemble is the mean over networks trained from different random weights.",
-        (Table("Votes", _COLUMNS, tuple(rows), _reading(most)), *figures),
+        (Table("McDropoutVotes", _COLUMNS, tuple(rows), _reading(most)), *figures),
         results=_trained_results(every, ensembles, most),
         findings=(_trained_words(every, ensembles, most),),
     )
@@ -184,7 +186,7 @@ def _probabilities(made: Retrained, variant: Variant, depth: int | None) -> list
     return [one.dropout["probabilities"] for one in made.of(variant, depth) if "probabilities" in one.dropout]
 
 
-def _rows(name: str, votes: Votes) -> list[tuple[Cell, ...]]:
+def _rows(name: str, votes: McDropoutVotes) -> list[tuple[Cell, ...]]:
     scaled: Answer = (votes.scaled_right, votes.scaled_loss)
     voted: Answer = (votes.voted_right, votes.voted_loss)
     return [
@@ -216,7 +218,7 @@ def _mean(values: NDArray[np.float64]) -> tuple[float | None, int, tuple[float, 
     return middle, n, stats.bootstrap(values.tolist(), lambda some: float(some.mean()), seed=0)
 
 
-def _mcnemar(votes: Votes) -> tuple[int, int, float]:
+def _mcnemar(votes: McDropoutVotes) -> tuple[int, int, float]:
     """Return the images lost and won by voting, and the exact test's p."""
     lost = int((votes.scaled_right & ~votes.voted_right).sum())
     won = int((~votes.scaled_right & votes.voted_right).sum())
@@ -231,7 +233,7 @@ def _reading(most: int) -> str:
     )
 
 
-def _loaded_words(votes: Votes, name: str) -> str:
+def _loaded_words(votes: McDropoutVotes, name: str) -> str:
     n, most = len(votes.scaled_right), int(votes.counts[-1])
     lost, won, p = _mcnemar(votes)
     scaled, voted = (
@@ -260,11 +262,11 @@ def _signed(gain: float, ci: tuple[float, float]) -> str:
     return f"{low:.3g}, {high:.3g}"
 
 
-def _over(every: Sequence[Votes], name: str) -> NDArray[np.float64]:
+def _over(every: Sequence[McDropoutVotes], name: str) -> NDArray[np.float64]:
     return np.array([float(getattr(votes, name).mean()) for votes in every])
 
 
-def _trained_words(every: Sequence[Votes], ensembles: Sequence[Ensembles], most: int) -> str:
+def _trained_words(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], most: int) -> str:
     scaled, voted = _over(every, "scaled_right"), _over(every, "voted_right")
     seeds = f"{len(every)} seed{'s' if len(every) > 1 else ''}"
     text = (
@@ -283,7 +285,9 @@ def _trained_words(every: Sequence[Votes], ensembles: Sequence[Ensembles], most:
     return f"{text}. {_gain_words(gain, ci, f' (95% t-interval over {seeds})')}"
 
 
-def _trained_results(every: Sequence[Votes], ensembles: Sequence[Ensembles], most: int) -> tuple[Result, ...]:
+def _trained_results(
+    every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], most: int
+) -> tuple[Result, ...]:
     found = []
     for what, unit in (("right", "proportion"), ("loss", "nats")):
         name = "accuracy" if what == "right" else "loss"

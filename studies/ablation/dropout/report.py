@@ -29,4 +29,4 @@ def dropout_sections(made: Retrained) -> list[Section]:
 
 
 def _is_dropout(variant: Variant) -> bool:
-    return len(variant) == 1 and structure_named(variant[0]).word == "dropout"
+    return len(variant) == 1 and structure_named(variant[0]).name == "dropout"

@@ -33,17 +33,17 @@ def tolerated(n: int) -> int:
     return max(1, int(SHARE * n)) if n > 1 else 0
 
 
-def clear(found: int, n: int) -> bool:
+def exceeds_chance(found: int, n: int) -> bool:
     """Tell whether ``found`` of ``n`` images are more than chance."""
     return found > tolerated(n)
 
 
-def accepted(n: int) -> str:
-    """Write the criterion of ``clear``: ``accepted: up to 1``."""
+def criterion_text(n: int) -> str:
+    """Write the criterion of ``exceeds_chance``: ``accepted: up to 1``."""
     return f"accepted: up to {tolerated(n)}" if tolerated(n) else "accepted: none"
 
 
-def of(found: int, n: int) -> str:
+def fraction_text(found: int, n: int) -> str:
     """Write ``3 of 16 images``."""
     return f"{found} of {images(n)}"
 
@@ -53,7 +53,7 @@ def images(n: int) -> str:
     return f"{n} image{'' if n == 1 else 's'}"
 
 
-def grave(evidence: Evidence) -> CheckStatus:
+def fail_or_warn(evidence: Evidence) -> CheckStatus:
     """Return 'fail', or 'warn' when the run's attacks broke the whole sample.
 
     Robust accuracy is an upper bound: where nothing is left, no better attack can lower it.
@@ -66,6 +66,6 @@ def averaging(evidence: Evidence) -> list[str]:
     return [one.text for one in evidence.attacks if getattr(one.attack, "eot", 1) > 1]
 
 
-def advice(fired: bool, what: str) -> str:
+def hint(fired: bool, what: str) -> str:
     """Return ``: what`` where a check fired, else nothing."""
     return f": {what}" if fired else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probe.core.document import Check, CheckStatus
 from probe.core.errors import NotApplicableError
-from studies.adversarial.checks._common import clear, count, grave, images, sample
+from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, images, sample
 from studies.adversarial.evidence import QUERIES, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -35,8 +35,8 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if found:
-        status = grave(evidence) if clear(found, n) else "warn"
-        weak = not clear(count(square & ~evidence.iterative), n)
+        status = fail_or_warn(evidence) if exceeds_chance(found, n) else "warn"
+        weak = not exceeds_chance(count(square & ~evidence.iterative), n)
         more = (
             ": a plain PGD breaks these too, so the run's attacks are weak, use `--attack standard`"
             if weak

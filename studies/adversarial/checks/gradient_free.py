@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, of, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    hint,
+    images,
+    sample,
+)
 from studies.adversarial.evidence import QUERIES, STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -26,21 +35,21 @@ def gradient_free(evidence: Evidence) -> Check:
     alone = evidence.gradient_free_left
     if alone is None:
         raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
-    if not clear(count(alone), n):
+    if not exceeds_chance(count(alone), n):
         detail = (
             f"Square attack with {QUERIES} queries broke {count(alone)} of the {count(~ours)} that the white-box "
-            f"attacks left of {images(n)}, so it cannot be ahead of them by more ({accepted(n)})."
+            f"attacks left of {images(n)}, so it cannot be ahead of them by more ({criterion_text(n)})."
         )
         return Check(NAME, "pass", count(alone), detail)
     with_gradients = max(count(ours), count(evidence.iterative))
     without = count(alone if evidence.gradient_free is None else evidence.gradient_free)
     ahead = max(without - with_gradients, 0)
-    fired = clear(ahead, n)
-    more = advice(
+    fired = exceeds_chance(ahead, n)
+    more = hint(
         fired, "the gradients are masked, use `--attack square` or differentiate around what masks them"
     )
     detail = (
-        f"Square attack with {QUERIES} queries broke {of(without, n)} and the best with gradients (the run's attacks "
-        f"or a PGD of {STEPS} steps) {with_gradients}, so it is ahead by {ahead} ({accepted(n)}){more}."
+        f"Square attack with {QUERIES} queries broke {fraction_text(without, n)} and the best with gradients (the run's attacks "
+        f"or a PGD of {STEPS} steps) {with_gradients}, so it is ahead by {ahead} ({criterion_text(n)}){more}."
     )
-    return Check(NAME, grave(evidence) if fired else "pass", ahead, detail)
+    return Check(NAME, fail_or_warn(evidence) if fired else "pass", ahead, detail)

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from probe.attacks.families.gradient import Trace
 from probe.core.document import Check, CheckStatus
-from studies.adversarial.checks._common import accepted, clear, count, images, of, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fraction_text,
+    images,
+    sample,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -36,20 +43,20 @@ def incomplete_optimisation(evidence: Evidence) -> Check:
         )
     rises = last_rises(climb.trace)
     found = count(robust & (rises > LIMIT))
-    fired = clear(found, n)
+    fired = exceeds_chance(found, n)
     status: CheckStatus = "pass"
     more = ""
     if fired:
         more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the steps' size"
-        if clear(count(evidence.longer & ~evidence.chosen), n):
+        if exceeds_chance(count(evidence.longer & ~evidence.chosen), n):
             status = "fail"
         elif climb is evidence.reference_run:
             more = "; a longer climb breaks nothing that the run's own attacks left"
         else:
             status = "warn"
     detail = (
-        f"{of(count(robust), n)} resisted {name}, and for {found} of them the loss still rose by more than "
-        f"{100 * LIMIT:.0f}% of its range in the last {LAST} steps ({accepted(n)}){more}."
+        f"{fraction_text(count(robust), n)} resisted {name}, and for {found} of them the loss still rose by more than "
+        f"{100 * LIMIT:.0f}% of its range in the last {LAST} steps ({criterion_text(n)}){more}."
     )
     return Check(NAME, status, found, detail)
 

@@ -13,7 +13,7 @@ import torch
 from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import advice, sample
+from studies.adversarial.checks._common import hint, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -35,7 +35,7 @@ def inner_optimisation(evidence: Evidence) -> Check:
         with torch.enable_grad():
             evidence.model(image.requires_grad_())
     found = len(calls)
-    more = advice(
+    more = hint(
         found > 0,
         "the attack may not see through it, so attack the network without that step too, and add `--attack square`",
     )

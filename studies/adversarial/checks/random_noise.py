@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from probe.core.document import Check
-from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, of, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    hint,
+    images,
+    sample,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -25,10 +34,10 @@ def random_noise(evidence: Evidence) -> Check:
     noise, ours = count(evidence.noise), count(evidence.chosen)
     missed = count(evidence.noise & ~evidence.chosen)
     equal = noise >= ours and ours < n
-    fired = clear(missed, n) or (clear(noise, n) and equal)
-    more = advice(fired, "the attack is no better than chance, use `--attack standard` or more steps")
+    fired = exceeds_chance(missed, n) or (exceeds_chance(noise, n) and equal)
+    more = hint(fired, "the attack is no better than chance, use `--attack standard` or more steps")
     detail = (
-        f"Ten draws of noise broke {of(noise, n)} where the run's attacks broke {ours}, {missed} of them left by the "
-        f"attacks ({accepted(n)}, and fewer altogether than the attacks){more}."
+        f"Ten draws of noise broke {fraction_text(noise, n)} where the run's attacks broke {ours}, {missed} of them left by the "
+        f"attacks ({criterion_text(n)}, and fewer altogether than the attacks){more}."
     )
-    return Check(NAME, grave(evidence) if fired else "pass", noise, detail)
+    return Check(NAME, fail_or_warn(evidence) if fired else "pass", noise, detail)

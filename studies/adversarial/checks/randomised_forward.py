@@ -7,7 +7,7 @@ from torch import Tensor
 
 from probe.core.document import Check, CheckStatus
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import averaging, grave, of, sample
+from studies.adversarial.checks._common import averaging, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -31,14 +31,14 @@ def randomised_forward(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if changed:
-        status = "warn" if averaged else grave(evidence)
+        status = "warn" if averaged else fail_or_warn(evidence)
         more = (
             f": the gradients are averaged by {', '.join(averaged)}, but the prediction is still one draw"
             if averaged
             else ": average the gradients with `--attack rand` or `--attack pgd?eot=20`"
         )
     detail = (
-        f"{of(changed, n)} get logits that differ by more than {ACCEPTED:g} of the largest between "
+        f"{fraction_text(changed, n)} get logits that differ by more than {ACCEPTED:g} of the largest between "
         f"{_PASSES} passes without and {_GRADIENT_PASSES} with gradients (accepted: none){more}."
     )
     return Check("Randomised forward", status, changed, detail)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from probe.core.document import Check
-from studies.adversarial.checks._common import accepted, advice, clear, count, grave, images, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    hint,
+    images,
+    sample,
+)
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -21,13 +29,13 @@ def reference_attack(evidence: Evidence) -> Check:
     if bool(evidence.chosen.all()):
         return Check(NAME, "pass", 0, f"All {images(n)} were broken, so the reference has nothing to add.")
     found = count(evidence.iterative & ~evidence.chosen)
-    fired = clear(found, n)
+    fired = exceeds_chance(found, n)
     names = ", ".join(one.text for one in evidence.attacks)
-    more = advice(
+    more = hint(
         fired, f"{names} is too weak to rely on, add `--attack pgd?loss=margin` or use `--attack standard`"
     )
     detail = (
         f"A PGD of {STEPS} steps on the margin broke {found} of the {count(~evidence.chosen)} that the run's attacks "
-        f"left of {n} ({accepted(n)}){more}."
+        f"left of {n} ({criterion_text(n)}){more}."
     )
-    return Check(NAME, grave(evidence) if fired else "pass", found, detail)
+    return Check(NAME, fail_or_warn(evidence) if fired else "pass", found, detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probe.attacks.norms import shown
 from probe.core.document import Check, CheckStatus
-from studies.adversarial.checks._common import accepted, clear, grave, images, sample
+from studies.adversarial.checks._common import criterion_text, exceeds_chance, fail_or_warn, images, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -22,13 +22,13 @@ def rising_epsilon(evidence: Evidence) -> Check:
     within = max((fall for epsilon, fall in falls.items() if epsilon <= evidence.epsilon), default=0)
     status: CheckStatus = "pass"
     more = ""
-    if clear(largest, n):
-        status = grave(evidence) if clear(within, n) else "warn"
+    if exceeds_chance(largest, n):
+        status = fail_or_warn(evidence) if exceeds_chance(within, n) else "warn"
         more = ": the attack gets lost where it is allowed more, add `--attack square` and more steps and restarts"
     said = ", ".join(f"{found} at {shown(epsilon, evidence.norm)}" for epsilon, found in evidence.rising)
     detail = (
         f"Of {images(n)}, runs of PGD that know nothing of each other broke {said}, which falls by "
-        f"{largest} at most ({accepted(n)}){more}."
+        f"{largest} at most ({criterion_text(n)}){more}."
     )
     return Check("Rising epsilon", status, largest, detail)
 

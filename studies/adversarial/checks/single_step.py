@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from probe.core.document import Check
-from studies.adversarial.checks._common import accepted, advice, clear, count, grave, of, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    hint,
+    sample,
+)
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -20,15 +28,15 @@ def single_step(evidence: Evidence) -> Check:
     fast = evidence.single_step
     missed = count(fast & ~evidence.chosen)
     surplus = count(fast & ~evidence.iterative)
-    fired = clear(max(missed, surplus), n)
+    fired = exceeds_chance(max(missed, surplus), n)
     cure = (
         "the gradients mislead away from the images, so add `--attack fgsm` and `--attack square`"
-        if clear(surplus, n)
+        if exceeds_chance(surplus, n)
         else "the run's attacks are weaker than one step, so raise `--steps` or use `--attack standard`"
     )
-    more = advice(fired, cure)
+    more = hint(fired, cure)
     detail = (
-        f"FGSM broke {of(count(fast), n)}: {missed} that the run's attacks left and {surplus} that a PGD of {STEPS} "
-        f"steps left ({accepted(n)}){more}."
+        f"FGSM broke {fraction_text(count(fast), n)}: {missed} that the run's attacks left and {surplus} that a PGD of {STEPS} "
+        f"steps left ({criterion_text(n)}){more}."
     )
-    return Check("Single step", grave(evidence) if fired else "pass", max(missed, surplus), detail)
+    return Check("Single step", fail_or_warn(evidence) if fired else "pass", max(missed, surplus), detail)

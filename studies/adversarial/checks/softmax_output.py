@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probe.core.document import Check
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import advice, grave, of, sample
+from studies.adversarial.checks._common import fail_or_warn, fraction_text, hint, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -22,8 +22,6 @@ def softmax_output(evidence: Evidence) -> Check:
     inside = (outputs >= 0).all(1) & (outputs <= 1).all(1)
     found = int((inside & ((outputs.sum(1) - 1).abs() < 1e-3)).sum())
     fired = found == n
-    more = advice(fired, "let the network return what goes into its softmax, and attack that")
-    detail = (
-        f"The outputs of {of(found, n)} lie in [0, 1] and sum to 1 (when all do, they are no logits){more}."
-    )
-    return Check("Softmax output", grave(evidence) if fired else "pass", found, detail)
+    more = hint(fired, "let the network return what goes into its softmax, and attack that")
+    detail = f"The outputs of {fraction_text(found, n)} lie in [0, 1] and sum to 1 (when all do, they are no logits){more}."
+    return Check("Softmax output", fail_or_warn(evidence) if fired else "pass", found, detail)

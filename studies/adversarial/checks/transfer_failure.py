@@ -7,7 +7,14 @@ import torch
 from probe.attacks.losses import adversarial
 from probe.core.document import Check
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import accepted, advice, clear, count, grave, sample
+from studies.adversarial.checks._common import (
+    count,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    hint,
+    sample,
+)
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -26,14 +33,14 @@ def transfer_failure(evidence: Evidence) -> Check:
         logits = evidence.model(verdict.images.detach().clone().requires_grad_()).detach()
     believed = adversarial(logits, evidence.labels, evidence.targets)
     found = count(believed & ~verdict.success)
-    fired = clear(found, n)
+    fired = exceeds_chance(found, n)
     cure = (
         "the gradients in reduced precision mislead, use float32"
-        if evidence.model.reduced
+        if evidence.model.bf16
         else "attacks stop at images that the network itself gets right, so make both alike, or use `--attack square`"
     )
     detail = (
         f"Of the {count(believed)} of {n} images that a PGD of {STEPS} steps broke where gradients are recorded, "
-        f"{found} are not adversarial for the plain network in float32 ({accepted(n)}){advice(fired, cure)}."
+        f"{found} are not adversarial for the plain network in float32 ({criterion_text(n)}){hint(fired, cure)}."
     )
-    return Check("Transfer failure", grave(evidence) if fired else "pass", found, detail)
+    return Check("Transfer failure", fail_or_warn(evidence) if fired else "pass", found, detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from probe.core.document import Check, CheckStatus
-from studies.adversarial.checks._common import clear, grave, of, sample
+from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -23,10 +23,10 @@ def unavailable_gradients(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if found:
-        status = grave(evidence) if clear(found, n) else "warn"
+        status = fail_or_warn(evidence) if exceeds_chance(found, n) else "warn"
         more = ": no step can be taken, use an attack without gradients (`--attack square`)"
     detail = (
         f"At its random start the reference PGD has a gradient of the margin that is zero or not finite for "
-        f"{of(found, n)} (accepted: none; a single one is a reservation){more}."
+        f"{fraction_text(found, n)} (accepted: none; a single one is a reservation){more}."
     )
     return Check("Unavailable gradients", status, found / n, detail)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from probe.core.document import Check
 from probe.core.errors import NotApplicableError
-from studies.adversarial.checks._common import advice, clear, count, grave, of, sample
+from studies.adversarial.checks._common import (
+    count,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    hint,
+    sample,
+)
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -21,10 +28,10 @@ def unbounded(evidence: Evidence) -> Check:
         raise NotApplicableError("Guessing has no meaning for an attack that aims at a class.")
     left = count(~evidence.unbounded)
     guessing = 1 / max(evidence.num_classes, 1)
-    fired = left > guessing * n and clear(left, n)
-    more = advice(fired, "the attack is hindered, look for masked gradients and use `--attack square`")
+    fired = left > guessing * n and exceeds_chance(left, n)
+    more = hint(fired, "the attack is hindered, look for masked gradients and use `--attack square`")
     detail = (
-        f"A PGD of {STEPS} steps without bound left {of(left, n)} right, {100 * left / n:.3g}% where guessing "
+        f"A PGD of {STEPS} steps without bound left {fraction_text(left, n)} right, {100 * left / n:.3g}% where guessing "
         f"among {evidence.num_classes} classes gives {100 * guessing:.2g}% (accepted: that, or one image){more}."
     )
-    return Check("Unbounded", grave(evidence) if fired else "pass", left / n, detail)
+    return Check("Unbounded", fail_or_warn(evidence) if fired else "pass", left / n, detail)

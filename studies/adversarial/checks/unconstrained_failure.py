@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probe.core.document import Check, CheckStatus
-from studies.adversarial.checks._common import clear, count, grave, of, sample
+from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -20,11 +20,11 @@ def unconstrained_failure(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if left:
-        status = grave(evidence) if clear(left, n) else "warn"
+        status = fail_or_warn(evidence) if exceeds_chance(left, n) else "warn"
         more = ": the loss does not lead to them, try `pgd?loss=margin`, restarts, or `--attack square`"
     words = "the target" if evidence.targets is not None else "a wrong answer"
     detail = (
-        f"A PGD of {STEPS} steps without bound brought {of(n - left, n)} to {words} and left {left} (accepted: none; a "
+        f"A PGD of {STEPS} steps without bound brought {fraction_text(n - left, n)} to {words} and left {left} (accepted: none; a "
         f"single one is a reservation){more}."
     )
     return Check("Unconstrained failure", status, left, detail)

@@ -10,7 +10,14 @@ from probe.attacks.judge import margin
 from probe.core.document import Check, CheckStatus
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator, scoped
-from studies.adversarial.checks._common import accepted, averaging, clear, grave, of, sample
+from studies.adversarial.checks._common import (
+    averaging,
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    sample,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -44,15 +51,15 @@ def unstable_predictions(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if ratio > RANDOM:
-        status = "warn" if averaging(evidence) else grave(evidence)
+        status = "warn" if averaging(evidence) else fail_or_warn(evidence)
         more = ": the network answers at random, average gradients with `pgd?eot=20` or `--attack rand`"
-    elif ratio > LIMIT or clear(constant, n):
+    elif ratio > LIMIT or exceeds_chance(constant, n):
         status = "warn"
         more = ": the loss moves in jumps, where gradients may say little, so add `--attack square`"
     detail = (
         f"At the attack's start noise of epsilon/100 changes the margin by {100 * ratio:.2g}% of what noise of size "
-        f"epsilon does (accepted: {100 * LIMIT:.0f}%; a smooth loss gives 1%), and not at all for {of(constant, n)} "
-        f"({accepted(n)}){more}."
+        f"epsilon does (accepted: {100 * LIMIT:.0f}%; a smooth loss gives 1%), and not at all for {fraction_text(constant, n)} "
+        f"({criterion_text(n)}){more}."
     )
     return Check(NAME, status, ratio, detail)
 

@@ -11,7 +11,7 @@ from probe.attacks.losses import LOSSES, LossName
 from probe.core.document import Check, CheckStatus
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
-from studies.adversarial.checks._common import clear, grave, of, sample
+from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -29,13 +29,13 @@ def zero_gradients(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if margin:
-        status = grave(evidence) if clear(margin, n) else "warn"
+        status = fail_or_warn(evidence) if exceeds_chance(margin, n) else "warn"
         more = ": no attack can follow it, use one that needs none (`--attack square`) or differentiate around it"
     elif entropy:
-        status = grave(evidence) if _only_entropy(evidence) else "warn"
+        status = fail_or_warn(evidence) if _only_entropy(evidence) else "warn"
         more = ": the logits saturate the softmax, attack the margin with `pgd?loss=margin` or `apgd-dlr`"
     detail = (
-        f"At the clean images the gradient is zero or not finite for {of(margin, n)} with the margin as loss and "
+        f"At the clean images the gradient is zero or not finite for {fraction_text(margin, n)} with the margin as loss and "
         f"for {entropy} with the cross-entropy (accepted: none){more}."
     )
     return Check("Zero gradients", status, max(margin, entropy), detail)

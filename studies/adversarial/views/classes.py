@@ -31,7 +31,7 @@ def classes(space: AdversarialWorkspace) -> Section:
             Column(what.capitalize(), help="The class of the images."),
             Column("n", help="The number of images."),
             Column("Clean", proportion=True, help=clean),
-            Column(_standing(space), help=space.phrases.standing_help),
+            Column(_standing(space), help=space.phrases.robust_help),
             Column(
                 space.phrases.measure.capitalize(),
                 proportion=True,
@@ -48,7 +48,7 @@ def classes(space: AdversarialWorkspace) -> Section:
 
 
 def _standing(space: AdversarialWorkspace) -> str:
-    return "Robust" if space.config.target is None else space.phrases.standing
+    return "Robust" if space.config.target is None else space.phrases.robust
 
 
 def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:

@@ -82,7 +82,7 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
         (
             Column("epsilon", help="The radius as it was asked for."),
             Column("in pixel units", digits=4, help="1 is the distance from black to white."),
-            Column(space.phrases.standing, help=space.phrases.standing_help),
+            Column(space.phrases.robust, help=space.phrases.robust_help),
             Column("of", help="The number of images."),
             Column(
                 space.phrases.measure.capitalize(),

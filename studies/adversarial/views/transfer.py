@@ -16,8 +16,8 @@ from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from probe.models.loaded import LoadedModel
+from studies.adversarial.attack_run import attacked_model
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.run import attacked_model
 from studies.adversarial.workspace import AdversarialWorkspace
 
 
@@ -25,13 +25,13 @@ from studies.adversarial.workspace import AdversarialWorkspace
 class _Side:
     """One network with the sample as it sees it: names unique, images, and which of them there is something to do on.
 
-    ``standing`` (N,) are right without attack, or with targets (N,) not at theirs.
+    ``robust`` (N,) are right without attack, or with targets (N,) not at theirs.
     """
 
     name: str
     model: LoadedModel
     images: Tensor
-    standing: Tensor
+    robust: Tensor
 
 
 @VIEWS.register("transfer")
@@ -72,7 +72,7 @@ def _sides(space: AdversarialWorkspace, labels: Tensor, targets: Tensor | None) 
 
 def _attack(space: AdversarialWorkspace, side: _Side, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Return the sample attacked through one network with all of epsilon, stopping at nothing."""
-    attacked = attacked_model(side.model, space.config.reduced)
+    attacked = attacked_model(side.model, space.config.bf16)
     attack, parts = PGD(steps=20, stop=False), []
     targets = None if targets is None else targets.to(side.images.device)
     rows = torch.arange(len(labels))
@@ -100,7 +100,7 @@ def _cell(
         wide = F.interpolate(delta, size=size, mode="bilinear", align_corners=False, antialias=True)
         pixels = (target.images + wide.to(target.images)).clamp(0, 1)
     broken = adversarial(target.model.logits(pixels).to(labels.device), labels, targets).cpu()
-    standing = target.standing
+    standing = target.robust
     return int((broken & standing).sum()), int(standing.sum())
 
 

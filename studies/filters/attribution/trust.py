@@ -15,7 +15,13 @@ from probe.core import stats
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.graph.trace.trace import no_side_effects, shared_copy
-from studies.filters.attribution.attribute import Baseline, Method, Subject, baseline_of, in_batches
+from studies.filters.attribution.attribute import (
+    AttributionSubject,
+    Baseline,
+    Method,
+    baseline_of,
+    in_batches,
+)
 
 HARDLY = 0.8
 """A mean rank correlation from here on with redrawn weights: the map hardly changed."""
@@ -125,7 +131,7 @@ class RandomisationTrial:
 
 def randomise(
     trials: Sequence[RandomisationTrial],
-    networks: Callable[[int], tuple[Subject, Subject]],
+    networks: Callable[[int], tuple[AttributionSubject, AttributionSubject]],
     images: Tensor,
     targets: Tensor,
     advance: Advance,

@@ -17,13 +17,13 @@ from studies.filters.attribution import report, trust
 from studies.filters.attribution import report as conclude
 from studies.filters.attribution.attribute import (
     METHODS,
+    AttributionSubject,
     DeepLift,
     GradCam,
     GuidedBackprop,
     IntegratedGradients,
     Method,
     Occlusion,
-    Subject,
     in_batches,
     prepare,
 )
@@ -45,7 +45,7 @@ class _AttributionRun:
     """What the steps of the view share."""
 
     space: FiltersWorkspace
-    subject: Subject
+    subject: AttributionSubject
     images: Tensor
     cases: tuple[AttributedImage, ...]
     advance: Advance
@@ -156,7 +156,7 @@ def _randomised(run: _AttributionRun, found: Sequence[Explained]) -> tuple[dict[
     """Run the randomisation check on the predicted classes; an empty result comes with the reason."""
     space, images, example = run.space, run.images, run.images[:1]
 
-    def networks(draw: int) -> tuple[Subject, Subject]:
+    def networks(draw: int) -> tuple[AttributionSubject, AttributionSubject]:
         fresh = space.model.fresh(seeds.derive(space.config.seed, "attribution", draw)).module
         mixed = trust.redraw_classifier(space.model.module, fresh, example)
         return prepare(mixed, example), prepare(fresh, example)

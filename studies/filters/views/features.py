@@ -15,11 +15,11 @@ from studies.filters.optimise import (
     Channel,
     Class,
     Objective,
-    Recipe,
+    PictureRecipe,
+    PictureSubject,
     Rendering,
-    Subject,
     Transforms,
-    Unit,
+    UnitObjective,
     render,
 )
 from studies.filters.optimise.report import Reached, checks, findings, results, table
@@ -89,11 +89,11 @@ def _subjects(space: FiltersWorkspace, traced: nn.Module) -> tuple[dict[str, Lay
 
 def _render(
     space: FiltersWorkspace,
-    subject: Subject,
+    subject: PictureSubject,
     objectives: Sequence[Objective],
     size: tuple[int, int],
     advance: Advance,
-    recipe: Recipe,
+    recipe: PictureRecipe,
 ) -> Rendering:
     half = half_helps(subject.features, space.model.device)
     return render(
@@ -111,11 +111,13 @@ def _render(
 def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
     channels = space.channels[layer]
     both: list[Objective] = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels)]
-    pictures = _render(space, cut.subject, both, cut.size, advance, Recipe(space.config.steps)).pictures
+    pictures = _render(
+        space, cut.subject, both, cut.size, advance, PictureRecipe(space.config.steps)
+    ).pictures
     most, least = torch.split(pictures, len(channels))
     # A shift by a whole step of the map would move the pattern on to the neighbouring unit.
-    still = Recipe(space.config.steps, transforms=Transforms.for_size(cut.size).within(cut.stride))
-    units: list[Objective] = [Unit(c) for c in channels]
+    still = PictureRecipe(space.config.steps, transforms=Transforms.for_size(cut.size).within(cut.stride))
+    units: list[Objective] = [UnitObjective(c) for c in channels]
     middle = _render(space, cut.subject, units, cut.size, advance, still).pictures
     high = [float(m.max()) for m in _own_maps(space, cut.output, most, channels)]
     low = [float(m.min()) for m in _own_maps(space, cut.subject.features, least, channels)]
@@ -200,10 +202,10 @@ def _class_steps(space: FiltersWorkspace) -> int:
 
 
 def _class_part(
-    space: FiltersWorkspace, subject: Subject, classes: tuple[int, ...], advance: Advance
+    space: FiltersWorkspace, subject: PictureSubject, classes: tuple[int, ...], advance: Advance
 ) -> _Part:
     _, height, width = space.model.input.size
-    recipe = Recipe(_class_steps(space))
+    recipe = PictureRecipe(_class_steps(space))
     rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance, recipe)
     shares = _maps(space, subject.features, rendering.pictures).softmax(1)
     natural = _maps(space, subject.features, space.pixels(space.shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probe.tools.doctor.evidence import short
 from probe.tools.doctor.operations import Operation
-from probe.tools.doctor.run import Failure
+from probe.tools.doctor.training_run import Failure
 
 _ADVICE = {
     "log": "Bound the argument away from 0 (log(x.clamp_min(1e-6)), log1p), or use log_softmax and its like.",

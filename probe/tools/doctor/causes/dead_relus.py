@@ -21,7 +21,7 @@ _ADVICE_AFTER = (
 @CAUSES.register("dead-relus")
 def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
     """Count the ReLU units that are 0 on all images, before and after the run."""
-    start = evidence.census
+    start = evidence.layer_stats
     if not start.units:
         raise NotApplicableError("No ReLU was called.")
     title = "Dead ReLUs"
@@ -56,4 +56,4 @@ def counted(census: LayerStats) -> str:
 
 
 def _grade(evidence: TrainingEvidence) -> Grade:
-    return "fault" if evidence.course is not None and evidence.ill else "risk"
+    return "fault" if evidence.course is not None and evidence.training_failed else "risk"

@@ -39,7 +39,7 @@ def exploding_gradients(evidence: TrainingEvidence) -> Diagnosis:
     )
     if share < LARGE:
         return Diagnosis(_NAME, "clear", title, f"{facts}: the largest of {len(gradients)} layers.")
-    grade: Grade = "fault" if evidence.ill else "risk"
+    grade: Grade = "fault" if evidence.training_failed else "risk"
     after = f"; {signal}" if signal else ""
     return Diagnosis(_NAME, grade, title, f"{facts}{after}.", _ADVICE, explains=_EXPLAINED)
 
@@ -58,7 +58,9 @@ def _at_once(evidence: TrainingEvidence, title: str) -> Diagnosis:
 
 def _growth(evidence: TrainingEvidence) -> str:
     """Say how the signal grows from the first to the last layer that is finite; empty when it does not."""
-    sizes = [(one.name, one.rms) for one in evidence.census.layers if math.isfinite(one.rms) and one.rms > 0]
+    sizes = [
+        (one.name, one.rms) for one in evidence.layer_stats.layers if math.isfinite(one.rms) and one.rms > 0
+    ]
     if len(sizes) < 2 or sizes[-1][1] < 100 * sizes[0][1]:
         return ""
     (first, small), (last, large) = sizes[0], sizes[-1]

@@ -37,7 +37,7 @@ def input_scale(evidence: TrainingEvidence) -> Diagnosis:
     if first.std == 0:
         return Diagnosis(
             _NAME,
-            "fault" if evidence.course is not None and evidence.ill else "risk",
+            "fault" if evidence.course is not None and evidence.training_failed else "risk",
             "Constant input",
             f"{facts}: all images look the same to the network.",
             "Look at how the images are read and normalised.",
@@ -56,7 +56,7 @@ def _judged(evidence: TrainingEvidence, title: str, facts: str) -> Diagnosis:
         f"Normalise the images to mean 0 and standard deviation 1: subtract {first.mean:.4g} and divide by "
         f"{first.std:.4g} what is fed now (pixels of 0 to 255 are divided by 255 once)."
     )
-    if evidence.course is None or not evidence.ill:
+    if evidence.course is None or not evidence.training_failed:
         return Diagnosis(_NAME, "risk", title, f"{facts}; the training works all the same.", advice)
     other = evidence.standardised
     if other.outcome == "learned":
@@ -76,6 +76,6 @@ def _judged(evidence: TrainingEvidence, title: str, facts: str) -> Diagnosis:
 
 def told(evidence: TrainingEvidence) -> str:
     """Say what came of the run as it is."""
-    from probe.tools.doctor.wording import course_in_words
+    from probe.tools.doctor.diagnosis import course_in_words
 
     return course_in_words(evidence.trained)

@@ -14,7 +14,7 @@ _NAME = "labels"
 @CAUSES.register("labels")
 def labels(evidence: TrainingEvidence) -> Diagnosis:
     """Look for labels outside the classes."""
-    given, shape = evidence.plan.labels, evidence.census.shape
+    given, shape = evidence.plan.labels, evidence.layer_stats.shape
     wrong = outside(given, shape)
     if wrong is None:
         raise NotApplicableError("The labels are not class numbers.")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from probe.core.errors import NotApplicableError
-from probe.tools.doctor.diagnosis import Diagnosis
+from probe.tools.doctor.diagnosis import Diagnosis, course_in_words
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.registries import CAUSES
 from probe.tools.doctor.sweep import Point, Sweep
-from probe.tools.doctor.wording import course_in_words
 
 _NAME = "learning-rate"
 
@@ -55,7 +54,7 @@ def _too_large(evidence: TrainingEvidence, tried: Sweep, lower: Point) -> Diagno
     explains = {"overflow"}
     if course.rising:
         explains |= {"undefined-loss", "undefined-operation"}
-    if not evidence.census.mostly_dead:
+    if not evidence.layer_stats.mostly_dead:
         explains |= {"dead-relus"}
     return Diagnosis(
         _NAME,

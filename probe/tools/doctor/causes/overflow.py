@@ -7,7 +7,7 @@ from probe.tools.doctor.causes._common import described, where
 from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.registries import CAUSES
-from probe.tools.doctor.run import Failure
+from probe.tools.doctor.training_run import Failure
 
 _NAME = "overflow"
 _EXPLAINED = frozenset({"exploding-gradients", "vanishing-gradients", "dead-relus", "learning-rate"})

@@ -35,7 +35,7 @@ def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
     few = sum(one[2] / last < SMALL for one in gradients)
     return Diagnosis(
         _NAME,
-        "fault" if evidence.ill else "risk",
+        "fault" if evidence.training_failed else "risk",
         title,
         f"{facts}; {few} of {len(gradients)} layers are below {SMALL:g}.",
         _advice(norm),

@@ -145,9 +145,9 @@ class AttackRun:
         )
         if len(together.index) == 0:
             raise CannotRunError("No image is left to attack: all of them are of the class aimed at.")
-        asked = self.task.asked
+        asked = self.task.epsilon
         tried = [0.0, *self.task.epsilons]
-        for epsilon in self.task.further if any(map(goes_further, self.attacks)) else ():
+        for epsilon in self.task.extra_epsilons if any(map(goes_further, self.attacks)) else ():
             if bool(worst.success(tried[-1]).all()):
                 break
             tried.append(epsilon)
@@ -182,16 +182,16 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
     return Task(norm, tuple(sorted(spread)), asked, tuple(further), True, seed)
 
 
-def attacked_model(model: LoadedModel, reduced: bool | None = None) -> AttackedModel:
-    """Return the model as attacks see it; ``reduced`` None takes bfloat16 gradients where the processor has it.
+def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedModel:
+    """Return the model as attacks see it; ``bf16`` None takes bfloat16 gradients where the processor has it.
 
     Gradients go through a graph of the network with its batch normalisation folded, where that gives the same
     logits and the same gradients as the network itself.
     """
-    if reduced is None:
-        reduced = fast_bf16(model.device)
+    if bf16 is None:
+        bf16 = fast_bf16(model.device)
     return AttackedModel(
-        model.module, memory_format=model.memory_format, reduced=reduced, fast=_folded(model)
+        model.module, memory_format=model.memory_format, bf16=bf16, gradient_module=_folded(model)
     )
 
 
