@@ -268,7 +268,7 @@ def _robust(
         return np.empty(0, bool)
     norm = norm_named(setting.norm)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
-    attacked = AttackedModel(module, memory_format=layout, reduced=False)
+    attacked = AttackedModel(module, memory_format=layout, bf16=False)
     stands: list[Tensor] = []
     attack = PGD(steps=ROBUST_STEPS)
     draws = seeds.generator(seed, "robustness")

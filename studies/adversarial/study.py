@@ -319,7 +319,7 @@ def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any
         "attacks": [one.text for one in space.attacks],
         "attack options": {one.text: dataclasses.asdict(one.attack) for one in space.attacks},  # type: ignore[call-overload]
         "epsilons": list(space.results.epsilons),
-        "reduced": space.attacked.bf16,
+        "bf16": space.attacked.bf16,
         "images": [int(space.results.clean.index[place]) for place in space.shown],
         "images at once": memory.limit,
     }

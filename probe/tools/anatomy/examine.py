@@ -9,7 +9,7 @@ import torch
 
 from probe.core.document import ModelInfo
 from probe.core.seeds import generator
-from probe.graph.cost.operations import OperationRow, OperationTable
+from probe.graph.cost.operations import OperationRow, OperationTable, operation_table
 from probe.graph.cost.paths import Paths, paths
 from probe.graph.cost.summary import count_macs
 from probe.graph.trace.trace import TraceError
