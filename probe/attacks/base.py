@@ -28,8 +28,7 @@ class Traits:
     ``norms`` are those it can keep to. ``access`` is what it asks of the network: gradients, logits,
     decisions, or nothing. ``targeted`` says that it can aim at a class. A ``minimum_norm`` attack looks for
     the smallest perturbation: one run serves every epsilon, and ``epsilon`` only bounds the search.
-    ``transfer`` marks attacks made to carry over to other networks. ``min_classes`` is the least number of
-    classes that its loss needs.
+    ``transfer`` marks attacks made to carry over to other networks.
     """
 
     norms: tuple[str, ...]
@@ -38,7 +37,6 @@ class Traits:
     targeted: bool = False
     minimum_norm: bool = False
     transfer: bool = False
-    min_classes: int = 2
     origin: Literal["probe", "torchattacks", "foolbox"] = "probe"
 
 

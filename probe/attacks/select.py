@@ -48,11 +48,11 @@ def attack_named(text: str, **defaults: Any) -> SelectedAttack:
 
 
 def choose_attacks(
-    names: tuple[str, ...], norm: Norm, *, targeted: bool, classes: int, **defaults: Any
+    names: tuple[str, ...], norm: Norm, *, targeted: bool, **defaults: Any
 ) -> tuple[SelectedAttack, ...]:
     """Return the attacks, each once; raises UsageError when one cannot do what is asked.
 
-    ``targeted`` says that it has to aim at a class; ``classes`` is what the network has.
+    ``targeted`` says that it has to aim at a class.
     """
     chosen = tuple(attack_named(name, **defaults) for name in dict.fromkeys(names))
     for one in chosen:
@@ -65,10 +65,6 @@ def choose_attacks(
             )
         if targeted and not traits.targeted:
             raise UsageError(f"The attack {one.name} cannot aim at a class: leave --target out or use pgd.")
-        if classes < traits.min_classes:
-            raise UsageError(
-                f"The attack {one.name} needs {traits.min_classes} classes and the network has {classes}."
-            )
     return chosen
 
 

@@ -18,7 +18,6 @@ from probe.attacks.base import Attack
 from probe.attacks.judge import within
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
-from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 
 PEERS = r"(torchattacks|foolbox|eagerpy|numba)(\.|$)"
@@ -229,10 +228,6 @@ class TorchattacksAttack(Attack):
         targets: Tensor | None,
     ) -> Tensor:
         case = case_of(model, images, labels, norm, epsilon, generator, targets)
-        if case.classes < self.traits.min_classes:
-            raise CannotRunError(
-                f"{type(self).__name__} needs {self.traits.min_classes} classes; this network has {case.classes}."
-            )
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
         with silent(), scoped(case.seed, type(self).__name__), model.on_forward(rescue.seen):
             found = self._run(case, rescue)

@@ -124,7 +124,7 @@ def _attack(
     aim = None
     if config.target is not None:
         aim = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
-    chosen = _chosen_attacks(config, model.num_classes)
+    chosen = _chosen_attacks(config)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.bf16)
     campaign = AttackRun(
@@ -178,7 +178,7 @@ def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
 
-def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[SelectedAttack, ...]:
+def _chosen_attacks(config: AdversarialConfig) -> tuple[SelectedAttack, ...]:
     norm = norm_named(config.norm)
     names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else DEFAULT_L0_ATTACKS)
     if "worst" in names:
@@ -187,7 +187,6 @@ def _chosen_attacks(config: AdversarialConfig, classes: int) -> tuple[SelectedAt
         names,
         norm,
         targeted=config.target is not None,
-        classes=classes,
         restarts=config.restarts,
         steps=config.steps,
     )

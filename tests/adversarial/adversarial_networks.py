@@ -271,7 +271,7 @@ def evidence_of(
         logits = model.verdict(images)
         classes = logits.shape[1]
         chosen = (
-            *choose_attacks(tuple(attacks), measure, targeted=targets is not None, classes=classes),
+            *choose_attacks(tuple(attacks), measure, targeted=targets is not None),
             *own,
         )
         task = make_task((epsilon / 2, epsilon), measure, tuple(images.shape[1:]), seed)

@@ -218,7 +218,7 @@ def campaign(journal: Any, config: AdversarialConfig = QUICK) -> AttackRun:
 
     model = model_of()
     task = make_task(config.epsilons, NORMS["Linf"], (1, 8, 8), 0)
-    attacks = _chosen_attacks(config, 10)
+    attacks = _chosen_attacks(config)
     return AttackRun(
         model,
         attacked_model(model, False),

@@ -52,7 +52,7 @@ class Always(nn.Module):
 def campaign(order: list[int], journal: Journal = NOTHING) -> AttackRun:
     model, images = model_of(), image_set(order=order)
     task = make_task(QUICK.epsilons, NORMS["Linf"], (1, 8, 8), 0)
-    attacks = _chosen_attacks(dataclasses.replace(QUICK, attacks=("pgd", "fgsm"), target="3"), 10)
+    attacks = _chosen_attacks(dataclasses.replace(QUICK, attacks=("pgd", "fgsm"), target="3"))
     attacked = attacked_model(model, False)
     return AttackRun(
         model, attacked, images, attacks, task, Target("class", 3), 2, MicroBatcher(2), journal, SILENT

@@ -15,7 +15,6 @@ from torchattacks.attack import Attack as PeerAttack
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.families.minimum_norm import _L0FMN, _L2FMN
-from probe.attacks.families.torchattacks_autoattack import _tiles
 from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
@@ -126,7 +125,6 @@ def test_targets_follow_the_images_they_belong_to() -> None:
         ("spsa", {"steps": 20}, Linf(), 0.3),
         ("pixle", {"steps": 100}, L0(), 90.0),
         ("jsma", {}, L0(), 60.0),
-        ("torchattacks-square", {"queries": 200}, Linf(), 0.3),
         ("sparse-l1-descent", {"steps": 20}, L1(), 40.0),
         ("gen-attack", {"steps": 50}, Linf(), 0.3),
         ("ddn", {}, L2(), 0.0),
@@ -162,7 +160,6 @@ def test_jsma_refuses_images_whose_pairs_do_not_fit_in_memory() -> None:
 
 FLAT = [
     "mifgsm",
-    "torchattacks-deepfool",
     "sparsefool",
     "newtonfool",
     "virtual-adversarial",
@@ -197,9 +194,6 @@ def test_minimum_norm_attacks_find_the_distance_to_a_plane() -> None:
     for name, options, slack in [
         ("ddn", {"steps": 300}, 0.05),
         ("fmn", {"steps": 300}, 0.05),
-        ("foolbox-cw", {"steps": 300}, 0.05),
-        ("torchattacks-deepfool", {}, 0.03),
-        ("torchattacks-fab", {"steps": 20}, 0.05),
         ("hopskipjump", {"steps": 30}, 0.3),
     ]:
         attack = ATTACKS.get(name)(**options)
@@ -236,15 +230,6 @@ def test_projections_of_fmn_keep_to_their_radius() -> None:
     count = eagerpy.astensor(torch.tensor([7.0, 48.0]))
     kept = _L0FMN(steps=1).project(shown[0], shown[1], count).raw
     assert (kept != 0).flatten(1).sum(1).tolist() == [7, 48]
-
-
-def test_square_in_l2_refuses_sizes_that_its_pattern_leaves() -> None:
-    model, images, labels = planes(side=12)
-    with pytest.raises(CannotRunError, match="12 by 12"):
-        ATTACKS.get("torchattacks-square")(queries=5).perturb(model, images, labels, L2(), 1.0, rng())
-    assert all(_tiles(side, side) for side in (28, 32, 96, 224, 299))
-    assert not _tiles(24, 24)
-    assert not _tiles(4, 4)
 
 
 def test_pixle_takes_images_that_are_not_square() -> None:

@@ -12,7 +12,7 @@ from probe.attacks.base import ATTACKS, summary
 from probe.attacks.families.apgd import ApgdT
 from probe.attacks.families.fab import Fab
 from probe.attacks.families.gradient import PGD
-from probe.attacks.norms import L0, L1, L2, MOST, NORMS, Linf, Norm, parse_epsilons, shown
+from probe.attacks.norms import L0, L1, L2, MOST, Linf, Norm, parse_epsilons, shown
 from probe.attacks.select import attack_named, attack_rows, choose_attacks
 from probe.core.errors import UsageError
 
@@ -188,7 +188,6 @@ def test_defaults_that_an_option_cannot_have_are_refused() -> None:
 def test_none_and_zero_are_typed_where_they_mean_something() -> None:
     assert attack_named("pgd?step=None").attack == PGD()
     assert attack_named("fab?candidates=None").attack == Fab(candidates=None)
-    assert attack_named("torchattacks-fab?classes=0").attack == attack_named("torchattacks-fab").attack
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
@@ -202,14 +201,14 @@ def test_every_default_can_be_typed(name: str) -> None:
 
 def test_attacks_are_chosen_once_each_in_order() -> None:
     names = ("apgd-t", "pgd", "apgd-t", "pgd?steps=3")
-    chosen = choose_attacks(names, LINF, targeted=False, classes=10, steps=9)
+    chosen = choose_attacks(names, LINF, targeted=False, steps=9)
     assert [one.text for one in chosen] == ["apgd-t", "pgd", "pgd?steps=3"]
     assert [one.attack for one in chosen] == [ApgdT(steps=9), PGD(steps=9), PGD(steps=3)]
 
 
 def test_attack_that_does_not_know_the_norm_is_refused_with_others_that_do() -> None:
     with pytest.raises(UsageError) as caught:
-        choose_attacks(("cw",), LINF, targeted=False, classes=10)
+        choose_attacks(("cw",), LINF, targeted=False)
     message = str(caught.value)
     assert "The attack cw knows the norm L2, not Linf." in message
     for other in message.partition("there are ")[2].rstrip(" ….").split(", "):
@@ -218,17 +217,8 @@ def test_attack_that_does_not_know_the_norm_is_refused_with_others_that_do() -> 
 
 def test_attack_that_cannot_aim_is_refused() -> None:
     with pytest.raises(UsageError, match="deepfool cannot aim"):
-        choose_attacks(("pgd", "deepfool"), TWO, targeted=True, classes=10)
-    assert choose_attacks(("pgd",), TWO, targeted=True, classes=10)
-
-
-def test_attack_that_needs_more_classes_is_refused() -> None:
-    name = next(name for name in ATTACKS if ATTACKS.get(name).traits.min_classes > 2)
-    traits = ATTACKS.get(name).traits
-    norm = NORMS[traits.norms[0]]
-    with pytest.raises(UsageError, match=f"{name} needs {traits.min_classes} classes and the network has 2"):
-        choose_attacks((name,), norm, targeted=False, classes=2)
-    assert choose_attacks((name,), norm, targeted=False, classes=traits.min_classes)
+        choose_attacks(("pgd", "deepfool"), TWO, targeted=True)
+    assert choose_attacks(("pgd",), TWO, targeted=True)
 
 
 # The list

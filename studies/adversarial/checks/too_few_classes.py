@@ -8,7 +8,7 @@ from probe.core.errors import NotApplicableError
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
-TARGETED = ("apgd-t", "standard", "torchattacks-apgdt", "torchattacks-autoattack")
+TARGETED = ("apgd-t", "standard")
 """Attacks that climb the targeted DLR loss."""
 
 UNTARGETED = ("apgd-dlr", "rand")
