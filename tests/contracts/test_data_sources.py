@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from probe.data.images import ImageSet, InputSpec
 from probe.data.load import load_images
 from probe.data.source import SOURCES
+from tests.data.data_copies import cifar_copy
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 48, 64)]
 RNG = np.random.default_rng(7)
@@ -30,14 +30,6 @@ def _fashion(root: Path) -> None:
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         head = struct.pack(">II", 0x801, 20)
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
-
-
-def _cifar(root: Path) -> None:
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    for name in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
-        rows = RNG.integers(0, 256, (10, 3072), dtype=np.uint8)
-        (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": list(range(10))}, protocol=2))
 
 
 def _folder(root: Path) -> Path:
@@ -56,8 +48,6 @@ def _image(root: Path) -> Path:
 PREPARE: dict[str, Callable[[Path], Path | None]] = {
     "fashion-mnist": _fashion,
     "fashion-mnist-train": _fashion,
-    "cifar10": _cifar,
-    "cifar10-train": _cifar,
     "folder": _folder,
     "image": _image,
 }
@@ -67,6 +57,7 @@ PREPARE: dict[str, Callable[[Path], Path | None]] = {
 def images(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSet:
     monkeypatch.setenv("PROBE_DATA_DIR", str(tmp_path))
     path = PREPARE.get(request.param, lambda _root: None)(tmp_path)
+    cifar_copy(tmp_path, RNG, monkeypatch)
     return load_images(path or request.param, n=12, offline=True)
 
 
