@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.models.weights.file_type import Content, Globals, file_type, forbidden_globals
+from probe.models.weights.file_type import Content, file_type, forbidden_globals
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin")
 """The extensions of weights files."""
@@ -125,9 +126,6 @@ def _refuse(path: Path, content: Content) -> None:
             f"{path} is not a safetensors file: by its content it is one of torch.save (.pth)."
         )
     if content is Content.PICKLE:
-        found = forbidden_globals(path)
-        if found.hostile:
-            raise CheckpointError(_hostile(path, found.hostile))
         raise CheckpointError(
             f"{path} was written by pickle, which can run code when opened, and was not opened: save the "
             "state dict with torch.save."
@@ -150,12 +148,12 @@ def _metadata(path: Path) -> dict[str, str]:
 def _read_torch(path: Path) -> Any:
     # torch.load would refuse it too; reading the list of names first does not depend on that.
     found = forbidden_globals(path)
-    if found.hostile:
-        raise CheckpointError(_hostile(path, found.hostile))
+    if found:
+        raise CheckpointError(_unsafe(path, found))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_why_unsafe(path, found)) from error
+        raise CheckpointError(_unsafe(path, tuple(_NAMED.findall(str(error))))) from error
     except (
         RuntimeError,
         EOFError,
@@ -169,20 +167,16 @@ def _read_torch(path: Path) -> Any:
         raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
 
 
-def _why_unsafe(path: Path, found: Globals) -> str:
-    way_out = "save `model.state_dict()` with torch.save and give that file"
-    if found.other:
-        return (
-            f"{path} holds Python objects ({_few(found.other)}), not only tensors, as a whole pickled model "
-            f"does; opening them can run code, so it was refused: {way_out}."
-        )
-    return f"{path} is damaged, or holds more than tensors: {way_out}."
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def _hostile(path: Path, names: tuple[str, ...]) -> str:
+def _unsafe(path: Path, names: tuple[str, ...]) -> str:
+    fix = "save `model.state_dict()` with torch.save and give that file"
+    if not names:
+        return f"{path} is damaged, or holds more than tensors: {fix}."
     return (
-        f"{path} asks to call {_few(names)} when it is opened, which weights never need: it may be "
-        "harmful, and was not opened."
+        f"{path} asks for {_few(names)} when it is opened, as a whole pickled model does, or a harmful file; that can "
+        f"run code, so it was not opened: {fix}."
     )
 
 

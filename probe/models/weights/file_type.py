@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-import pickletools
+import struct
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from pickle import UnpicklingError
+
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 _HEAD = 512
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_PICKLES_IN_LEGACY = 5
 
 
 class Content(enum.Enum):
@@ -81,84 +81,12 @@ def _sniff_zip(path: Path) -> Content:
     return Content.ZIP
 
 
-@dataclass(frozen=True)
-class Globals:
-    """The functions and classes that a pickle asks for beyond those that tensors need."""
+def forbidden_globals(path: Path) -> tuple[str, ...]:
+    """Return the functions and classes that a file of torch.save asks for beyond those that tensors need, sorted.
 
-    hostile: tuple[str, ...]
-    other: tuple[str, ...]
-
-
-_NEEDED = (
-    "torch._utils.",
-    "torch.storage.",
-    "collections.OrderedDict",
-    "_codecs.encode",
-    "torch.Size",
-    "torch.device",
-)
-_HOSTILE_MODULES = {
-    *("os", "posix", "nt", "sys", "subprocess", "pty", "shutil", "socket", "runpy", "importlib", "ctypes"),
-    *("builtins", "__builtin__", "code", "codeop", "webbrowser", "urllib", "http", "requests", "asyncio"),
-    *("multiprocessing", "threading", "pickle", "marshal", "operator", "functools", "timeit", "pdb", "bdb"),
-    *("commands", "platform", "tempfile", "pathlib", "io", "site", "ensurepip", "pip", "venv"),
-}
-_HARMLESS_BUILTINS = {
-    *("set", "frozenset", "dict", "list", "tuple", "int", "float", "bool", "str", "bytes", "bytearray"),
-    *("complex", "slice", "range", "object"),
-}
-
-
-def forbidden_globals(path: Path) -> Globals:
-    """Return what a pickle (bare, or in a torch.save file) asks for that weights do not need.
-
-    The pickle is disassembled, not run. What cannot be disassembled gives nothing.
+    The pickle is disassembled, not run. Files before PyTorch 1.6, and damaged ones, give nothing.
     """
-    found: dict[str, None] = {}
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith("data.pkl"):
-                    with archive.open(name) as file:
-                        found.update(dict.fromkeys(_globals(file, 1)))
-    else:
-        with path.open("rb") as file:
-            found.update(dict.fromkeys(_globals(file, _PICKLES_IN_LEGACY)))
-    names = [name for name in found if not name.startswith(_NEEDED) and not _is_storage(name)]
-    hostile = tuple(name for name in names if _is_hostile(name))
-    return Globals(hostile, tuple(name for name in names if name not in hostile))
-
-
-def _is_storage(name: str) -> bool:
-    return name.startswith("torch.") and name.endswith("Storage")
-
-
-def _is_hostile(name: str) -> bool:
-    module, _, attribute = name.rpartition(".")
-    root = module.split(".")[0]
-    return root in _HOSTILE_MODULES and not (
-        root in ("builtins", "__builtin__") and attribute in _HARMLESS_BUILTINS
-    )
-
-
-def _globals(file: IO[bytes], pickles: int) -> list[str]:
-    """Return ``module.name`` of every global that up to so many pickles in a row mention."""
-    names: list[str] = []
-    strings: list[str] = []
-    memo: dict[int, str] = {}
     try:
-        for _ in range(pickles):
-            for opcode, argument, _position in pickletools.genops(file):
-                if opcode.name in ("GLOBAL", "INST"):
-                    names.append(".".join(str(argument).split(" ", 1)))
-                elif opcode.name == "STACK_GLOBAL" and len(strings) > 1:
-                    names.append(".".join(strings[-2:]))
-                elif "UNICODE" in opcode.name or "STRING" in opcode.name:
-                    strings.append(str(argument))
-                elif opcode.name == "MEMOIZE" and strings:
-                    memo[len(memo)] = strings[-1]
-                elif opcode.name in ("BINGET", "LONG_BINGET") and argument in memo:
-                    strings.append(memo[argument])
-    except (ValueError, EOFError, UnicodeDecodeError, OSError, zipfile.BadZipFile):
-        return names
-    return names
+        return tuple(sorted(get_unsafe_globals_in_checkpoint(path)))
+    except (ValueError, RuntimeError, EOFError, IndexError, struct.error, UnpicklingError):
+        return ()
