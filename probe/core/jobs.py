@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-import tempfile
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CONNECT_SECONDS = 8
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def run_jobs(
@@ -50,7 +51,8 @@ def run_jobs(
     Functions and classes of the modules ``by_value`` are sent as they are, for modules that a worker cannot
     import by name.
 
-    A job whose worker dies is run up to ``attempts`` times, and then CannotRunError names it. What
+    A job whose worker dies is run up to ``attempts`` times, alone after the first, and then CannotRunError names it;
+    those that ran beside it may be run again with it. What
     ``function`` raises is raised, unchanged save for a note with the worker's traceback. Raises CannotRunError
     also when a job cannot be sent or the cluster cannot be reached, UsageError when dask is not installed,
     and ValueError for fewer than one worker or attempt.
@@ -105,18 +107,14 @@ def _results(
                 result = function(job)
             yield key, result
         return
-    packed = portable(function)
-    where = (
-        _on_processes(packed, jobs, workers, attempts)
-        if cluster is None
-        else _on_cluster(packed, jobs, cluster, attempts)
-    )
-    with closing(where) as answers:
-        for key, answer in answers:
-            good, value = unpacked(answer)
-            if not good:
-                raise value
-            yield key, value
+    packed, queue = portable(function), _Queue(jobs, attempts)
+    while queue.waiting:
+        with _processes(workers) if cluster is None else _cluster(cluster) as (executor, room):
+            for key, answer in _round(executor, room, packed, queue):
+                good, value = unpacked(answer)
+                if not good:
+                    raise value
+                yield key, value
 
 
 @contextmanager
@@ -143,22 +141,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _answer(function: bytes, job: bytes, mark: str | None = None) -> bytes:
-    """Run a job in a worker and return (True, result) or (False, error), packed.
-
-    The file ``mark`` exists while the job runs.
-    """
-    if mark is not None:
-        Path(mark).touch()
+def _answer(function: bytes, job: bytes) -> bytes:
+    """Run a job in a worker and return (True, result) or (False, error), packed."""
     try:
         with _one_thread():
             call, argument = _loaded(function, job)
-            answer = portable((True, call(argument)))
+            return portable((True, call(argument)))
     except (Exception, SystemExit) as error:
-        answer = _packed_error(error)
-    if mark is not None:
-        Path(mark).unlink(missing_ok=True)
-    return answer
+        return _packed_error(error)
 
 
 def _loaded(function: bytes, job: bytes) -> tuple[Any, Any]:
@@ -192,91 +182,107 @@ def _packed_job(function: bytes, key: str, job: object) -> tuple[bytes, bytes]:
         return portable(_refuse), portable(CannotRunError(f"The job {key} cannot be run: {error}"))
 
 
-def _on_processes(
-    function: bytes, jobs: Mapping[str, object], workers: int, attempts: int
-) -> Generator[tuple[str, bytes], None, None]:
-    """Yield (key, answer) as the processes finish; start again with what a dying one left undone."""
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+class _Queue:
+    """The jobs that wait, and how often the worker of each has died."""
 
-    left, lost = dict(jobs), _Losses(attempts)
-    while left:
-        batch = lost.next_batch(left)
-        with tempfile.TemporaryDirectory(prefix="probe-jobs-") as folder:
-            marks = {key: Path(folder, str(i)) for i, key in enumerate(batch)}
-            try:
-                with closing(_round(function, {key: left[key] for key in batch}, marks, workers)) as answers:
-                    for key, answer in answers:
-                        del left[key]
-                        yield key, answer
-            except TerminatedWorkerError:
-                undone = [key for key in batch if key in left]
-                # All processes end with the first that dies; without a mark it died between jobs.
-                lost.count([key for key in undone if marks[key].exists()] or undone)
-
-
-def _round(
-    function: bytes, jobs: Mapping[str, object], marks: Mapping[str, Path], workers: int
-) -> Generator[tuple[str, bytes], None, None]:
-    from joblib import Parallel, delayed
-
-    # Packed when a process is free: jobs may share large data, of which each gets a copy. Batches of one,
-    # because a process that dies takes its batch with it.
-    calls = (
-        delayed(_keyed)(key, *_packed_job(function, key, job), str(marks[key])) for key, job in jobs.items()
-    )
-    parallel = Parallel(
-        n_jobs=workers,
-        backend="loky",
-        batch_size=1,
-        pre_dispatch="n_jobs",
-        return_as="generator_unordered",
-        max_nbytes=None,
-    )
-    answers = parallel(calls)
-    try:
-        for answer in answers:  # noqa: UP028  # "yield from" would close it outside the filter below
-            yield answer
-    finally:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning)
-            answers.close()
-
-
-def _keyed(key: str, function: bytes, job: bytes, mark: str) -> tuple[str, bytes]:
-    return key, _answer(function, job, mark)
-
-
-class _Losses:
-    """Count how often the worker of a job died, and decide what to run next."""
-
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, jobs: Mapping[str, object], attempts: int) -> None:
+        self.jobs = jobs
         self.attempts = attempts
-        self.lost: dict[str, int] = {}
+        self.waiting = deque(jobs)
+        self.lost = Counter[str]()
 
-    def next_batch(self, left: Mapping[str, object]) -> list[str]:
-        """Return the keys to run together: a job at its last attempt runs alone, so that only it is blamed."""
-        last = [key for key in left if 0 < self.lost.get(key, 0) == self.attempts - 1]
-        return [key for key in left if key not in last] or last[:1]
+    def may_start(self, running: Collection[str]) -> bool:
+        """Return whether the next job may run beside others: one whose worker has died runs alone, and is blamed alone."""
+        return bool(self.waiting) and not (
+            running and any(self.lost[key] for key in (self.waiting[0], *running))
+        )
 
-    def count(self, keys: Sequence[str], times: int = 1) -> None:
-        """Note that workers died while they ran these jobs; raises CannotRunError at the last attempt."""
-        for key in keys:
-            self.lost[key] = self.lost.get(key, 0) + times
-        worn = [key for key in keys if self.lost[key] >= self.attempts]
+    def put_back(self, deaths: Mapping[str, int]) -> None:
+        """Let jobs whose workers died that often wait again; raises CannotRunError at their last attempt."""
+        self.lost.update(deaths)
+        worn = [key for key in deaths if self.lost[key] >= self.attempts]
         if worn:
             raise CannotRunError(
                 f"The process that ran {' or '.join(worn)} died {self.lost[worn[0]]} times, perhaps for want of "
                 "memory: use fewer workers or smaller batches."
             )
+        self.waiting.extend(deaths)
 
 
-def _on_cluster(
-    function: bytes, jobs: Mapping[str, object], address: str, attempts: int
-) -> Generator[tuple[str, bytes], None, None]:
-    """Yield (key, answer) as the cluster's workers finish; what they still run is given up at the end."""
+def _round(
+    executor: Executor, room: Callable[[], int], function: bytes, queue: _Queue
+) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, answer) as jobs finish; ends when none is left, or when the executor is broken."""
+    running: dict[Future[bytes], str] = {}
+    broken = False
+    while running or (queue.waiting and not broken):
+        # No more than there is room for: jobs may share large data, of which each that is sent gets a copy, and one
+        # that waits at a worker that dies would count as lost.
+        while not broken and len(running) < room() and queue.may_start(running.values()):
+            key = queue.waiting.popleft()
+            try:
+                running[_submitted(executor, *_packed_job(function, key, queue.jobs[key]))] = key
+            except BrokenExecutor:
+                queue.waiting.appendleft(key)
+                broken = True
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        if broken or any(isinstance(_error(future), BrokenExecutor) for future in done):
+            # All processes end with the first that dies.
+            broken, done = True, wait(running).done
+        deaths = {}
+        for future in done:
+            key, error = running.pop(future), _error(future)
+            if error is None:
+                yield key, future.result()
+            else:
+                deaths[key] = _deaths(key, error)
+        queue.put_back(deaths)
+
+
+def _error(future: Future[bytes]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+def _deaths(key: str, error: BaseException) -> int:
+    """Return how many workers died of a job; raises CannotRunError when it failed in another way."""
+    # Of dask's KilledWorker: the scheduler itself has tried that often.
+    failures = getattr(error, "allowed_failures", None)
+    if failures is not None:
+        return int(failures) + 1
+    if isinstance(error, BrokenExecutor | CancelledError | asyncio.CancelledError):
+        return 1
+    raise CannotRunError(f"No worker can run {key}: {error}") from error
+
+
+def _submitted(executor: Executor, function: bytes, job: bytes) -> Future[bytes]:
+    with warnings.catch_warnings():
+        # The data of a training is large; it goes to one worker only.
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        return executor.submit(_answer, function, job)
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
+    """Lend processes that stay for the next jobs, unless something is raised: then they are ended."""
+    from joblib.externals.loky import get_reusable_executor
+
+    executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD)
+    try:
+        yield executor, lambda: workers
+    except BaseException:
+        executor.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
+    """Connect to a cluster; what its workers still run is given up at the end."""
     client = _client(address)
     try:
-        yield from _through(client, function, jobs, attempts)
+        yield client.get_executor(pure=False), lambda: _threads(client)
     finally:
         client.close()
 
@@ -292,47 +298,9 @@ def _client(address: str) -> Client:
         raise CannotRunError(f"No dask scheduler answers at {address}: {error}") from error
 
 
-def _through(
-    client: Client, function: bytes, jobs: Mapping[str, object], attempts: int
-) -> Generator[tuple[str, bytes], None, None]:
-    from distributed import CancelledError, KilledWorker, as_completed
-
-    waiting, running, lost = deque(jobs), dict[Any, str](), _Losses(attempts)
-    finished = as_completed(loop=client.loop)
-    while waiting or running:
-        room = _threads(client) - len(running)
-        # No more than the threads: a job that waits at a worker that dies would count as lost.
-        for key in [waiting.popleft() for _ in range(min(room, len(waiting)))]:
-            future = _submitted(client, *_packed_job(function, key, jobs[key]))
-            running[future] = key
-            finished.add(future)
-        future = next(finished)
-        key = running.pop(future)
-        try:
-            answer = future.result()
-        except KilledWorker as error:
-            # The scheduler itself has tried that often.
-            lost.count([key], error.allowed_failures + 1)
-        except CancelledError:
-            lost.count([key])
-        except Exception as error:
-            raise CannotRunError(f"The cluster cannot run {key}: {error}") from error
-        else:
-            yield key, answer
-            continue
-        waiting.append(key)
-
-
 def _threads(client: Client) -> int:
     """Return how many jobs the cluster runs at once, 1 while it has no worker yet."""
     try:
         return max(1, int(sum(client.nthreads().values())))
     except OSError as error:
         raise CannotRunError(f"The connection to the cluster is lost: {error}") from error
-
-
-def _submitted(client: Client, function: bytes, job: bytes) -> Any:
-    with warnings.catch_warnings():
-        # The data of a training is large; it goes to one worker only.
-        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        return client.submit(_answer, function, job, pure=False)

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -205,6 +207,23 @@ def test_a_job_that_always_kills_is_named(tmp_path: Path, attempts: int) -> None
         run(noted(tmp_path, deadly), tasks, workers=2, attempts=attempts, journal=journal)
     assert runs(tmp_path, 1) == attempts
     assert all(journal.load(f"job {job}") is not None for job in (0, 2, 3))
+
+
+def test_processes_that_are_gone_before_a_job_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Executor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise BrokenExecutor
+
+    pools = [Gone(), ThreadPoolExecutor(1)]
+
+    @contextmanager
+    def lent(workers: int) -> Iterator[tuple[Executor, Any]]:
+        with pools.pop(0) as pool:
+            yield pool, lambda: workers
+
+    monkeypatch.setattr(jobs, "_processes", lent)
+    assert run(abs, {"a": -1, "b": -2}, workers=2, attempts=1) == {"a": 1, "b": 2}
+    assert pools == []
 
 
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(tmp_path: Path) -> None:
