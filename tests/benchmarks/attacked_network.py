@@ -11,7 +11,8 @@ from torch import Tensor
 import probe
 from probe.core.errors import CannotRunError
 from probe.models.loaded import LoadedModel
-from probe.train.trainer import RecipeWords, TrainOptions, train
+from probe.train.setup import RecipeOptions
+from probe.train.trainer import TrainOptions, train
 
 _TRAINING_IMAGES = 6000
 _EPOCHS = 4
@@ -27,7 +28,7 @@ def network_and_images(n: int) -> tuple[str, LoadedModel, Tensor, Tensor]:
         try:
             data = "fashion-mnist"
             options = TrainOptions(
-                recipe=RecipeWords(epochs=_EPOCHS), n=_TRAINING_IMAGES, out=file, offline=True
+                recipe=RecipeOptions(epochs=_EPOCHS), n=_TRAINING_IMAGES, out=file, offline=True
             )
             train("zoo:resnet20", data, options)
         except CannotRunError:
