@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it is defined and its one-line summary."""
+    """A registered name: where it is defined, its one-line summary, and its place in the order."""
 
     name: str
     module: str
     summary: str
+    order: float = math.inf
 
 
 class Registry(Generic[T]):
@@ -44,8 +46,11 @@ class Registry(Generic[T]):
         self.package = package
         self._objects: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Register the decorated object under ``name``; a name taken by another object raises ValueError."""
+    def register(self, name: str, *, order: int | None = None) -> Callable[[T], T]:
+        """Register the decorated object under ``name``; a name taken by another object raises ValueError.
+
+        ``order`` is its place where the order of the names has a meaning; those without one follow by name.
+        """
 
         def add(item: T) -> T:
             if name in self._objects:
@@ -57,7 +62,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every registered name with its module and summary, sorted by name; nothing is imported."""
+        """Every registered name with its module and summary, by order and name; nothing is imported."""
         found: dict[str, Entry] = {}
         for path in self._files():
             for entry in _scan(path, f"{self.package}.{path.stem}"):
@@ -67,10 +72,10 @@ class Registry(Generic[T]):
                         f"and in {entry.module}"
                     )
                 found[entry.name] = entry
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
     def names(self) -> tuple[str, ...]:
-        """Every registered name, sorted."""
+        """Every registered name, by order and name."""
         return tuple(self.entries)
 
     def get(self, name: str) -> T:
@@ -106,7 +111,7 @@ def _scan(path: Path, module: str) -> Iterator[Entry]:
             name = _registered_name(decorator)
             if name is not None:
                 summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
-                yield Entry(name, module, summary)
+                yield Entry(name, module, summary, _order(decorator))
 
 
 def _registered_name(decorator: ast.expr) -> str | None:
@@ -116,3 +121,8 @@ def _registered_name(decorator: ast.expr) -> str | None:
         return None
     name = decorator.args[0]
     return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+
+
+def _order(decorator: ast.expr) -> float:
+    words = decorator.keywords if isinstance(decorator, ast.Call) else []
+    return next((float(ast.literal_eval(word.value)) for word in words if word.arg == "order"), math.inf)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from probe.core.progress import Progress
-from probe.core.registry import Registry
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
@@ -18,21 +17,7 @@ from probe.models.loaded import LoadedModel
 from studies.filters.observe import Observations
 
 if TYPE_CHECKING:
-    from probe.core.document import Section
-
-
-class FiltersView(Protocol):
-    """One view: looks at the workspace, returns a Section; may raise NotApplicableError with the reason."""
-
-    def __call__(self, space: FiltersWorkspace) -> Section:
-        """Compute the section."""
-        ...
-
-
-VIEWS: Registry[FiltersView] = Registry("view", "studies.filters.views")
-
-
-__all__ = ["VIEWS", "FiltersConfig", "FiltersView", "FiltersWorkspace"]
+    pass
 
 
 @dataclass(frozen=True)
@@ -43,7 +28,7 @@ class FiltersConfig:
     optimisation steps of the feature visualisation.
     """
 
-    views: tuple[str, ...] = ()
+    views: tuple[str, ...] | None = None
     layers: tuple[str, ...] | None = None
     channels: tuple[int, ...] | None = None
     images: int | tuple[int, ...] = 4

@@ -259,7 +259,7 @@ def evidence_of(
     data: tuple[Tensor, Tensor] | None = None,
     targets: Tensor | None = None,
     own: Sequence[SelectedAttack] = (),
-    reduced: bool = False,
+    bf16: bool = False,
 ) -> Evidence:
     """Attack as the study does and return the evidence on the images that are right, up to 16."""
     images, labels = batch() if data is None else data
@@ -267,7 +267,7 @@ def evidence_of(
     modes = train_modes(module)
     with training_mode(module, False), scoped(seed, "test run"):
         stuck = train_modes(module)
-        model = AttackedModel(module, bf16=reduced)
+        model = AttackedModel(module, bf16=bf16)
         logits = model.verdict(images)
         classes = logits.shape[1]
         chosen = (

@@ -13,7 +13,7 @@ import pytest
 
 from probe.cli import main as cli
 from probe.core.errors import CannotRunError, GateFailedError, UsageError
-from studies.filters.workspace import VIEWS
+from studies.filters.registries import VIEWS
 
 HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
 

@@ -14,8 +14,9 @@ from probe.core.document import Figure, Gallery, Section, Table
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
+from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
-from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersConfig, FiltersWorkspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from filters_models import SmallNet, loaded, pictures

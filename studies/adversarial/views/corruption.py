@@ -15,7 +15,7 @@ _MOST = 256
 """Images corrupted, at most; a seeded sample when there are more."""
 
 
-@VIEWS.register("corruption")
+@VIEWS.register("corruption", order=7)
 def corruption(space: AdversarialWorkspace) -> Section:
     """Set the attack beside noise, blur, JPEG, brightness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()

@@ -34,7 +34,7 @@ class _Side:
     robust: Tensor
 
 
-@VIEWS.register("transfer")
+@VIEWS.register("transfer", order=8)
 def transfer(space: AdversarialWorkspace) -> Section:
     """Carry adversarial images over to other networks: the source × target matrix."""
     if not space.transfer:
