@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
+from probe.attacks.norms import Norm, norm_named
 from probe.core.errors import UsageError
 from probe.core.registry import Registry
-from probe.core.state import frozen_parameters
+from probe.core.seeds import generator, scoped
+from probe.core.state import frozen_parameters, kept_buffers, training_mode
 
 Access = Literal["white-box", "score-based", "decision-based", "none"]
 
@@ -40,6 +42,20 @@ class Traits:
     transfer: bool = False
     min_classes: int = 2
     origin: Literal["probe", "torchattacks", "foolbox"] = "probe"
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack found for N images, measured again on the plain network in float32.
+
+    ``images`` (N, C, H, W) are inside the ball and [0, 1]; ``success`` (N,) says whether each is adversarial (wrong
+    without any attack included), ``sizes`` (N,) how large the perturbation is, ``predictions`` (N,) the answers.
+    """
+
+    images: Tensor
+    success: Tensor
+    sizes: Tensor
+    predictions: Tensor
 
 
 class Attack(ABC):
@@ -77,6 +93,39 @@ class Attack(ABC):
             else:
                 found = self._from(start, model, images, labels, norm, epsilon, generator, targets)
         return found.detach()
+
+    def __call__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        eps: float,
+        norm: str | Norm | None = None,
+        targets: Tensor | None = None,
+        seed: int = 0,
+    ) -> AttackResult:
+        """Attack a plain module and judge the result; the module is run in eval mode and left as it was.
+
+        ``net`` takes pixels in [0, 1] (``probe.wrap`` puts a normalisation inside). ``images`` (N, C, H, W) in [0, 1],
+        ``labels`` (N,) the classes to leave, None for the network's own answers; ``targets`` (N,) the classes to reach.
+        ``norm`` None is the first that the attack supports. A minimum-norm attack looks for the smallest perturbation
+        up to ``eps``. Raises UsageError for a norm or target that the attack does not support, or pixels outside [0, 1].
+        """
+        module = getattr(net, "module", net) if not isinstance(net, nn.Module) else net
+        kind = norm if isinstance(norm, Norm) else norm_named(norm or self.traits.norms[0])
+        if len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):
+            raise UsageError(
+                "An attack takes pixels in [0, 1]: put the normalisation inside with probe.wrap."
+            )
+        with training_mode(module, False), kept_buffers(module), scoped(seed, "attack"):
+            model = AttackedModel(module)
+            known = model.verdict(images).argmax(1) if labels is None else labels.to(images.device)
+            proposals = self.perturb(
+                model, images, known, kind, eps, generator(seed, type(self).__name__), targets
+            )
+            found = judge(model, images, proposals, known, kind, eps, targets)
+        return AttackResult(found.images, found.success, found.sizes, found.predictions)
 
     def _from(
         self,
@@ -147,4 +196,4 @@ def summary(attack: type[Attack]) -> str:
     return (inspect.getdoc(attack) or "").partition("\n")[0]
 
 
-__all__ = ["ATTACKS", "Access", "Attack", "Traits", "summary"]
+__all__ = ["ATTACKS", "Access", "Attack", "AttackResult", "Traits", "summary"]

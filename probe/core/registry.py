@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import math
@@ -13,19 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from probe.core.errors import UsageError
+from probe.core.errors import unknown
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it is defined, its one-line summary, and its place in the order."""
+    """A registered name: where it is defined, its one-line summary, its place in the order, the object's own name."""
 
     name: str
     module: str
     summary: str
     order: float = math.inf
+    attribute: str = ""
 
 
 class Registry(Generic[T]):
@@ -82,9 +82,7 @@ class Registry(Generic[T]):
         """Return the object called ``name``; an unknown name raises UsageError and lists the known ones."""
         entry = self.entries.get(name)
         if entry is None:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UsageError(f"There is no {self.kind} '{name}'.{hint} Known: {', '.join(self.names())}.")
+            raise unknown(self.kind, name, self.names(), len(self.entries))
         importlib.import_module(entry.module)
         return self._objects[name]
 
@@ -111,7 +109,7 @@ def _scan(path: Path, module: str) -> Iterator[Entry]:
             name = _registered_name(decorator)
             if name is not None:
                 summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
-                yield Entry(name, module, summary, _order(decorator))
+                yield Entry(name, module, summary, _order(decorator), node.name)
 
 
 def _registered_name(decorator: ast.expr) -> str | None:

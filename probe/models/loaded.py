@@ -69,7 +69,8 @@ class LoadedModel:
     returns logits (N, num_classes). Layer names that users type are those of ``network``.
     ``domain`` is the task: 'imagenet', 'digits', 'fashion-mnist', 'cifar10' or 'unknown'.
     ``factory`` builds the same architecture with random weights, drawn from torch's global generator.
-    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image.
+    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image. ``size_known`` is
+    False where nothing says which size the network takes.
     """
 
     name: str
@@ -84,6 +85,7 @@ class LoadedModel:
     factory: Callable[[], nn.Module]
     macs: int | None = None
     device_text: str = ""
+    size_known: bool = True
 
     @property
     def network(self) -> nn.Module:

@@ -13,8 +13,7 @@ from torch import nn
 from probe.core.document import Report
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
-from studies.adversarial import AdversarialConfig
-from studies.adversarial import run
+from studies.adversarial import AdversarialConfig, run
 
 QUICK = AdversarialConfig(epsilons=(0.1,), steps=10, images=2, batch_size=8)
 NONE: tuple[str, ...] = ()

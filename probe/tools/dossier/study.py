@@ -12,13 +12,13 @@ from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
+from probe.core.verdict import verdict
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.structure import structure_named
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.report.render import PAGE
-from probe.report.verdict import verdict
 from probe.tools.dossier.choose import DossierChoice, DossierConfig, choose_layers, present_structures
 from probe.tools.dossier.correlations import RankCorrelation, correlations, correlations_section
 from probe.tools.dossier.measure import Attacked, Channels, Loss, attacked_images, lesions, measure_channels

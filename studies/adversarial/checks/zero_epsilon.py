@@ -10,8 +10,9 @@ from probe.attacks.base import Attack
 from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
 from probe.attacks.losses import pick
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.seeds import generator, scoped
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import images, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
