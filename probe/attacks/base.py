@@ -6,13 +6,13 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from probe.attacks.judge import judge
+from probe.attacks.judge import Judgement, judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm, norm_named
 from probe.core.errors import UsageError
@@ -45,6 +45,48 @@ class Traits:
 
 
 @dataclass(frozen=True)
+class AttackInputs:
+    """What an attack is given.
+
+    ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), the classes to leave; ``targets`` (N,) the classes to reach, if
+    any. ``start`` (N, C, H, W), inside the ball of radius ``epsilon`` in ``norm``, is where attacks that can begin
+    anywhere begin; the others do not look at it. All randomness comes from ``generator``.
+    """
+
+    model: AttackedModel
+    images: Tensor
+    labels: Tensor
+    norm: Norm
+    epsilon: float
+    generator: torch.Generator
+    targets: Tensor | None = None
+    start: Tensor | None = None
+
+    @property
+    def begin(self) -> Tensor:
+        """Where to begin: ``start``, else the images."""
+        return self.images if self.start is None else self.start
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return the inputs of some of the images."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
+            start=None if self.start is None else self.start[rows],
+        )
+
+    def begin_at(self, start: Tensor | None) -> Self:
+        """Return the same inputs with another start."""
+        return replace(self, start=start)
+
+    def judge(self, proposals: Tensor) -> Judgement:
+        """Measure proposals (N, C, H, W) for the images on the plain network; see ``judge``."""
+        return judge(self.model, self.images, proposals, self.labels, self.norm, self.epsilon, self.targets)
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What an attack found for N images, measured again on the plain network in float32.
 
@@ -74,25 +116,25 @@ class Attack(ABC):
         targets: Tensor | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Return perturbed images (N, C, H, W), one for each of ``images``, in [0, 1] up to rounding.
+        """Return ``run`` of these inputs; see ``AttackInputs``."""
+        return self.run(AttackInputs(model, images, labels, norm, epsilon, generator, targets, start))
 
-        ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), the classes to leave; ``targets`` (N,) the
-        classes to reach, if any. ``start`` (N, C, H, W), inside the ball, is where attacks that can begin
-        anywhere begin; the others do not look at it. All randomness comes from ``generator``. What comes back
-        is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
+    def run(self, inputs: AttackInputs) -> Tensor:
+        """Return perturbed images (N, C, H, W), one for each of the inputs' images, in [0, 1] up to rounding.
+
+        What comes back is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
         module's parameters, modes, gradients and the global generators are as before afterwards, also after
-        an exception. Raises UsageError for a norm or a target that the attack does not know.
+        an exception. Raises UsageError for a norm or a target that the attack does not support.
         """
-        self._check(norm, targets)
-        if len(images) == 0:
-            return images.clone()
-        with _undisturbed(model):
-            images = images.detach().clone()
-            if start is None:
-                found = self._perturb(model, images, labels, norm, epsilon, generator, targets)
-            else:
-                found = self._from(start, model, images, labels, norm, epsilon, generator, targets)
-        return found.detach()
+        self._check(inputs.norm, inputs.targets)
+        if len(inputs.images) == 0:
+            return inputs.images.clone()
+        with _undisturbed(inputs.model):
+            return self._perturb(replace(inputs, images=inputs.images.detach().clone())).detach()
+
+    def judged(self, inputs: AttackInputs) -> Judgement:
+        """Run the attack and measure what it proposes."""
+        return inputs.judge(self.run(inputs))
 
     def __call__(
         self,
@@ -121,25 +163,10 @@ class Attack(ABC):
         with training_mode(module, False), kept_buffers(module), scoped(seed, "attack"):
             model = AttackedModel(module)
             known = model.verdict(images).argmax(1) if labels is None else labels.to(images.device)
-            proposals = self.perturb(
-                model, images, known, kind, eps, generator(seed, type(self).__name__), targets
-            )
-            found = judge(model, images, proposals, known, kind, eps, targets)
+            draws = generator(seed, type(self).__name__)
+            inputs = AttackInputs(model, images, known, kind, eps, draws, targets)
+            found = self.judged(inputs)
         return AttackResult(found.images, found.success, found.sizes, found.predictions)
-
-    def _from(
-        self,
-        start: Tensor,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        """Do the work from a given start; for attacks that can."""
-        return self._perturb(model, images, labels, norm, epsilon, generator, targets)
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
         """Tell whether the whole attack goes on from a given ``start``, so that steps at several epsilons add up."""
@@ -153,16 +180,7 @@ class Attack(ABC):
         return self
 
     @abstractmethod
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
         """Do the work; gradients are enabled, parameters frozen."""
 
     def _check(self, norm: Norm, targets: Tensor | None) -> None:
@@ -196,4 +214,4 @@ def summary(attack: type[Attack]) -> str:
     return (inspect.getdoc(attack) or "").partition("\n")[0]
 
 
-__all__ = ["ATTACKS", "Access", "Attack", "AttackResult", "Traits", "summary"]
+__all__ = ["ATTACKS", "Access", "Attack", "AttackInputs", "AttackResult", "Traits", "summary"]

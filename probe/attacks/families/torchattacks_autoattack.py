@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.judge import within
-from probe.attacks.torchattacks_adapter import AttackInputs, BestSeen, TorchattacksAttack, one_by_one
+from probe.attacks.torchattacks_adapter import BestSeen, TorchattacksAttack, WrappedInputs, one_by_one
 from probe.core.errors import CannotRunError
 
 _CROCE = (
@@ -38,7 +38,7 @@ class ReferenceAPGD(TorchattacksAttack):
         norms=("Linf", "L2"), access="white-box", paper=_CROCE, origin="torchattacks"
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         if self.loss == "dlr" and case.classes < 3:
             raise CannotRunError(f"The loss dlr needs 3 classes; this network has {case.classes}.")
         return torchattacks.APGD(
@@ -72,7 +72,7 @@ class ReferenceAPGDT(TorchattacksAttack):
         norms=("Linf", "L2"), access="white-box", paper=_CROCE, min_classes=4, origin="torchattacks"
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.APGDT(
             model,
             norm=case.norm.name,
@@ -85,7 +85,7 @@ class ReferenceAPGDT(TorchattacksAttack):
             n_classes=min(self.classes, case.classes - 1) + 1,
         )
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         return one_by_one(self, case, rescue) if case.norm.name == "L2" else super()._run(case, rescue)
 
 
@@ -110,7 +110,7 @@ class ReferenceFAB(TorchattacksAttack):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.FAB(
             model,
             norm=case.norm.name,
@@ -147,7 +147,7 @@ class ReferenceSquare(TorchattacksAttack):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         height, width = case.images.shape[2:]
         if case.norm.name == "L2" and not _tiles(height, width):
             raise CannotRunError(
@@ -191,7 +191,7 @@ class ReferenceAutoAttack(TorchattacksAttack):
         norms=("Linf", "L2"), access="white-box", paper=_CROCE, min_classes=4, origin="torchattacks"
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         raise NotImplementedError("four attacks, not one")
 
     def _members(self) -> tuple[TorchattacksAttack, ...]:
@@ -202,7 +202,7 @@ class ReferenceAutoAttack(TorchattacksAttack):
             ReferenceSquare(queries=self.queries),
         )
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         best = case.images
         rows = torch.arange(len(best), device=best.device)
         done = torch.zeros_like(rows, dtype=torch.bool)

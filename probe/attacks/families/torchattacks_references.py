@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.torchattacks_adapter import (
-    AttackInputs,
     BestSeen,
     ModelWrapper,
     PositiveLogits,
     TorchattacksAttack,
+    WrappedInputs,
     per_step,
 )
 
@@ -35,7 +35,7 @@ class ReferenceFGSM(TorchattacksAttack):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.FGSM(model, eps=case.epsilon)
 
 
@@ -56,7 +56,7 @@ class ReferencePGD(TorchattacksAttack):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         peer = torchattacks.PGD if case.norm.name == "Linf" else torchattacks.PGDL2
         return peer(
             model,
@@ -87,7 +87,7 @@ class ReferenceDeepFool(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.DeepFool(model, steps=self.steps, overshoot=self.overshoot)
 
 
@@ -115,10 +115,10 @@ class ReferenceCW(TorchattacksAttack):
     # The loss masks logits by multiplication.
     network: ClassVar[type[ModelWrapper]] = PositiveLogits
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.CW(model, c=self.c, kappa=self.kappa, steps=self.steps, lr=self.lr)
 
-    def _shown(self, case: AttackInputs) -> AttackInputs:
+    def _shown(self, case: WrappedInputs) -> WrappedInputs:
         # At exactly 0 or 1 the change of variables is infinite and such values would never move.
         return replace(case, images=case.images.clamp(1e-6, 1 - 1e-6))
 
@@ -138,9 +138,9 @@ class ReferenceGN(TorchattacksAttack):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         values = 1 if case.norm.name == "Linf" else case.images[0].numel()
         return torchattacks.GN(model, std=case.epsilon / values**0.5)
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         return case.norm.project(case.images, super()._run(case, rescue), case.epsilon)
