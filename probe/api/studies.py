@@ -18,7 +18,7 @@ from probe.data.memory import images as make_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.pair import DEFAULT_MODEL, default_data, load_both
-from probe.models.wrap import fitted, wrap
+from probe.models.wrap import fitted, wrap, wrap_for
 from probe.tools import anatomy as anatomy_tool
 from probe.tools import compare as compare_tool
 from probe.tools import doctor as doctor_tool
@@ -257,7 +257,7 @@ def pair(
         return load_both(model, None if images is None else os.fspath(images), seed=seed, progress=progress)
     data = None if images is None else make_images(images, seed=seed, progress=progress)
     count = None if data is None else data.num_classes
-    loaded = _load(model, progress, num_classes=count)
+    loaded = _load(model, progress, count, data)
     if data is None:
         data = make_images(default_data(loaded), seed=seed, progress=progress)
         if data.num_classes != loaded.num_classes:
@@ -266,17 +266,19 @@ def pair(
     return loaded, _classed(data, loaded)
 
 
-def _load(model: Model, progress: Progress, num_classes: int | None = None) -> LoadedModel:
+def _load(
+    model: Model, progress: Progress, num_classes: int | None = None, images: ImageSet | None = None
+) -> LoadedModel:
     if isinstance(model, LoadedModel):
         return model
     if isinstance(model, nn.Module):
-        return wrap(model)
+        return wrap(model) if images is None else wrap_for(model, images)
     return load_model(model or DEFAULT_MODEL, num_classes=num_classes, progress=progress)
 
 
 def _like(other: Model, model: LoadedModel, data: ImageSet) -> LoadedModel:
     """Return another network for the same images."""
-    return fitted(_load(other, SILENT, model.num_classes), data)
+    return fitted(_load(other, SILENT, model.num_classes, data), data)
 
 
 def _classed(images: ImageSet, model: LoadedModel) -> ImageSet:

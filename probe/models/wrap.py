@@ -93,6 +93,15 @@ def wrap(
     )
 
 
+def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
+    """Wrap a module by its own word, else with the size of the images as its input size."""
+    if images.shape is None or _says_its_size(module):
+        return wrap(module)
+    first = next((sub for sub in module.modules() if isinstance(sub, nn.Conv2d)), None)
+    channels = images.shape[0] if first is None else first.in_channels
+    return wrap(module, input_size=(channels, *images.shape[1:]))
+
+
 def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
     """Return the model with the images' size as its input size, where it was not known which one it takes.
 
@@ -133,8 +142,8 @@ def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, .
     """Return a copy without wrappers for several devices and in float32, with notes on what was changed."""
     notes: list[str] = []
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
         notes.append(f"The network inside {type(module).__name__} is studied, on one device.")
+        module = module.module
     try:
         network = copy.deepcopy(module)
     except Exception as error:
@@ -197,7 +206,8 @@ def _normalised(
 ) -> Preprocessing:
     channels = framing.input.size[0]
     found = []
-    for what, value, default in (("mean", mean, framing.mean), ("std", std, framing.std)):
+    for what, value, own in (("mean", mean, framing.mean), ("std", std, framing.std)):
+        default = own if len(own) == channels else own[:1]
         values = default if value is None else (value,) if isinstance(value, int | float) else tuple(value)
         if len(values) not in (1, channels):
             raise UsageError(f"{what} has {len(values)} values, but the network takes {channels} channels.")
