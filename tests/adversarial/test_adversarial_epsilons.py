@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from adversarial_networks import batch, trained
-from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
+from helpers.adversarial_networks import batch, trained
+from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 from torch import Tensor
 
 from probe.attacks.base import Attack, AttackInputs

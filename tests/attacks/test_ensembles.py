@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_scenes import LINF, TWO, rng, small_batch, small_net
+from helpers.attack_scenes import LINF, TWO, rng, small_batch, small_net
 from torch import Tensor
 
 from probe.attacks.base import Attack, AttackInputs, Traits

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_scenes import (
+from helpers.attack_scenes import (
     DUAL,
     LINF,
     ONE,

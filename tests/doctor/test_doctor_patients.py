@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from patients import (
+from helpers.broken_networks import (
     HEALTHY,
     SICK,
     Patient,

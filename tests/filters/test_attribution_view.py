@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribution_networks import Moody, Residual
+from helpers.attribution_networks import Moody, Residual
 from PIL import Image
 from torch import nn
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from adversarial_networks import batch, trained
 from PIL import Image
 from torch import nn
 
+from helpers.adversarial_networks import batch, trained
 from probe.core.document import Report
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
