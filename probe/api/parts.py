@@ -92,8 +92,7 @@ def feature_picture(
         )
     model = net if isinstance(net, LoadedModel) else wrap(net)
     recipe = PictureRecipe(steps)
-    noise = torch.rand((1, *model.input.size), generator=torch.Generator().manual_seed(seed))
-    example = noise.to(model.device, memory_format=model.memory_format)
+    example = model.example(seed=seed)
     traced = traced_model(model, example)
     objective: Objective
     if layer == "class":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -163,10 +164,15 @@ class LoadedModel:
         )
 
     def to(self, device: torch.device | str) -> LoadedModel:
-        """Move the module to another device, in place, and return the LoadedModel that says so."""
+        """Return a copy on another device; this one stays where it is."""
         target = torch.device(device)
-        self.module.to(target)
-        return replace(self, device=target, device_text=str(target))
+        module = copy.deepcopy(self.module).to(target)
+        return replace(self, module=module, device=target, device_text=str(target))
+
+    def example(self, n: int = 1, seed: int = 0, stream: str = "example") -> Tensor:
+        """Return ``n`` images of uniform noise, (n, C, H, W), on the model's device, to trace and check it with."""
+        noise = torch.rand((n, *self.input.size), generator=seeds.generator(seed, stream))
+        return noise.to(self.device, memory_format=self.memory_format)
 
 
 def prepare(

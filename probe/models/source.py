@@ -17,9 +17,6 @@ from probe.data.images import InputSpec
 State = Mapping[str, Tensor]
 """A state dict: key → tensor."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Access:

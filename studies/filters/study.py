@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from probe.core.document import DataInfo, Report, Result, Section, percent
 from probe.core.progress import SILENT, Progress
-from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
@@ -73,7 +71,7 @@ def prepare(
     model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress
 ) -> FiltersWorkspace:
     """Choose layers, look at all images once, then choose channels and the images to show."""
-    example = _example(model)
+    example = model.example()
     maps = feature_layers(model.network, example)
     layers = choose_layers(maps, config.layers)
     firing = _firing(model, maps, example, layers)
@@ -83,11 +81,6 @@ def prepare(
     channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
     shown = choose_images(observed, config.images, config.seed)
     return FiltersWorkspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
-
-
-def _example(model: LoadedModel) -> Tensor:
-    noise = torch.rand((1, *model.input.size), generator=generator(0, "example"))
-    return noise.to(model.device, memory_format=model.memory_format)
 
 
 def _firing(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from probe.core.progress import Progress
-from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
@@ -70,8 +69,7 @@ class FiltersWorkspace:
     @cached_property
     def example(self) -> Tensor:
         """One image of seeded uniform noise, (1, C, H, W), to trace and check networks with."""
-        noise = torch.rand((1, *self.model.input.size), generator=generator(self.config.seed, "example"))
-        return noise.to(self.model.device, memory_format=self.model.memory_format)
+        return self.model.example(seed=self.config.seed)
 
     def pixels(self, indices: tuple[int, ...]) -> Tensor:
         """Return the images at ``indices`` as (N, C, H, W) on the model's device."""
