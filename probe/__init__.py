@@ -2,39 +2,79 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from probe.core.lazy import lazy_exports
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "load_model": "probe.models.load",
-    "LoadedModel": "probe.models.loaded",
-    "load_images": "probe.data.load",
-    "ImageSet": "probe.data.images",
-    "write_report": "probe.report.render",
-    "Report": "probe.core.document",
-    "ProbeError": "probe.core.errors",
-}
-
 if TYPE_CHECKING:
+    from probe import attacks as attacks
+    from probe.api.parts import attribute as attribute
+    from probe.api.parts import cut as cut
+    from probe.api.parts import feature_picture as feature_picture
+    from probe.api.parts import receptive_field as receptive_field
+    from probe.api.parts import sites as sites
+    from probe.api.studies import ablate as ablate
+    from probe.api.studies import adversarial as adversarial
+    from probe.api.studies import anatomy as anatomy
+    from probe.api.studies import compare as compare
+    from probe.api.studies import doctor as doctor
+    from probe.api.studies import dossier as dossier
+    from probe.api.studies import filters as filters
+    from probe.core import stats as stats
     from probe.core.document import Report as Report
     from probe.core.errors import ProbeError as ProbeError
     from probe.data.images import ImageSet as ImageSet
     from probe.data.load import load_images as load_images
+    from probe.data.memory import images as images
     from probe.models.load import load_model as load_model
     from probe.models.loaded import LoadedModel as LoadedModel
+    from probe.models.wrap import wrap as wrap
     from probe.report.render import write_report as write_report
 
-__all__ = ["__version__", *sorted(_LAZY)]
+_PLACES = {
+    **dict.fromkeys(("attribute", "cut", "feature_picture", "receptive_field", "sites"), "probe.api.parts"),
+    **dict.fromkeys(
+        ("ablate", "adversarial", "anatomy", "compare", "doctor", "dossier", "filters"), "probe.api.studies"
+    ),
+    "ImageSet": "probe.data.images",
+    "LoadedModel": "probe.models.loaded",
+    "ProbeError": "probe.core.errors",
+    "Report": "probe.core.document",
+    "images": "probe.data.memory",
+    "load_images": "probe.data.load",
+    "load_model": "probe.models.load",
+    "wrap": "probe.models.wrap",
+    "write_report": "probe.report.render",
+}
+_MODULES = {"attacks": "probe.attacks", "stats": "probe.core.stats"}
 
+__getattr__, __dir__ = lazy_exports(__name__, _PLACES, _MODULES)
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that ``import probe`` loads no torch."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'probe' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [
+    "ImageSet",
+    "LoadedModel",
+    "ProbeError",
+    "Report",
+    "__version__",
+    "ablate",
+    "adversarial",
+    "anatomy",
+    "attacks",
+    "attribute",
+    "compare",
+    "cut",
+    "doctor",
+    "dossier",
+    "feature_picture",
+    "filters",
+    "images",
+    "load_images",
+    "load_model",
+    "receptive_field",
+    "sites",
+    "stats",
+    "wrap",
+    "write_report",
+]

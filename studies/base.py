@@ -1,14 +1,87 @@
-"""The sentences with which every study's methods paragraph begins and ends."""
+"""What every study does: run its views in order, put the report together, and say how it was done."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
+
 import probe
-from probe.core.document import DataInfo, ModelInfo
+from probe.core.document import Check, DataInfo, ModelInfo, Section
+from probe.core.errors import NotApplicableError
+from probe.core.progress import Progress
+from probe.core.registry import Registry
+from probe.core.seeds import scoped
+
+Space = TypeVar("Space", contravariant=True)
 
 WILSON = (
     'Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", '
     "Journal of the American Statistical Association 22, 1927"
 )
+
+
+class View(Protocol[Space]):
+    """One part of a report: looks at the workspace, returns a Section; may raise NotApplicableError."""
+
+    def __call__(self, space: Space, /) -> Section:
+        """Compute the section."""
+        ...
+
+
+class Checker(Protocol[Space]):
+    """One statement about an evaluation: looks at the evidence, returns a Check; may raise NotApplicableError."""
+
+    def __call__(self, evidence: Space, /) -> Check:
+        """Make the check."""
+        ...
+
+
+def choose_views(
+    registry: Registry[View[Space]], wanted: Sequence[str] | None, without: Collection[str] = ()
+) -> list[tuple[str, View[Space]]]:
+    """Return the views named in ``wanted`` in the order of the report; where it is None, all but ``without``.
+
+    Raises UsageError for an unknown name.
+    """
+    names = [name for name in registry if name not in without] if wanted is None else wanted
+    views = {name: registry.get(name) for name in names}
+    return [(name, views[name]) for name in registry if name in views]
+
+
+def run_views(
+    views: Sequence[tuple[str, View[Space]]], space: Space, seed: int, progress: Progress, task: str
+) -> tuple[Section, ...]:
+    """Compute each view as a section with its seconds; one that does not apply becomes a section with the reason."""
+    sections = []
+    with progress.task(task, len(views)) as advance:
+        for name, view in views:
+            started = time.perf_counter()
+            try:
+                with scoped(seed, "view", name):
+                    section = view(space)
+            except NotApplicableError as error:
+                section = Section(name, name.capitalize(), reason=str(error))
+            sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
+            advance(1)
+    return tuple(sections)
+
+
+def run_checks(
+    checks: Sequence[tuple[str, Checker[Space]]], evidence: Space, progress: Progress
+) -> tuple[Check, ...]:
+    """Make each check; one that does not apply is kept with the reason."""
+    made = []
+    with progress.task("Checking", len(checks)) as advance:
+        for name, check in checks:
+            try:
+                made.append(check(evidence))
+            except NotApplicableError as error:
+                title = name.replace("-", " ").capitalize()
+                made.append(Check(title, "not applicable", None, str(error)))
+            advance(1)
+    return tuple(made)
 
 
 def subject(model: ModelInfo, data: DataInfo) -> str:

@@ -1,0 +1,55 @@
+"""Attacks: each a class whose fields are its options, called as ``PGD(steps=40)(net, images, labels, eps=8/255)``.
+
+``probe.attacks.names()`` lists them as ``probe attacks`` does; their classes and what they share are imported when
+they are first used.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from probe.core.registry import Registry
+
+_SHARED = {
+    "ATTACKS": "probe.attacks.base",
+    "Attack": "probe.attacks.base",
+    "AttackResult": "probe.attacks.base",
+    "AttackedModel": "probe.attacks.model",
+    "Norm": "probe.attacks.norms",
+    "Linf": "probe.attacks.norms",
+    "L2": "probe.attacks.norms",
+    "L1": "probe.attacks.norms",
+    "L0": "probe.attacks.norms",
+    "choose_attacks": "probe.attacks.select",
+    "judge": "probe.attacks.judge",
+    "norm_named": "probe.attacks.norms",
+    "parse_epsilons": "probe.attacks.norms",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all attacks, as the command line takes them."""
+    return _entries().names()
+
+
+@cache
+def _entries() -> Registry[Any]:
+    return Registry("attack", "probe.attacks.families")
+
+
+@cache
+def _places() -> dict[str, str]:
+    return {**{entry.attribute: entry.module for entry in _entries().entries.values()}, **_SHARED}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an attack, or what attacks share, when it is first used."""
+    if name.startswith("_") or name not in _places():
+        raise AttributeError(f"module 'probe.attacks' has no attribute '{name}'")
+    return getattr(import_module(_places()[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({"names", *_places()})

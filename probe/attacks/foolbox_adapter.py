@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import Attack
-from probe.attacks.model import AttackedModel
+from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import AttackInputs, BestSeen, ModelWrapper, case_of, silent
+from probe.attacks.torchattacks_adapter import BestSeen, ModelWrapper, WrappedInputs, silent, wrapped_inputs
 from probe.core.seeds import scoped
 
 with warnings.catch_warnings():
@@ -50,22 +49,13 @@ class FoolboxAttack(Attack):
     def _build(self, norm: Norm) -> Any:
         """Return foolbox' attack for the norm."""
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        case = self._aimed(case_of(model, images, labels, norm, epsilon, generator, targets))
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        case = self._aimed(wrapped_inputs(inputs))
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), model.on_forward(rescue.seen):
-            rows = torch.arange(len(images), device=images.device)
+        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.seen):
+            rows = torch.arange(len(case.images), device=case.images.device)
             if self.traits.minimum_norm:
-                rows = rows[~case.reached(model(case.images), rows)]
+                rows = rows[~case.reached(case.model(case.images), rows)]
             found = case.images.clone()
             if len(rows):
                 with rescue.only(rows):
@@ -73,15 +63,15 @@ class FoolboxAttack(Attack):
                 found[rows] = better.detach().to(found)
         return rescue.result(found)
 
-    def _aimed(self, case: AttackInputs) -> AttackInputs:
+    def _aimed(self, case: WrappedInputs) -> WrappedInputs:
         """Return the case with the targets that the attack is to take."""
         return case
 
-    def _attack(self, case: AttackInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
+    def _attack(self, case: WrappedInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
         """Return the images attacked, out of ``rows``, and what was found for them."""
         return rows, self._launch(case, rows)
 
-    def _launch(self, case: AttackInputs, rows: Tensor, **more: Any) -> Tensor:
+    def _launch(self, case: WrappedInputs, rows: Tensor, **more: Any) -> Tensor:
         images = case.images[rows]
         epsilons = None if self.traits.minimum_norm else case.epsilon
         attack = self._build(case.norm)
@@ -105,7 +95,7 @@ class StartedAttack(FoolboxAttack):
 
     directions: int = 1000
 
-    def _attack(self, case: AttackInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
+    def _attack(self, case: WrappedInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
         fmodel = seen_by_foolbox(self.network(case.model), case.images)
         starts = self._starter().run(fmodel, case.images[rows], criterion(case, rows))
         # foolbox fails for all images when one has no start.
@@ -125,7 +115,7 @@ def seen_by_foolbox(network: ModelWrapper, images: Tensor) -> Any:
     return foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
 
 
-def criterion(case: AttackInputs, rows: Tensor) -> Any:
+def criterion(case: WrappedInputs, rows: Tensor) -> Any:
     """Return what foolbox calls adversarial for the images in ``rows``."""
     if case.targets is None:
         return foolbox.criteria.Misclassification(case.labels[rows])
@@ -142,7 +132,7 @@ def distance(norm: Norm) -> Any:
     }[norm.name]
 
 
-def aimed_at_runner_up(case: AttackInputs) -> AttackInputs:
+def aimed_at_runner_up(case: WrappedInputs) -> WrappedInputs:
     """Return the case with the likeliest wrong class as target where none is given, for targeted-only attacks."""
     if case.targets is not None:
         return case

@@ -8,16 +8,15 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from probe.attacks.base import Attack
+from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.judge import within
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
 from probe.core.seeds import scoped
 
 PEERS = r"(torchattacks|foolbox|eagerpy|numba)(\.|$)"
@@ -25,21 +24,14 @@ PEERS = r"(torchattacks|foolbox|eagerpy|numba)(\.|$)"
 
 
 @dataclass(frozen=True)
-class AttackInputs:
-    """One call of an attack: everything that a peer's constructor or the check of its result asks for.
+class WrappedInputs(AttackInputs):
+    """The inputs with what a peer's constructor or the check of its result asks for besides.
 
-    ``images`` (N, C, H, W) are contiguous and in [0, 1]; ``classes`` is how many logits the network gives;
-    ``seed`` was drawn from the caller's generator.
+    ``images`` are contiguous; ``classes`` is how many logits the network gives; ``seed`` was drawn from the generator.
     """
 
-    model: AttackedModel
-    images: Tensor
-    labels: Tensor
-    norm: Norm
-    epsilon: float
-    seed: int
-    classes: int
-    targets: Tensor | None
+    seed: int = 0
+    classes: int = 0
 
     def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return which of the images in ``rows`` are adversarial, given their logits (len(rows), classes)."""
@@ -57,7 +49,7 @@ class BestSeen:
     known: row i is kept only if it is itself near image i and adversarial for label i.
     """
 
-    def __init__(self, case: AttackInputs, *, smallest: bool) -> None:
+    def __init__(self, case: WrappedInputs, *, smallest: bool) -> None:
         self.case = case
         self.smallest = smallest
         self.kept = case.images.clone()
@@ -132,20 +124,13 @@ def draw_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
 
 
-def case_of(
-    model: AttackedModel,
-    images: Tensor,
-    labels: Tensor,
-    norm: Norm,
-    epsilon: float,
-    generator: torch.Generator,
-    targets: Tensor | None,
-) -> AttackInputs:
+def wrapped_inputs(inputs: AttackInputs) -> WrappedInputs:
     """Prepare the images for a peer and look up what it needs to know; takes one forward pass of one image."""
     # Some peers call .view on what they are given, which channels_last images refuse.
-    prepared = images.detach().clamp(0, 1).contiguous(memory_format=torch.contiguous_format)
-    classes = model.verdict(prepared[:1]).shape[1]
-    return AttackInputs(model, prepared, labels, norm, epsilon, draw_seed(generator), classes, targets)
+    prepared = inputs.images.detach().clamp(0, 1).contiguous(memory_format=torch.contiguous_format)
+    classes = inputs.model.verdict(prepared[:1]).shape[1]
+    own = {field.name: getattr(inputs, field.name) for field in fields(AttackInputs)}
+    return WrappedInputs(**{**own, "images": prepared}, seed=draw_seed(inputs.generator), classes=classes)
 
 
 class _PlainGradient(torch.autograd.Function):
@@ -195,7 +180,7 @@ class FirstChannel(ModelWrapper):
         return super().forward(images[:, :1])
 
 
-def as_colour(case: AttackInputs) -> AttackInputs:
+def as_colour(case: WrappedInputs) -> WrappedInputs:
     """Return a case of one-channel images with the channel three times over, to go with ``FirstChannel``."""
     return replace(case, images=case.images.expand(-1, 3, -1, -1))
 
@@ -214,39 +199,30 @@ class TorchattacksAttack(Attack):
     """For peers whose targeted mode expects the targets where the labels go."""
 
     @abstractmethod
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         """Return the peer's attack on ``model``."""
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        case = case_of(model, images, labels, norm, epsilon, generator, targets)
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        case = wrapped_inputs(inputs)
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), model.on_forward(rescue.seen):
+        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.seen):
             found = self._run(case, rescue)
         return rescue.result(found.detach().to(case.images).clamp(0, 1))
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         """Return what the peer finds for all images."""
         if self.one_by_one:
             return one_by_one(self, case, rescue)
         return run_wrapped(self._build(self.network(case.model), case), self._shown(case))
 
-    def _shown(self, case: AttackInputs) -> AttackInputs:
+    def _shown(self, case: WrappedInputs) -> WrappedInputs:
         """Return the case with the labels that the peer is to read."""
         if case.targets is None or not self.targets_as_labels:
             return case
         return replace(case, labels=case.targets)
 
 
-def one_by_one(attack: TorchattacksAttack, case: AttackInputs, rescue: BestSeen) -> Tensor:
+def one_by_one(attack: TorchattacksAttack, case: WrappedInputs, rescue: BestSeen) -> Tensor:
     """Return what the attack finds for all images, run on each of them alone."""
     shown, found = attack._shown(case), []
     for row in rescue.rows[:, None]:
@@ -256,7 +232,7 @@ def one_by_one(attack: TorchattacksAttack, case: AttackInputs, rescue: BestSeen)
     return torch.cat(found)
 
 
-def run_wrapped(peer: Any, case: AttackInputs, rows: Tensor | None = None) -> Tensor:
+def run_wrapped(peer: Any, case: WrappedInputs, rows: Tensor | None = None) -> Tensor:
     """Run a torchattacks attack on the images ``rows`` of the case (by default all); (len(rows), C, H, W)."""
     chosen = slice(None) if rows is None else rows
     # Set by hand: a network without parameters does not tell its device.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
+from probe.cli.options import NameList
 from probe.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class _Completed(_Words):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the words that begin so; files where these may be named and none does."""
-        several = type(self.inner).__name__ == "Names" or getattr(self.inner, "name", "") == "auto|names"
+        several = isinstance(self.inner, NameList) or getattr(self.inner, "name", "") == "auto|names"
         before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
         found = [word for word in dict.fromkeys(self.source(ctx)) if word.startswith(last)]
         if self.files and not comma and (not found or not incomplete):
@@ -167,7 +168,7 @@ _SOURCES: dict[str, Source] = {
     "also": _fixed("robustness", "calibration"),
     "augment": _fixed("shift", "flip", "cutout", "none"),
     "device": _fixed("auto", "cpu", "cuda", "mps"),
-    "fail_under": _fixed("robust_accuracy=", "clean_accuracy=", "accuracy=", "intact_accuracy="),
+    "gates": _fixed("robust_accuracy=", "clean_accuracy=", "accuracy=", "intact_accuracy="),
 }
 """By the name of a parameter, in whichever command it is."""
 

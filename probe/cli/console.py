@@ -116,7 +116,7 @@ def _numbers(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from probe.report.verdict import verdict
+    from probe.core.verdict import verdict
 
     numbers = [result for result in report.results if not isinstance(result.value, str)]
     drawn = Table(box=None, pad_edge=False, header_style="bold")

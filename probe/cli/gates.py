@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from probe.core.errors import GateFailedError, UsageError
+from probe.core.errors import GateFailedError, UsageError, unknown
 
 if TYPE_CHECKING:
     from probe.core.document import Report, Result
@@ -70,11 +69,7 @@ def _found(report: Report, gate: ResultGate) -> list[Result]:
     found = [result for result in report.all_results if result.name == gate.name]
     if found:
         return found
-    names = list(dict.fromkeys(result.name for result in report.all_results))
-    near = difflib.get_close_matches(gate.name, names, n=_NEAREST, cutoff=0.4) or names[:_NEAREST]
-    raise UsageError(
-        f"--fail-under: there is no result '{gate.name}'. Close to it: {', '.join(near)}; results.json has all."
-    )
+    raise unknown("result", gate.name, (result.name for result in report.all_results))
 
 
 def _failing(result: Result, gate: ResultGate, on: GateOn) -> str:

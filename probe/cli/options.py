@@ -190,6 +190,27 @@ def attacking(function: F) -> F:
     return function
 
 
+OPTIMIZER = option(
+    "--optimizer", "--optimiser", "optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"
+)
+
+_RECIPE: tuple[Callable[[F], F], ...] = (
+    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    OPTIMIZER,
+    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
+    option("--weight-decay", type=float, help="[default: 0.05]"),
+    option("--label-smoothing", type=float, help="[default: 0.05, adversarial 0]"),
+    option(
+        "--augment",
+        type=NameList(),
+        metavar="A,B",
+        help="shift, flip, cutout or none [default: shift, and flip where a mirror changes no class].",
+    ),
+    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+)
+"""How a network is trained, in every command that trains."""
+
 _ABLATING: tuple[Callable[[F], F], ...] = (
     option(
         "--remove",
@@ -230,17 +251,8 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
     option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
     option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0, for --also robustness."),
     option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
-    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
-    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
-    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    *_RECIPE,
     option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
-    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
-    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
-    option("--weight-decay", type=float, help="[default: 0.05]"),
-    option("--label-smoothing", type=float, help="[default: 0.05]"),
-    option(
-        "--augment", type=NameList(), metavar="A,B", help="shift, flip, cutout or none [default: as train]."
-    ),
     option("--jobs", type=click.IntRange(min=0), default=0, help="Processes that train, 0: one a core."),
     option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT."),
     option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
@@ -271,20 +283,8 @@ _TRAINING: tuple[Callable[[F], F], ...] = (
         help="How near: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
     ),
     option("--steps", type=click.IntRange(min=1), help="Gradient steps of each search [default: 7]."),
-    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
-    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
     option("--batch-size", "-b", type=click.IntRange(min=2), help="[default: 64, adversarial 32]"),
-    option("--optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"),
-    option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
-    option("--weight-decay", type=float, help="[default: 0.05]"),
-    option("--label-smoothing", type=float, help="[default: 0.05, adversarial 0]"),
-    option(
-        "--augment",
-        type=NameList(),
-        metavar="A,B",
-        help="shift, flip, cutout or none [default: shift, and flip where a mirror changes no class].",
-    ),
-    option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
+    *_RECIPE,
     option(
         "-n",
         "--num-samples",

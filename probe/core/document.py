@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import stats
+from probe.core.errors import CannotRunError, unknown
+from probe.core.verdict import CheckStatus, Verdict, verdict
 
 Cell = str | int | float | bool | None
-CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 Status = Literal["done", "skipped inputs", "interrupted"]
 Json = Any
 
@@ -231,6 +232,17 @@ class Result:
     unit: str = ""
     higher_is_better: bool | None = None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval, where there is one."""
+        return self.ci
+
+    def __float__(self) -> float:
+        """Return the value as a number; raises TypeError where it is none."""
+        if not isinstance(self.value, int | float):
+            raise TypeError(f"the result {self.name} is {self.value!r}, not a number")
+        return float(self.value)
+
     @classmethod
     def proportion(cls, name: str, successes: int, n: int, *, higher_is_better: bool | None = None) -> Result:
         """Return a proportion with its Wilson interval; None when ``n`` is 0."""
@@ -322,6 +334,30 @@ class Report:
     references: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Json], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Result:
+        """Return the result called ``name``; raises UsageError, with close names, when there is none."""
+        for result in self.all_results:
+            if result.name == name:
+                return result
+        raise unknown("result", name, (result.name for result in self.all_results))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the report can be believed, by its checks: its status, in a word, and why."""
+        return verdict((check.name, check.status) for check in self.all_checks)
+
+    def to_dataframe(self) -> Any:
+        """Return all results as a pandas DataFrame: name, value, low, high, n, unit; needs pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise CannotRunError("to_dataframe needs pandas: pip install pandas.") from error
+        rows = [
+            (each.name, each.value, *(each.ci or (None, None)), each.n, each.unit)
+            for each in self.all_results
+        ]
+        return pandas.DataFrame(rows, columns=["name", "value", "low", "high", "n", "unit"])
 
     @property
     def all_results(self) -> tuple[Result, ...]:

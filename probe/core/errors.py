@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ProbeError(Exception):
-    """Say in one line what was wrong and the way out.
+    """Say in one line what was wrong and how to fix it.
 
     The command line prints the message without a traceback (``--debug`` shows it)
     and ends with the class's ``exit_code``.
@@ -17,6 +20,21 @@ class UsageError(ProbeError):
     """The words typed cannot be understood or do not fit together (exit code 2)."""
 
     exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
+    """Return `` Did you mean 'a' or 'b'?`` with the names that are close to ``name``, or nothing."""
+    folded = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=most)
+    return f" Did you mean {' or '.join(repr(folded[each]) for each in near)}?" if near else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], most: int = 12) -> UsageError:
+    """Return the error that there is no such ``kind``, with the names that are close and ``most`` of the known ones."""
+    names = list(dict.fromkeys(known))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    listed = f" Known: {', '.join(names[:most])}{more}." if names else ""
+    return UsageError(f"There is no {kind} '{name}'.{did_you_mean(name, names)}{listed}")
 
 
 class CannotRunError(ProbeError):

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from probe.core.errors import UsageError
+from probe.core.errors import unknown
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it is defined and its one-line summary."""
+    """A registered name: where it is defined, its one-line summary, its place in the order, the object's own name."""
 
     name: str
     module: str
     summary: str
+    order: float = math.inf
+    attribute: str = ""
 
 
 class Registry(Generic[T]):
@@ -44,8 +46,11 @@ class Registry(Generic[T]):
         self.package = package
         self._objects: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Register the decorated object under ``name``; a name taken by another object raises ValueError."""
+    def register(self, name: str, *, order: int | None = None) -> Callable[[T], T]:
+        """Register the decorated object under ``name``; a name taken by another object raises ValueError.
+
+        ``order`` is its place where the order of the names has a meaning; those without one follow by name.
+        """
 
         def add(item: T) -> T:
             if name in self._objects:
@@ -57,7 +62,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every registered name with its module and summary, sorted by name; nothing is imported."""
+        """Every registered name with its module and summary, by order and name; nothing is imported."""
         found: dict[str, Entry] = {}
         for path in self._files():
             for entry in _scan(path, f"{self.package}.{path.stem}"):
@@ -67,19 +72,17 @@ class Registry(Generic[T]):
                         f"and in {entry.module}"
                     )
                 found[entry.name] = entry
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
     def names(self) -> tuple[str, ...]:
-        """Every registered name, sorted."""
+        """Every registered name, by order and name."""
         return tuple(self.entries)
 
     def get(self, name: str) -> T:
         """Return the object called ``name``; an unknown name raises UsageError and lists the known ones."""
         entry = self.entries.get(name)
         if entry is None:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UsageError(f"There is no {self.kind} '{name}'.{hint} Known: {', '.join(self.names())}.")
+            raise unknown(self.kind, name, self.names(), len(self.entries))
         importlib.import_module(entry.module)
         return self._objects[name]
 
@@ -106,7 +109,7 @@ def _scan(path: Path, module: str) -> Iterator[Entry]:
             name = _registered_name(decorator)
             if name is not None:
                 summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
-                yield Entry(name, module, summary)
+                yield Entry(name, module, summary, _order(decorator), node.name)
 
 
 def _registered_name(decorator: ast.expr) -> str | None:
@@ -116,3 +119,8 @@ def _registered_name(decorator: ast.expr) -> str | None:
         return None
     name = decorator.args[0]
     return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+
+
+def _order(decorator: ast.expr) -> float:
+    words = decorator.keywords if isinstance(decorator, ast.Call) else []
+    return next((float(ast.literal_eval(word.value)) for word in words if word.arg == "order"), math.inf)

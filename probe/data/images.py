@@ -112,7 +112,8 @@ class ImageSet:
     ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` says that the subject already
     fills the frame, so nothing is cropped. ``num_classes`` is the number of labels there can be (by default
     that of ``class_names``; None: unknown). ``found`` lists what was passed over before reading; reading adds
-    to ``skipped``. ``total`` is the number of images this set was sampled from (None: not sampled).
+    to ``skipped``. ``total`` is the number of images this set was sampled from (None: not sampled). ``shape`` is
+    (C, H, W) of images that are arrays of one shape, and None for pictures.
     """
 
     name: str
@@ -125,6 +126,7 @@ class ImageSet:
     found: tuple[Skipped, ...] = ()
     total: int | None = None
     num_classes: int | None = None
+    shape: tuple[int, int, int] | None = None
     _skipped: dict[int, Skipped] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -198,7 +200,7 @@ class ImageSet:
 
     def get(self, index: int, spec: InputSpec) -> Tensor:
         """Return one image as (C, H, W) float32 in [0, 1]; raises UnreadableError with the reason."""
-        check_channels(spec)
+        self._check_channels(spec)
         index = range(len(self))[index]
         read = self._read(index, spec)
         if isinstance(read, UnreadableError):
@@ -218,10 +220,15 @@ class ImageSet:
         """
         if batch_size < 1:
             raise UsageError(f"The batch size must be at least 1; got {batch_size}.")
-        check_channels(spec)
+        self._check_channels(spec)
         everything = range(len(self))
         wanted = everything if indices is None else [everything[index] for index in indices]
         return self._stream(spec, batch_size, wanted)
+
+    def _check_channels(self, spec: InputSpec) -> None:
+        """Pictures are grey or colour; arrays may have any number of channels."""
+        if self.shape is None:
+            check_channels(spec)
 
     def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
         readable = False

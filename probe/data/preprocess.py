@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,15 +21,18 @@ _RESAMPLING = {
 }
 
 
-def fit(image: Image.Image, spec: InputSpec, framed: bool) -> NDArray[np.float32]:
-    """Return ``image`` (mode L, RGB or F) as (C, H, W) float32 in [0, 1] of the spec's size.
+def fit(image: Image.Image | NDArray[np.float32], spec: InputSpec, framed: bool) -> NDArray[np.float32]:
+    """Return ``image`` (mode L, RGB or F, or an array) as (C, H, W) float32 in [0, 1] of the spec's size.
 
     A framed image is resized straight to the size. Any other is resized, antialiased, to the smallest size
     that covers (H, W) / crop, and its centre is cut out: for a square input that is torchvision's
     ``Resize(round(size / crop))`` and ``CenterCrop(size)`` to the last bit. One-channel models see the
-    luma of ITU-R 601 (Pillow's L); three-channel models see grey repeated. Raises UnreadableError when
-    the image is so elongated that resizing would exceed ``MAX_PIXELS``.
+    luma of ITU-R 601 (Pillow's L); three-channel models see grey repeated. An array (C, H, W) that has the spec's
+    size is handed on as it is. Raises UnreadableError when the image is so elongated that resizing would exceed
+    ``MAX_PIXELS``, and for an array with a number of channels that the model does not take.
     """
+    if isinstance(image, np.ndarray):
+        return _fit_array(image, spec, framed)
     channels, height, width = spec.size
     if channels == 1 and image.mode == "RGB":
         image = image.convert("L")
@@ -37,6 +42,23 @@ def fit(image: Image.Image, spec: InputSpec, framed: bool) -> NDArray[np.float32
     if image.size != target:
         image = image.resize(target, _RESAMPLING[spec.interpolation])
     return _planes(_centre(image, width, height), channels)
+
+
+_LUMA = np.array([299, 587, 114], dtype=np.float32) / np.float32(1000)
+
+
+def _fit_array(pixels: NDArray[np.float32], spec: InputSpec, framed: bool) -> NDArray[np.float32]:
+    channels = spec.size[0]
+    if len(pixels) != channels and (len(pixels), channels) == (3, 1):
+        pixels = np.tensordot(_LUMA, pixels, 1)[None]
+    elif len(pixels) != channels and len(pixels) == 1:
+        pixels = np.repeat(pixels, channels, axis=0)
+    if len(pixels) != channels:
+        raise UnreadableError(f"{len(pixels)} channels, but the model takes {channels}")
+    if pixels.shape == spec.size:
+        return pixels
+    one_channel = replace(spec, size=(1, *spec.size[1:]))
+    return np.concatenate([fit(Image.fromarray(plane), one_channel, framed) for plane in pixels])
 
 
 def check_channels(spec: InputSpec) -> None:

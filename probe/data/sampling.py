@@ -65,7 +65,8 @@ def _content(item: Item) -> bytes:
     try:
         if item.path is None:
             image = item.read()
-            own.update(f"{image.mode} {image.size}".encode())
+            shape = image.shape if isinstance(image, np.ndarray) else (image.mode, image.size)
+            own.update(" ".join(map(str, shape)).encode())
             own.update(image.tobytes())
         else:
             with item.path.open("rb") as file:

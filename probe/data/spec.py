@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -47,13 +49,14 @@ class UnreadableError(ProbeError):
 class Item:
     """One image before it is read: its name, its label, and how to read it.
 
-    ``read`` returns a Pillow image of mode ``L`` or ``RGB`` (0 to 255) or ``F`` (grey in [0, 1], for data
-    finer than 8 bits), or raises UnreadableError. ``path`` is the file of its own that it is read from, if any.
+    ``read`` returns a Pillow image of mode ``L`` or ``RGB`` (0 to 255) or ``F`` (grey in [0, 1], for data finer than 8
+    bits), or an array (C, H, W) float32 in [0, 1], or raises UnreadableError. ``path`` is the file of its own that it
+    is read from, if any.
     """
 
     name: str
     label: int | None
-    read: Callable[[], Image.Image]
+    read: Callable[[], Image.Image | NDArray[np.float32]]
     path: Path | None = None
 
 

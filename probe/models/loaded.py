@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -69,7 +70,8 @@ class LoadedModel:
     returns logits (N, num_classes). Layer names that users type are those of ``network``.
     ``domain`` is the task: 'imagenet', 'digits', 'fashion-mnist', 'cifar10' or 'unknown'.
     ``factory`` builds the same architecture with random weights, drawn from torch's global generator.
-    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image.
+    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image. ``size_known`` is
+    False where nothing says which size the network takes.
     """
 
     name: str
@@ -84,6 +86,7 @@ class LoadedModel:
     factory: Callable[[], nn.Module]
     macs: int | None = None
     device_text: str = ""
+    size_known: bool = True
 
     @property
     def network(self) -> nn.Module:
@@ -161,10 +164,15 @@ class LoadedModel:
         )
 
     def to(self, device: torch.device | str) -> LoadedModel:
-        """Move the module to another device, in place, and return the LoadedModel that says so."""
+        """Return a copy on another device; this one stays where it is."""
         target = torch.device(device)
-        self.module.to(target)
-        return replace(self, device=target, device_text=str(target))
+        module = copy.deepcopy(self.module).to(target)
+        return replace(self, module=module, device=target, device_text=str(target))
+
+    def example(self, n: int = 1, seed: int = 0, stream: str = "example") -> Tensor:
+        """Return ``n`` images of uniform noise, (n, C, H, W), on the model's device, to trace and check it with."""
+        noise = torch.rand((n, *self.input.size), generator=seeds.generator(seed, stream))
+        return noise.to(self.device, memory_format=self.memory_format)
 
 
 def prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +9,13 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probe.core.errors import UsageError
+from probe.core.errors import UsageError, did_you_mean
 from probe.core.progress import SILENT, Progress
 from probe.core.registry import Registry
 from probe.data.images import InputSpec
 
 State = Mapping[str, Tensor]
 """A state dict: key → tensor."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -184,6 +180,5 @@ _NEAREST = 4
 
 def unknown_name(name: str, kind: str, known: Iterable[str]) -> UsageError:
     """Return the error that says there is no such ``kind``, and what is close to it."""
-    near = difflib.get_close_matches(name, dict.fromkeys(known), n=_NEAREST)
-    hint = f"Close to it: {', '.join(near)}. " if near else ""
-    return UsageError(f"There is no {kind} '{name}'. {hint}`probe models QUERY` lists what there is.")
+    hint = did_you_mean(name, dict.fromkeys(known), _NEAREST)
+    return UsageError(f"There is no {kind} '{name}'.{hint} `probe models QUERY` lists what there is.")

@@ -1,11 +1,57 @@
-"""What a result depends on besides its inputs: versions, processor, threads."""
+"""The frame that every report shares: what was run, when, and on what it depended besides its inputs."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from probe.core.document import DataInfo, Json, ModelInfo, Report, Section
 
 _PACKAGES = ("cnn-probe", "torch", "torchvision", "timm", "captum", "numpy", "pillow", "scikit-learn")
+
+
+def assemble(
+    *,
+    study: str,
+    title: str,
+    model: ModelInfo,
+    data: DataInfo,
+    config: Any,
+    seconds: float,
+    headline: tuple[str, ...],
+    sections: tuple[Section, ...],
+    seed: int = 0,
+    command: str = "",
+    device: str = "cpu",
+    choices: Mapping[str, Json] | None = None,
+    **rest: Any,
+) -> Report:
+    """Return the report with its environment, time and status filled in.
+
+    ``config`` is the dataclass of options, or a mapping; ``choices`` are what the study chose where the user left it
+    open. ``rest`` are further fields of ``Report``.
+    """
+    options = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)  # type: ignore[arg-type]
+    return Report(
+        study=study,
+        title=title,
+        model=model,
+        data=data,
+        config={**options, **(choices or {})},
+        environment=environment(device),
+        seed=seed,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        headline=headline,
+        sections=sections,
+        status="skipped inputs" if data.skipped else "done",
+        **rest,
+    )
 
 
 def environment(device: str) -> dict[str, str]:

@@ -17,12 +17,12 @@ from PIL import Image
 import probe
 from probe.core.document import Result
 from probe.core.errors import CannotRunError
+from probe.core.verdict import Verdict, verdict
 from probe.report.files import write_together
 from probe.report.pictures import Encoded
 from probe.report.render import PAGE, RESULTS
 from probe.report.templating import render
 from probe.report.thumbnail import SIZE, THUMBNAIL
-from probe.report.verdict import Verdict, verdict
 
 _LARGEST = 50_000_000
 """Bytes; a larger results.json is not one of ours."""

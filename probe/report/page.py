@@ -21,12 +21,12 @@ from probe.core.document import (
     Skipped,
     Table,
 )
+from probe.core.verdict import verdict
 from probe.report import pictures
 from probe.report.charts.figures import chart
 from probe.report.galleries import gallery_view, pictures_of, slides_view
 from probe.report.tables import Grid, Shown, grid
 from probe.report.templating import Anchors, is_number, render
-from probe.report.verdict import verdict
 
 LIMIT = 15_000_000
 """Bytes that a page never exceeds because of its pictures."""

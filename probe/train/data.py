@@ -75,22 +75,29 @@ def both_parts(
         )
         return Parts(own, training, kept, "the fixed split of the data set")
     everything = load_images(name, n=_EVERYTHING, seed=seed, offline=offline, progress=progress)
-    if not everything.labelled:
+    parts = split(everything, held_out, seed)
+    return parts if n is None else replace(parts, training=parts.training.sample(n, seed))
+
+
+def split(images: ImageSet, held_out: float | None = None, seed: int = 0) -> Parts:
+    """Part labelled images by ``seed``, stratified by class; ``held_out`` (0 < share ≤ 0.5) of each for measuring.
+
+    Raises UsageError for images without labels or with less than two images in each of two classes.
+    """
+    if not images.labelled:
         raise UsageError(
-            f"The images of {everything.name} have no labels to learn: give a folder with one subfolder for each "
+            f"The images of {images.name} have no labels to learn: give a folder with one subfolder for each "
             "class, or a labelled data set such as digits."
         )
     share = SHARE if held_out is None else held_out
-    learn, measure = split_indices([everything.label(i) or 0 for i in range(len(everything))], share, seed)
+    learn, measure = split_indices([images.label(i) or 0 for i in range(len(images))], share, seed)
     if len(measure) == 0:
         raise UsageError(
-            f"{everything.name} has too few images in a class to hold some out of the training: two classes need "
+            f"{images.name} has too few images in a class to hold some out of the training: two classes need "
             "at least two images each."
         )
-    training, kept = everything.subset(learn), everything.subset(measure)
-    if n is not None:
-        training = training.sample(n, seed)
-    return Parts(everything.name, training, kept, f"{share:g} of each class held out, drawn by seed {seed}")
+    how = f"{share:g} of each class held out, drawn by seed {seed}"
+    return Parts(images.name, images.subset(learn), images.subset(measure), how)
 
 
 def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from probe.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from studies.ablation.config import AblationConfig as AblationConfig
     from studies.ablation.study import run as run
 
-_LAZY = {"run": "studies.ablation.study", "AblationConfig": "studies.ablation.config"}
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"run": "studies.ablation.study", "AblationConfig": "studies.ablation.config"},
+)
 
 __all__ = ["AblationConfig", "run"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the study when it is first used; listing structures must not load torch."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'studies.ablation' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
-from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import norm_named
 from probe.core import seeds
@@ -269,15 +269,15 @@ def _robust(
     norm = norm_named(setting.norm)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     attacked = AttackedModel(module, memory_format=layout, bf16=False)
-    stands: list[Tensor] = []
+    robust: list[Tensor] = []
     attack = PGD(steps=ROBUST_STEPS)
     draws = seeds.generator(seed, "robustness")
     for x, y in zip(
         torch.split(images[:ROBUST_IMAGES], 64), torch.split(labels[:ROBUST_IMAGES], 64), strict=True
     ):
-        found = attack.perturb(attacked, x.contiguous(), y, norm, setting.epsilon, draws)
-        stands.append(~judge(attacked, x.contiguous(), found, y, norm, setting.epsilon).success)
-    return torch.cat(stands).cpu().numpy()
+        found = attack.judged(AttackInputs(attacked, x.contiguous(), y, norm, setting.epsilon, draws))
+        robust.append(~found.success)
+    return torch.cat(robust).cpu().numpy()
 
 
 _ARRAYS = ("right", "confidence", "robust", "norms")

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from probe.core import stats
 from probe.core.progress import Advance
-from probe.core.seeds import generator
 from probe.core.state import training_mode
 from probe.graph.edit.cut import CutSubject, prepare
 from probe.graph.edit.fold import folded
@@ -121,9 +120,8 @@ class EvaluationBatch:
 
 def subject_of(model: LoadedModel) -> CutSubject:
     """Return the network, without its normalisation, prepared for cutting on two inputs of normalised noise."""
-    noise = torch.rand((2, *model.input.size), generator=generator(0, "example"))
     with torch.no_grad():
-        example = model.module.normalise(noise.to(model.device, memory_format=model.memory_format))
+        example = model.module.normalise(model.example(2))
     return prepare(model.network, example)
 
 

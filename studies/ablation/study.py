@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from probe.graph.edit.cut import find_sites
 from probe.graph.edit.structure import SWAP, Structure, structure_named
 from probe.graph.edit.swap import Swap
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from probe.train.data import Parts
 from studies.ablation.config import AblationConfig
 from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
@@ -263,22 +262,21 @@ def _report(
     info = images.info(run.bench.n)
     headline = _headline(run, sections, intact)
     chosen, sections = _main(sections)
-    return Report(
+    return assemble(
         study="ablation",
         title=f"What the parts of {model.name} are worth",
         model=model.info(),
         data=info,
-        config={**dataclasses.asdict(config), **_choices(run)},
-        environment=environment(str(model.device)),
+        config=config,
+        choices=_choices(run),
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(seconds, 2),
+        seconds=seconds,
         headline=headline,
         sections=tuple(sections),
         results=(intact, *chosen),
         warnings=model.provenance.notes,
-        status="skipped inputs" if info.skipped else "done",
     )
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from probe.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from studies.adversarial.config import AdversarialConfig as AdversarialConfig
     from studies.adversarial.study import ComparisonModels as ComparisonModels
     from studies.adversarial.study import run as run
 
-_LAZY = {
-    "run": "studies.adversarial.study",
-    "ComparisonModels": "studies.adversarial.study",
-    "AdversarialConfig": "studies.adversarial.config",
-}
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "run": "studies.adversarial.study",
+        "ComparisonModels": "studies.adversarial.study",
+        "AdversarialConfig": "studies.adversarial.config",
+    },
+)
 
 __all__ = ["AdversarialConfig", "ComparisonModels", "run"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the study when it is first used; listing views and checks must not load torch."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'studies.adversarial' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)

@@ -19,7 +19,7 @@ from probe.core.errors import CannotRunError
 from probe.core.journal import Journal
 from probe.core.precision import fast_bf16
 from probe.core.progress import Progress
-from probe.core.seeds import generator, scoped
+from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
 from probe.data.images import ImageSet
 from probe.data.spec import Batch
@@ -196,8 +196,7 @@ def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedMode
 
 
 def _folded(model: LoadedModel) -> nn.Module | None:
-    noise = torch.rand((2, *model.input.size), generator=generator(0, "folded"))
-    images = noise.to(model.device, memory_format=model.memory_format)
+    images = model.example(2, stream="folded")
     with torch.enable_grad(), frozen_parameters(model.module), scoped(0, "folded"):
         try:
             graph = trace(model.module, images)

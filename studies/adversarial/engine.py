@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.attacks.judge import Judgement, judge
+from probe.attacks.base import AttackInputs
+from probe.attacks.judge import Judgement
 from probe.attacks.losses import adversarial, pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, NORMS, Norm, per_image
@@ -161,13 +162,14 @@ class BatchAttack:
                 self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
             )
             start = None if known is None or cold else known[part]
-            proposed = one.attack.perturb(self.model, images, labels, norm, epsilon, draws, goal, start)
-            verdict = judge(self.model, images, proposed, labels, norm, allowed, goal)
+            inputs = AttackInputs(self.model, images, labels, norm, epsilon, draws, goal, start)
+            within = replace(inputs, epsilon=allowed)
+            verdict = within.judge(one.attack.run(inputs))
             if known is not None:
                 known[part] = verdict.images
             size, drawn = self._draw_back(images, verdict, labels, goal)
             if not one.fixed:
-                verdict = judge(self.model, images, drawn, labels, norm, allowed, goal)
+                verdict = within.judge(drawn)
             return [
                 verdict.success,
                 size.clamp_max(allowed),  # inside up to rounding, says the judge, is inside

@@ -10,11 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from probe.attacks.base import Attack
+from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.gradient import FGSM, PGD, Trace
 from probe.attacks.families.noise import Noise
 from probe.attacks.families.square import Square
-from probe.attacks.judge import Judgement, judge
+from probe.attacks.judge import Judgement
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
@@ -77,8 +77,8 @@ class Evidence:
             draws = generator(self.seed, "check", key, str(epsilon))
             # Networks that draw at random take from the global generators: the same draws in every run.
             with scoped(self.seed, "check", key, str(epsilon)):
-                proposed = attack.perturb(self.model, images, labels, self.norm, epsilon, draws, goal)
-                result[rows] = judge(self.model, images, proposed, labels, self.norm, epsilon, goal).success
+                inputs = AttackInputs(self.model, images, labels, self.norm, epsilon, draws, goal)
+                result[rows] = attack.judged(inputs).success
         return result
 
     @cached_property
@@ -117,19 +117,12 @@ class Evidence:
             stack.enter_context(frozen_parameters(self.model.module))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(scoped(self.seed, "check", "climb"))
-            moved, _ = attack.climb(
-                self.model,
-                self.images,
-                start,
-                self.labels,
-                self.norm,
-                self.epsilon,
-                self.targets,
-                trace,
+            draws = generator(self.seed, "check", "climb")
+            inputs = AttackInputs(
+                self.model, self.images, self.labels, self.norm, self.epsilon, draws, self.targets, start
             )
-            verdict = judge(
-                self.model, self.images, moved, self.labels, self.norm, self.epsilon, self.targets
-            )
+            moved, _ = attack.climb(inputs, trace)
+            verdict = inputs.judge(moved)
         return Climb(attack, verdict, trace)
 
     @cached_property

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from torch import nn
@@ -15,39 +13,26 @@ from torch import nn
 from probe.attacks.norms import norm_named
 from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.document import Check, Report, Result, Section
-from probe.core.errors import NotApplicableError, UsageError
+from probe.core.errors import UsageError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
-from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.export import samples, save_images, with_images
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.registries import CHECKS, VIEWS, AdversarialView, Checker
+from studies.adversarial.registries import CHECKS, VIEWS
 from studies.adversarial.results import Results
 from studies.adversarial.targets import parse_target
 from studies.adversarial.text import Reliability, headline, methods, references
 from studies.adversarial.workspace import AdversarialWorkspace
+from studies.base import Checker, choose_views, run_checks, run_views
 
 DEFAULTS = AdversarialConfig()
-
-ORDER = (
-    "attacks",
-    "curve",
-    "against",
-    "pictures",
-    "attention",
-    "channels",
-    "corruption",
-    "transfer",
-    "classes",
-)
-"""The order in which a report shows the views; others follow by name."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +80,21 @@ def examine(
         for one in (model, *others.transfer, *filter(None, [others.against])):
             one.check_classes(images.class_names or images.num_classes, images.name)
     _check_images(config, images)
-    views, checks = _chosen_views(config, others), _chosen_checks(config)
+    unused = {
+        name for name, given in (("transfer", others.transfer), ("against", others.against)) if not given
+    }
+    views, checks = choose_views(VIEWS, config.views, unused), _chosen_checks(config)
     with ExitStack() as stack:
         modes = train_modes(model.module)
         _enter(model, stack)
         stuck = train_modes(model.module)
         memory = MicroBatcher(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
-        sections = _sections(views, space)
-        made = _checks(checks, space, min(SAMPLE, memory.limit), modes, stuck)
+        sections = run_views(views, space, config.seed, progress, "Looking at what happened")
+        made: tuple[Check, ...] = ()
+        if checks:
+            evidence = make_evidence(space, min(SAMPLE, memory.limit), modes, stuck)
+            made = run_checks(checks, evidence, progress)
         saved = save_images(space, memory.limit) if config.save_images else None
     verdict = Reliability.of(made)
     report = _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
@@ -192,17 +183,7 @@ def _chosen_attacks(config: AdversarialConfig) -> tuple[SelectedAttack, ...]:
     )
 
 
-def _chosen_views(config: AdversarialConfig, others: ComparisonModels) -> list[tuple[str, AdversarialView]]:
-    names = VIEWS.names() if config.views is None else config.views
-    wanted = set(names)
-    if config.views is None:
-        wanted -= set() if others.transfer else {"transfer"}
-        wanted -= set() if others.against else {"against"}
-    ordered = sorted(wanted, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
-    return [(name, VIEWS.get(name)) for name in ordered]
-
-
-def _chosen_checks(config: AdversarialConfig) -> list[tuple[str, Checker]]:
+def _chosen_checks(config: AdversarialConfig) -> list[tuple[str, Checker[Evidence]]]:
     names = CHECKS.names() if config.checks is None else tuple(dict.fromkeys(config.checks))
     return [(name, CHECKS.get(name)) for name in names]
 
@@ -210,27 +191,6 @@ def _chosen_checks(config: AdversarialConfig) -> list[tuple[str, Checker]]:
 def train_modes(module: nn.Module) -> tuple[str, ...]:
     """Return the names of the submodules that are in train mode ("" is the module itself)."""
     return tuple(name for name, sub in module.named_modules() if sub.training)
-
-
-def _sections(
-    views: Sequence[tuple[str, AdversarialView]], space: AdversarialWorkspace
-) -> tuple[Section, ...]:
-    made = []
-    with space.progress.task("Looking at what happened", len(views)) as advance:
-        for name, view in views:
-            made.append(_section(name, view, space))
-            advance(1)
-    return tuple(made)
-
-
-def _section(name: str, view: AdversarialView, space: AdversarialWorkspace) -> Section:
-    started = time.perf_counter()
-    try:
-        with scoped(space.config.seed, "view", name):
-            section = view(space)
-    except NotApplicableError as error:
-        section = Section(name, name.capitalize(), reason=str(error))
-    return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
 
 
 def make_evidence(
@@ -256,27 +216,6 @@ def make_evidence(
     )
 
 
-def _checks(
-    checks: Sequence[tuple[str, Checker]],
-    space: AdversarialWorkspace,
-    most: int,
-    modes: tuple[str, ...],
-    stuck: tuple[str, ...],
-) -> tuple[Check, ...]:
-    if not checks:
-        return ()
-    evidence, made = make_evidence(space, most, modes, stuck), []
-    with space.progress.task("Checking", len(checks)) as advance:
-        for name, check in checks:
-            try:
-                made.append(check(evidence))
-            except NotApplicableError as error:
-                title = name.replace("-", " ").capitalize()
-                made.append(Check(title, "not applicable", None, str(error)))
-            advance(1)
-    return tuple(made)
-
-
 def _report(
     space: AdversarialWorkspace,
     sections: tuple[Section, ...],
@@ -288,23 +227,22 @@ def _report(
 ) -> Report:
     model, results, config = space.model, space.results, space.config
     info = space.images.info(results.n)
-    return Report(
+    return assemble(
         study="adversarial",
         title=f"How fragile {model.name} is",
         model=model.info(),
         data=info,
-        config={**dataclasses.asdict(config), **_choices(space, memory)},
-        environment=environment(str(model.device)),
+        config=config,
+        choices=_choices(space, memory),
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(seconds, 2),
+        seconds=seconds,
         headline=headline(space, sections, verdict),
         sections=sections,
         results=_results(space, results, verdict),
         checks=checks,
         warnings=(*model.provenance.notes, *memory.told),
-        status="skipped inputs" if info.skipped else "done",
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from probe.core.errors import UsageError
+from probe.core.errors import UsageError, did_you_mean
 from probe.core.seeds import generator
 
 LEAST_LIKELY = "least-likely"
@@ -49,8 +48,6 @@ def parse_target(word: str, class_names: tuple[str, ...] | None, num_classes: in
     folded = [name.lower() for name in names]
     if word.lower() in folded:
         return Target("class", folded.index(word.lower()))
-    near = difflib.get_close_matches(word.lower(), folded, n=3)
-    hint = f" Did you mean {' or '.join(repr(names[folded.index(one)]) for one in near)}?" if near else ""
     raise UsageError(
-        f"There is no class '{word}'.{hint} --target takes a class's name or number, least-likely or random."
+        f"There is no class '{word}'.{did_you_mean(word, names)} --target takes a class's name or number, least-likely or random."
     )

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
-from probe.attacks.judge import Judgement, judge
+from probe.attacks.judge import Judgement
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm, shown
@@ -111,8 +112,7 @@ class AdversarialWorkspace:
         """
         attack = PGD(steps=FULL_STEPS, stop=False)
         draws = generator(self.config.seed, "full", str(epsilon))
-        proposed = attack.perturb(self.attacked, images, labels, self.norm, epsilon, draws, targets)
-        return judge(self.attacked, images, proposed, labels, self.norm, epsilon, targets)
+        return attack.judged(AttackInputs(self.attacked, images, labels, self.norm, epsilon, draws, targets))
 
     @cached_property
     def pictured(self) -> tuple[Tensor, tuple[float, ...], tuple[Judgement, ...]]:

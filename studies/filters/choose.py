@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from probe.core.errors import NotApplicableError, UsageError
+from probe.core.errors import NotApplicableError, UsageError, unknown
 from probe.core.seeds import generator
 from probe.graph.trace.layers import LayerInfo, stages
 from studies.filters.observe import LayerObservation, Observations
@@ -29,10 +28,7 @@ def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tu
         return stages(maps, AUTO_LAYERS)
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:6]
-            raise UsageError(
-                f"There is no layer '{name}' with a map in this network. Near: {', '.join(near)}."
-            )
+            raise unknown("layer with a map", name, known)
     return tuple(name for name in known if name in set(wanted))
 
 

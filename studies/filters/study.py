@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-import torch
 from torch import Tensor
 
 from probe.core.document import DataInfo, Report, Result, Section, percent
-from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Progress
-from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
+from studies.base import choose_views, run_views
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.observe import Observations, observe
+from studies.filters.registries import VIEWS
 from studies.filters.text import methods, references, samples
-from studies.filters.workspace import VIEWS, FiltersConfig, FiltersView, FiltersWorkspace
+from studies.filters.workspace import FiltersConfig, FiltersWorkspace
 
 DEFAULTS = FiltersConfig()
-
-ORDER = ("weights", "activations", "patches", "features", "attribution")
-"""The order in which a report shows the views; others follow by name."""
 
 
 def run(
@@ -44,48 +38,40 @@ def run(
     be read or the network answers with NaN.
     """
     started = time.perf_counter()
-    views = chosen_views(config.views)
+    views = choose_views(VIEWS, config.views)
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     space = prepare(model, images, config, progress)
-    sections = tuple(_section(name, view, space) for name, view in views)
+    sections = run_views(views, space, config.seed, progress, "Looking at the filters")
     results = _accuracy(space.observed)
     warnings = model.provenance.notes
     info = images.info(space.observed.n)
-    return Report(
+    return assemble(
         study="filters",
         title=f"What {model.name} learned",
         model=model.info(),
         data=info,
-        config={**dataclasses.asdict(config), **_choices(space)},
-        environment=environment(str(model.device)),
+        config=config,
+        choices=_choices(space),
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - started, 2),
+        seconds=time.perf_counter() - started,
         headline=_headline(space, results, sections, info),
         sections=sections,
         results=results,
         warnings=warnings,
-        status="skipped inputs" if info.skipped else "done",
         samples=tuple(samples(space.observed, images)),
         methods=methods(space, info, [name for name, _ in views]),
         references=references([name for name, _ in views]),
     )
 
 
-def chosen_views(wanted: Sequence[str]) -> list[tuple[str, FiltersView]]:
-    """Return the views to compute with their names, in the order of the report; all when none is named."""
-    names = wanted or VIEWS.names()
-    ordered = sorted(dict.fromkeys(names), key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
-    return [(name, VIEWS.get(name)) for name in ordered]
-
-
 def prepare(
     model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress
 ) -> FiltersWorkspace:
     """Choose layers, look at all images once, then choose channels and the images to show."""
-    example = _example(model)
+    example = model.example()
     maps = feature_layers(model.network, example)
     layers = choose_layers(maps, config.layers)
     firing = _firing(model, maps, example, layers)
@@ -97,11 +83,6 @@ def prepare(
     return FiltersWorkspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
 
 
-def _example(model: LoadedModel) -> Tensor:
-    noise = torch.rand((1, *model.input.size), generator=generator(0, "example"))
-    return noise.to(model.device, memory_format=model.memory_format)
-
-
 def _firing(
     model: LoadedModel, maps: Sequence[LayerInfo], example: Tensor, layers: Sequence[str]
 ) -> dict[str, str]:
@@ -110,15 +91,6 @@ def _firing(
     inside = [next((c for c in every if c == layer or c.startswith(f"{layer}.")), None) for layer in layers]
     names = [name for name in [*every[:1], *inside] if name is not None]
     return {name: answering_layer(model.network, maps, name) for name in dict.fromkeys(names)}
-
-
-def _section(name: str, view: FiltersView, space: FiltersWorkspace) -> Section:
-    started = time.perf_counter()
-    try:
-        section = view(space)
-    except NotApplicableError as error:
-        section = Section(name, name.capitalize(), reason=str(error))
-    return dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2))
 
 
 def _accuracy(seen: Observations) -> tuple[Result, ...]:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from probe.core.progress import Progress
-from probe.core.registry import Registry
-from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
 from studies.filters.observe import Observations
 
 if TYPE_CHECKING:
-    from probe.core.document import Section
-
-
-class FiltersView(Protocol):
-    """One view: looks at the workspace, returns a Section; may raise NotApplicableError with the reason."""
-
-    def __call__(self, space: FiltersWorkspace) -> Section:
-        """Compute the section."""
-        ...
-
-
-VIEWS: Registry[FiltersView] = Registry("view", "studies.filters.views")
-
-
-__all__ = ["VIEWS", "FiltersConfig", "FiltersView", "FiltersWorkspace"]
+    pass
 
 
 @dataclass(frozen=True)
@@ -43,7 +27,7 @@ class FiltersConfig:
     optimisation steps of the feature visualisation.
     """
 
-    views: tuple[str, ...] = ()
+    views: tuple[str, ...] | None = None
     layers: tuple[str, ...] | None = None
     channels: tuple[int, ...] | None = None
     images: int | tuple[int, ...] = 4
@@ -85,8 +69,7 @@ class FiltersWorkspace:
     @cached_property
     def example(self) -> Tensor:
         """One image of seeded uniform noise, (1, C, H, W), to trace and check networks with."""
-        noise = torch.rand((1, *self.model.input.size), generator=generator(self.config.seed, "example"))
-        return noise.to(self.model.device, memory_format=self.model.memory_format)
+        return self.model.example(seed=self.config.seed)
 
     def pixels(self, indices: tuple[int, ...]) -> Tensor:
         """Return the images at ``indices`` as (N, C, H, W) on the model's device."""

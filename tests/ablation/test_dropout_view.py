@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import ablation_networks as nets
 import numpy as np
 import pytest
 import torch
+from helpers import ablation_networks as nets
 from scipy.stats import binom, pearsonr
 from test_evaluate import bench_of, model_of
 from test_retrain import same, setting

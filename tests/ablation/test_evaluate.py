@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ablation_networks as nets
 import pytest
 import torch
+from helpers import ablation_networks as nets
 from torch import Tensor, nn
 
 from probe.core.progress import SILENT

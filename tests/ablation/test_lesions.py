@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import ablation_networks as nets
 import numpy as np
 import pytest
 import torch
+from helpers import ablation_networks as nets
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-import ablation_networks as nets
 import numpy as np
 import pytest
 import torch
+from helpers import ablation_networks as nets
 from torch import nn
 
 from probe.core.errors import NotApplicableError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ablation_networks as nets
 import pytest
 import torch
+from helpers import ablation_networks as nets
 from torch import Tensor, nn
 
 from probe.core.errors import UsageError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ablation_networks as nets
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import ablation_networks as nets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adversarial_networks import (
+from helpers.adversarial_networks import (
     Careless,
     Constant,
     Denoising,

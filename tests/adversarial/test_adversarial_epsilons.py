@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
-from adversarial_networks import batch, trained
-from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
+from helpers.adversarial_networks import batch, trained
+from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 from torch import Tensor
 
-from probe.attacks.base import Attack
+from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.apgd import ApgdCE, ApgdT
 from probe.attacks.families.ensembles import Rand
 from probe.attacks.families.gradient import PGD
@@ -35,16 +34,14 @@ def made(
 ) -> dict[float, Attack]:
     """The attack that was made at each epsilon."""
     found: dict[float, Attack] = {}
-    plain = Attack.perturb
+    plain = Attack.run
 
-    def perturb(
-        self: Attack, model: Any, images: Tensor, labels: Tensor, norm: Any, epsilon: float, *rest: Any
-    ) -> Tensor:
+    def run(self: Attack, inputs: AttackInputs) -> Tensor:
         if type(self) is type(attack):
-            found[epsilon] = self
-        return plain(self, model, images, labels, norm, epsilon, *rest)
+            found[inputs.epsilon] = self
+        return plain(self, inputs)
 
-    monkeypatch.setattr(Attack, "perturb", perturb)
+    monkeypatch.setattr(Attack, "run", run)
     images, labels = batch(n=8)
     task = make_task(epsilons, NORMS[norm], (1, 8, 8), 0)
     bench = BatchAttack(AttackedModel(trained()), images, labels, targets, task, MicroBatcher(8), "test")

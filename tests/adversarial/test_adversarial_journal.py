@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from adversarial_runs import QUICK, image_set, model_of
+from helpers.adversarial_runs import QUICK, image_set, model_of
 from PIL import Image
 
 from probe.cli.configs import journal_for

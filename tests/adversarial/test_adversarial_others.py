@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from adversarial_networks import Stuck, batch
-from adversarial_runs import NONE, QUICK, image_set, model_of, study
+from helpers.adversarial_networks import Stuck, batch
+from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study
 from torch import Tensor
 
 from probe.core.state import fingerprint

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adversarial_networks import Constant, Wrapped, batch
-from adversarial_runs import NONE, QUICK, image_set, model_of, study, value
+from helpers.adversarial_networks import Constant, Wrapped, batch
+from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, value
 from torch import Tensor, nn
 
 from probe.attacks.norms import NORMS

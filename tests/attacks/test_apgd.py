@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_scenes import LINF, ONE, TWO, between, distances, linear_scene, rng, small_batch, small_net
+from helpers.attack_scenes import (
+    LINF,
+    ONE,
+    TWO,
+    between,
+    distances,
+    linear_scene,
+    rng,
+    small_batch,
+    small_net,
+)
 from torch import Tensor
 
 from probe.attacks.families.apgd import (

@@ -18,7 +18,7 @@ from probe.attacks.families.minimum_norm import _L0FMN, _L2FMN
 from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
-from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, run_wrapped
+from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs, run_wrapped
 from probe.core.errors import CannotRunError
 
 
@@ -66,7 +66,7 @@ class Wandering(TorchattacksAttack):
 
     traits: ClassVar[Traits] = Traits(norms=("Linf",), access="white-box", paper="none")
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return Wanders(model, self.good)
 
 
@@ -108,7 +108,7 @@ class AsksLater(PeerAttack):  # type: ignore[misc]
 def test_targets_follow_the_images_they_belong_to() -> None:
     model, images, labels = planes()
     targets = (labels + torch.tensor([1, 2, 3, 4, 1, 2])) % 5
-    case = AttackInputs(model, images, labels, Linf(), 0.3, 0, 5, targets)
+    case = WrappedInputs(model, images, labels, Linf(), 0.3, rng(), targets, seed=0, classes=5)
     rows = torch.tensor([4, 1])
     found = run_wrapped(torchattacks.FGSM(model, eps=0.3), case, rows)
     assert torch.equal(model.verdict(found).argmax(1), targets[rows])

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from attack_scenes import LINF, TWO, rng, small_batch, small_net
+from helpers.attack_scenes import LINF, TWO, rng, small_batch, small_net
 from torch import Tensor
 
-from probe.attacks.base import Attack, Traits
+from probe.attacks.base import Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
 from probe.attacks.families.ensembles import Rand, Standard, _Ensemble
 from probe.attacks.families.fab import FabT
@@ -128,8 +128,8 @@ class Fixed(Attack):
 
     traits: ClassVar[Traits] = Traits(norms=("Linf",), access="none", paper="none", targeted=True)
 
-    def _perturb(self, model: Any, images: Tensor, *rest: Any) -> Tensor:
-        return images + self.proposal
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        return inputs.images + self.proposal
 
 
 @dataclass(frozen=True)

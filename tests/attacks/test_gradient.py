@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_scenes import (
+from helpers.attack_scenes import (
     DUAL,
     LINF,
     ONE,
@@ -24,6 +24,7 @@ from attack_scenes import (
 )
 from torch import Tensor, nn
 
+from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import FGSM, PGD, Trace, sparse
 from probe.attacks.judge import margin
 from probe.attacks.losses import cross_entropy
@@ -47,7 +48,7 @@ def climb(attack: PGD, norm: Norm, trace: Trace | None = None) -> tuple[Tensor, 
     """One run from the images themselves."""
     images, labels = small_batch()
     with frozen_parameters(small_net()), torch.enable_grad():
-        return attack.climb(model(), images, images.clone(), labels, norm, EPSILONS[norm.name], None, trace)
+        return attack.climb(AttackInputs(model(), images, labels, norm, EPSILONS[norm.name], rng()), trace)
 
 
 @pytest.mark.parametrize("epsilon", [1 / 255, 0.05, 0.3])
@@ -256,7 +257,7 @@ def test_trace_is_what_was_passed(norm: Norm) -> None:
     watched = model()
     with torch.enable_grad(), watched.on_forward(lambda *pair: passes.append(pair)):
         attack = PGD(steps=6, random_start=False, stop=False)
-        _, done = attack.climb(watched, images, images, labels, norm, EPSILONS[norm.name], None, trace)
+        _, done = attack.climb(AttackInputs(watched, images, labels, norm, EPSILONS[norm.name], rng()), trace)
     losses = torch.stack([cross_entropy(logits, labels, None) for _, logits in passes])
     wrong = torch.stack([logits.argmax(1) != labels for _, logits in passes])
     assert torch.allclose(torch.stack(trace.losses), losses)

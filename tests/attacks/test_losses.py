@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from attack_scenes import small_batch, small_net
+from helpers.attack_scenes import small_batch, small_net
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

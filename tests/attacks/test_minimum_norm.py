@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_scenes import (
+from helpers.attack_scenes import (
     LINF,
     ONE,
     TWO,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_scenes import LINF, TWO, rng, small_batch, small_net
+from helpers.attack_scenes import LINF, TWO, rng, small_batch, small_net
 from torch import Tensor, nn
 
 from probe.attacks.families.noise import Noise

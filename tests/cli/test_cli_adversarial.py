@@ -16,6 +16,7 @@ from PIL import Image
 from probe.cli import main as cli
 from probe.report.results import schema
 from studies.adversarial import attack_run as campaign
+from studies.adversarial.registries import CHECKS
 
 NETWORK = """
 import torch
@@ -62,7 +63,7 @@ def test_a_users_network_and_folder_end_in_a_report(
     jsonschema.validate(found, schema())
     assert found["study"] == "adversarial"
     assert found["extra"]["verdict"]["text"]
-    assert len(found["checks"]) == 21
+    assert len(found["checks"]) == len(CHECKS.names())
     assert [one["name"] for one in found["data"]["skipped"]] == ["ant/broken.png"]
     assert any("few classes" in check["name"].lower() for check in found["checks"])
     assert "<script" in (Path("out") / "report.html").read_text()

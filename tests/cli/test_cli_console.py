@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_networks import make
+from helpers.cli_networks import make
 from rich.console import Console as RichConsole
 
 from probe.cli.console import Console, summary

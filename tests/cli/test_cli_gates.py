@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_networks import MODEL, break_one, make, strict, values
+from helpers.cli_networks import MODEL, break_one, make, strict, values
 
 from probe.cli import main as cli
 from probe.cli.gates import ResultGate, check_gates

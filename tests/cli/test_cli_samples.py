@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from cli_networks import MODEL, break_one, logits, make, read, results, samples, values
+from helpers.cli_networks import MODEL, break_one, logits, make, read, results, samples, values
 from PIL import Image
 
 from probe.cli import main as cli

@@ -13,7 +13,7 @@ import pytest
 
 from probe.cli import main as cli
 from probe.core.errors import CannotRunError, GateFailedError, UsageError
-from studies.filters.workspace import VIEWS
+from studies.filters.registries import VIEWS
 
 HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
 
@@ -108,7 +108,7 @@ def test_no_words_ask_for_the_defaults(called: dict[str, Any]) -> None:
     assert cli.run(["filters"]) == 1
     assert (called["model"], called["data"], called["weights"], called["n"]) == (None, None, "default", None)
     config = called["config"]
-    assert (config.views, config.layers, config.channels, config.images) == ((), None, None, 4)
+    assert (config.views, config.layers, config.channels, config.images) == (None, None, None, 4)
     assert (config.seed, config.steps, config.batch_size) == (0, 128, 32)
 
 

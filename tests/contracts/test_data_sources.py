@@ -14,7 +14,7 @@ from PIL import Image
 from probe.data.images import ImageSet, InputSpec
 from probe.data.load import load_images
 from probe.data.source import SOURCES
-from tests.data.data_copies import cifar_copy
+from tests.helpers.data_copies import cifar_copy
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 48, 64)]
 RNG = np.random.default_rng(7)

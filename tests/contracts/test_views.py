@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
 from probe.core.document import Figure, Gallery, Section, Table
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
+from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
-from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
-from filters_models import SmallNet, loaded, pictures
+from studies.filters.workspace import FiltersConfig, FiltersWorkspace
 
 CONFIG = FiltersConfig(images=2, steps=3, channels=(0, 1), batch_size=4)
 

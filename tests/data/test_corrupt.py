@@ -19,20 +19,19 @@ from scipy.stats import norm
 from torch import Tensor
 
 from probe.core.seeds import generator
-from probe.data.corrupt import (
-    CORRUPTIONS,
-    Brightness,
-    Contrast,
-    Corruption,
-    GaussianBlur,
-    GaussianNoise,
-    JpegCompression,
-    Shift,
-)
+from probe.data.corruptions import CORRUPTIONS
+from probe.data.corruptions._base import Corruption
+from probe.data.corruptions.brightness import Brightness
+from probe.data.corruptions.contrast import Contrast
+from probe.data.corruptions.gaussian_blur import GaussianBlur
+from probe.data.corruptions.gaussian_noise import GaussianNoise
+from probe.data.corruptions.jpeg import JpegCompression
+from probe.data.corruptions.shift import Shift
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SHAPES = [(2, 3, 8, 8), (2, 1, 8, 8), (1, 3, 224, 224), (2, 1, 33, 20)]
-kinds = pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.name)
+KINDS = tuple(CORRUPTIONS.get(name)() for name in CORRUPTIONS)
+kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 def pixels(*shape: int, seed: int = 0) -> Tensor:
@@ -60,8 +59,8 @@ def global_states() -> list[Any]:
 
 
 def test_kinds_have_names_units_and_published_amounts() -> None:
-    assert len({kind.name for kind in CORRUPTIONS}) == len(CORRUPTIONS) == 6
-    assert all(kind.unit and len(kind.amounts) == 5 for kind in CORRUPTIONS)
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    assert all(kind.unit and len(kind.amounts) == 5 for kind in KINDS)
     assert GaussianNoise().amounts == (0.08, 0.12, 0.18, 0.26, 0.38)
     assert [amount * 224 for amount in GaussianBlur().amounts] == pytest.approx([1, 2, 3, 4, 6])
     assert JpegCompression().amounts == (25, 18, 15, 10, 7)

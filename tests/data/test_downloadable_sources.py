@@ -21,7 +21,7 @@ from probe.core.errors import CannotRunError
 from probe.data.images import InputSpec
 from probe.data.load import load_images
 from probe.data.sources import fashion_mnist
-from tests.data.data_copies import BATCHES, NAMES, archive_of, cifar_copy, fashion_copy, idx, md5
+from tests.helpers.data_copies import BATCHES, NAMES, archive_of, cifar_copy, fashion_copy, idx, md5
 
 RAW = Path("FashionMNIST", "raw")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import graph_networks as nets
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_support import positive_maps, support
+from helpers import graph_networks as nets
+from helpers.graph_support import positive_maps, support
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 
-import graph_networks as nets
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_support import check_boxes, positive_maps
+from helpers import graph_networks as nets
+from helpers.graph_support import check_boxes, positive_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import graph_networks as nets
 import pytest
 import torch
+from helpers import graph_networks as nets
 from torch import Tensor, nn
 
 from probe.core.state import fingerprint

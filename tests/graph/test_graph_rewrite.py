@@ -4,11 +4,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 
-import graph_networks as nets
 import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Deconvolution, DeepLift, GuidedBackprop
+from helpers import graph_networks as nets
 from torch import Tensor, fx, nn
 
 from probe.core.state import fingerprint

@@ -4,9 +4,9 @@ import re
 import threading
 from contextlib import suppress
 
-import graph_networks as nets
 import pytest
 import torch
+from helpers import graph_networks as nets
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError, UsageError

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import graph_networks as nets
 import pytest
 import torch
+from helpers import graph_networks as nets
 from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError, UsageError

@@ -8,7 +8,7 @@ from math import comb
 
 import pytest
 import torch
-from graph_networks import images, seeded
+from helpers.graph_networks import images, seeded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -207,7 +207,7 @@ def test_attention_and_pieces_of_a_split_are_ways() -> None:
 
 
 def test_a_network_that_cannot_be_traced_says_why() -> None:
-    from graph_networks import BatchDependent
+    from helpers.graph_networks import BatchDependent
 
     class Looping(BatchDependent):
         def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probe.report.verdict import verdict
+from probe.core.verdict import verdict
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.gradient import sparse
 from probe.attacks.losses import LOSSES, LossName, ascent, broken, pick
 from probe.attacks.model import AttackedModel
@@ -108,44 +108,12 @@ class AutoPGD(Attack):
 
     loss: ClassVar[LossName] = "ce"
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        return self._runs(inputs, inputs.targets)[0]
 
-    def _from(
-        self,
-        start: Tensor | None,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        return self._runs(start, model, images, labels, norm, epsilon, generator, targets, targets)[0]
-
-    def _runs(
-        self,
-        start: Tensor | None,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-        wanted: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return where the runs end, (N, C, H, W), and which images they broke, (N,); see ``climb``."""
+    def _runs(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return where the runs end, (N, C, H, W), and which images they broke, (N,); ``wanted`` as in ``climb``."""
+        images, start = inputs.images, inputs.start
         result, done = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for restart in range(self.restarts):
             left = (~done).nonzero()[:, 0]
@@ -153,17 +121,8 @@ class AutoPGD(Attack):
                 break
             first = images[left] if start is None else start[left]
             if start is None or restart:
-                first = boundary_start(images[left], norm, epsilon, generator)
-            result[left], done[left] = self.climb(
-                model,
-                images[left],
-                first,
-                labels[left],
-                norm,
-                epsilon,
-                pick(targets, left),
-                pick(wanted, left),
-            )
+                first = boundary_start(images[left], inputs.norm, inputs.epsilon, inputs.generator)
+            result[left], done[left] = self.climb(inputs.rows(left).begin_at(first), pick(wanted, left))
         return result, done
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
@@ -174,22 +133,15 @@ class AutoPGD(Attack):
         """Return the attack with that part of the steps, one run."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
-    def climb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        start: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        targets: Tensor | None,
-        wanted: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return where one run from ``start`` ends, (N, C, H, W), and which images it broke, (N,).
+    def climb(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return where one run from the inputs' start ends, (N, C, H, W), and which images it broke, (N,).
 
-        The loss leads to ``targets`` (N,), or away from the label; an image is broken once it is at ``wanted`` (N,),
+        The loss leads to the inputs' targets, or away from the label; an image is broken once it is at ``wanted`` (N,),
         or has left the label.
         """
+        model, images, labels = inputs.model, inputs.images, inputs.labels
+        norm, epsilon = inputs.norm, inputs.epsilon
+        start, targets = inputs.begin, inputs.targets
         state = _State.at(start, epsilon * (1.0 if isinstance(norm, L1) else 2.0))
         result, done = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
         for index, window in enumerate([*windows(self.steps, isinstance(norm, L1)), 0]):
@@ -257,28 +209,17 @@ class ApgdT(AutoPGD):
     traits: ClassVar[Traits] = _TRAITS
     loss: ClassVar[LossName] = "dlr"
 
-    def _from(
-        self,
-        start: Tensor | None,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        if targets is not None:
-            return super()._from(start, model, images, labels, norm, epsilon, generator, targets)
-        result = images.clone()
-        left = torch.arange(len(images), device=images.device)
-        for column in likeliest_others(model, images, labels, self.classes).unbind(1):
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        if inputs.targets is not None:
+            return super()._perturb(inputs)
+        result = inputs.images.clone()
+        left = torch.arange(len(result), device=result.device)
+        for column in likeliest_others(inputs.model, inputs.images, inputs.labels, self.classes).unbind(1):
             if len(left) == 0:
                 break
+            part = replace(inputs.rows(left), targets=column[left], start=None)
             # Away from the label is enough, whichever class it went to.
-            result[left], done = self._runs(
-                None, model, images[left], labels[left], norm, epsilon, generator, column[left], None
-            )
+            result[left], done = self._runs(part, None)
             left = left[~done]
         return result
 

@@ -8,11 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.judge import margin
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
 
 _EDGE = 1 - 1e-6
 """Pixels at exactly 0 or 1 would have no gradient: they start as far inside as half of what this lacks to 1."""
@@ -63,16 +62,8 @@ class CarliniWagner(Attack):
         paper='Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         row = images.new_zeros(len(images))
         search = _Search(row, row + 1e10, row + self.first_c, row + torch.inf, images.clone())
         with model.full_precision():

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.losses import adversarial, at_once
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L2, Norm
@@ -36,16 +36,8 @@ class DeepFool(Attack):
         'networks", 2016',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels, norm = inputs.model, inputs.images, inputs.labels, inputs.norm
         result = images.clone()
         where = torch.arange(len(images), device=images.device)
         total = torch.zeros_like(images)

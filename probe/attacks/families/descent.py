@@ -14,7 +14,7 @@ from torch import Tensor
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, eagerpy, foolbox
 from probe.attacks.norms import L1, Norm
-from probe.attacks.torchattacks_adapter import AttackInputs, BestSeen
+from probe.attacks.torchattacks_adapter import BestSeen, WrappedInputs
 
 _MADRY = 'Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018'
 _TRAMER = 'Tramèr and Boneh, "Adversarial Training and Robustness for Multiple Perturbations", 2019'
@@ -162,7 +162,7 @@ class VirtualAdversarial(FoolboxAttack):
     def _build(self, norm: Norm) -> Any:
         return foolbox.attacks.VirtualAdversarialAttack(steps=self.steps, xi=self.xi)
 
-    def _attack(self, case: AttackInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
+    def _attack(self, case: WrappedInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
         try:
             return rows, self._launch(case, rows)
         except RuntimeError as error:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.torchattacks_adapter import (
-    AttackInputs,
     BestSeen,
     FirstChannel,
     TorchattacksAttack,
+    WrappedInputs,
     as_colour,
     per_step,
     run_wrapped,
@@ -40,7 +40,7 @@ def _traits(paper: str, *, targeted: bool = True) -> Traits:
 class _Colour(TorchattacksAttack):
     """For three channels; one is expanded to three."""
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         channels = case.images.shape[1]
         if channels == 3:
             return super()._run(case, rescue)
@@ -49,7 +49,7 @@ class _Colour(TorchattacksAttack):
         return run_wrapped(self._build(FirstChannel(case.model), case), as_colour(self._shown(case)))[:, :1]
 
 
-def _square(name: str, case: AttackInputs) -> None:
+def _square(name: str, case: WrappedInputs) -> None:
     height, width = case.images.shape[2:]
     if height != width:
         raise CannotRunError(
@@ -78,7 +78,7 @@ class DIFGSM(TorchattacksAttack):
         'Xie et al., "Improving Transferability of Adversarial Examples with Input Diversity", 2019'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         _square("DIFGSM", case)
         return torchattacks.DIFGSM(
             model,
@@ -111,7 +111,7 @@ class TIFGSM(_Colour):
         'Dong et al., "Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks", 2019'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         _square("TIFGSM", case)
         return torchattacks.TIFGSM(
             model,
@@ -140,7 +140,7 @@ class PIFGSM(_Colour):
         'Gao et al., "Patch-wise Attack for Fooling Deep Neural Network", 2020', targeted=False
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.PIFGSM(
             model, max_epsilon=case.epsilon, num_iter_set=self.steps, amplification=self.amplification
         )
@@ -163,7 +163,7 @@ class PIFGSMPP(_Colour):
     )
     targets_as_labels: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.PIFGSMPP(
             model,
             max_epsilon=case.epsilon,

@@ -14,7 +14,7 @@ from torch import nn
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.foolbox_adapter import FoolboxAttack, foolbox
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import AttackInputs, ModelWrapper, PositiveLogits, TorchattacksAttack
+from probe.attacks.torchattacks_adapter import ModelWrapper, PositiveLogits, TorchattacksAttack, WrappedInputs
 
 _PAPER = 'Chen et al., "EAD: Elastic-Net Attacks to Deep Neural Networks via Adversarial Examples", 2018'
 
@@ -62,7 +62,7 @@ class EADEN(_ElasticNet):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.EADEN(model, **self._common())
 
 
@@ -83,7 +83,7 @@ class EADL1(_ElasticNet):
         origin="torchattacks",
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.EADL1(model, **self._common())
 
 

@@ -10,14 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
 from probe.attacks.families.fab import FabT
 from probe.attacks.families.square import Square
-from probe.attacks.judge import judge
-from probe.attacks.losses import pick
-from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
 
 _TRAITS = Traits(
     norms=("Linf", "L2"),
@@ -38,42 +34,16 @@ class _Ensemble(Attack):
         """Return its first member, APGD on the cross-entropy, with that part of the steps."""
         return next(iter(self.members())).with_fewer_steps(part)
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
-
-    def _from(
-        self,
-        start: Tensor | None,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        result = images.clone()
-        left = torch.arange(len(images), device=images.device)
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        result = inputs.images.clone()
+        left = torch.arange(len(result), device=result.device)
         for number, attack in enumerate(self.members()):
             if len(left) == 0:
                 break
-            goal = pick(targets, left)
-            first = pick(start, left) if number == 0 else None
-            proposed = attack.perturb(
-                model, images[left], labels[left], norm, epsilon, generator, goal, first
-            )
-            verdict = judge(model, images[left], proposed, labels[left], norm, epsilon, goal)
-            result[left] = verdict.images
-            left = left[~verdict.success]
+            part = inputs.rows(left)
+            found = attack.judged(part if number == 0 else part.begin_at(None))
+            result[left] = found.images
+            left = left[~found.success]
         return result
 
 

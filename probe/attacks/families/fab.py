@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import likeliest_others
 from probe.attacks.families.deepfool import nearest_boundary
 from probe.attacks.losses import adversarial, ascent, difference, margin_to, pick
@@ -224,16 +224,9 @@ class Fab(_Fab):
 
     traits: ClassVar[Traits] = _TRAITS
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
+        norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
         best = _nothing(images)
         every = torch.arange(len(images), device=images.device)
         with model.full_precision():
@@ -257,16 +250,9 @@ class FabT(_Fab):
 
     traits: ClassVar[Traits] = _TRAITS
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
+        norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
         best, aimed = _nothing(images), targets is not None
         columns = (
             targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)

@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.losses import LOSSES, LossName, ascent, broken, pick
-from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, Norm, per_image
 
 _ALL = ("Linf", "L2", "L1", "L0")
@@ -63,43 +62,19 @@ class PGD(Attack):
         paper='Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        return self._from(None, model, images, labels, norm, epsilon, generator, targets)
-
-    def _from(
-        self,
-        start: Tensor | None,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        if isinstance(norm, L0):
-            start = None  # the pixels chosen for a smaller ball are seldom those of the larger one
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        images, norm = inputs.images, inputs.norm
+        # The pixels chosen for a smaller L0 ball are seldom those of the larger one.
+        start = None if isinstance(norm, L0) else inputs.start
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
         for restart in range(self.restarts):
             first = images[left] if start is None or restart else start[left]
             if self.random_start and (start is None or restart):
-                first = norm.start(first, epsilon, generator)
+                first = norm.start(first, inputs.epsilon, inputs.generator)
             # From where a smaller ball was left, large steps are for the new room and small ones for the end.
             falling = start is not None and not restart
-            goal = pick(targets, left)
-            moved, done = self.climb(
-                model, images[left], first, labels[left], norm, epsilon, goal, falling=falling
-            )
+            moved, done = self.climb(inputs.rows(left).begin_at(first), falling=falling)
             result[left] = moved
             left = left[~done]
             if len(left) == 0:
@@ -115,30 +90,22 @@ class PGD(Attack):
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
     def climb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        start: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        targets: Tensor | None,
-        trace: Trace | None = None,
-        falling: bool = False,
+        self, inputs: AttackInputs, trace: Trace | None = None, falling: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return where one run ends, (N, C, H, W), and which images it broke, (N,).
+        """Return where one run from the inputs' start ends, (N, C, H, W), and which images it broke, (N,).
 
         An image that is broken stays at its first adversarial iterate (``stop=False``: goes on to the one of
         largest loss); one that is not ends at its iterate of largest loss. ``trace`` is filled on the way.
         With ``falling`` steps, by a cosine from a quarter of epsilon to a hundredth, a few do.
         """
-        n, loss = len(images), LOSSES[self.loss]
+        model, images, labels = inputs.model, inputs.images, inputs.labels
+        n, loss, start = len(images), LOSSES[self.loss], inputs.begin
         result, done = start.clone(), torch.zeros(n, dtype=torch.bool, device=images.device)
         best = torch.full((n,), -torch.inf, device=images.device)
         where = torch.arange(n, device=images.device)
         x = start
         for step in range(self.steps + 1):
-            goal = pick(targets, where)
+            goal = pick(inputs.targets, where)
             logits, losses, gradient = ascent(model, x, labels[where], goal, loss, self.eot)
             hit = broken(model, x, logits, labels[where], goal)
             # Any adversarial iterate is better than any other; among equals the larger loss.
@@ -153,7 +120,8 @@ class PGD(Attack):
             if step == self.steps or len(where) == 0:
                 break
             size = 0.01 + 0.12 * (1 + math.cos(math.pi * step / self.steps)) if falling else None
-            x = norm.project(images[where], x + self.move(x, gradient, norm, epsilon, size), epsilon)
+            moved = x + self.move(x, gradient, inputs.norm, inputs.epsilon, size)
+            x = inputs.norm.project(images[where], moved, inputs.epsilon)
         return result, done
 
     def move(
@@ -202,16 +170,9 @@ class FGSM(Attack):
         paper='Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", 2015',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        images, norm, epsilon = inputs.images, inputs.norm, inputs.epsilon
+        model, labels, targets = inputs.model, inputs.labels, inputs.targets
         _, _, gradient = ascent(model, images, labels, targets, LOSSES[self.loss])
         move = PGD(steps=1, step=1.0).move(images, gradient, norm, epsilon)
         return norm.project(images, images + move, epsilon)

@@ -15,10 +15,10 @@ from torch import nn
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.torchattacks_adapter import (
-    AttackInputs,
     ModelWrapper,
     PositiveLogits,
     TorchattacksAttack,
+    WrappedInputs,
     per_step,
 )
 from probe.core.errors import CannotRunError
@@ -38,7 +38,7 @@ class BIM(TorchattacksAttack):
 
     traits: ClassVar[Traits] = _traits('Kurakin et al., "Adversarial Examples in the Physical World", 2017')
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.BIM(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -55,7 +55,7 @@ class RFGSM(TorchattacksAttack):
         'Tramèr et al., "Ensemble Adversarial Training: Attacks and Defenses", 2018'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.RFGSM(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -71,7 +71,7 @@ class FFGSM(TorchattacksAttack):
         'Wong et al., "Fast Is Better Than Free: Revisiting Adversarial Training", 2020'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.FFGSM(model, eps=case.epsilon, alpha=self.step * case.epsilon)
 
 
@@ -92,7 +92,7 @@ class EOTPGD(TorchattacksAttack):
         'Liu et al., "Adv-BNN: Improved Adversarial Defense through Robust Bayesian Neural Network", 2019'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.EOTPGD(
             model,
             eps=case.epsilon,
@@ -116,7 +116,7 @@ class TPGD(TorchattacksAttack):
         targeted=False,
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return torchattacks.TPGD(model, eps=case.epsilon, alpha=alpha, steps=self.steps)
 
@@ -142,7 +142,7 @@ class UPGD(TorchattacksAttack):
     # The margin loss masks logits by multiplication.
     network: ClassVar[type[ModelWrapper]] = PositiveLogits
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         needed = 3 if case.targets is None else 4
         if self.loss == "dlr" and case.classes < needed:
             raise CannotRunError(f"The loss dlr needs {needed} classes; this network has {case.classes}.")
@@ -177,7 +177,7 @@ class Jitter(TorchattacksAttack):
         "2021"
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.Jitter(
             model,
             eps=case.epsilon,

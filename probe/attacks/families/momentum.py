@@ -12,7 +12,7 @@ import torchattacks
 from torch import nn
 
 from probe.attacks.base import ATTACKS, Traits
-from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, per_step
+from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs, per_step
 
 
 def _traits(paper: str) -> Traits:
@@ -29,7 +29,7 @@ class _Momentum(TorchattacksAttack):
     step: float | None = None
     decay: float = 1.0
 
-    def _common(self, case: AttackInputs) -> dict[str, Any]:
+    def _common(self, case: WrappedInputs) -> dict[str, Any]:
         alpha = per_step(self.step, case.epsilon, self.steps)
         return {"eps": case.epsilon, "alpha": alpha, "steps": self.steps, "decay": self.decay}
 
@@ -41,7 +41,7 @@ class MIFGSM(_Momentum):
 
     traits: ClassVar[Traits] = _traits('Dong et al., "Boosting Adversarial Attacks with Momentum", 2018')
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.MIFGSM(model, **self._common(case))
 
 
@@ -54,7 +54,7 @@ class NIFGSM(_Momentum):
         'Lin et al., "Nesterov Accelerated Gradient and Scale Invariance for Adversarial Attacks", 2020'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.NIFGSM(model, **self._common(case))
 
 
@@ -72,7 +72,7 @@ class SINIFGSM(_Momentum):
         'Lin et al., "Nesterov Accelerated Gradient and Scale Invariance for Adversarial Attacks", 2020'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.SINIFGSM(model, **self._common(case), m=self.copies)
 
 
@@ -83,7 +83,7 @@ class _Variance(_Momentum):
     neighbours: int = 5
     beta: float = 1.5
 
-    def _common(self, case: AttackInputs) -> dict[str, Any]:
+    def _common(self, case: WrappedInputs) -> dict[str, Any]:
         return {**super()._common(case), "N": self.neighbours, "beta": self.beta}
 
 
@@ -99,7 +99,7 @@ class VMIFGSM(_Variance):
         'Wang and He, "Enhancing the Transferability of Adversarial Attacks through Variance Tuning", 2021'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.VMIFGSM(model, **self._common(case))
 
 
@@ -115,5 +115,5 @@ class VNIFGSM(_Variance):
         'Wang and He, "Enhancing the Transferability of Adversarial Attacks through Variance Tuning", 2021'
     )
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.VNIFGSM(model, **self._common(case))

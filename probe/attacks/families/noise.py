@@ -8,11 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import boundary_start
 from probe.attacks.losses import adversarial, pick
-from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
 
 
 @ATTACKS.register("noise")
@@ -29,16 +27,9 @@ class Noise(Attack):
         paper='A control, after Carlini et al., "On Evaluating Adversarial Robustness", 2019',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels = inputs.model, inputs.images, inputs.labels
+        norm, epsilon, generator, targets = inputs.norm, inputs.epsilon, inputs.generator, inputs.targets
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
         for _ in range(self.draws):

@@ -14,7 +14,7 @@ from probe.attacks.foolbox_adapter import (
     foolbox,
 )
 from probe.attacks.norms import Norm
-from probe.attacks.torchattacks_adapter import AttackInputs, ModelWrapper
+from probe.attacks.torchattacks_adapter import ModelWrapper, WrappedInputs
 
 
 @ATTACKS.register("gen-attack")
@@ -41,7 +41,7 @@ class GenAttack(FoolboxAttack):
     )
     network: ClassVar[type[ModelWrapper]] = LogProbabilities
 
-    def _aimed(self, case: AttackInputs) -> AttackInputs:
+    def _aimed(self, case: WrappedInputs) -> WrappedInputs:
         return aimed_at_runner_up(case)
 
     def _build(self, norm: Norm) -> Any:

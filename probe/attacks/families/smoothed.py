@@ -12,7 +12,7 @@ import torchattacks
 from torch import nn
 
 from probe.attacks.base import ATTACKS, Traits
-from probe.attacks.torchattacks_adapter import AttackInputs, TorchattacksAttack, per_step
+from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs, per_step
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Smoothed(TorchattacksAttack):
     noise: float = 0.25
     draws: int = 5
 
-    def _common(self, case: AttackInputs) -> dict[str, Any]:
+    def _common(self, case: WrappedInputs) -> dict[str, Any]:
         return {
             "eps": case.epsilon,
             "alpha": per_step(self.step, case.epsilon, self.steps),
@@ -56,7 +56,7 @@ class PGDRS(_Smoothed):
 
     traits: ClassVar[Traits] = _traits("Linf")
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.PGDRS(model, **self._common(case))
 
 
@@ -70,7 +70,7 @@ class PGDRSL2(_Smoothed):
 
     traits: ClassVar[Traits] = _traits("L2")
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.PGDRSL2(model, **self._common(case))
 
 
@@ -98,7 +98,7 @@ class SPSA(TorchattacksAttack):
     )
     targets_as_labels: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.SPSA(
             model,
             eps=case.epsilon,

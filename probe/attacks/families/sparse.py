@@ -11,7 +11,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Traits
-from probe.attacks.torchattacks_adapter import AttackInputs, BestSeen, TorchattacksAttack
+from probe.attacks.torchattacks_adapter import BestSeen, TorchattacksAttack, WrappedInputs
 from probe.core.errors import CannotRunError
 
 _JSMA_VALUES = 8192
@@ -39,7 +39,7 @@ class SparseFool(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.SparseFool(model, steps=self.steps, lam=self.lam, overshoot=self.overshoot)
 
 
@@ -64,7 +64,7 @@ class OnePixel(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         return torchattacks.OnePixel(
             model,
             pixels=math.floor(case.epsilon),
@@ -73,7 +73,7 @@ class OnePixel(TorchattacksAttack):
             inf_batch=self.batch,
         )
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         return case.images if case.epsilon < 1 else super()._run(case, rescue)
 
 
@@ -110,7 +110,7 @@ class Pixle(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         restarts = min(self.restarts, math.floor(case.epsilon))
         side = min(math.isqrt(math.floor(case.epsilon) // restarts), *case.images.shape[2:])
         return _Pixle(
@@ -121,7 +121,7 @@ class Pixle(TorchattacksAttack):
             max_iterations=self.steps,
         )
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         return case.images if case.epsilon < 1 else super()._run(case, rescue)
 
 
@@ -145,13 +145,13 @@ class JSMA(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
-    def _build(self, model: nn.Module, case: AttackInputs) -> Any:
+    def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         values = case.images[0].numel()
         pairs = math.floor(case.epsilon / 2)
         # torchattacks takes ceil(values·gamma/2) steps of two values each; the half keeps rounding out of it.
         return torchattacks.JSMA(model, theta=self.theta, gamma=(2 * pairs - 0.5) / values)
 
-    def _run(self, case: AttackInputs, rescue: BestSeen) -> Tensor:
+    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         values = case.images[0].numel()
         if values > _JSMA_VALUES:
             raise CannotRunError(
@@ -159,7 +159,7 @@ class JSMA(TorchattacksAttack):
             )
         return super()._run(case, rescue)
 
-    def _shown(self, case: AttackInputs) -> AttackInputs:
+    def _shown(self, case: WrappedInputs) -> WrappedInputs:
         # torchattacks would take the next class modulo 10, whatever the number of classes.
         aim = (case.labels + 1) % case.classes if case.targets is None else case.targets
         return replace(case, targets=aim)

@@ -9,11 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import ATTACKS, Attack, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.judge import margin
 from probe.attacks.losses import pick
-from probe.attacks.model import AttackedModel
-from probe.attacks.norms import L2, Norm, per_image
+from probe.attacks.norms import L2, per_image
 
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _TILES = 5
@@ -41,16 +40,9 @@ class Square(Attack):
         'search", 2020',
     )
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
+        norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
         l2 = isinstance(norm, L2)
         first = _first_l2 if l2 else _first_linf
         propose = _propose_l2 if l2 else _propose_linf

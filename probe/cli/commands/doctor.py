@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.cli.console import Console
-from probe.cli.options import common, option
+from probe.cli.options import OPTIMIZER, common, option
 from probe.cli.shared import finish, load, reported, reporting, typed
 from probe.core.errors import UsageError
 from probe.tools.doctor.registries import CAUSES
@@ -23,7 +23,7 @@ DEFAULT_MODEL, DEFAULT_DATA = "zoo:resnet20", "digits"
 _EXAMPLES = """\b
 Examples:
   probe doctor
-  probe doctor -m zoo:alexnet -d fashion-mnist --optimiser sgd --lr 0.5
+  probe doctor -m zoo:alexnet -d fashion-mnist --optimizer sgd --lr 0.5
   probe doctor -m my_net.py:net -d my_folder --mean 0.5 --std 0.25
   probe doctor -m my_net.py:net -d my_folder --loss my_losses.py:focal
 """
@@ -37,7 +37,7 @@ def _causes() -> str:
 @common
 @option("--lr", type=float, help="Learning rate, constant [default: by network and optimiser].")
 @option("--steps", type=click.IntRange(min=1), default=40, help="Batches to watch.")
-@option("--optimiser", type=click.Choice(["sgd", "adamw"]), default="adamw")
+@OPTIMIZER
 @option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: --batch-size].")
 @option(
     "--precision",
@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     config = study.DoctorConfig(
         lr=options["lr"],
         steps=options["steps"],
-        optimiser=options["optimiser"],
+        optimiser=options["optimiser"] or "adamw",
         train_batch=options["train_batch"] or max(2, options["batch_size"]),
         sweep=not options["no_sweep"],
         precision=options["precision"],

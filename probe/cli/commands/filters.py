@@ -9,7 +9,7 @@ import click
 from probe.cli.console import Console
 from probe.cli.options import Auto, NameList, Numbers, common, option
 from probe.cli.shared import finish, load, reported, reporting, typed
-from studies.filters.workspace import VIEWS
+from studies.filters.registries import VIEWS
 
 _EXAMPLES = """\b
 Examples:
@@ -53,7 +53,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     model, images = load(options, console)
     shown = options["images"]
     config = study.FiltersConfig(
-        views=options["views"] or (),
+        views=options["views"],
         layers=options["layers"],
         channels=options["channels"],
         images=shown[0] if len(shown) == 1 else shown,

@@ -80,11 +80,6 @@ def tensor_inputs(node: fx.Node) -> Iterator[fx.Node]:
             yield each
 
 
-def reads_shape_only(node: fx.Node) -> bool:
-    """Say whether a node gives no tensor, such as a shape or a size."""
-    return node.meta.get("shape") is None and node.op not in ("output", "placeholder")
-
-
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of one image's value at ``node``, without the batch; () where that is no tensor."""
     return tuple((node.meta.get("shape") or (1,))[1:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from probe.core import seeds
-from probe.core.errors import NotApplicableError, UsageError
+from probe.core.errors import NotApplicableError, unknown
 from probe.graph.trace.tracer import GraphTracer, explain
 
 
@@ -79,9 +78,7 @@ def check_layer(names: Sequence[str], layer: str) -> None:
     """Raise UsageError, with names that are close, unless ``layer`` is among ``names``."""
     if layer in names:
         return
-    near = difflib.get_close_matches(layer, names, n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Its first layers are {', '.join(names[:5])}."
-    raise UsageError(f"The network has no layer '{layer}'. {hint if names else ''}".strip())
+    raise unknown("layer", layer, names)
 
 
 TOLERANCE = 1e-5

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 
 from probe.core.document import Axis, Cell, Column, Figure, Report, Result, Section, Series, Table
 from probe.core.progress import SILENT, Progress
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from probe.tools.anatomy.cost_report import Stage, by_resolution, layers_section
 from probe.tools.anatomy.examine import AnatomyConfig, Examined, examine
 from probe.tools.anatomy.rows import ABOUT_UNITS, Total, amount, memory, plain, power, seen, totals
@@ -41,17 +40,17 @@ def compare(
         )
         for letter, one in (("a", a), ("b", b))
     ]
-    return Report(
+    return assemble(
         study="anatomy",
         title=f"{a.name} beside {b.name}",
         model=described(a),
         data=NO_DATA,
-        config={**dataclasses.asdict(config), "compared with": b.model.source},
-        environment=environment(str(first.device)),
+        config=config,
+        choices={"compared with": b.model.source},
+        device=str(first.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(a.seconds + b.seconds, 2),
+        seconds=a.seconds + b.seconds,
         headline=headline(a, b),
         sections=(_totals_section(a, b), _places_section(a, b), _field_section(a, b), *listed),
         results=_results(a, b),

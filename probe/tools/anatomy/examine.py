@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from probe.core.document import ModelInfo
-from probe.core.seeds import generator
 from probe.graph.cost.operations import OperationRow, OperationTable, operation_table
 from probe.graph.cost.paths import Paths, paths
 from probe.graph.cost.summary import count_macs
@@ -62,9 +61,8 @@ def examine(model: LoadedModel, config: AnatomyConfig, label: str = "") -> Exami
     Neither the weights nor the noise change any number.
     """
     started = time.perf_counter()
-    noise = torch.rand((1, *model.input.size), generator=generator(config.seed, "anatomy"))
     with torch.no_grad():
-        example = model.module.normalise(noise.to(model.device))
+        example = model.module.normalise(model.example(seed=config.seed, stream="anatomy"))
     found: Paths | None = None
     reason = ""
     try:

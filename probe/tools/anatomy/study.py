@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 
 from probe.core.document import Check, DataInfo, ModelInfo, Report, Result, percent
 from probe.core.progress import SILENT, Progress
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from probe.tools.anatomy.cost_report import cost_section, field_section, layers_section, stages
 from probe.tools.anatomy.examine import AnatomyConfig, Examined, examine
 from probe.tools.anatomy.paths_report import base_of, binomial, paths_section
@@ -42,17 +41,16 @@ def run(
     if one is None:
         with progress.task("Looking at the layers", None):
             one = examine(model, config)
-    return Report(
+    return assemble(
         study="anatomy",
         title=f"What {one.name} is made of",
         model=described(one),
         data=NO_DATA,
-        config=dataclasses.asdict(config),
-        environment=environment(str(model.device)),
+        config=config,
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(one.seconds, 2),
+        seconds=one.seconds,
         headline=headline(one),
         sections=(cost_section(one), field_section(one), paths_section(one), layers_section(one)),
         results=results(one),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus
 from probe.tools.compare.differences import Difference, Fact
 from probe.tools.compare.runs import Run
 

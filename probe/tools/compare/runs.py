@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
-from probe.core.document import Check, Json, Result
+from probe.core.document import Check, Json, Report, Result
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.verdict import Verdict, verdict
 from probe.report.render import RESULTS
-from probe.report.results import SCHEMA_VERSION
-from probe.report.verdict import Verdict, verdict
+from probe.report.results import SCHEMA_VERSION, jsonable, to_json
 
 _LONGEST = 24
 
@@ -160,6 +160,28 @@ def read_runs(places: Sequence[Path | str]) -> tuple[Run, ...]:
             for file, document in zip(files, documents, strict=True)
         ]
     )
+
+
+def runs_of(sources: Sequence[Report | Path | str]) -> tuple[Run, ...]:
+    """Return runs with letters from reports in memory, and from folders and files as ``read_runs`` takes them.
+
+    Raises UsageError for fewer than two and for different studies, and what ``read_runs`` raises.
+    """
+    if not any(isinstance(source, Report) for source in sources):
+        return read_runs([source for source in sources if not isinstance(source, Report)])
+    found = []
+    for number, source in enumerate(sources, 1):
+        if isinstance(source, Report):
+            document = json.loads(json.dumps(to_json(source)))
+            found.append(Run(document, f"report {number}", tuple(jsonable(source.samples)) or None))
+        else:
+            file = _file(Path(source))
+            document = _document(file)
+            _check_parts(file, document)
+            found.append(Run(document, str(file.parent), _samples(file.with_name(SAMPLES))))
+    if len(found) < 2 or len({run.study for run in found}) != 1:
+        raise UsageError("A comparison takes at least two runs of one study.")
+    return lettered(found)
 
 
 def _file(place: Path) -> Path:

@@ -6,8 +6,9 @@ DoctorConfig(...))`` returns a Report.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from probe.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from probe.tools.doctor.checkup import examine as examine
@@ -16,19 +17,15 @@ if TYPE_CHECKING:
     from probe.tools.doctor.plan import DoctorConfig as DoctorConfig
     from probe.tools.doctor.study import run as run
 
-_LAZY = {
-    "examine": "probe.tools.doctor.checkup",
-    "DoctorConfig": "probe.tools.doctor.plan",
-    "Diagnosis": "probe.tools.doctor.diagnosis",
-    "Findings": "probe.tools.doctor.diagnosis",
-    "run": "probe.tools.doctor.study",
-}
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "examine": "probe.tools.doctor.checkup",
+        "DoctorConfig": "probe.tools.doctor.plan",
+        "Diagnosis": "probe.tools.doctor.diagnosis",
+        "Findings": "probe.tools.doctor.diagnosis",
+        "run": "probe.tools.doctor.study",
+    },
+)
 
 __all__ = ["Diagnosis", "DoctorConfig", "Findings", "examine", "run"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is used when it is first used; listing the causes must not load torch."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'probe.tools.doctor' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)

@@ -17,21 +17,6 @@ if TYPE_CHECKING:
 Grade = Literal["fault", "risk", "clear", "unknown"]
 """fault: explains why the training fails; risk: far from usual, but the training works; unknown: not tested."""
 
-CHAIN = (
-    "input-not-finite",
-    "labels",
-    "weights-not-finite",
-    "input-scale",
-    "undefined-operation",
-    "undefined-loss",
-    "overflow",
-    "exploding-gradients",
-    "dead-relus",
-    "vanishing-gradients",
-    "learning-rate",
-)
-"""The causes in the order in which one can bring about another: data, weights, operations, gradients, updates."""
-
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -103,19 +88,19 @@ class Findings:
 
 
 def sort(diagnoses: tuple[Diagnosis, ...], evidence: TrainingEvidence) -> Findings:
-    """Part causes from their consequences, and put them into the order of ``CHAIN``.
+    """Tell causes from their consequences; ``diagnoses`` come in the order of the registry.
 
     What a fault explains is a consequence of it, unless it comes before that fault in the chain and explains it.
     """
-    ordered = sorted(diagnoses, key=lambda one: (CHAIN.index(one.cause), one.cause))
+    ordered = list(diagnoses)
+    place = {diagnosis.cause: index for index, diagnosis in enumerate(ordered)}
     faults: list[Diagnosis] = []
     consequences: list[Diagnosis] = []
     for one in (one for one in ordered if one.found):
         others = (other for other in ordered if other.grade == "fault" and other is not one)
-        earlier = CHAIN.index(one.cause)
+        earlier = place[one.cause]
         explained = any(
-            one.cause in other.explains
-            and (CHAIN.index(other.cause) < earlier or other.cause not in one.explains)
+            one.cause in other.explains and (place[other.cause] < earlier or other.cause not in one.explains)
             for other in others
         )
         if explained:

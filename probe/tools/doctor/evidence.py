@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from probe.core.errors import NotApplicableError
@@ -37,11 +36,6 @@ class TrainingEvidence:
     after: LayerStats | None = None
     refusal: str = ""
     unswept: str = ""
-
-    @property
-    def standard_loss(self) -> bool:
-        """Whether the loss is torch's cross-entropy, which wants class numbers or probabilities."""
-        return self.plan.loss is F.cross_entropy
 
     @property
     def first(self) -> LayerActivity:

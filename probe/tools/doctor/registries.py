@@ -1,4 +1,4 @@
-"""What a cause is, and the registry of causes; importing this loads no torch, so ``--help`` can list them."""
+"""The registry of causes; importing this loads no torch, so ``--help`` can list them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,4 @@ class Examiner(Protocol):
 
 
 CAUSES: Registry[Examiner] = Registry("cause", "probe.tools.doctor.causes")
+"""In the order in which one cause can bring about another: data, weights, operations, gradients, updates."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import UTC, datetime
 
 import torch.nn.functional as F
 
@@ -14,7 +13,7 @@ from probe.core.progress import SILENT, Progress
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from probe.models.usercode import explained
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from probe.tools.doctor.checkup import default_rate, examine
 from probe.tools.doctor.diagnosis import Findings, methods, sentences
 from probe.tools.doctor.labels import restored
@@ -106,22 +105,20 @@ def _report(
         signal_section(findings),
         dead_section(findings),
     )
-    return Report(
+    return assemble(
         study="doctor",
         title=f"A check-up of the training of {model.name}",
         model=dataclasses.replace(model.info(), notes=_warnings(model)),
         data=info,
-        config=dataclasses.asdict(config),
-        environment=environment(str(model.device)),
+        config=config,
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(seconds, 2),
+        seconds=seconds,
         headline=tuple(sentences(findings)),
         sections=sections,
         results=results(findings),
         warnings=_warnings(model),
-        status="skipped inputs" if info.skipped else "done",
         extra=plain(findings),
         methods=methods(config, findings, n, images.name),
         references=REFERENCES,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from probe.core.errors import NotApplicableError, UsageError
-from probe.core.seeds import generator
 from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.structure import structure_named
 from probe.graph.trace.layers import ConvolutionInfo, convolutions, feature_layers
@@ -75,9 +74,8 @@ def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -
 
     Raises UsageError for a name that is no convolution and holds none; NotApplicableError without convolutions.
     """
-    noise = torch.rand((1, *model.input.size), generator=generator(0, "example")).to(model.device)
     with torch.no_grad():
-        example = model.module.normalise(noise)
+        example = model.module.normalise(model.example())
     every = convolutions(model.network, example)
     if not every:
         raise NotApplicableError("The network has no two-dimensional convolution.")

@@ -6,20 +6,19 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from probe.core.document import Block, Check, Column, Note, Report, Result, Section, Table, percent
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
+from probe.core.verdict import verdict
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.structure import structure_named
 from probe.models.loaded import LoadedModel
-from probe.report.assemble import environment
+from probe.report.assemble import assemble
 from probe.report.render import PAGE
-from probe.report.verdict import verdict
 from probe.tools.dossier.choose import DossierChoice, DossierConfig, choose_layers, present_structures
 from probe.tools.dossier.correlations import RankCorrelation, correlations, correlations_section
 from probe.tools.dossier.measure import Attacked, Channels, Loss, attacked_images, lesions, measure_channels
@@ -174,16 +173,16 @@ def _report(
         correlations_section(found, seen.layers),
     )
     info = images.info(parts["adversarial"].data.n)
-    return Report(
+    return assemble(
         study="dossier",
         title=f"{model.name}: what it learned, how fragile it is, which parts do the work",
         model=model.info(),
         data=info,
-        config={**dataclasses.asdict(config), **_choices(seen)},
-        environment=environment(str(model.device)),
+        config=config,
+        choices=_choices(seen),
+        device=str(model.device),
         seed=config.seed,
         command=command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=0.0,
         headline=_headline(parts, sections),
         sections=sections,
@@ -191,7 +190,6 @@ def _report(
         checks=_checks(parts),
         warnings=tuple(dict.fromkeys(line for part in parts.values() for line in part.warnings)),
         artifacts=tuple(f"{name}/{file}" for name in parts for file in (PAGE, "results.json")),
-        status="skipped inputs" if info.skipped else "done",
         methods=_methods(seen, found),
         references=_REFERENCES,
     )

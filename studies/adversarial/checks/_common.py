@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from probe.core.document import CheckStatus
 from probe.core.errors import NotApplicableError
+from probe.core.verdict import CheckStatus
 from studies.adversarial.evidence import Evidence
 
 SHARE = 0.05

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, images, sample
 from studies.adversarial.evidence import QUERIES, Evidence
 from studies.adversarial.registries import CHECKS

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from probe.attacks.families.gradient import Trace
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import (
     count,
     criterion_text,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
@@ -16,8 +16,6 @@ from probe.core.seeds import scoped
 from studies.adversarial.checks._common import hint, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
-
-Profile = Callable[[FrameType, str, Any], Any]
 
 
 @CHECKS.register("inner-optimisation")

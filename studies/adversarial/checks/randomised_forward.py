@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.seeds import scoped
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import averaging, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

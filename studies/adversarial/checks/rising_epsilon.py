@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from probe.attacks.norms import shown
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import criterion_text, exceeds_chance, fail_or_warn, images, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

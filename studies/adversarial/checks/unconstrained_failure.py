@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from probe.attacks.families.apgd import boundary_start
 from probe.attacks.judge import margin
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator, scoped
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import (
     averaging,
     criterion_text,

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from probe.attacks.base import Attack
+from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.gradient import PGD
-from probe.attacks.judge import judge
 from probe.attacks.losses import pick
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.seeds import generator, scoped
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import images, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
@@ -81,6 +81,5 @@ def _at_zero(evidence: Evidence, name: str, attack: Attack) -> tuple[bool, bool]
     )
     draws = generator(evidence.seed, "check", "zero", name)
     with scoped(evidence.seed, "check", "zero", name):
-        proposed = attack.perturb(evidence.model, images, labels, evidence.norm, 0.0, draws, goal)
-        verdict = judge(evidence.model, images, proposed, labels, evidence.norm, 0.0, goal)
+        verdict = attack.judged(AttackInputs(evidence.model, images, labels, evidence.norm, 0.0, draws, goal))
     return bool((verdict.outside | verdict.invalid).any()), bool(verdict.success.any())

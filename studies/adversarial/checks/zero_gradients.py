@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from probe.attacks.losses import LOSSES, LossName
-from probe.core.document import Check, CheckStatus
+from probe.core.document import Check
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
+from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS

@@ -13,7 +13,7 @@ from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
 
 
-@VIEWS.register("against")
+@VIEWS.register("against", order=3)
 def against(space: AdversarialWorkspace) -> Section:
     """Draw two networks' curves in one figure, with a paired test at each epsilon."""
     if space.against is None:

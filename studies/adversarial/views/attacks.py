@@ -39,7 +39,7 @@ _SIZES = (
 )
 
 
-@VIEWS.register("attacks")
+@VIEWS.register("attacks", order=1)
 def attacks(space: AdversarialWorkspace) -> Section:
     """Compare the attacks: what each broke, with how much change, at what cost."""
     rows = [_row(space, one.text, one.attack.traits.access) for one in space.attacks]

@@ -24,7 +24,7 @@ _SIDE = 176
 _MOST = 16
 
 
-@VIEWS.register("attention")
+@VIEWS.register("attention", order=5)
 def attention(space: AdversarialWorkspace) -> Section:
     """Compare GradCAM maps before and after the attack: did the network look elsewhere?"""
     if not space.sample:

@@ -32,7 +32,7 @@ class _Moves:
     moved_means: Tensor
 
 
-@VIEWS.register("channels")
+@VIEWS.register("channels", order=6)
 def channels(space: AdversarialWorkspace) -> Section:
     """Follow the perturbation layer by layer, and name the channels that moved most."""
     if len(space.sample) < 2:

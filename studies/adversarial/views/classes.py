@@ -11,7 +11,7 @@ from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import AdversarialWorkspace
 
 
-@VIEWS.register("classes")
+@VIEWS.register("classes", order=9)
 def classes(space: AdversarialWorkspace) -> Section:
     """Compare what is right without attack with what stands under it, class by class."""
     labels = np.asarray(space.results.clean.label)

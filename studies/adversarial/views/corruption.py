@@ -7,7 +7,8 @@ import torch
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.core.seeds import generator
 from probe.core.stats import wilson
-from probe.data.corrupt import CORRUPTIONS
+from probe.data.corruptions import CORRUPTIONS
+from probe.data.corruptions._base import Corruption
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import AdversarialWorkspace
 
@@ -15,7 +16,7 @@ _MOST = 256
 """Images corrupted, at most; a seeded sample when there are more."""
 
 
-@VIEWS.register("corruption")
+@VIEWS.register("corruption", order=7)
 def corruption(space: AdversarialWorkspace) -> Section:
     """Set the attack beside noise, blur, JPEG, brightness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
@@ -23,8 +24,9 @@ def corruption(space: AdversarialWorkspace) -> Section:
     n = len(places)
     counts: dict[str, list[int]] = {}
     clean = int(space.results.clean_right[places].sum())
-    with space.progress.task("Corrupting", len(CORRUPTIONS) * 5 * n) as advance:
-        for kind in CORRUPTIONS:
+    kinds = tuple(CORRUPTIONS.get(name)() for name in CORRUPTIONS)
+    with space.progress.task("Corrupting", len(kinds) * 5 * n) as advance:
+        for kind in kinds:
             counts[kind.name] = [0] * 5
             for start in range(0, n, space.config.batch_size):
                 part = places[start : start + space.config.batch_size]
@@ -35,15 +37,20 @@ def corruption(space: AdversarialWorkspace) -> Section:
                     counts[kind.name][severity - 1] += int((answers == labels).sum())
                     advance(len(part))
     attacked = int(space.results.robust(space.results.worst, space.epsilon)[places].sum())
-    return _section(space, counts, clean, attacked, n)
+    return _section(space, kinds, counts, clean, attacked, n)
 
 
 def _section(
-    space: AdversarialWorkspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int
+    space: AdversarialWorkspace,
+    kinds: tuple[Corruption, ...],
+    counts: dict[str, list[int]],
+    clean: int,
+    attacked: int,
+    n: int,
 ) -> Section:
     rows: list[tuple[Cell, ...]] = []
     results = []
-    for kind in CORRUPTIONS:
+    for kind in kinds:
         for severity, right in enumerate(counts[kind.name], 1):
             low, high = wilson(right, n)
             rows.append((kind.name, severity, kind.amounts[severity - 1], right, n, right / n, low, high))
@@ -66,7 +73,7 @@ def _section(
     return Section(
         "corruption",
         "Merely noisy",
-        blocks=(*_figures(space, counts, clean, attacked, n), _table(space, tuple(rows))),
+        blocks=(*_figures(space, kinds, counts, clean, attacked, n), _table(space, tuple(rows))),
         results=tuple(results),
         findings=(finding,),
     )
@@ -84,7 +91,12 @@ def _accuracy(space: AdversarialWorkspace) -> str:
 
 
 def _figures(
-    space: AdversarialWorkspace, counts: dict[str, list[int]], clean: int, attacked: int, n: int
+    space: AdversarialWorkspace,
+    kinds: tuple[Corruption, ...],
+    counts: dict[str, list[int]],
+    clean: int,
+    attacked: int,
+    n: int,
 ) -> tuple[Figure, ...]:
     """Return two charts of three corruptions each: six bands in one could not be told apart."""
 

@@ -15,7 +15,7 @@ from studies.adversarial.workspace import AdversarialWorkspace
 _POINTS = 80
 
 
-@VIEWS.register("curve")
+@VIEWS.register("curve", order=2)
 def curve(space: AdversarialWorkspace) -> Section:
     """Draw robust accuracy against epsilon until it collapses, and the smallest perturbation of each image."""
     epsilons, measure = space.results.epsilons, space.phrases.measure

@@ -15,7 +15,7 @@ from studies.adversarial.workspace import AdversarialWorkspace
 _SIDE = 176
 
 
-@VIEWS.register("pictures")
+@VIEWS.register("pictures", order=4)
 def pictures(space: AdversarialWorkspace) -> Section:
     """Show original, perturbation and adversarial image, with a slider over the epsilons."""
     places = space.look()

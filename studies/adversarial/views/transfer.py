@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
-from probe.attacks.judge import judge
 from probe.attacks.losses import adversarial, pick
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table
 from probe.core.errors import NotApplicableError
@@ -34,7 +34,7 @@ class _Side:
     robust: Tensor
 
 
-@VIEWS.register("transfer")
+@VIEWS.register("transfer", order=8)
 def transfer(space: AdversarialWorkspace) -> Section:
     """Carry adversarial images over to other networks: the source × target matrix."""
     if not space.transfer:
@@ -79,8 +79,8 @@ def _attack(space: AdversarialWorkspace, side: _Side, labels: Tensor, targets: T
     for number, part in enumerate(torch.split(rows, space.config.batch_size)):
         images, own = side.images[part], labels[part].to(side.images.device)
         draws, goal = generator(space.config.seed, "transfer", side.name, number), pick(targets, part)
-        proposed = attack.perturb(attacked, images, own, space.norm, space.epsilon, draws, goal)
-        parts.append(judge(attacked, images, proposed, own, space.norm, space.epsilon, goal).images)
+        inputs = AttackInputs(attacked, images, own, space.norm, space.epsilon, draws, goal)
+        parts.append(attack.judged(inputs).images)
     return torch.cat(parts)
 
 

@@ -11,7 +11,6 @@ from probe.core.document import (
     Axis,
     Cell,
     Check,
-    CheckStatus,
     Column,
     Figure,
     Gallery,
@@ -23,6 +22,7 @@ from probe.core.document import (
     finite,
     percent,
 )
+from probe.core.verdict import CheckStatus
 from probe.report.raster import PERCENTILE, SIDE, picture, thumbnail
 from studies.filters.attribution.attribute import Method
 from studies.filters.attribution.trust import (

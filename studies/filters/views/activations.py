@@ -9,13 +9,14 @@ from probe.core.document import Gallery, Picture, Section, Strip
 from probe.core.state import captured, last_map
 from probe.report.raster import overlay, thumbnail
 from studies.filters.choose import standout
-from studies.filters.workspace import VIEWS, FiltersWorkspace
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
 
 PER_LAYER = 3
 SIDE = 144
 
 
-@VIEWS.register("activations")
+@VIEWS.register("activations", order=2)
 def activations(space: FiltersWorkspace) -> Section:
     """Show the channels that each depth answers an image with, laid over the image."""
     images = space.pixels(space.shown)

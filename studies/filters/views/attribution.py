@@ -29,7 +29,8 @@ from studies.filters.attribution.attribute import (
 )
 from studies.filters.attribution.report import AttributedImage, Explained
 from studies.filters.attribution.subject import Activations
-from studies.filters.workspace import VIEWS, FiltersWorkspace
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
 
 UNTRAINED = "The weights are random already: redrawing them would tell nothing."
 DRAWS = 2
@@ -68,7 +69,7 @@ class _AttributionRun:
         return maps
 
 
-@VIEWS.register("attribution")
+@VIEWS.register("attribution", order=5)
 def attribution(space: FiltersWorkspace) -> Section:
     """Explain the answers pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)

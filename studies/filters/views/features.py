@@ -30,7 +30,8 @@ from studies.filters.optimise.subjects import (
     layer_subject,
     traced_model,
 )
-from studies.filters.workspace import VIEWS, FiltersWorkspace
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
 
 CLASSES = 3
 SIDE = 112
@@ -45,7 +46,7 @@ class _Part:
     reached: tuple[Reached, ...] = ()
 
 
-@VIEWS.register("features")
+@VIEWS.register("features", order=4)
 def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
     if space.model.input.size[0] not in (1, 3):

@@ -12,12 +12,13 @@ from probe.graph.receptive_field.field import ReceptiveField, receptive_fields
 from probe.report.raster import centred, framed, magnified, stacked
 from studies.filters.backproject import RULES, Box, Rule, UnitLocation, backproject, box_of
 from studies.filters.observe import LayerObservation
-from studies.filters.workspace import VIEWS, FiltersWorkspace
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
 
 SIDE = 88
 
 
-@VIEWS.register("patches")
+@VIEWS.register("patches", order=3)
 def patches(space: FiltersWorkspace) -> Section:
     """Show the image regions that excite each channel most, cropped to the exact receptive field."""
     units = {layer: _units(space, layer) for layer in space.layers}

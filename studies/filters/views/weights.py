@@ -25,7 +25,8 @@ from probe.core.document import (
 from probe.core.errors import NotApplicableError
 from probe.graph.trace.layers import ConvolutionInfo, convolutions
 from probe.report.raster import signed_tile
-from studies.filters.workspace import VIEWS, FiltersWorkspace
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
 
 ALIKE = 0.95
 MOST_SHOWN = 256
@@ -82,7 +83,7 @@ def alike_together(unit: NDArray[np.float64]) -> NDArray[np.int64]:
     return leaves_list(tree).astype(np.int64)
 
 
-@VIEWS.register("weights")
+@VIEWS.register("weights", order=1)
 def weights(space: FiltersWorkspace) -> Section:
     """Show the filters of the first convolution and of the layers asked for, and what is odd about them."""
     every = convolutions(space.model.network, _network_example(space))

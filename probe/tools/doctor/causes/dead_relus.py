@@ -18,7 +18,7 @@ _ADVICE_AFTER = (
 )
 
 
-@CAUSES.register("dead-relus")
+@CAUSES.register("dead-relus", order=9)
 def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
     """Count the ReLU units that are 0 on all images, before and after the run."""
     start = evidence.layer_stats

@@ -22,7 +22,7 @@ _ADVICE = (
 )
 
 
-@CAUSES.register("exploding-gradients")
+@CAUSES.register("exploding-gradients", order=8)
 def exploding_gradients(evidence: TrainingEvidence) -> Diagnosis:
     """Compare each layer's gradient with its weights at the first step, before any update."""
     title = "Exploding gradients from the start"

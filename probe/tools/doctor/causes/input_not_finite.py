@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from probe.tools.doctor.diagnosis import CHAIN, Diagnosis
+from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.registries import CAUSES
 
 _NAME = "input-not-finite"
 
 
-@CAUSES.register("input-not-finite")
+@CAUSES.register("input-not-finite", order=1)
 def input_not_finite(evidence: TrainingEvidence) -> Diagnosis:
     """Look for NaN and infinity in the images."""
     images = evidence.plan.images
@@ -32,5 +32,5 @@ def input_not_finite(evidence: TrainingEvidence) -> Diagnosis:
         f"(images {named}, counted from 0).",
         "Repair or leave out these images, and look at what made them: a division by 0 in the normalisation, a "
         "damaged file, a logarithm of 0.",
-        explains=frozenset(CHAIN) - {_NAME, "labels"},
+        explains=frozenset(CAUSES) - {_NAME, "labels"},
     )

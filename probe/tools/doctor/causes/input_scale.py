@@ -23,7 +23,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("input-scale")
+@CAUSES.register("input-scale", order=4)
 def input_scale(evidence: TrainingEvidence) -> Diagnosis:
     """Compare what the first layer receives with mean 0 and deviation 1."""
     first = evidence.first

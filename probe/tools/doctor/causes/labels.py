@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probe.core.errors import NotApplicableError
-from probe.tools.doctor.diagnosis import CHAIN, Diagnosis
+from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.labels import IGNORED, outside
 from probe.tools.doctor.registries import CAUSES
@@ -11,7 +11,7 @@ from probe.tools.doctor.registries import CAUSES
 _NAME = "labels"
 
 
-@CAUSES.register("labels")
+@CAUSES.register("labels", order=2)
 def labels(evidence: TrainingEvidence) -> Diagnosis:
     """Look for labels outside the classes."""
     given, shape = evidence.plan.labels, evidence.layer_stats.shape
@@ -29,7 +29,7 @@ def labels(evidence: TrainingEvidence) -> Diagnosis:
                 "No labels",
                 f"All {n:,} labels are {IGNORED}, which cross-entropy leaves out: its mean is 0 / 0.",
                 "Give the images labels from 0.",
-                explains=frozenset(CHAIN) - {_NAME},
+                explains=frozenset(CAUSES) - {_NAME},
             )
         return Diagnosis(_NAME, "clear", title, f"All {n:,} labels are among the classes 0 to {classes - 1}.")
     if not evidence.refusal:
@@ -48,7 +48,7 @@ def labels(evidence: TrainingEvidence) -> Diagnosis:
         f"The network has {classes} outputs, so classes 0 to {classes - 1}, but {len(wrong):,} of {n:,} labels are "
         f"outside ({span}).",
         _advice(low, high, classes),
-        explains=frozenset(CHAIN) - {_NAME, "input-not-finite", "weights-not-finite", "input-scale"},
+        explains=frozenset(CAUSES) - {_NAME, "input-not-finite", "weights-not-finite", "input-scale"},
     )
 
 

@@ -11,7 +11,7 @@ from probe.tools.doctor.sweep import Point, Sweep
 _NAME = "learning-rate"
 
 
-@CAUSES.register("learning-rate")
+@CAUSES.register("learning-rate", order=11)
 def learning_rate(evidence: TrainingEvidence) -> Diagnosis:
     """Train at other rates from the same start: does a smaller one learn where this one fails?"""
     course, rate = evidence.trained, evidence.plan.lr

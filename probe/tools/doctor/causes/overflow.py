@@ -13,7 +13,7 @@ _NAME = "overflow"
 _EXPLAINED = frozenset({"exploding-gradients", "vanishing-gradients", "dead-relus", "learning-rate"})
 
 
-@CAUSES.register("overflow")
+@CAUSES.register("overflow", order=7)
 def overflow(evidence: TrainingEvidence) -> Diagnosis:
     """Train again in full precision where float16 or bfloat16 stopped being finite."""
     title = "Overflow of a short floating type"

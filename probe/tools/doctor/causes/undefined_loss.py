@@ -13,7 +13,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("undefined-loss")
+@CAUSES.register("undefined-loss", order=6)
 def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
     """Look for log of 0, division by 0 and their like in the loss, where the outputs are finite."""
     title = "A loss without a finite value"

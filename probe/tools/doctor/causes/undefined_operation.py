@@ -20,7 +20,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("undefined-operation")
+@CAUSES.register("undefined-operation", order=5)
 def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
     """Look for log of 0, division by 0, root of a negative number and their gradients inside the network."""
     title = "An operation in the network without a finite value"

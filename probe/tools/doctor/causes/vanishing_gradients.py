@@ -15,7 +15,7 @@ to 100 in their first layer; a depth of ten sigmoids has 1e-7."""
 _EXPLAINED = frozenset({"learning-rate"})
 
 
-@CAUSES.register("vanishing-gradients")
+@CAUSES.register("vanishing-gradients", order=10)
 def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
     """Compare the first layers' gradients with the last layer's at the first step, relative to their weights."""
     title = "Vanishing gradients"

@@ -6,14 +6,14 @@ from itertools import chain
 
 import torch
 
-from probe.tools.doctor.diagnosis import CHAIN, Diagnosis
+from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence, short
 from probe.tools.doctor.registries import CAUSES
 
 _NAME = "weights-not-finite"
 
 
-@CAUSES.register("weights-not-finite")
+@CAUSES.register("weights-not-finite", order=3)
 def weights_not_finite(evidence: TrainingEvidence) -> Diagnosis:
     """Look for NaN and infinity in the weights and buffers before the first step."""
     title = "NaN or infinity in the weights"
@@ -34,5 +34,5 @@ def weights_not_finite(evidence: TrainingEvidence) -> Diagnosis:
         title,
         f"Before the first step {count:,} of the {size:,} values of {short(name)} are not finite{more}.",
         "Load a checkpoint from before the training failed, or look at how this tensor is initialised.",
-        explains=frozenset(CHAIN) - {_NAME, "input-not-finite", "labels"},
+        explains=frozenset(CAUSES) - {_NAME, "input-not-finite", "labels"},
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from probe.core.document import CheckStatus
+CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
 _NAMED = 6
 """Checks named in a verdict; of more than these, the rest is counted."""

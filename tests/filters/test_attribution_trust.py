@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from attribution_networks import Residual, Smooth, drawn, linear_network, pixels
+from helpers.attribution_networks import Residual, Smooth, drawn, linear_network, pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from comparison_runs import EPSILONS, adversarial, document, proportion, write
+from helpers.comparison_runs import EPSILONS, adversarial, document, proportion, write
 from scipy.stats import binomtest, fisher_exact, ttest_ind
 
 from probe.core.document import Report, Table

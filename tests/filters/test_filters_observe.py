@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from filters_models import SmallNet, loaded, pictures
+from helpers.filters_models import SmallNet, loaded, pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribution_networks import Moody, Residual
+from helpers.attribution_networks import Moody, Residual
 from PIL import Image
 from torch import nn
 
@@ -23,9 +23,10 @@ from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
 from probe.report import raster as heat
 from studies.filters.attribution.attribute import METHODS
+from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
 from studies.filters.views import attribution as view
-from studies.filters.workspace import VIEWS, FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersConfig, FiltersWorkspace
 
 SIDE = 14
 CLASSES = ("ant", "bee", "cat", "dog")

@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from filters_models import SmallNet, loaded
+from helpers.filters_models import SmallNet, loaded
 from torch import Tensor, nn
 
 from probe.core.seeds import generator, scoped

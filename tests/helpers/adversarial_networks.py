@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from probe.attacks.base import Attack, Traits
+from probe.attacks.base import Attack, AttackInputs, Traits
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import NORMS, Norm
+from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped
@@ -237,17 +237,8 @@ class Careless(Attack):
 
     traits: ClassVar[Traits] = Traits(norms=("Linf",), access="none", paper="none", targeted=True)
 
-    def _perturb(
-        self,
-        model: AttackedModel,
-        images: Tensor,
-        labels: Tensor,
-        norm: Norm,
-        epsilon: float,
-        generator: torch.Generator,
-        targets: Tensor | None,
-    ) -> Tensor:
-        return images + 0.1
+    def _perturb(self, inputs: AttackInputs) -> Tensor:
+        return inputs.images + 0.1
 
 
 def evidence_of(
@@ -259,7 +250,7 @@ def evidence_of(
     data: tuple[Tensor, Tensor] | None = None,
     targets: Tensor | None = None,
     own: Sequence[SelectedAttack] = (),
-    reduced: bool = False,
+    bf16: bool = False,
 ) -> Evidence:
     """Attack as the study does and return the evidence on the images that are right, up to 16."""
     images, labels = batch() if data is None else data
@@ -267,7 +258,7 @@ def evidence_of(
     modes = train_modes(module)
     with training_mode(module, False), scoped(seed, "test run"):
         stuck = train_modes(module)
-        model = AttackedModel(module, bf16=reduced)
+        model = AttackedModel(module, bf16=bf16)
         logits = model.verdict(images)
         classes = logits.shape[1]
         chosen = (

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from attribution_networks import Branches, Excited, Moody, Residual, Smooth, drawn, linear_network, pixels
+from helpers.attribution_networks import (
+    Branches,
+    Excited,
+    Moody,
+    Residual,
+    Smooth,
+    drawn,
+    linear_network,
+    pixels,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import zoom

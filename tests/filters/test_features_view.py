@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from filters_models import SmallNet, loaded, pictures
+from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
 from probe.core.document import Gallery, Note, Section, Strip, Table

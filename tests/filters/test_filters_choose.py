@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from filters_models import loaded, pictures
+from helpers.filters_models import loaded, pictures
 from torch import nn
 
 from probe.core.errors import NotApplicableError, UsageError

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from adversarial_networks import batch, trained
 from PIL import Image
 from torch import nn
 
+from helpers.adversarial_networks import batch, trained
 from probe.core.document import Report
 from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
-from studies.adversarial import AdversarialConfig
-from studies.adversarial import attack_run as run
+from studies.adversarial import AdversarialConfig, run
 
 QUICK = AdversarialConfig(epsilons=(0.1,), steps=10, images=2, batch_size=8)
 NONE: tuple[str, ...] = ()

@@ -1,0 +1,345 @@
+"""The studies and tools as functions of a network and images, in memory or by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from probe.attacks.norms import norm_named, parse_epsilons
+from probe.core.document import Report
+from probe.core.errors import UsageError
+from probe.core.progress import SILENT, Progress
+from probe.data.images import ImageSet
+from probe.data.memory import images as make_images
+from probe.models.load import load_model
+from probe.models.loaded import LoadedModel
+from probe.models.pair import DEFAULT_MODEL, default_data, load_both
+from probe.models.wrap import fitted, wrap, wrap_for
+from probe.tools import anatomy as anatomy_tool
+from probe.tools import compare as compare_tool
+from probe.tools import doctor as doctor_tool
+from probe.tools import dossier as dossier_tool
+from probe.train.data import Parts, both_parts, split
+from probe.train.setup import RecipeOptions
+from studies import ablation as ablation_study
+from studies import adversarial as adversarial_study
+from studies import filters as filters_study
+
+Model = str | LoadedModel | nn.Module | None
+"""A name, a loaded or wrapped network, or a module; None is the embedded ImageNet network."""
+
+Images = Any
+"""What ``probe.images`` takes; None is the data that fits the network's task."""
+
+Names = str | Sequence[str]
+
+
+def filters(
+    model: Model = None,
+    images: Images = None,
+    *,
+    views: Names | None = None,
+    layers: Names | None = None,
+    channels: int | Sequence[int] | None = None,
+    show: int | Sequence[int] = 4,
+    steps: int = 128,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Look at the filters of a network and at what excites them.
+
+    ``views``, ``layers``, ``channels``: only these; None lets the study choose. ``show`` is how many images are looked
+    at one by one, or their indices; ``steps`` are those of the feature pictures. Raises UsageError for unknown names
+    and CannotRunError when no image can be read.
+    """
+    loaded, data = pair(model, images, seed=seed, progress=progress)
+    config = filters_study.FiltersConfig(
+        views=_names(views),
+        layers=_names(layers),
+        channels=None if channels is None else _numbers(channels),
+        images=show if isinstance(show, int) else tuple(show),
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return filters_study.run(loaded, data, config, progress=progress)
+
+
+def adversarial(
+    model: Model = None,
+    images: Images = None,
+    *,
+    eps: float | str | Sequence[float] = 0.03,
+    norm: str = "Linf",
+    attacks: Names = (),
+    target: str | int | None = None,
+    restarts: int | None = None,
+    steps: int | None = None,
+    views: Names | None = None,
+    checks: Names | None = None,
+    show: int | Sequence[int] = 8,
+    against: Model = None,
+    transfer: Sequence[Model] = (),
+    save_images: str | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Attack a network, and test whether the result can be believed.
+
+    ``eps`` in units of the pixel range, such as 8/255; several, ascending, make a curve and the last one is reported.
+    ``attacks`` are names with options (``pgd?steps=100``, see ``probe.attacks``); none means APGD with two losses.
+    ``target``: a class, ``least-likely`` or ``random``. ``against`` is a second network for a paired comparison,
+    ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
+    """
+    loaded, data = pair(model, images, seed=seed, progress=progress)
+    kind = norm_named(norm)
+    config = adversarial_study.AdversarialConfig(
+        epsilons=_epsilons(eps, norm),
+        norm=kind.name,
+        attacks=_names(attacks) or (),
+        target=None if target is None else str(target),
+        restarts=restarts,
+        steps=steps,
+        views=_names(views),
+        checks=_names(checks),
+        images=show if isinstance(show, int) else tuple(show),
+        batch_size=batch_size,
+        save_images=_image_form(save_images),
+        seed=seed,
+    )
+    others = adversarial_study.ComparisonModels(
+        tuple(_like(other, loaded, data) for other in transfer),
+        None if against is None else _like(against, loaded, data),
+    )
+    return adversarial_study.run(loaded, data, config, others=others, progress=progress)
+
+
+def ablate(
+    model: Model = None,
+    images: Images = None,
+    *,
+    remove: Names | None = None,
+    swap: Names = (),
+    mode: str = "auto",
+    sites: Names | None = None,
+    training: Images = None,
+    held_out: float | None = None,
+    seeds: int = 3,
+    epochs: int | None = None,
+    lr: float | None = None,
+    depths: Sequence[int] = (),
+    also: Names = (),
+    eps: float | str = 0.03,
+    norm: str = "Linf",
+    jobs: int = 0,
+    batch_size: int = 128,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Remove parts of a network and measure their effect.
+
+    ``remove``: structures (``shortcut``, ``pool?to=max``; None: ``shortcut``); ``swap``: exchanges. ``mode``:
+    ``lesion`` cuts the network as it is, ``retrain`` trains it with and without, ``both``; ``auto`` is both where it is
+    cheap enough. ``training`` are labelled images to train on; without them the images studied are split, ``held_out``
+    of each class for measuring. The other options are those of ``probe ablate --help``.
+    """
+    if model is None:
+        model, images = "zoo:resnet20", "digits" if images is None else images
+    loaded, data = pair(model, images, seed=seed, progress=progress)
+    removed = _names(remove) or (() if swap else ("shortcut",))
+    config = ablation_study.AblationConfig(
+        remove=removed,
+        swap=_names(swap) or (),
+        mode=mode,  # type: ignore[arg-type]
+        sites=_names(sites),
+        seeds=seeds,
+        recipe=RecipeOptions(epochs=epochs, lr=lr),
+        depths=tuple(depths),
+        also=_names(also) or (),
+        norm=norm_named(norm).name,
+        epsilon=_epsilons(eps, norm)[-1],
+        jobs=jobs,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    parts, reason = (None, "") if mode == "lesion" else _parts(loaded, data, images, training, held_out, seed)
+    return ablation_study.run(loaded, data, config, training=parts, untrainable=reason, progress=progress)
+
+
+def anatomy(
+    model: Model = None,
+    *,
+    input_size: int | Sequence[int] | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Count what a network is made of: layers, parameters, MACs, memory, receptive fields, paths."""
+    loaded = wrap(model, input_size=input_size) if isinstance(model, nn.Module) else _load(model, SILENT)
+    return anatomy_tool.run(loaded, anatomy_tool.AnatomyConfig(seed=seed), progress=progress)
+
+
+def doctor(
+    model: Model = None,
+    images: Images = None,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    lr: float | None = None,
+    optimizer: str = "adamw",
+    steps: int = 40,
+    train_batch: int = 32,
+    precision: str = "float32",
+    sweep: bool = True,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Watch a short training of a network and say what is wrong with it; nothing is kept of the training.
+
+    The network is trained from the weights that it has; a name is loaded with random ones. ``loss``: (logits, labels)
+    → one number, None is the cross-entropy. ``lr`` None chooses by network and optimizer.
+    """
+    if model is None or isinstance(model, str):
+        model = load_model(model or "zoo:resnet20", weights="none", seed=seed)
+        images = "digits-train" if images is None else images
+    loaded, data = pair(model, images, seed=seed, progress=progress)
+    config = doctor_tool.DoctorConfig(
+        lr=lr,
+        steps=steps,
+        optimiser=optimizer,
+        train_batch=train_batch,
+        sweep=sweep,
+        precision=precision,
+        loss="cross-entropy" if loss is None else getattr(loss, "__name__", type(loss).__name__),
+        seed=seed,
+    )
+    how: dict[str, Any] = {} if loss is None else {"loss": loss}
+    return doctor_tool.run(loaded, data, config, progress=progress, **how)
+
+
+def dossier(
+    model: Model = None,
+    images: Images = None,
+    *,
+    eps: float | str = 0.03,
+    norm: str = "Linf",
+    quick: bool = False,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Report:
+    """Run the three studies on one network and relate their results; nothing is trained."""
+    loaded, data = pair(model, images, seed=seed, progress=progress)
+    config = dossier_tool.DossierConfig(
+        epsilon=_epsilons(eps, norm)[-1], norm=norm_named(norm).name, quick=quick, seed=seed
+    )
+    return dossier_tool.run(loaded, data, config, progress=progress).report
+
+
+def compare(*runs: Report | str | os.PathLike[str]) -> Report:
+    """Set runs of one study side by side, with paired tests where the images are the same.
+
+    ``runs`` are reports, folders of reports, or results.json files; every difference is to the first.
+    """
+    sources = [run if isinstance(run, Report) else os.fspath(run) for run in runs]
+    return compare_tool.compare(compare_tool.runs_of(sources))
+
+
+def pair(
+    model: Model, images: Images, *, seed: int = 0, progress: Progress = SILENT
+) -> tuple[LoadedModel, ImageSet]:
+    """Return a model and images that fit each other; raises the loaders' errors."""
+    by_name = isinstance(images, str | os.PathLike)
+    if (model is None or isinstance(model, str)) and (images is None or by_name):
+        return load_both(model, None if images is None else os.fspath(images), seed=seed, progress=progress)
+    data = None if images is None else make_images(images, seed=seed, progress=progress)
+    count = None if data is None else data.num_classes
+    loaded = _load(model, progress, count, data)
+    if data is None:
+        data = make_images(default_data(loaded), seed=seed, progress=progress)
+        if data.num_classes != loaded.num_classes:
+            data = data.unlabelled()
+    loaded = fitted(loaded, data)
+    return loaded, _classed(data, loaded)
+
+
+def _load(
+    model: Model, progress: Progress, num_classes: int | None = None, images: ImageSet | None = None
+) -> LoadedModel:
+    if isinstance(model, LoadedModel):
+        return model
+    if isinstance(model, nn.Module):
+        return wrap(model) if images is None else wrap_for(model, images)
+    return load_model(model or DEFAULT_MODEL, num_classes=num_classes, progress=progress)
+
+
+def _like(other: Model, model: LoadedModel, data: ImageSet) -> LoadedModel:
+    """Return another network for the same images."""
+    return fitted(_load(other, SILENT, model.num_classes, data), data)
+
+
+def _classed(images: ImageSet, model: LoadedModel) -> ImageSet:
+    """Return the images with the network's number of classes, where nothing says how many there are."""
+    if not images.labelled or images.num_classes is not None:
+        return images
+    largest = max(images.label(index) or 0 for index in range(len(images)))
+    if largest >= model.num_classes:
+        raise UsageError(
+            f"There is a label {largest}, but {model.name} has {model.num_classes} classes, numbered from 0."
+        )
+    return dataclasses.replace(images, num_classes=model.num_classes)
+
+
+def _parts(
+    model: LoadedModel,
+    data: ImageSet,
+    images: Images,
+    training: Images,
+    held_out: float | None,
+    seed: int,
+) -> tuple[Parts | None, str]:
+    """Return labelled images to train on and to measure on, or None and why there are none."""
+    if training is None and not data.labelled:
+        return None, f"Nothing was retrained: the images of {data.name} have no labels to learn."
+    try:
+        if training is not None:
+            learn = _classed(make_images(training, seed=seed), model)
+            return Parts(learn.name, learn, data, "training= and the images studied"), ""
+        if isinstance(images, str | os.PathLike):
+            parts = both_parts(
+                os.fspath(images), n=None, held_out=held_out, seed=seed, offline=False, progress=SILENT
+            )
+            return parts, ""
+        return split(data, held_out, seed), ""
+    except UsageError as error:
+        return None, f"Nothing was retrained: {error}"
+
+
+def _names(value: Names | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(value)
+
+
+def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def _epsilons(value: float | str | Sequence[float], norm: str) -> tuple[float, ...]:
+    kind = norm_named(norm)
+    if isinstance(value, str):
+        return parse_epsilons(value, kind)
+    values = [value] if isinstance(value, int | float) else list(value)
+    return parse_epsilons(",".join(repr(float(each)) for each in values), kind)
+
+
+def _image_form(value: str | None) -> Any:
+    if value not in (None, "png", "npz"):
+        raise UsageError(f"save_images is 'png' or 'npz', not '{value}'.")
+    return value
+
+
+__all__ = ["ablate", "adversarial", "anatomy", "compare", "doctor", "dossier", "filters", "pair"]
