@@ -14,7 +14,7 @@ from probe.core.paths import cache_root
 from probe.core.progress import Progress
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, Item
-from probe.graph.edit.structure import SWAP
+from probe.graph.edit.structure import SWAP, structure_named
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.train.data import Parts, both_parts
@@ -43,27 +43,6 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
     )
 
 
-DEFAULT_ABLATED = {
-    "dropout": "zoo:alexnet",
-    "lrn": "zoo:alexnet",
-    "pool": "zoo:lenet",
-    "sharing": "zoo:lenet",
-    "locality": "zoo:lenet",
-    "dense": "zoo:densenet",
-    "branch": "zoo:inception",
-    "swap:kernel?to=large": "zoo:vgg",
-    "swap:kernel": "zoo:lenet",
-    "swap:asymmetric?to=square": "zoo:inception?version=3",
-    "swap:mlpconv?to=plain": "zoo:nin",
-    "swap:mlpconv": "zoo:lenet",
-    "swap:pool": "zoo:lenet",
-    "swap:norm": "zoo:alexnet",
-    "swap:norm?to=lrn": "zoo:resnet20",
-    "swap:activation": "zoo:lenet",
-}
-"""The network that is ablated when none is named, where resnet20 has no such structure or is too slow without it."""
-
-
 def ablation_config(options: dict[str, Any]) -> AblationConfig:
     """Return the config that the options of ``probe ablate`` mean; raises UsageError."""
     norm = norm_named(options["norm"])
@@ -90,8 +69,8 @@ def removed(options: dict[str, Any]) -> tuple[str, ...]:
 def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
     """Return the names of the model and the data to ablate, filled in where nothing is said."""
     texts = (*removed(options), *(SWAP + text for text in options.get("swap") or ()))
-    known = (DEFAULT_ABLATED.get(text, DEFAULT_ABLATED.get(text.partition("?")[0])) for text in texts)
-    default = next((name for name in known if name), "zoo:resnet20")
+    named = [structure_named(text).default_model for text in texts]
+    default = next((name for name in named if name != "zoo:resnet20"), "zoo:resnet20")
     if options["model"] is None:
         return default, options["data"] or "digits"
     return options["model"], options["data"]

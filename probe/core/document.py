@@ -223,7 +223,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Result:
-    """A named number with its sample size and 95% interval where these have a meaning."""
+    """A named number with its sample size and 95% interval where these have a meaning.
+
+    ``per_image`` says where samples.jsonl tells what each image contributed to a proportion: the path of a truth value
+    (``lesions.shortcut.right``), ``PATH > NUMBER`` (null counts as larger), or ``PATH = PATH``.
+    """
 
     name: str
     value: float | int | str | None
@@ -231,6 +235,7 @@ class Result:
     ci: tuple[float, float] | None = None
     unit: str = ""
     higher_is_better: bool | None = None
+    per_image: str = ""
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -244,10 +249,18 @@ class Result:
         return float(self.value)
 
     @classmethod
-    def proportion(cls, name: str, successes: int, n: int, *, higher_is_better: bool | None = None) -> Result:
+    def proportion(
+        cls,
+        name: str,
+        successes: int,
+        n: int,
+        *,
+        higher_is_better: bool | None = None,
+        per_image: str = "",
+    ) -> Result:
         """Return a proportion with its Wilson interval; None when ``n`` is 0."""
         value = successes / n if n else None
-        return cls(name, value, n, stats.wilson(successes, n), "proportion", higher_is_better)
+        return cls(name, value, n, stats.wilson(successes, n), "proportion", higher_is_better, per_image)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,7 @@ def _result(result: Result) -> dict[str, Json]:
         "ci": list(ci) if ci else None,
         "unit": result.unit,
         "higher_is_better": result.higher_is_better,
+        **({"per_image": result.per_image} if result.per_image else {}),
     }
 
 

@@ -274,7 +274,13 @@ def _results(made: Lesioned, right: str) -> tuple[Result, ...]:
     found = []
     if made.together is not None:
         found.append(
-            Result.proportion(f"lesion_{right}:{word}:all", made.together.right, n, higher_is_better=True)
+            Result.proportion(
+                f"lesion_{right}:{word}:all",
+                made.together.right,
+                n,
+                higher_is_better=True,
+                per_image=f"lesions.{made.structure.text}.right",
+            )
         )
         found.append(Result(f"lesion_p:{word}:all", made.together.p, n))
     for site in made.plan.single:

@@ -252,7 +252,7 @@ def _intact(run: _AblationRun) -> Result:
             "its weights and --mean and --std."
         )
     right = compare(answers, answers, bench.labels).right
-    return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True)
+    return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True, per_image="right")
 
 
 def _report(

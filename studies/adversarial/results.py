@@ -66,8 +66,14 @@ class Results:
 
     def robust_accuracy(self, outcome: Outcome, epsilon: float, name: str = "robust_accuracy") -> Result:
         """Return the part of the images that ``robust`` says stands within ``epsilon``, with its Wilson interval."""
+        attack = next((key for key, value in self.attacks.items() if value is outcome), None)
+        path = "smallest_epsilon" if attack is None else f"attacks.{attack}.smallest_epsilon"
         return Result.proportion(
-            name, int(self.robust(outcome, epsilon).sum()), self.n, higher_is_better=True
+            name,
+            int(self.robust(outcome, epsilon).sum()),
+            self.n,
+            higher_is_better=True,
+            per_image=f"{path} > {epsilon!r}",
         )
 
     def success_rate(self, outcome: Outcome, epsilon: float, name: str = "success_rate") -> Result:

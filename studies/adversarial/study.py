@@ -270,7 +270,7 @@ def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability
     stands = space.phrases.name
     found = [
         results.robust_accuracy(worst, epsilon, stands),
-        Result.proportion(known, clean, results.n, higher_is_better=True),
+        Result.proportion(known, clean, results.n, higher_is_better=True, per_image="prediction = reference"),
         results.success_rate(worst, epsilon),
         Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
         Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),

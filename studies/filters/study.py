@@ -97,7 +97,7 @@ def _accuracy(seen: Observations) -> tuple[Result, ...]:
     labelled = int((seen.labels >= 0).sum())
     if labelled == 0:
         return ()
-    return (Result.proportion("accuracy", seen.correct, labelled, higher_is_better=True),)
+    return (Result.proportion("accuracy", seen.correct, labelled, higher_is_better=True, per_image="right"),)
 
 
 def _choices(space: FiltersWorkspace) -> dict[str, object]:

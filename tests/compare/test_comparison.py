@@ -142,16 +142,16 @@ def test_lesions_are_paired_by_what_each_image_became(tmp_path: Path) -> None:
                 "part": "lesions",
                 "image": f"{i}.png",
                 "label": 0,
-                "intact": {"prediction": 0, "right": True},
-                "without": {"shortcut": {"prediction": 0 if r else 1, "right": r}},
+                "right": True,
+                "lesions": {"shortcut": {"prediction": 0 if r else 1, "right": r}},
             }
             for i, r in enumerate(right)
         ]
         # Held-out images of the same names must not be mixed up with these.
         rows += [{"part": "held-out", "image": f"{i}.png", "label": 1, "right": {}} for i in range(3)]
         results = [
-            proportion("intact_accuracy", len(right), len(right)),
-            proportion("lesion_accuracy:shortcut:all", sum(right), len(right)),
+            proportion("intact_accuracy", len(right), len(right), "right"),
+            proportion("lesion_accuracy:shortcut:all", sum(right), len(right), "lesions.shortcut.right"),
         ]
         return document(results, "ablation"), rows
 

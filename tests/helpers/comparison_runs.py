@@ -12,7 +12,7 @@ from probe.core import stats
 EPSILONS = (0.0, 0.01, 0.02, 0.04)
 
 
-def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
+def proportion(name: str, successes: int, n: int, per_image: str = "") -> dict[str, Any]:
     ci = list(stats.wilson(successes, n))
     return {
         "name": name,
@@ -21,6 +21,7 @@ def proportion(name: str, successes: int, n: int) -> dict[str, Any]:
         "ci": ci,
         "unit": "proportion",
         "higher_is_better": True,
+        "per_image": per_image,
     }
 
 
@@ -67,8 +68,13 @@ def adversarial(smallest: Sequence[float | None], **more: Any) -> tuple[dict[str
     def standing(epsilon: float) -> int:
         return sum(size is None or size > epsilon for size in smallest)
 
-    results = [proportion("robust_accuracy", standing(0.02), n), proportion("clean_accuracy", standing(0), n)]
-    results += [proportion(f"robust_accuracy@{epsilon:.6g}", standing(epsilon), n) for epsilon in EPSILONS]
+    results = [
+        proportion("robust_accuracy", standing(0.02), n, "smallest_epsilon > 0.02"),
+        proportion("clean_accuracy", standing(0), n, "prediction = label"),
+    ]
+    results += [
+        proportion(f"robust_accuracy@{e:.6g}", standing(e), n, f"smallest_epsilon > {e}") for e in EPSILONS
+    ]
     rows = [
         {
             "image": f"{i}.png",

@@ -9,6 +9,7 @@ import click
 from probe.cli.console import Console
 from probe.cli.options import attacking, common, option
 from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.data.corruptions import CORRUPTIONS
 from studies.adversarial.registries import CHECKS, VIEWS
 
 _EXAMPLES = """\b
@@ -26,7 +27,9 @@ Examples:
 def _lists() -> str:
     views = "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
     checks = "\n".join(f"  {e.name:<26} {e.summary}" for e in CHECKS.entries.values())
-    return f"{_EXAMPLES}\n\b\nViews:\n{views}\n\n\b\nChecks:\n{checks}"
+    corruptions = "\n".join(f"  {e.name:<26} {e.summary}" for e in CORRUPTIONS.entries.values())
+    lists = f"Views:\n{views}\n\n\b\nChecks:\n{checks}\n\n\b\nCorruptions:\n{corruptions}"
+    return f"{_EXAMPLES}\n\b\n{lists}"
 
 
 @click.command("adversarial", epilog=_lists())

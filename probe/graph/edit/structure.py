@@ -27,6 +27,11 @@ class Structure(ABC):
     priority: ClassVar[int] = 0
 
     @property
+    def default_model(self) -> str:
+        """The network that ``probe ablate`` takes for this structure when none is named."""
+        return "zoo:resnet20"
+
+    @property
     def arm(self) -> str:
         """Name the network that is cut: ``without shortcut``."""
         return f"without {self.text}"

@@ -24,6 +24,11 @@ class Branch(Structure):
 
     name: ClassVar[str] = "branch"
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:inception"
+
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return every arm of every concatenation without links."""
         sites, taken = [], set[str]()

@@ -24,6 +24,11 @@ class Dense(Structure):
 
     name: ClassVar[str] = "dense"
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:densenet"
+
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the concatenations with links; all links of one are one site."""
         sites, taken = [], set[str]()

@@ -22,6 +22,11 @@ class Dropout(ModuleReplacement):
         "what it was worth is answered by the retrained arms."
     )
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:alexnet"
+
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for what drops values at a rate above 0."""
         return nn.Identity() if is_dropout_like(module) and _rate(module) != 0 else None

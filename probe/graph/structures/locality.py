@@ -26,6 +26,11 @@ class Locality(Structure):
         "retrained arms."
     )
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:lenet"
+
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the convolutions that see several pixels, but not the whole map."""
         sites = []

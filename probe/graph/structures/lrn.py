@@ -22,6 +22,11 @@ class LRN(ModuleReplacement):
 
     name: ClassVar[str] = "lrn"
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:alexnet"
+
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the identity for a local response normalisation."""
         return nn.Identity() if is_lrn(module) else None

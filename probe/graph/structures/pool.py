@@ -25,6 +25,11 @@ class Pool(ModuleReplacement):
     to: To = "other"
     name: ClassVar[str] = "pool"
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:lenet"
+
     def __post_init__(self) -> None:
         """Refuse a kind that there is not."""
         if self.to not in ("other", "max", "average", "strided"):

@@ -30,6 +30,11 @@ class Sharing(Structure):
         "is answered by the retrained arms."
     )
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:lenet"
+
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the convolutions that look at more than one place."""
         sites = []

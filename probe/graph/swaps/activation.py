@@ -32,6 +32,11 @@ class Activation(Swap, ModuleReplacement):
     to: str = "sigmoid"
     name: ClassVar[str] = "swap:activation"
 
+    @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:lenet"
+
     def __post_init__(self) -> None:
         """Refuse an activation that there is not."""
         if self.to not in _KINDS:

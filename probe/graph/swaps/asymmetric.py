@@ -23,6 +23,11 @@ class Asymmetric(Swap):
     name: ClassVar[str] = "swap:asymmetric"
 
     @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:inception?version=3" if self.to == "square" else "zoo:resnet20"
+
+    @property
     def arm(self) -> str:
         """Name the network with it."""
         return "with 1×n and n×1 kernels" if self.to == "asymmetric" else "with n×n for 1×n and n×1 kernels"

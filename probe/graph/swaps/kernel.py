@@ -26,6 +26,11 @@ class Kernel(Swap):
     name: ClassVar[str] = "swap:kernel"
 
     @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:vgg" if self.to == "large" else "zoo:lenet"
+
+    @property
     def arm(self) -> str:
         """Name the network with it."""
         return "with stacked 3×3 kernels" if self.to == "stacked" else "with large kernels for stacks"

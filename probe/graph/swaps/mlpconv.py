@@ -23,6 +23,11 @@ class MLPConvSwap(Swap):
     name: ClassVar[str] = "swap:mlpconv"
 
     @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:nin" if self.to == "plain" else "zoo:lenet"
+
+    @property
     def arm(self) -> str:
         """Name the network with it."""
         return "with MLPconv layers" if self.to == "mlpconv" else "with plain convolutions for MLPconv layers"

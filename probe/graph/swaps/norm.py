@@ -27,6 +27,11 @@ class NormSwap(Swap):
     name: ClassVar[str] = "swap:norm"
 
     @property
+    def default_model(self) -> str:
+        """A small network that has it."""
+        return "zoo:resnet20" if self.to == "lrn" else "zoo:alexnet"
+
+    @property
     def arm(self) -> str:
         """Name the network with it."""
         return {"batch": "with batch norm", "lrn": "with LRN", "none": "without norm"}[self.to]

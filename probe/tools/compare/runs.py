@@ -88,6 +88,7 @@ def result_of(item: Mapping[str, Any]) -> Result:
         (float(ci[0]), float(ci[1])) if ci else None,
         str(item.get("unit") or ""),
         item.get("higher_is_better"),
+        str(item.get("per_image") or ""),
     )
 
 
