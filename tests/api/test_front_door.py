@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -200,3 +201,27 @@ def test_a_name_is_loaded() -> None:
     assert report["parameters"].value == sum(
         p.numel() for p in probe.load_model("zoo:lenet", weights="none").network.parameters()
     )
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "core",
+        "data",
+        "graph",
+        "models",
+        "train",
+        "tools.anatomy",
+        "tools.compare",
+        "tools.doctor",
+        "tools.dossier",
+    ],
+)
+def test_every_package_exports_its_public_names(package: str) -> None:
+    module = importlib.import_module(f"probe.{package}")
+    assert module.__doc__
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError):
+        module.no_such_name  # noqa: B018
