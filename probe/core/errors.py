@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -24,6 +23,8 @@ class UsageError(ProbeError):
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
     """Return `` Did you mean 'a' or 'b'?`` with the names that are close to ``name``, or nothing."""
+    import difflib
+
     folded = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), folded, n=most)
     return f" Did you mean {' or '.join(repr(folded[each]) for each in near)}?" if near else ""

@@ -148,3 +148,8 @@ def test_bash_itself_completes(tmp_path: Path, words: str, number: int, reply: s
         check=True,
     )
     assert done.stdout.splitlines() == [reply], done.stderr
+
+
+def test_values_of_an_option_are_offered_whatever_its_parameter_is_called() -> None:
+    assert "robust_accuracy=" in offered("adversarial", "--fail-under", "r")
+    assert offered("ablate", "--optimizer", "s") == ["sgd"]

@@ -129,7 +129,9 @@ def test_info() -> None:
 
 
 def test_moving_to_a_device() -> None:
-    moved = loaded().to("meta")
+    here = loaded()
+    moved = here.to("meta")
+    assert (here.device, here.module.normalise.mean.device) == (torch.device("cpu"), torch.device("cpu"))
     assert moved.device == torch.device("meta")
     assert moved.module(torch.empty(2, 3, 8, 8, device="meta")).shape == (2, 3)
     assert moved.module.normalise.mean.device.type == "meta"
