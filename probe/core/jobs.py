@@ -170,18 +170,6 @@ def _packed_error(error: BaseException) -> bytes:
     return packed
 
 
-def _refuse(error: Exception) -> None:
-    raise error
-
-
-def _packed_job(function: bytes, key: str, job: object) -> tuple[bytes, bytes]:
-    """Return function and job to send; a job that cannot be packed becomes one that says so."""
-    try:
-        return function, portable(job)
-    except CannotRunError as error:
-        return portable(_refuse), portable(CannotRunError(f"The job {key} cannot be run: {error}"))
-
-
 class _Queue:
     """The jobs that wait, and how often the worker of each has died."""
 
@@ -221,7 +209,7 @@ def _round(
         while not broken and len(running) < room() and queue.may_start(running.values()):
             key = queue.waiting.popleft()
             try:
-                running[_submitted(executor, *_packed_job(function, key, queue.jobs[key]))] = key
+                running[_submit(executor, function, key, queue.jobs[key])] = key
             except BrokenExecutor:
                 queue.waiting.appendleft(key)
                 broken = True
@@ -257,11 +245,15 @@ def _deaths(key: str, error: BaseException) -> int:
     raise CannotRunError(f"No worker can run {key}: {error}") from error
 
 
-def _submitted(executor: Executor, function: bytes, job: bytes) -> Future[bytes]:
+def _submit(executor: Executor, function: bytes, key: str, job: object) -> Future[bytes]:
+    try:
+        packed = portable(job)
+    except CannotRunError as error:
+        raise CannotRunError(f"The job {key} cannot be run: {error}") from error
     with warnings.catch_warnings():
         # The data of a training is large; it goes to one worker only.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        return executor.submit(_answer, function, job)
+        return executor.submit(_answer, function, packed)
 
 
 @contextmanager

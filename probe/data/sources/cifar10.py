@@ -81,5 +81,5 @@ def _found() -> Path | None:
 
 def _damaged(path: Path) -> CannotRunError:
     return CannotRunError(
-        f"'{path}' is not CIFAR-10 as published (its md5 is wrong). Remove it and try again."
+        f"'{path}' is not CIFAR-10 as published (a file is missing or its md5 is wrong). Remove it and try again."
     )
