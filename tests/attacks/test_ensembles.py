@@ -36,14 +36,14 @@ def survivors(found: Tensor) -> set[int]:
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
     """Note which attack is run on how many images."""
     notes: list[tuple[str, int]] = []
-    plain = Attack.perturb
+    plain = Attack.run
 
-    def perturb(self: Attack, model: Any, images: Tensor, *rest: Any) -> Tensor:
-        notes.append((type(self).__name__, len(images)))
-        return plain(self, model, images, *rest)
+    def run(self: Attack, inputs: AttackInputs) -> Tensor:
+        notes.append((type(self).__name__, len(inputs.images)))
+        return plain(self, inputs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Attack, "perturb", perturb)
+        patch.setattr(Attack, "run", run)
         yield notes
 
 

@@ -123,7 +123,7 @@ def test_a_file_in_torch_home_is_used_too(monkeypatch: pytest.MonkeyPatch) -> No
 def test_unknown_tags_and_names() -> None:
     with pytest.raises(UsageError, match=r"no weights 'zzz'. It has: .*tv_in1k"):
         load_model("timm:resnet50.zzz")
-    with pytest.raises(UsageError, match=r"Close to it: .*resnet50"):
+    with pytest.raises(UsageError, match=r"Did you mean .*resnet50"):
         load_model("timm:resnet55")
 
 
