@@ -19,7 +19,6 @@ from markupsafe import Markup
 
 from probe.core.document import Cell, Column, Result
 from probe.report import text
-from probe.report.charts.svg import tag
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._/-]+")
 
@@ -175,14 +174,9 @@ def interval_bar(result: Result) -> Markup:
     if not math.isfinite(value):
         return Markup("")
     ends = [4 + 112 * min(max(float(end), 0.0), 1.0) for end in (low, value, high)]
-    return tag(
-        "svg",
-        tag("line", x1=4, x2=116, y1=8, y2=8, class_="grid"),
-        tag("line", x1=ends[0], x2=ends[2], y1=8, y2=8, class_="span"),
-        tag("circle", cx=ends[1], cy=8, r=4, class_="dot"),
-        viewBox="0 0 120 16",
-        width=120,
-        height=16,
-        class_=f"interval-bar{' better' if result.higher_is_better else ''}",
-        aria_hidden="true",
+    return Markup(
+        '<svg viewBox="0 0 120 16" width="120" height="16" class="interval-bar" aria-hidden="true">'
+        '<line x1="4" x2="116" y1="8" y2="8" class="grid"/>'
+        f'<line x1="{ends[0]:.2f}" x2="{ends[2]:.2f}" y1="8" y2="8" class="span"/>'
+        f'<circle cx="{ends[1]:.2f}" cy="8" r="4" class="dot"/></svg>'
     )
