@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from matplotlib import figure as mpl
 from matplotlib import style
@@ -37,6 +37,9 @@ def draw(figure: Figure, width: float = 6.4, font: float = 10.0) -> mpl.Figure:
 
 def drawing(figure: Figure, width: float, font: float) -> Drawing:
     """Draw a figure as ``draw`` does, and keep what each mark says."""
+    if figure.kind == "bar":
+        # bars of one width have no place on a log axis
+        figure = replace(figure, x=replace(figure.x, scale="linear"))
     unit = font / FONT
     across = 72 * width / unit
     with quiet(unit):
@@ -58,7 +61,7 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
             _scales(axes, figure, across, down, flat)
             marks.fill(axes, figure, made.told, unit)
         if len(figure.series) > 1 and figure.kind != "heatmap":
-            _legend(canvas, axes, across)
+            _legend(canvas, axes, figure, across)
     return made
 
 
@@ -105,8 +108,7 @@ def _scales(axes: Axes, figure: Figure, across: float, down: float, flat: bool) 
         pad = marks.half_width(figure) if bars else 0.0
         set_axis(axes, "x", figure.x, places, across - 80, "tight", pad)
         set_axis(axes, "y", figure.y, values, down - 60, "zero" if bars else "round")
-    along = "x" if flat else "y"
-    axes.grid(axis=along, clip_on=False)
+    axes.grid(axis="x" if flat else "y", clip_on=False)
     axes.spines["bottom" if flat else "left"].set_visible(False)
 
 
@@ -119,12 +121,17 @@ def _legend_rows(figure: Figure, across: float) -> int:
     return -(-len(figure.series) // _legend_columns(figure, across))
 
 
-def _legend(canvas: mpl.Figure, axes: Axes, across: float) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    labels = [fitted(label, 0.6 * across) for label in labels]
-    widest = max(map(text_width, labels), default=0)
-    columns = max(1, min(len(labels), int(across / (widest + 50))))
+def _legend(canvas: mpl.Figure, axes: Axes, figure: Figure, across: float) -> None:
+    lines = [line for line in axes.lines if (line.get_gid() or "").startswith("point:")]
     canvas.legend(
-        handles, labels, loc="outside upper left", ncols=columns, frameon=False, borderpad=0, borderaxespad=0.2,
-        handlelength=2.2, columnspacing=1.6, labelspacing=0.35,
+        lines or axes.containers,
+        [fitted(series.label, 0.6 * across) for series in figure.series],
+        loc="outside upper left",
+        ncols=_legend_columns(figure, across),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0.2,
+        handlelength=2.2,
+        columnspacing=1.6,
+        labelspacing=0.35,
     )

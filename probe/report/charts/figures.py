@@ -41,7 +41,9 @@ def chart(figure: Figure, identifier: str) -> Chart:
     notes = [note] if note else []
     if missing:
         notes.append(f"{missing} value{'s' if missing > 1 else ''} cannot be drawn: see the table.")
-    return Chart(figure.title, figure.reading, tuple(_drawings(figure, identifier)), grid(table), tuple(notes))
+    return Chart(
+        figure.title, figure.reading, tuple(_drawings(figure, identifier)), grid(table), tuple(notes)
+    )
 
 
 def _drawings(figure: Figure, identifier: str) -> Iterator[tuple[str, Markup]]:

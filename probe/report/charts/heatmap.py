@@ -56,9 +56,15 @@ def fill(axes: Axes, figure: Figure, told: Told, across: float, down: float, uni
     else:
         paint = colours.to_rgba(np.ma.masked_invalid(values), bytes=True)
         axes.imshow(paint, interpolation="none", aspect="auto")
-    look: dict[str, Any] = {"location": "top", "anchor": (0, 0), "shrink": 0.6, "aspect": 24, "pad": 12 / down}
+    look: dict[str, Any] = {
+        "location": "top",
+        "anchor": (0, 0),
+        "shrink": 0.6,
+        "aspect": 24,
+        "pad": 12 / down,
+    }
     key = axes.figure.colorbar(colours, ax=axes, **look)
-    key.outline.set_visible(False)  # type: ignore[operator]
+    key.outline.set_visible(False)
     key.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
     key.formatter = Numbers()
     key.set_label(fitted(figure.value_label or "value", across), loc="left")
@@ -93,14 +99,22 @@ def _names(categories: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 
 def _cells(
-    axes: Axes, figure: Figure, values: NDArray[np.float64], colours: ScalarMappable, told: Told, wide: float, unit: float
+    axes: Axes,
+    figure: Figure,
+    values: NDArray[np.float64],
+    colours: ScalarMappable,
+    told: Told,
+    wide: float,
+    unit: float,
 ) -> None:
     written = wide >= 30 and values.size <= 400
     for (r, c), value in np.ndenumerate(values):
         gid = f"cell:{r}:{c}"
         told[gid] = [f"{number(value, 4, trim=True)}\n{position(figure.y, r)}, {position(figure.x, c)}"]
-        paint = colours.to_rgba(value) if np.isfinite(value) else MISSING
-        axes.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor=paint, linewidth=0, gid=gid, clip_on=False))
+        paint = np.asarray(colours.to_rgba(np.ma.masked_invalid([value]), bytes=True))[0] / 255
+        axes.add_patch(
+            Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor=paint, linewidth=0, gid=gid, clip_on=False)
+        )
         label = number(value, 2)
         if written and np.isfinite(value) and text_width(label, 11) <= wide - 2:
             dark = np.dot(paint[:3], (0.299, 0.587, 0.114)) < 0.55

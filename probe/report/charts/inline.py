@@ -56,7 +56,9 @@ def _parsed(drawing: Drawing) -> Element:
         drawing.canvas.patch.set_visible(False)
         for axes in drawing.canvas.axes:
             axes.patch.set_visible(False)
-        drawing.canvas.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        drawing.canvas.savefig(
+            buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():
         element.tag = element.tag.partition("}")[2]
@@ -100,7 +102,8 @@ def _unwrapped(group: Element) -> list[Element]:
 
 def _dress(element: Element, linked: set[str], own: str) -> None:
     """Turn an element's style into attributes and classes, shorten its numbers and make its id the figure's own."""
-    look = dict(part.strip().split(": ", 1) for part in element.attrib.pop("style", "").split(";") if ": " in part)
+    said = (part.partition(":") for part in element.attrib.pop("style", "").split(";"))
+    look = {name.strip(): value.strip() for name, colon, value in said if colon}
     look.pop("font-family", None)
     classes = element.attrib.pop("class", "").split()
     if "point" in classes and look.get("fill-opacity") == "0":
@@ -124,4 +127,7 @@ def _dress(element: Element, linked: set[str], own: str) -> None:
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
     for name in _NUMBERS & element.attrib.keys():
-        element.set(name, _SPACES.sub(" ", _LONG.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[name])).strip())
+        element.set(
+            name,
+            _SPACES.sub(" ", _LONG.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[name])).strip(),
+        )

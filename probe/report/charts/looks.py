@@ -62,7 +62,13 @@ def settings(unit: float) -> dict[str, Any]:
 
 
 def _ticks(unit: float) -> dict[str, Any]:
-    return {"labelsize": FONT * unit, "labelcolor": SOFT, "major.size": 0, "minor.size": 0, "major.pad": 6 * unit}
+    return {
+        "labelsize": FONT * unit,
+        "labelcolor": SOFT,
+        "major.size": 0,
+        "minor.size": 0,
+        "major.pad": 6 * unit,
+    }
 
 
 def text_width(text: str, size: float = FONT) -> float:

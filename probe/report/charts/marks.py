@@ -28,13 +28,19 @@ Told = dict[str, list[str]]
 """gid → one sentence for each mark of that artist, in the order drawn."""
 
 
-def rows_of(figure: Figure, series: Series) -> Iterator[Row]:
-    """Yield x, y, low, high for each point that can be drawn."""
-    low, high = series.low or series.y, series.high or series.y
-    for x, y, start, end in zip(series.x, series.y, low, high, strict=True):
-        if drawable(x, figure.x) and drawable(y, figure.y):
-            both = drawable(start, figure.y) and drawable(end, figure.y)
-            yield float(x), float(y), float(start if both else y), float(end if both else y)
+def rows_of(figure: Figure, series: Series, *, gaps: bool = False) -> Iterator[Row]:
+    """Yield x, y, low, high for each point that can be drawn; with ``gaps`` also where only y cannot, as not-a-number."""
+    ends = series.low or series.y, series.high or series.y
+    for x, y, low, high in zip(series.x, series.y, *ends, strict=True):
+        if not drawable(x, figure.x):
+            continue
+        if not drawable(y, figure.y):
+            if gaps:
+                yield float(x), math.nan, math.nan, math.nan
+        elif drawable(low, figure.y) and drawable(high, figure.y):
+            yield float(x), float(y), float(low), float(high)
+        else:
+            yield float(x), float(y), float(y), float(y)
 
 
 def fill(axes: Axes, figure: Figure, told: Told, unit: float) -> None:
@@ -60,18 +66,16 @@ def fill(axes: Axes, figure: Figure, told: Told, unit: float) -> None:
 def _line(axes: Axes, figure: Figure, index: int, every: int, told: Told, unit: float) -> None:
     """Draw a line over its band, broken where a value is missing, with points that carry the values."""
     series = figure.series[index]
-    ends = series.low or series.y, series.high or series.y
-    found = sorted((r for r in zip(series.x, series.y, *ends, strict=True) if drawable(r[0], figure.x)), key=lambda r: r[0])
-    values = np.array([[v if drawable(v, figure.y) else math.nan for v in row[1:]] for row in found], dtype=float)
-    y, low, high = values.reshape(-1, 3).T
-    x = np.array([row[0] for row in found], dtype=float)
+    found = sorted(rows_of(figure, series, gaps=True), key=lambda row: row[0])
+    x, y, low, high = np.array(found, dtype=float).reshape(-1, 4).T
     hue = HUES[index % len(HUES)]
-    if (low < high).any():
-        axes.fill_between(x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", clip_on=False)
-    seen = [int(place) for place in np.flatnonzero(np.isfinite(y))]
+    if (low != high)[np.isfinite(y)].any():
+        axes.fill_between(
+            x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", clip_on=False
+        )
+    seen = [place for place, row in enumerate(found) if math.isfinite(row[1])]
     kept = seen if every <= 1 else [*seen[:-1:every], *seen[-1:]]
-    rows = [(x[i], y[i], low[i], high[i]) for i in kept]
-    told[f"point:{index}"] = [_sentence(figure, series, row) for row in rows]
+    told[f"point:{index}"] = [_sentence(figure, series, found[place]) for place in kept]
     look = _marker(series, index, 6.4 * unit, unit)
     if len(kept) > _CROWDED:
         look |= {"markerfacecolor": to_rgba(hue, 0), "markeredgecolor": to_rgba(PAPER, 0)}
@@ -93,8 +97,9 @@ def _marker(series: Series, index: int, size: float, unit: float) -> dict[str, A
 
 def _intervals(axes: Axes, rows: list[Row], colour: str, width: float, *, lying: bool = False) -> None:
     draw = axes.hlines if lying else axes.vlines
+    places, low, high = [row[0] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
     if rows:
-        draw(*([row[place] for row in rows] for place in (0, 2, 3)), color=colour, linewidth=width, clip_on=False)
+        draw(places, low, high, color=colour, linewidth=width, clip_on=False)
 
 
 def half_width(figure: Figure) -> float:
@@ -142,7 +147,7 @@ def _sentence(figure: Figure, series: Series, row: Row) -> str:
     """Say what is at one point: the value with its interval, then on a line of its own the place."""
     x, y, low, high = row
     value = f"{series.label or figure.y.label}: {number(y, 4, trim=True)}"
-    if low != high and math.isfinite(low) and math.isfinite(high):
+    if low != high:
         value += f" ({number(low, 4, trim=True)} to {number(high, 4, trim=True)})"
     return f"{value}\n{figure.x.label}: {position(figure.x, x)}"
 

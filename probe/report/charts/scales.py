@@ -89,7 +89,9 @@ def set_axis(
         _set_log(axes, which, low, high, room)
     else:
         low, high = _range(low, high, reach)
-        locator = MaxNLocator(min(room, 9), steps=[1, 2, 2.5, 5, 10], integer=all(v.is_integer() for v in shown))
+        locator = MaxNLocator(
+            min(room, 9), steps=[1, 2, 2.5, 5, 10], integer=all(v.is_integer() for v in shown)
+        )
         if reach == "tight":
             low, high = low - pad - 0.012 * (high - low), high + pad + 0.012 * (high - low)
         else:
