@@ -10,12 +10,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import stats
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 Cell = str | int | float | bool | None
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
@@ -333,12 +337,46 @@ class Report:
         """The report's own checks, then each section's."""
         return self.checks + tuple(c for section in self.sections for c in section.checks)
 
+    def save(self, folder: Path | str, figures: str | None = None) -> Path:
+        """Write report.html, results.json and what belongs to them into a folder; return the page's path.
+
+        With ``figures`` (pdf, svg or png) every chart is also written as a file of its own.
+        """
+        return _renderer().save(self, folder, figures)
+
+    def figure(self, name: str, width: float = 6.4, font: float = 10.0) -> matplotlib.figure.Figure:
+        """Draw the first chart of the section with this id, or with this title, to restyle or save it.
+
+        ``width`` is in inches, ``font`` in points. Raises UsageError that lists the names for one that there is not.
+        """
+        return _renderer().figure(self, name, width, font)
+
     def _repr_html_(self) -> str:
         """Show the same page in a notebook."""
-        from importlib import import_module
+        return _renderer().notebook(self)
 
-        page: str = import_module("probe.report.render").notebook(self)
-        return page
+
+class Renderer(Protocol):
+    """What turns reports into pages and drawings; ``probe.report`` puts its own into ``RENDERERS``."""
+
+    def save(self, report: Report, folder: Path | str, figures: str | None) -> Path:
+        """Write a report into a folder."""
+
+    def figure(self, report: Report, name: str, width: float, font: float) -> matplotlib.figure.Figure:
+        """Draw a chart of a report."""
+
+    def notebook(self, report: Report) -> str:
+        """Return a report as HTML for a notebook."""
+
+
+RENDERERS: list[Renderer] = []
+"""The renderer in use is the last one."""
+
+
+def _renderer() -> Renderer:
+    if not RENDERERS:
+        raise RuntimeError("Import probe.report first: it is what writes, draws and shows reports.")
+    return RENDERERS[-1]
 
 
 def to_uint8(image: Any) -> NDArray[np.uint8]:

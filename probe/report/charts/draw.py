@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from matplotlib import figure as mpl
 from matplotlib import style
@@ -122,9 +123,9 @@ def _legend_rows(figure: Figure, across: float) -> int:
 
 
 def _legend(canvas: mpl.Figure, axes: Axes, figure: Figure, across: float) -> None:
-    lines = [line for line in axes.lines if (line.get_gid() or "").startswith("point:")]
+    handles: list[Any] = [line for line in axes.lines if (line.get_gid() or "").startswith("point:")]
     canvas.legend(
-        lines or axes.containers,
+        handles or list[Any](axes.containers),
         [fitted(series.label, 0.6 * across) for series in figure.series],
         loc="outside upper left",
         ncols=_legend_columns(figure, across),

@@ -7,15 +7,13 @@ import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Literal, get_args
 
 from probe.core.document import Figure, Report
 from probe.core.errors import CannotRunError, UsageError
 from probe.report.charts.draw import draw, has_marks, quiet
 from probe.report.files import safe_name, write_together
 
-Form = Literal["pdf", "svg", "png"]
-FORMS: tuple[Form, ...] = get_args(Form)
+FORMS = ("pdf", "svg", "png")
 
 FIGURES = "figures"
 COLUMN, LETTERS = 3.3, 8.0
@@ -24,7 +22,7 @@ COLUMN, LETTERS = 3.3, 8.0
 _APART = re.compile(r"[^\w.]+")
 
 
-def write_figures(report: Report, folder: Path | str, form: Form) -> tuple[Path, ...]:
+def write_figures(report: Report, folder: Path | str, form: str) -> tuple[Path, ...]:
     """Write every chart of a report into ``folder/figures``, one file each, and return their paths.
 
     Files are named by section and title, such as ``curve-robust-accuracy-against-epsilon.pdf``, and are as wide as a
@@ -44,7 +42,7 @@ def write_figures(report: Report, folder: Path | str, form: Form) -> tuple[Path,
     return tuple(place / name for name in contents)
 
 
-def figure_files(report: Report, form: Form) -> dict[str, bytes]:
+def figure_files(report: Report, form: str) -> dict[str, bytes]:
     """Return every chart of a report as a file: its name and its bytes, the same for the same report."""
     if form not in FORMS:
         raise UsageError(f"'{form}' is no form of a figure: choose from {', '.join(FORMS)}.")
@@ -83,7 +81,7 @@ def _names(stem: str, form: str) -> Iterator[str]:
     yield from (f"{stem}-{number}.{form}" for number in count(2))
 
 
-def _coded(figure: Figure, form: Form) -> bytes:
+def _coded(figure: Figure, form: str) -> bytes:
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     buffer = io.BytesIO()
     canvas = draw(figure, COLUMN, LETTERS)
