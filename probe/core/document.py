@@ -301,7 +301,8 @@ class Report:
     ``methods`` are whole sentences in the past tense that form one paragraph, ready to paste into a paper;
     ``references`` are the works that they cite, one entry each. ``samples`` has what was found out about each
     image, in the order of the images; ``files`` are further files that belong beside the report, such as
-    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents.
+    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents. ``key`` are ids of sections: the
+    first of them that has a chart or pictures holds what stands beside the headline.
     """
 
     study: str
@@ -326,6 +327,7 @@ class Report:
     references: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Json], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
 
     @property
     def all_results(self) -> tuple[Result, ...]:

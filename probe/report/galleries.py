@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probe.core.document import Block, Gallery, Picture, SteppedGallery, Strip
 from probe.report import pictures
@@ -86,6 +86,12 @@ def gallery_view(gallery: Gallery, anchors: Anchors, supply: Supply) -> GalleryV
     """Lay out a gallery; ``supply`` gives its encoded pictures in order."""
     rows = tuple(_row(strip, gallery, anchors, supply) for strip in gallery.strips)
     return GalleryView(gallery, _layout(gallery, len(rows)), rows)
+
+
+def key_view(gallery: Gallery, anchors: Anchors, supply: Supply) -> GalleryView:
+    """Lay out the gallery that stands beside the headline, names above the pictures."""
+    view = gallery_view(gallery, anchors, supply)
+    return replace(view, layout=Layout(view.layout.width, 0, stacked=True))
 
 
 def slides_view(slides: SteppedGallery, anchors: Anchors, supply: Supply) -> SlidesView:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from probe.core.document import Cell, Column, Result
+from probe.core.document import Cell, Check, Column, Result, percent
 from probe.report import text
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._/-]+")
@@ -118,6 +118,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["measured"] = _measured
     environment.filters["spoken"] = _spoken
     environment.tests["numeric"] = _numeric
+    environment.tests["telling"] = _telling
     return environment
 
 
@@ -160,6 +161,16 @@ def _measured(value: Cell) -> str:
     if isinstance(value, float):
         return text.number(value, 3, trim=True)
     return text.cell(value, Column(""))
+
+
+def _telling(check: Check) -> bool:
+    """Tell whether what a check measured says more than its sentence does."""
+    value = check.value
+    if value is None or isinstance(value, bool) or value == 0:
+        return False
+    percentage = percent(value) if isinstance(value, float) and math.isfinite(value) else ""
+    forms = (re.escape(said) for said in (_measured(value), str(value), percentage) if said)
+    return not re.search(rf"(?<![\w.])({'|'.join(forms)})(?![\w%])", check.detail)
 
 
 def _numeric(value: object) -> bool:

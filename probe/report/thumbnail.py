@@ -1,4 +1,4 @@
-"""A small picture of a report for the index: its first pictures, photographs before filters, or its first chart."""
+"""A small picture of a report for the index: what carries its answer, or its first pictures, or its first chart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, features
 
 from probe.core.document import Figure, Gallery, Picture, Report, SteppedGallery, Strip
 from probe.report.charts.draw import draw, has_marks, quiet
+from probe.report.key import find_key
 
 THUMBNAIL = "thumbnail.webp"
 SIZE = (146, 96)
@@ -21,14 +22,15 @@ def thumbnail(report: Report) -> bytes | None:
     """Return the picture as WebP of at most ``SIZE`` pixels; None where there is nothing to show."""
     if not features.check("webp"):
         return None
+    key = find_key(report)
     blocks = [block for section in report.sections for block in section.blocks]
-    galleries = [list(_first(block)) for block in blocks if isinstance(block, Gallery | SteppedGallery)]
-    galleries.sort(key=lambda shown: (not shown, any(picture.pixelated for picture in shown)))
-    if galleries and galleries[0]:
-        return _coded(_sheet(galleries[0]))
-    for block in blocks:
-        if isinstance(block, Figure) and (drawn := _chart(block)):
-            return _coded(drawn)
+    galleries = [block for block in blocks if isinstance(block, Gallery | SteppedGallery)]
+    galleries.sort(key=lambda block: any(picture.pixelated for picture in _first(block)))
+    charts = [block for block in blocks if isinstance(block, Figure)]
+    for block in (*([key.content] if key else []), *galleries, *charts):
+        image = _chart(block) if isinstance(block, Figure) else _sheet(list(_first(block)))
+        if image:
+            return _coded(image)
     return None
 
 
@@ -49,8 +51,10 @@ def _first(block: Gallery | SteppedGallery) -> Iterator[Picture]:
     yield from (picture for strip in strips[:_ROWS] for picture in islice(strip.pictures, each))
 
 
-def _sheet(pictures: Sequence[Picture]) -> Image.Image:
-    """Put squares side by side, with nothing between them."""
+def _sheet(pictures: Sequence[Picture]) -> Image.Image | None:
+    """Put squares side by side, with nothing between them; None where there are none."""
+    if not pictures:
+        return None
     columns = min(_COLUMNS, len(pictures))
     side = (SIZE[0] - _GAP * (_COLUMNS - 1)) // _COLUMNS
     rows = -(-len(pictures) // columns)

@@ -279,6 +279,7 @@ def _report(
         results=(intact, *chosen),
         warnings=model.provenance.notes,
         status="skipped inputs" if info.skipped else "done",
+        key=("retrain", *(section.id for section in sections)),
     )
 
 

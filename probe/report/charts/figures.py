@@ -21,6 +21,7 @@ TABLE_COLUMNS = 40
 _ALONG_X = "The place along the horizontal axis."
 _PLACES = (("wide", 820.0), ("narrow", 340.0))
 """Where charts stand on a page, and how many CSS pixels wide these places are."""
+_BESIDE = 400.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ def chart(figure: Figure, identifier: str) -> Chart:
     return Chart(
         figure.title, figure.reading, tuple(_drawings(figure, identifier)), grid(table), tuple(notes)
     )
+
+
+def key_chart(figure: Figure, identifier: str) -> Markup:
+    """Draw a figure to stand beside the headline; ids inside begin with ``identifier``."""
+    drawn = drawing(figure, _BESIDE / 72, FONT)
+    return inline(drawn, figure.title, describe(figure), identifier, kind=figure.kind, full=_BESIDE)
 
 
 def _drawings(figure: Figure, identifier: str) -> Iterator[tuple[str, Markup]]:

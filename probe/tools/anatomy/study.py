@@ -60,6 +60,7 @@ def run(
         methods=methods(one),
         references=REFERENCES,
         extra=plain(one),
+        key=("cost",),
     )
 
 

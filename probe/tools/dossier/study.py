@@ -194,6 +194,7 @@ def _report(
         status="skipped inputs" if info.skipped else "done",
         methods=_methods(seen, found),
         references=_REFERENCES,
+        key=("sites", *(section.id for section in sections)),
     )
 
 
