@@ -141,7 +141,6 @@ def _render(
         verdict=verdict((check.name, check.status) for check in report.all_checks),
         linked=_ROWS_LINKED,
         result_ids=[anchors.take(f"results/{result.name}") for result in report.all_results],
-        tally=_tally(report.all_checks),
         tiles=[result for result in report.results if is_number(result)][:4],
         version=probe.__version__,
         beside=beside,
@@ -220,11 +219,3 @@ def _checks(report: Report, ids: Sequence[str], anchors: Anchors) -> tuple[Judge
     ]
     order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
     return tuple(sorted(judged, key=lambda each: order[each.check.status]))
-
-
-def _tally(checks: Sequence[Check]) -> tuple[tuple[str, int], ...]:
-    counts = {
-        status: sum(c.status == status for c in checks)
-        for status in ("fail", "warn", "pass", "not applicable")
-    }
-    return tuple((status, count) for status, count in counts.items() if count)
