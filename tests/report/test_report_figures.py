@@ -144,6 +144,15 @@ def test_categories_out_of_range_are_not_drawn_elsewhere() -> None:
     assert chart(figure, "f").notes
 
 
+def test_a_bar_that_is_alone_at_its_place_stands_in_the_middle() -> None:
+    series = (Series("a", (0, 2), (1.0, 1.0)), Series("b", (1, 2), (1.0, 1.0)))
+    root = wide(Figure("t", "bar", Axis("x", categories=("p", "q", "r")), Y, "", series))
+    names = [float(text.get("x", "")) for text in root.iter("text") if text.text in ("p", "q", "r")]
+    middles = sorted((left + right) / 2 for left, _, right, _ in map(box, marks(root, "path", "bar")))
+    assert middles[:2] == pytest.approx(names[:2], abs=0.1)
+    assert (middles[2] + middles[3]) / 2 == pytest.approx(names[2], abs=0.1)
+
+
 def test_grouped_bars_do_not_overlap() -> None:
     series = tuple(Series(str(i), (0, 1, 2), (1.0, 2.0, 3.0)) for i in range(4))
     figure = Figure("t", "bar", Axis("x", categories=("a", "b", "c")), Y, "", series)

@@ -18,6 +18,8 @@ from probe.report.charts.looks import FONT, fitted, settings, text_width
 from probe.report.charts.scales import drawable, names_fit, set_axis
 
 _LEGEND_ROW = 20.0
+_SIDES = 80.0
+"""About what the labels of the upright axis take from the width, in units of the design."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
             marks.lying_bars(axes, figure, made.told, unit)
         else:
             _scales(axes, figure, across, down, flat)
-            marks.fill(axes, figure, made.told, unit)
+            marks.fill(axes, figure, made.told, across - _SIDES, unit)
         if len(figure.series) > 1 and figure.kind != "heatmap":
             _legend(canvas, axes, figure, across)
     return made
@@ -84,15 +86,15 @@ def has_marks(figure: Figure) -> bool:
 def _lies(figure: Figure, across: float) -> bool:
     """Tell whether the names under upright bars would have to be turned."""
     names = figure.x.categories
-    return bool(names) and not names_fit(names, (across - 60) / len(names))
+    return bool(names) and not names_fit(names, (across - _SIDES) / len(names))
 
 
 def _height(figure: Figure, across: float, flat: bool) -> float:
     if flat:
-        down = 80 + (marks.thickness(figure) * len(figure.series) + 9) * len(figure.x.categories)
+        down = 80 + (marks.thickness(figure) * marks.abreast(figure) + 9) * len(figure.x.categories)
     else:
         names = figure.x.categories
-        turned = bool(names) and not names_fit(names, (across - 80) / len(names))
+        turned = bool(names) and not names_fit(names, (across - _SIDES) / len(names))
         down = min(380.0, max(250.0, 0.44 * across)) + (60 if turned else 0)
     return down + _LEGEND_ROW * (_legend_rows(figure, across) if len(figure.series) > 1 else 0)
 
@@ -106,8 +108,8 @@ def _scales(axes: Axes, figure: Figure, across: float, down: float, flat: bool) 
         axes.invert_yaxis()
         set_axis(axes, "x", figure.y, values, 0.6 * across, "zero")
     else:
-        pad = marks.half_width(figure) if bars else 0.0
-        set_axis(axes, "x", figure.x, places, across - 80, "tight", pad)
+        pad = marks.half_width(figure, across - _SIDES) if bars else 0.0
+        set_axis(axes, "x", figure.x, places, across - _SIDES, "tight", pad)
         set_axis(axes, "y", figure.y, values, down - 60, "zero" if bars else "round")
     axes.grid(axis="x" if flat else "y", clip_on=False)
     axes.spines["bottom" if flat else "left"].set_visible(False)

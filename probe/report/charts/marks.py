@@ -22,6 +22,9 @@ _POINTS_DRAWN = 5000
 _CROWDED = 24
 """With more points than this, a line's points are seen only where they are looked at."""
 
+_WIDEST = 92.0
+"""The widest bar, in units of the design."""
+
 Row = tuple[float, float, float, float]
 """x, y, and the ends of the interval (y itself where there is none that can be drawn)."""
 Told = dict[str, list[str]]
@@ -43,12 +46,12 @@ def rows_of(figure: Figure, series: Series, *, gaps: bool = False) -> Iterator[R
             yield float(x), float(y), float(y), float(y)
 
 
-def fill(axes: Axes, figure: Figure, told: Told, unit: float) -> None:
+def fill(axes: Axes, figure: Figure, told: Told, across: float, unit: float) -> None:
     """Put the series of a line or scatter chart, or upright bars, into axes that have their scales."""
     if figure.y.scale == "linear" and axes.get_ylim()[0] < 0:
         axes.axhline(0, color=STRONG_LINE, linewidth=unit, clip_on=False)
     if figure.kind == "bar":
-        _bars(axes, figure, told, unit, 2 * half_width(figure), lying=False)
+        _bars(axes, figure, told, unit, 2 * half_width(figure, across), lying=False)
         return
     every = -(-sum(len(series.x) for series in figure.series) // _POINTS_SHOWN)
     for index, series in enumerate(figure.series):
@@ -102,43 +105,56 @@ def _intervals(axes: Axes, rows: list[Row], colour: str, width: float, *, lying:
         draw(places, low, high, color=colour, linewidth=width, clip_on=False)
 
 
-def half_width(figure: Figure) -> float:
+def half_width(figure: Figure, across: float) -> float:
     """Return half the width of one group of bars, in the unit of the axis that they stand on."""
     if figure.x.categories:
-        return 0.4
-    places = sorted({row[0] for series in figure.series for row in rows_of(figure, series)})
-    gaps = [b - a for a, b in pairwise(places) if b > a]
+        return min(0.4, _WIDEST * abreast(figure) * len(figure.x.categories) / (2 * across))
+    gaps = [b - a for a, b in pairwise(sorted(_present(figure))) if b > a]
     return 0.42 * min(gaps, default=1.0)
 
 
 def lying_bars(axes: Axes, figure: Figure, told: Told, unit: float) -> None:
     """Put bars into axes with the names along y, one row a category."""
-    each = thickness(figure) * len(figure.series)
+    each = thickness(figure) * abreast(figure)
     _bars(axes, figure, told, unit, each / (each + 9), lying=True)
 
 
 def thickness(figure: Figure) -> float:
     """Return the thickness of a lying bar in units of the design."""
-    return 16.0 if len(figure.series) == 1 else 11.0
+    return 16.0 if abreast(figure) == 1 else 11.0
+
+
+def abreast(figure: Figure) -> int:
+    """Return how many bars stand side by side where there are most."""
+    return max(map(len, _present(figure).values()), default=1)
+
+
+def _present(figure: Figure) -> dict[float, list[int]]:
+    """Return for each place the series that have a bar there."""
+    found: dict[float, list[int]] = {}
+    for index, series in enumerate(figure.series):
+        for place in dict.fromkeys(row[0] for row in rows_of(figure, series)):
+            found.setdefault(place, []).append(index)
+    return found
 
 
 def _bars(axes: Axes, figure: Figure, told: Told, unit: float, width: float, *, lying: bool) -> None:
-    each = width / max(len(figure.series), 1)
+    each, present = width / abreast(figure), _present(figure)
     log = figure.y.scale == "log"
     base = (axes.get_xlim() if lying else axes.get_ylim())[0] if log else 0.0
     for index, series in enumerate(figure.series):
-        shift = (index + 0.5) * each - width / 2
-        rows = [(x + shift, y, low, high) for x, y, low, high in rows_of(figure, series)]
-        places, lengths = [row[0] for row in rows], [row[1] - base for row in rows]
+        rows = list(rows_of(figure, series))
+        places = [x + (present[x].index(index) - (len(present[x]) - 1) / 2) * each for x, *_ in rows]
+        lengths = [row[1] - base for row in rows]
         look: dict[str, Any] = {"color": HUES[index % len(HUES)], "label": series.label, "clip_on": False}
         if lying:
             drawn = axes.barh(places, lengths, 0.94 * each, left=base, **look)
         else:
             drawn = axes.bar(places, lengths, 0.94 * each, bottom=base, **look)
-        for number_, (bar, row) in enumerate(zip(drawn, rows_of(figure, series), strict=True)):
+        for number_, (bar, row) in enumerate(zip(drawn, rows, strict=True)):
             bar.set_gid(f"bar:{index}:{number_}")
             told[f"bar:{index}:{number_}"] = [_sentence(figure, series, row)]
-        measured = [row for row in rows if row[2] != row[3]]
+        measured = [(x, *row[1:]) for x, row in zip(places, rows, strict=True) if row[2] != row[3]]
         for colour, thick in ((PAPER, 4.5), (INK, 1.5)):
             _intervals(axes, measured, colour, thick * unit, lying=lying)
 
