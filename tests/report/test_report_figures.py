@@ -22,7 +22,7 @@ from probe.core.document import Axis, Figure, Series
 from probe.report.charts import figures as module
 from probe.report.charts.draw import draw
 from probe.report.charts.figures import chart
-from probe.report.charts.looks import HUES, ROLES, fitted, text_width
+from probe.report.charts.looks import HUES, ROLES, fitted, lines, text_width
 from probe.report.charts.scales import tick_label
 
 X, Y = Axis("Epsilon (pixel units)"), Axis("Accuracy")
@@ -436,3 +436,10 @@ def test_a_long_curve_tells_values_along_its_whole_length() -> None:
     assert 280 <= len(first) <= 302
     assert max(b - a for a, b in pairwise(first)) <= 17
     assert told == first * 2
+
+
+def test_long_labels_break_into_two_lines_before_they_are_cut() -> None:
+    label = "variance of the filters explained (%)"
+    assert lines(label, 400) == label
+    assert lines(label, 190) == "variance of the\nfilters explained (%)"
+    assert lines("x" * 100, 60) == fitted("x" * 100, 60)

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from probe.core.document import Figure
-from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fitted, text_width
+from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fitted, lines, text_width
 from probe.report.charts.marks import Told, position
 from probe.report.charts.scales import Numbers, drawable, names_fit, set_names
 from probe.report.text import number
@@ -48,8 +48,8 @@ def fill(axes: Axes, figure: Figure, told: Told, across: float, down: float, uni
     set_names(axes, "x", _names(figure.x.categories, columns), across)
     set_names(axes, "y", _names(figure.y.categories, rows), high, 0.36 * across)
     axes.invert_yaxis()
-    axes.set_xlabel(fitted(figure.x.label, across))
-    axes.set_ylabel(fitted(figure.y.label, high + 40))
+    axes.set_xlabel(lines(figure.x.label, across))
+    axes.set_ylabel(lines(figure.y.label, high + 40))
     axes.spines[["left", "bottom"]].set_visible(False)
     if values.size <= _CELLS_DRAWN:
         _cells(axes, figure, values, colours, told, across / columns, unit)

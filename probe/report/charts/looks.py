@@ -89,6 +89,15 @@ def fitted(text: str, width: float) -> str:
     return _cut(text, keep)
 
 
+def lines(text: str, width: float) -> str:
+    """Return a text on one line, or broken into two at a space where it is longer; what does not fit then is cut."""
+    words = visible(text).split()
+    if text_width(" ".join(words)) <= width or len(words) < 2:
+        return fitted(text, width)
+    pairs = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    return "\n".join(fitted(part, width) for part in min(pairs, key=lambda pair: max(map(text_width, pair))))
+
+
 def _cut(text: str, keep: int) -> str:
     head = (keep + 1) // 2
     return f"{text[:head]}…{text[len(text) - (keep - head) :]}"

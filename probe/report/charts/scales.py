@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import Formatter, LogLocator, MaxNLocator
 
 from probe.core.document import Axis
-from probe.report.charts.looks import fitted, text_width
+from probe.report.charts.looks import fitted, lines, text_width
 from probe.report.text import MINUS, number, visible
 
 Reach = Literal["tight", "round", "zero"]
@@ -77,7 +77,7 @@ def set_axis(
     about the axis' own, in units of the design; a tick stands about every 46 (upright) or 76 of them.
     """
     own = axes.xaxis if which == "x" else axes.yaxis
-    own.set_label_text(fitted(axis.label, length))
+    own.set_label_text(lines(axis.label, length))
     if axis.categories:
         set_names(axes, which, axis.categories, length, **({"most": pad} if which == "y" and pad else {}))
         return
