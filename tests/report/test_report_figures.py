@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from report_strategies import figures
 
 from probe.core.document import Axis, Figure, Series
@@ -170,8 +171,8 @@ def test_heat_map_cells_have_matplotlibs_colours(matrix: tuple[tuple[float, ...]
     low, high = (values.min(), values.max()) if name == "viridis" else (-1, 1)
     root = wide(Figure("t", "heatmap", X, Y, "", matrix=matrix, value_label="v"))
     fills = [cell.get("fill") for cell in marks(root, "path", "cell")]
-    expected = colormaps[name]((values - low) / (high - low), bytes=True)[..., :3].reshape(-1, 3)
-    assert fills == ["#" + bytes(colour.tolist()).hex() for colour in expected]
+    expected = colormaps[name]((values - low) / (high - low)).reshape(-1, 4)
+    assert fills == [to_hex(colour) for colour in expected]
 
 
 def test_large_heat_maps_become_one_picture_with_the_same_colours() -> None:

@@ -9,7 +9,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -21,8 +20,8 @@ from probe.report.text import number
 
 _CELLS_DRAWN = 900
 """A matrix with more cells becomes a picture, and its values are in the table only."""
+_CELLS_WRITTEN = 400
 _WIDEST, _HIGHEST = 76.0, 34.0
-_LETTERS = 11 / 12
 
 
 def size(figure: Figure, across: float) -> tuple[float, float]:
@@ -107,16 +106,31 @@ def _cells(
     wide: float,
     unit: float,
 ) -> None:
-    written = wide >= 30 and values.size <= 400
-    for (r, c), value in np.ndenumerate(values):
-        gid = f"cell:{r}:{c}"
-        told[gid] = [f"{number(value, 4, trim=True)}\n{position(figure.y, r)}, {position(figure.x, c)}"]
-        paint = np.asarray(colours.to_rgba(np.ma.masked_invalid([value]), bytes=True))[0] / 255
-        axes.add_patch(
-            Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor=paint, linewidth=0, gid=gid, clip_on=False)
-        )
+    edges = [np.arange(count + 1) - 0.5 for count in values.shape]
+    shown = np.ma.masked_invalid(values)
+    low, high = colours.get_clim()
+    axes.pcolormesh(
+        edges[1],
+        edges[0],
+        shown,
+        cmap=colours.cmap,
+        vmin=low,
+        vmax=high,
+        gid="cell",
+        clip_on=False,
+        in_layout=False,
+    )
+    told["cell"] = [
+        f"{number(value, 4, trim=True)}\n{position(figure.y, r)}, {position(figure.x, c)}"
+        for (r, c), value in np.ndenumerate(values)
+    ]
+    if wide < 30 or values.size > _CELLS_WRITTEN:
+        return
+    for ((r, c), value), paint in zip(
+        np.ndenumerate(values), colours.to_rgba(shown).reshape(-1, 4), strict=True
+    ):
         label = number(value, 2)
-        if written and np.isfinite(value) and text_width(label, 11) <= wide - 2:
+        if np.isfinite(value) and text_width(label, 11) <= wide - 2:
             dark = np.dot(paint[:3], (0.299, 0.587, 0.114)) < 0.55
-            colour = ON_DARK if dark else ON_LIGHT
-            axes.text(c, r, label, color=colour, ha="center", va="center", fontsize=11 * unit, gid="in-cell")
+            look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11 * unit, "in_layout": False}
+            axes.text(c, r, label, color=ON_DARK if dark else ON_LIGHT, **look)

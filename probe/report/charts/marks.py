@@ -22,6 +22,8 @@ _POINTS_DRAWN = 5000
 _CROWDED = 24
 """With more points than this, a line's points are seen only where they are looked at."""
 
+_FREE: dict[str, Any] = {"clip_on": False, "in_layout": False}
+"""Marks are inside the axes by what the axes were made for: they need neither to be cut nor to be measured."""
 _WIDEST = 92.0
 """The widest bar, in units of the design."""
 
@@ -73,9 +75,7 @@ def _line(axes: Axes, figure: Figure, index: int, every: int, told: Told, unit: 
     x, y, low, high = np.array(found, dtype=float).reshape(-1, 4).T
     hue = HUES[index % len(HUES)]
     if (low != high)[np.isfinite(y)].any():
-        axes.fill_between(
-            x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", clip_on=False
-        )
+        axes.fill_between(x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", **_FREE)
     seen = [place for place, row in enumerate(found) if math.isfinite(row[1])]
     kept = seen if every <= 1 else [*seen[:-1:every], *seen[-1:]]
     told[f"point:{index}"] = [_sentence(figure, series, found[place]) for place in kept]
@@ -94,7 +94,7 @@ def _marker(series: Series, index: int, size: float, unit: float) -> dict[str, A
         "markeredgewidth": unit,
         "label": series.label,
         "gid": f"point:{index}",
-        "clip_on": False,
+        **_FREE,
     }
 
 
@@ -102,7 +102,7 @@ def _intervals(axes: Axes, rows: list[Row], colour: str, width: float, *, lying:
     draw = axes.hlines if lying else axes.vlines
     places, low, high = [row[0] for row in rows], [row[2] for row in rows], [row[3] for row in rows]
     if rows:
-        draw(places, low, high, color=colour, linewidth=width, clip_on=False)
+        draw(places, low, high, color=colour, linewidth=width, **_FREE)
 
 
 def half_width(figure: Figure, across: float) -> float:
@@ -146,7 +146,7 @@ def _bars(axes: Axes, figure: Figure, told: Told, unit: float, width: float, *, 
         rows = list(rows_of(figure, series))
         places = [x + (present[x].index(index) - (len(present[x]) - 1) / 2) * each for x, *_ in rows]
         lengths = [row[1] - base for row in rows]
-        look: dict[str, Any] = {"color": HUES[index % len(HUES)], "label": series.label, "clip_on": False}
+        look: dict[str, Any] = {"color": HUES[index % len(HUES)], "label": series.label, **_FREE}
         if lying:
             drawn = axes.barh(places, lengths, 0.94 * each, left=base, **look)
         else:
