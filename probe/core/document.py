@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ Cell = str | int | float | bool | None
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 Status = Literal["done", "skipped inputs", "interrupted"]
 Json = Any
-
 
 _BESIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
 """A path that stays inside its folder and needs no quoting."""
@@ -358,17 +357,13 @@ class Report:
         return _renderer().notebook(self)
 
 
-class Renderer(Protocol):
+@dataclass(frozen=True)
+class Renderer:
     """What turns reports into pages and drawings; ``probe.report`` puts its own into ``RENDERERS``."""
 
-    def save(self, report: Report, folder: Path | str, figures: str | None) -> Path:
-        """Write a report into a folder."""
-
-    def figure(self, report: Report, name: str, width: float, font: float) -> matplotlib.figure.Figure:
-        """Draw a chart of a report."""
-
-    def notebook(self, report: Report) -> str:
-        """Return a report as HTML for a notebook."""
+    save: Callable[[Report, Path | str, str | None], Path]
+    figure: Callable[[Report, str, float, float], matplotlib.figure.Figure]
+    notebook: Callable[[Report], str]
 
 
 RENDERERS: list[Renderer] = []

@@ -85,9 +85,7 @@ def test_everything_is_readable_without_script(report_file: Path, open_tab: Open
         while closed.count():
             closed.first.click()
     seen = without.locator("main").inner_text()
-    tools = (
-        "for (const tool of document.querySelectorAll('.filter, .copy, .sideways, .wipe + figcaption')) tool.remove()"
-    )
+    tools = "for (const tool of document.querySelectorAll('.filter, .copy, .sideways, .wipe + figcaption')) tool.remove()"
     with_script.evaluate(tools)
     for paragraph in with_script.locator("main").inner_text().split("\n"):
         words = paragraph.strip()

@@ -46,13 +46,13 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
     unit = font / FONT
     across = 72 * width / unit
     with quiet(unit):
-        flat = figure.kind == "bar" and _lies(figure, across)
+        flat = figure.kind == "bar" and _crowded(figure, across)
         if figure.kind == "heatmap":
             across, down = heatmap.size(figure, across)
         else:
             down = _height(figure, across, flat)
         canvas = mpl.Figure((across * unit / 72, down * unit / 72), dpi=72, layout="constrained")
-        canvas.get_layout_engine().set(w_pad=3 * unit / 72, h_pad=3 * unit / 72)  # type: ignore[union-attr, call-arg]
+        canvas.get_layout_engine().set(w_pad=5 * unit / 72, h_pad=5 * unit / 72)  # type: ignore[union-attr, call-arg]
         axes = canvas.add_subplot()
         made = Drawing(canvas)
         if figure.kind == "heatmap":
@@ -83,8 +83,8 @@ def has_marks(figure: Figure) -> bool:
     return any(True for series in figure.series for _ in marks.rows_of(figure, series))
 
 
-def _lies(figure: Figure, across: float) -> bool:
-    """Tell whether the names under upright bars would have to be turned."""
+def _crowded(figure: Figure, across: float) -> bool:
+    """Tell whether names along x have to be turned; bars lie instead."""
     names = figure.x.categories
     return bool(names) and not names_fit(names, (across - _SIDES) / len(names))
 
@@ -93,9 +93,7 @@ def _height(figure: Figure, across: float, flat: bool) -> float:
     if flat:
         down = 80 + (marks.thickness(figure) * marks.abreast(figure) + 9) * len(figure.x.categories)
     else:
-        names = figure.x.categories
-        turned = bool(names) and not names_fit(names, (across - _SIDES) / len(names))
-        down = min(380.0, max(250.0, 0.44 * across)) + (60 if turned else 0)
+        down = min(380.0, max(250.0, 0.44 * across)) + (60 if _crowded(figure, across) else 0)
     return down + _LEGEND_ROW * (_legend_rows(figure, across) if len(figure.series) > 1 else 0)
 
 
@@ -116,7 +114,7 @@ def _scales(axes: Axes, figure: Figure, across: float, down: float, flat: bool) 
 
 
 def _legend_columns(figure: Figure, across: float) -> int:
-    widest = max(text_width(fitted(series.label, 0.6 * across)) for series in figure.series)
+    widest = max(text_width(fitted(series.label, across - 60)) for series in figure.series)
     return max(1, min(len(figure.series), int(across / (widest + 50))))
 
 
@@ -128,7 +126,7 @@ def _legend(canvas: mpl.Figure, axes: Axes, figure: Figure, across: float) -> No
     handles: list[Any] = [line for line in axes.lines if (line.get_gid() or "").startswith("point:")]
     canvas.legend(
         handles or list[Any](axes.containers),
-        [fitted(series.label, 0.6 * across) for series in figure.series],
+        [fitted(series.label, across - 60) for series in figure.series],
         loc="outside upper left",
         ncols=_legend_columns(figure, across),
         frameon=False,
