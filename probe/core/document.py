@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,12 @@ from probe.core import stats
 from probe.core.errors import CannotRunError, unknown
 from probe.core.verdict import CheckStatus, Verdict, verdict
 
+if TYPE_CHECKING:
+    import matplotlib.figure
+
 Cell = str | int | float | bool | None
 Status = Literal["done", "skipped inputs", "interrupted"]
 Json = Any
-
 
 _BESIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
 """A path that stays inside its folder and needs no quoting."""
@@ -322,7 +325,8 @@ class Report:
     ``methods`` are whole sentences in the past tense that form one paragraph, ready to paste into a paper;
     ``references`` are the works that they cite, one entry each. ``samples`` has what was found out about each
     image, in the order of the images; ``files`` are further files that belong beside the report, such as
-    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents.
+    ``images/index.json``: their paths with ``/`` (no ``..``) and their contents. ``key`` are ids of sections: the
+    first of them that has a chart or pictures holds what stands beside the headline.
     """
 
     study: str
@@ -347,6 +351,7 @@ class Report:
     references: tuple[str, ...] = ()
     samples: tuple[Mapping[str, Json], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Result:
         """Return the result called ``name``; raises UsageError, with close names, when there is none."""
@@ -382,12 +387,42 @@ class Report:
         """The report's own checks, then each section's."""
         return self.checks + tuple(c for section in self.sections for c in section.checks)
 
+    def save(self, folder: Path | str, figures: str | None = None) -> Path:
+        """Write report.html, results.json and what belongs to them into a folder; return the page's path.
+
+        With ``figures`` (pdf, svg or png) every chart is also written as a file of its own.
+        """
+        return _renderer().save(self, folder, figures)
+
+    def figure(self, name: str, width: float = 6.4, font: float = 10.0) -> matplotlib.figure.Figure:
+        """Draw the first chart of the section with this id, or with this title, to restyle or save it.
+
+        ``width`` is in inches, ``font`` in points. Raises UsageError that lists the names for one that there is not.
+        """
+        return _renderer().figure(self, name, width, font)
+
     def _repr_html_(self) -> str:
         """Show the same page in a notebook."""
-        from importlib import import_module
+        return _renderer().notebook(self)
 
-        page: str = import_module("probe.report.render").notebook(self)
-        return page
+
+@dataclass(frozen=True)
+class Renderer:
+    """What turns reports into pages and drawings; ``probe.report`` puts its own into ``RENDERERS``."""
+
+    save: Callable[[Report, Path | str, str | None], Path]
+    figure: Callable[[Report, str, float, float], matplotlib.figure.Figure]
+    notebook: Callable[[Report], str]
+
+
+RENDERERS: list[Renderer] = []
+"""The renderer in use is the last one."""
+
+
+def _renderer() -> Renderer:
+    if not RENDERERS:
+        raise RuntimeError("Import probe.report first: it is what writes, draws and shows reports.")
+    return RENDERERS[-1]
 
 
 def to_uint8(image: Any) -> NDArray[np.uint8]:

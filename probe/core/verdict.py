@@ -41,6 +41,16 @@ def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
     )
 
 
+def unremarkable(statuses: Iterable[str]) -> str:
+    """Return one line for checks that neither failed nor warned: how many passed, how many do not apply."""
+    made = list(statuses)
+    passed, rest = made.count("pass"), made.count("not applicable")
+    parts = [f"{passed} check{'' if passed == 1 else 's'} passed"] if passed else []
+    if rest:
+        parts.append(f"{rest} {'does' if rest == 1 else 'do'} not apply here")
+    return ", ".join(parts)
+
+
 def _named(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

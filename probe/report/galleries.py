@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probe.core.document import Block, Gallery, Picture, SteppedGallery, Strip
 from probe.report import pictures
@@ -12,6 +12,8 @@ from probe.report.templating import Anchors
 Supply = Iterator[pictures.Encoded | None]
 _SIDE_BY_SIDE = 430
 _IN_ONE_LINE = 750
+_ALL = 930
+"""The width of the page beside its contents, in CSS pixels, on a screen of 1280."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ def gallery_view(gallery: Gallery, anchors: Anchors, supply: Supply) -> GalleryV
     return GalleryView(gallery, _layout(gallery, len(rows)), rows)
 
 
+def key_view(gallery: Gallery, anchors: Anchors, supply: Supply) -> GalleryView:
+    """Lay out the gallery that stands beside the headline, names above the pictures."""
+    view = gallery_view(gallery, anchors, supply)
+    return replace(view, layout=Layout(view.layout.width, 0, stacked=True))
+
+
 def slides_view(slides: SteppedGallery, anchors: Anchors, supply: Supply) -> SlidesView:
     """Lay out slides; ``supply`` gives their encoded pictures row by row, in each row step by step."""
     reels = tuple(tuple(_row(strip, slides, anchors, supply) for strip in row) for row in slides.rows)
@@ -122,12 +130,18 @@ def _tile(
 
 
 def _shown_width(block: Gallery | SteppedGallery) -> int:
-    return max(16, min(int(block.size), 640))
+    """Return how wide pictures are shown: as asked for, or a little smaller where a row then fits into one line."""
+    size = max(16, min(int(block.size), 640))
+    fitting = _ALL // max(_longest(block), 1) - 10
+    return fitting if 0.75 * size <= fitting < size else size
+
+
+def _longest(block: Gallery | SteppedGallery) -> int:
+    return max((len(strip.pictures) + bool(strip.compare) for strip in _strips(block)), default=0)
 
 
 def _layout(block: Gallery | SteppedGallery, count: int) -> Layout:
     """Put strips side by side where they are short; names above where pictures would not fit beside them."""
-    longest = max((len(strip.pictures) + bool(strip.compare) for strip in _strips(block)), default=0)
-    width = longest * (block.size + 10)
+    width = _longest(block) * (block.size + 10)
     flow = width if count > 1 and width <= _SIDE_BY_SIDE else 0
     return Layout(_shown_width(block), flow, width > _IN_ONE_LINE)

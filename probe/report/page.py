@@ -21,10 +21,12 @@ from probe.core.document import (
     Skipped,
     Table,
 )
-from probe.core.verdict import verdict
+from probe.core.verdict import unremarkable, verdict
 from probe.report import pictures
-from probe.report.charts.figures import chart
-from probe.report.galleries import gallery_view, pictures_of, slides_view
+from probe.report.charts.figures import chart, key_chart
+from probe.report.galleries import gallery_view, key_view, pictures_of, slides_view
+from probe.report.key import Key, find_key
+from probe.report.results import file_name
 from probe.report.tables import Grid, Shown, grid
 from probe.report.templating import Anchors, is_number, render
 
@@ -34,7 +36,7 @@ LIMIT = 15_000_000
 TABLE_ROWS = 2000
 _ROWS_LINKED = 400
 """Rows of a longer table have fragments of their own, but show no link: each is a stop on the way by keyboard."""
-_RESERVED = ("main", "findings", "warnings", "checks", "provenance", "results", "contents")
+_RESERVED = ("main", "key", "findings", "warnings", "checks", "provenance", "results", "contents")
 """The page's own ids; its other ids have a colon, which no anchor has."""
 
 
@@ -67,6 +69,16 @@ class Judged:
     title: str
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the headline, and the fragment of where the whole of it is."""
+
+    kind: str
+    title: str
+    content: Any
+    where: str
+
+
 def page(report: Report, *, beside: bool = True) -> str:
     """Return the whole HTML page; ``beside`` says that results.json will lie beside it.
 
@@ -91,6 +103,9 @@ def _pictures(report: Report) -> Iterator[Picture]:
     for section in report.sections:
         for block in section.blocks:
             yield from pictures_of(block)
+    key = find_key(report)
+    if key and isinstance(key.content, Gallery):
+        yield from pictures_of(key.content)
 
 
 def _render(
@@ -104,7 +119,10 @@ def _render(
         for own, section in zip(ids, report.sections, strict=True)
     )
     checks = _checks(report, ids, anchors)
-    views = [block.content for part in parts for block in part.blocks if block.kind in ("gallery", "slides")]
+    key = _beside(find_key(report), parts, anchors, supply)
+    blocks: list[Block | Beside] = [block for part in parts for block in part.blocks]
+    blocks += [key] if key else []
+    views = [block.content for block in blocks if block.kind in ("gallery", "slides")]
     widths = {width for view in views for width in view.widths}
     return render(
         "report.html.j2",
@@ -114,15 +132,30 @@ def _render(
         warnings=warnings(report, fidelity),
         skipped=grouped(report.data.skipped),
         checks=checks,
+        key=key,
+        standing=[judged for judged in checks if judged.check.status in ("fail", "warn")],
+        folded=[judged for judged in checks if judged.check.status in ("pass", "not applicable")],
+        unremarkable=unremarkable(check.status for check in report.all_checks),
         failed=[judged for judged in checks if judged.check.status == "fail"],
+        file=file_name(report.model),
         verdict=verdict((check.name, check.status) for check in report.all_checks),
         linked=_ROWS_LINKED,
         result_ids=[anchors.take(f"results/{result.name}") for result in report.all_results],
-        tally=_tally(report.all_checks),
         tiles=[result for result in report.results if is_number(result)][:4],
         version=probe.__version__,
         beside=beside,
     )
+
+
+def _beside(
+    key: Key | None, parts: Sequence[Part], anchors: Anchors, supply: Iterator[pictures.Encoded | None]
+) -> Beside | None:
+    if key is None:
+        return None
+    where = parts[key.section].blocks[key.block].id
+    if isinstance(key.content, Figure):
+        return Beside("chart", key.content.title, key_chart(key.content, "key"), where)
+    return Beside("gallery", key.content.title, key_view(key.content, anchors, supply), where)
 
 
 def _blocks(
@@ -186,11 +219,3 @@ def _checks(report: Report, ids: Sequence[str], anchors: Anchors) -> tuple[Judge
     ]
     order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
     return tuple(sorted(judged, key=lambda each: order[each.check.status]))
-
-
-def _tally(checks: Sequence[Check]) -> tuple[tuple[str, int], ...]:
-    counts = {
-        status: sum(c.status == status for c in checks)
-        for status in ("fail", "warn", "pass", "not applicable")
-    }
-    return tuple((status, count) for status, count in counts.items() if count)

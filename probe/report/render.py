@@ -7,10 +7,12 @@ import html
 import json
 import re
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from probe.core.document import Report
 from probe.core.errors import CannotRunError
+from probe.report.charts.export import FIGURES, figure_files
 from probe.report.files import write_together
 from probe.report.page import page
 from probe.report.results import SAMPLES, dumps, dumps_samples, schema, to_json
@@ -21,7 +23,7 @@ RESULTS = "results.json"
 
 _INSIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*")
 """A path that stays inside its folder: no ``..``, no hidden files."""
-_LISTED = re.compile(r"images/\w[\w.-]*")
+_LISTED = re.compile(r"(images|figures)/\w[\w.-]*")
 """What an earlier report's list may make us remove."""
 
 _HEIGHT_LISTENER = """
@@ -41,17 +43,18 @@ if (!window.probeReportListener) {
 """
 
 
-def write_report(report: Report, folder: Path | str) -> Path:
+def write_report(report: Report, folder: Path | str, figures: str | None = None) -> Path:
     """Write report.html, results.json and what belongs to them into ``folder``; return the page's path.
 
-    That is the index's thumbnail.webp, samples.jsonl where there are samples, and the report's ``files``. All
-    appear together or not at all, also when the run is interrupted; files of an earlier report there are replaced
-    or removed. A folder that stays empty because of a failure is removed. Raises CannotRunError when the folder
-    cannot be written to, ValueError for a file whose place is not inside it.
+    That is the index's thumbnail.webp, samples.jsonl where there are samples, the report's ``files``, and with
+    ``figures`` (pdf, svg or png) each chart as a file in ``figures/``. All appear together or not at all, also when
+    the run is interrupted; files of an earlier report there are replaced or removed. A folder that stays empty
+    because of a failure is removed. Raises CannotRunError when the folder cannot be written to, UsageError for a
+    form of figures that there is not, ValueError for a file whose place is not inside it.
     """
     folder = Path(folder)
     try:
-        contents = _contents(report)
+        contents = _contents(report, figures)
         earlier = _earlier(folder) - contents.keys()
         with ExitStack() as undo:
             for place in dict.fromkeys((folder, *((folder / name).parent for name in contents))):
@@ -71,7 +74,10 @@ def write_report(report: Report, folder: Path | str) -> Path:
     return folder / PAGE
 
 
-def _contents(report: Report) -> dict[str, str | bytes]:
+def _contents(report: Report, figures: str | None) -> dict[str, str | bytes]:
+    if figures is not None:
+        drawn = {f"{FIGURES}/{name}": content for name, content in figure_files(report, figures).items()}
+        report = replace(report, files={**report.files, **drawn})
     contents: dict[str, str | bytes] = {PAGE: page(report), RESULTS: dumps(report)}
     picture = thumbnail(report)
     if picture is not None:

@@ -108,9 +108,14 @@ def _model(model: ModelInfo) -> dict[str, Json]:
         "input_size": list(model.input_size),
         "num_classes": model.num_classes,
         "licence": model.licence,
-        "file": model.file,
+        "file": file_name(model),
         "notes": model.notes,
     }
+
+
+def file_name(model: ModelInfo) -> str:
+    """Return the name of the weights file without its folders, which are nobody else's business."""
+    return model.file.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _data(data: DataInfo) -> dict[str, Json]:

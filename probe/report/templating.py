@@ -17,9 +17,8 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from probe.core.document import Cell, Column, Result
+from probe.core.document import Cell, Check, Column, Result, percent
 from probe.report import text
-from probe.report.charts.svg import tag
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._/-]+")
 
@@ -119,6 +118,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["measured"] = _measured
     environment.filters["spoken"] = _spoken
     environment.tests["numeric"] = _numeric
+    environment.tests["telling"] = _telling
     return environment
 
 
@@ -163,6 +163,16 @@ def _measured(value: Cell) -> str:
     return text.cell(value, Column(""))
 
 
+def _telling(check: Check) -> bool:
+    """Tell whether what a check measured says more than its sentence does."""
+    value = check.value
+    if value is None or isinstance(value, bool) or value == 0:
+        return False
+    percentage = percent(value) if isinstance(value, float) and math.isfinite(value) else ""
+    forms = (re.escape(said) for said in (_measured(value), str(value), percentage) if said)
+    return not re.search(rf"(?<![\w.])({'|'.join(forms)})(?![\w%])", check.detail)
+
+
 def _numeric(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -175,14 +185,9 @@ def interval_bar(result: Result) -> Markup:
     if not math.isfinite(value):
         return Markup("")
     ends = [4 + 112 * min(max(float(end), 0.0), 1.0) for end in (low, value, high)]
-    return tag(
-        "svg",
-        tag("line", x1=4, x2=116, y1=8, y2=8, class_="grid"),
-        tag("line", x1=ends[0], x2=ends[2], y1=8, y2=8, class_="span"),
-        tag("circle", cx=ends[1], cy=8, r=4, class_="dot"),
-        viewBox="0 0 120 16",
-        width=120,
-        height=16,
-        class_=f"interval-bar{' better' if result.higher_is_better else ''}",
-        aria_hidden="true",
+    return Markup(
+        '<svg viewBox="0 0 120 16" width="120" height="16" class="interval-bar" aria-hidden="true">'
+        '<line x1="4" x2="116" y1="8" y2="8" class="grid"/>'
+        f'<line x1="{ends[0]:.2f}" x2="{ends[2]:.2f}" y1="8" y2="8" class="span"/>'
+        f'<circle cx="{ends[1]:.2f}" cy="8" r="4" class="dot"/></svg>'
     )

@@ -277,6 +277,7 @@ def _report(
         sections=tuple(sections),
         results=(intact, *chosen),
         warnings=model.provenance.notes,
+        key=("retrain", *(section.id for section in sections)),
     )
 
 

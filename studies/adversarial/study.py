@@ -247,6 +247,7 @@ def _report(
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
         references=references(space, checks),
+        key=("curve",),
     )
 
 

@@ -64,6 +64,7 @@ def run(
         samples=tuple(samples(space.observed, images)),
         methods=methods(space, info, [name for name, _ in views]),
         references=references([name for name, _ in views]),
+        key=("activations", "patches", "features", "weights"),
     )
 
 

@@ -289,7 +289,7 @@ def test_pointer_on_a_line_chart_snaps_to_the_nearest_place(report_file: Path, o
     page = open_tab(report_file).page
     plot = page.locator("#features\\/2 .wide svg")
     plot.scroll_into_view_if_needed()
-    x, _, width, _ = box_of(plot.locator("path.point").nth(10))
+    x, _, width, _ = box_of(plot.locator(".point").nth(10))
     _, top, _, _ = box_of(plot)
     page.mouse.move(x + width / 2, top + 60)
     expect(page.locator(".tip")).to_contain_text("channel 3: ")

@@ -85,9 +85,7 @@ def test_everything_is_readable_without_script(report_file: Path, open_tab: Open
         while closed.count():
             closed.first.click()
     seen = without.locator("main").inner_text()
-    tools = (
-        "for (const tool of document.querySelectorAll('.filter, .copy, .wipe + figcaption')) tool.remove()"
-    )
+    tools = "for (const tool of document.querySelectorAll('.filter, .copy, .sideways, .wipe + figcaption')) tool.remove()"
     with_script.evaluate(tools)
     for paragraph in with_script.locator("main").inner_text().split("\n"):
         words = paragraph.strip()
@@ -328,7 +326,7 @@ def test_chart_tells_values_under_the_pointer(report_file: Path, open_tab: Open)
     page = open_tab(report_file).page
     plot = page.locator("#attribution\\/5 .wide svg")
     plot.scroll_into_view_if_needed()
-    mark = plot.locator("path.point").nth(2)
+    mark = plot.locator(".point").nth(2)
     box = mark.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 12)
@@ -442,7 +440,7 @@ def test_paper_is_white_also_for_those_who_read_in_the_dark(report_file: Path, o
     def ink(page: Page) -> list[str]:
         page.emulate_media(media="print")
         found: list[str] = page.evaluate(
-            """() => ['body', '.verdict', '.line', '.readout', '.badge.fail'].map((selector) => {
+            """() => ['body', '.verdict', '.line.stroke-hue0', '.readout', '.badge.fail'].map((selector) => {
                 const style = getComputedStyle(document.querySelector(selector));
                 return style.color + style.stroke + style.backgroundColor;
             })"""

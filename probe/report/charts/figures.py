@@ -1,9 +1,4 @@
-"""Charts: figure data → inline SVG in the page's own colours, and the same numbers as a table.
-
-The charts are drawn here rather than by matplotlib's SVG writer, because they must reflow for narrow
-screens, follow the page's light and dark colours and carry no style attributes, which the page's
-content security policy forbids. Ticks and colour maps are matplotlib's.
-"""
+"""Charts of the page: a drawing for wide and one for narrow places, and the same numbers as a table."""
 
 from __future__ import annotations
 
@@ -14,15 +9,19 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from probe.core.document import Axis, Cell, Column, Figure, Series, Table
-from probe.report.charts import heatmap, plot
-from probe.report.charts.axes import COLOURS, Drawing
-from probe.report.charts.svg import tag
+from probe.report.charts.draw import drawing, has_marks
+from probe.report.charts.inline import inline
+from probe.report.charts.looks import FONT, HUES
+from probe.report.charts.marks import position, rows_of
 from probe.report.tables import Grid, grid
 from probe.report.text import number
 
 TABLE_ROWS = 400
 TABLE_COLUMNS = 40
 _ALONG_X = "The place along the horizontal axis."
+_PLACES = (("wide", 820.0), ("narrow", 340.0))
+"""Where charts stand on a page, and how many CSS pixels wide these places are."""
+_BESIDE = 400.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Chart:
 
     title: str
     reading: str
-    legend: tuple[tuple[Markup, str], ...]
     drawings: tuple[tuple[str, Markup], ...]
     table: Grid
     notes: tuple[str, ...]
@@ -39,49 +37,36 @@ class Chart:
 
 def chart(figure: Figure, identifier: str) -> Chart:
     """Draw a figure for wide and for narrow places; ids inside begin with ``identifier``."""
-    legend = tuple((plot.swatch(index, figure.kind), series.label) for index, series in _named(figure))
     table, note = twin(figure)
-    missing = plot.undrawable(figure)
+    missing = undrawable(figure)
     notes = [note] if note else []
     if missing:
         notes.append(f"{missing} value{'s' if missing > 1 else ''} cannot be drawn: see the table.")
     return Chart(
-        figure.title, figure.reading, legend, tuple(_drawings(figure, identifier)), grid(table), tuple(notes)
+        figure.title, figure.reading, tuple(_drawings(figure, identifier)), grid(table), tuple(notes)
     )
 
 
-def _named(figure: Figure) -> list[tuple[int, Series]]:
-    """Return the series that need a key: one series alone is named by the axis."""
-    return list(enumerate(figure.series)) if len(figure.series) > 1 else []
+def key_chart(figure: Figure, identifier: str) -> Markup:
+    """Draw a figure to stand beside the headline; ids inside begin with ``identifier``."""
+    drawn = drawing(figure, _BESIDE / 72, FONT)
+    return inline(drawn, figure.title, describe(figure), identifier, kind=figure.kind, full=_BESIDE)
 
 
 def _drawings(figure: Figure, identifier: str) -> Iterator[tuple[str, Markup]]:
-    for name, width, height in (("wide", 820.0, 380.0), ("narrow", 340.0, 300.0)):
-        own = f"{identifier}:{name}"
-        heat = figure.kind == "heatmap"
-        drawn = heatmap.draw(figure, width, own) if heat else plot.draw(figure, width, height)
-        if drawn is None:
-            return
-        yield name, _framed(figure, drawn, own)
+    if not has_marks(figure):
+        return
+    told = describe(figure)
+    for name, width in _PLACES:
+        drawn = drawing(figure, width / 72, FONT)
+        yield name, inline(drawn, figure.title, told, f"{identifier}:{name}", kind=figure.kind, full=width)
 
 
-def _framed(figure: Figure, drawn: Drawing, own: str) -> Markup:
-    """Wrap the marks into one image with a name and a description for those who cannot see it."""
-    return tag(
-        "svg",
-        tag("title", figure.title, id=f"{own}-title"),
-        tag("desc", describe(figure), id=f"{own}-desc"),
-        drawn.marks,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {drawn.width:g} {drawn.height:g}",
-        width=drawn.width,
-        height=drawn.height,
-        role="img",
-        aria_labelledby=f"{own}-title {own}-desc",
-        font_size=12,
-        class_="plot",
-        data_kind=figure.kind,
-    )
+def undrawable(figure: Figure) -> int:
+    """Count the values that have no place in the chart: not finite, or not positive on a log axis."""
+    if figure.kind == "heatmap":
+        return 0
+    return sum(len(series.x) - sum(1 for _ in rows_of(figure, series)) for series in figure.series)
 
 
 def describe(figure: Figure) -> str:
@@ -93,19 +78,13 @@ def describe(figure: Figure) -> str:
         size = f"{rows} rows ({figure.y.label}) by {columns} columns ({figure.x.label})"
         return f"{names['heatmap']} of {value}, {size}."
     parts = [f"{names[figure.kind]} of {figure.y.label} against {figure.x.label}."]
-    for series in figure.series[:COLOURS]:
+    for series in figure.series[: len(HUES)]:
         if series.y:
             first, last = (
-                f"{number(series.y[i], 4, trim=True)} at {_position(figure.x, series.x[i])}" for i in (0, -1)
+                f"{number(series.y[i], 4, trim=True)} at {position(figure.x, series.x[i])}" for i in (0, -1)
             )
             parts.append(f"{series.label or figure.y.label}: from {first} to {last}.")
     return " ".join(parts)
-
-
-def _position(axis: Axis, place: float) -> str:
-    if axis.categories and float(place).is_integer() and 0 <= place < len(axis.categories):
-        return axis.categories[int(place)]
-    return number(float(place), 4, trim=True)
 
 
 def twin(figure: Figure) -> tuple[Table, str]:
@@ -180,5 +159,5 @@ def _matrix_table(figure: Figure) -> Table:
 
 def _place(axis: Axis, place: float) -> Cell:
     if axis.categories:
-        return _position(axis, place)
+        return position(axis, place)
     return int(place) if place.is_integer() and abs(place) < 1e15 else place

@@ -1,86 +1,115 @@
-"""From data values to coordinates, with the ticks a reader expects."""
+"""Axes: how far they go, where their ticks stand and what is written there."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from probe.core.document import Axis
-from probe.report.text import MINUS, number
+from matplotlib.axes import Axes
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator
 
-Tick = tuple[float, str]
+from probe.core.document import Axis
+from probe.report.charts.looks import fitted, lines, text_width
+from probe.report.text import MINUS, number, visible
+
 Reach = Literal["tight", "round", "zero"]
 
 _LARGEST = 1e100
 """Beyond this, differences overflow; such values are no measurements and are not drawn."""
+_TURNED = 110.0
+"""The longest turned name, in units of the design."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """A mapping of [low, high] onto [start, end] (CSS pixels), linear or logarithmic, and its ticks."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[Tick, ...]
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        """Return the coordinate of a value; values that a log scale cannot show raise ValueError."""
-        low, high = self.low, self.high
-        if self.log:
-            value, low, high = math.log10(value), math.log10(low), math.log10(high)
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
-
-    def shows(self, value: float) -> bool:
-        """Tell whether the value has a place on this scale."""
-        slack = 1e-6 * (self.high - self.low)
-        inside = drawable(value) and self.low - slack <= value <= self.high + slack
-        return inside and (not self.log or value > 1 / _LARGEST)
-
-
-def drawable(value: float) -> bool:
-    """Tell whether a value is finite and of a size that can be drawn."""
-    return math.isfinite(value) and abs(value) <= _LARGEST
-
-
-def scale_for(
-    values: Iterable[float], axis: Axis, start: float, end: float, *, spacing: float, reach: Reach = "round"
-) -> Scale:
-    """Return the scale for one axis, with a tick about every ``spacing`` pixels.
-
-    Categories get a slot each. ``reach`` says how far a linear scale goes: 'tight' as far as the
-    values, 'round' to the next ticks and to zero when that is near, 'zero' always to zero (bars).
-    Values that cannot be drawn are ignored.
-    """
+def drawable(value: float, axis: Axis | None = None) -> bool:
+    """Tell whether a value has a place on an axis: finite, positive on a log axis, a category that there is."""
+    if not math.isfinite(value) or abs(value) > _LARGEST:
+        return False
+    if axis is None:
+        return True
     if axis.categories:
-        return category_scale(axis.categories, start, end)
-    room = max(2, int(abs(end - start) / spacing))
-    finite = [value for value in values if drawable(value)]
-    if axis.scale == "log":
-        positive = [value for value in finite if value > 1 / _LARGEST]
-        if positive:
-            return _logarithmic(positive, start, end, max(room, int(abs(end - start) / 48)))
-    return _linear(finite or [0.0, 1.0], start, end, room, reach)
+        return -0.5 <= value <= len(axis.categories) - 0.5
+    return axis.scale == "linear" or value > 1 / _LARGEST
 
 
-def category_scale(names: Sequence[str], start: float, end: float) -> Scale:
-    """Return a scale with one slot for each name, at 0, 1, 2 …"""
-    ticks = tuple((float(index), name) for index, name in enumerate(names))
-    return Scale(-0.5, len(names) - 0.5, start, end, ticks)
+class Numbers(Formatter):
+    """Ticks as readers expect them: ``1,000``, ``−0.50``, ``2 × 10⁻⁵``."""
+
+    def __init__(self, *, log: bool = False) -> None:
+        self.log = log
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Write one value, such as the one under the pointer."""
+        return number(float(x), 4, trim=True)
+
+    def format_ticks(self, values: Iterable[float]) -> list[str]:
+        """Write all ticks of an axis, with as many decimals as their step needs."""
+        places = [float(value) for value in values]
+        step = places[1] - places[0] if len(places) > 1 else 1.0
+        return [tick_label(place, place if self.log else step) for place in places]
 
 
-def _linear(values: list[float], start: float, end: float, room: int, reach: Reach) -> Scale:
-    low, high = _range(min(values), max(values), reach)
-    places = _even_ticks(low, high, room, all(float(value).is_integer() for value in values))
-    if reach == "tight":
-        places = [place for place in places if low <= place <= high] or [low, high]
-    low, high = min(low, places[0]), max(high, places[-1])
-    step = places[1] - places[0] if len(places) > 1 else abs(high - low)
-    return Scale(low, high, start, end, tuple((place, tick_label(place, step)) for place in places))
+def tick_label(value: float, step: float) -> str:
+    """Write a tick with as many decimals as its step needs; far from one, as a power of ten."""
+    if value == 0 or abs(value) < 1e-9 * abs(step):
+        return "0"
+    if not 1e-4 <= abs(step) < 1e6 or abs(value) >= 1e7:
+        return number(value, 4, trim=True).removeprefix("1 × ")
+    decimals = 0
+    while decimals < 6 and not math.isclose(round(step, decimals), step, rel_tol=1e-6):
+        decimals += 1
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def set_axis(
+    axes: Axes,
+    which: Literal["x", "y"],
+    axis: Axis,
+    values: Iterable[float],
+    length: float,
+    reach: Reach,
+    pad: float = 0,
+) -> None:
+    """Give one of the axes its label, range and ticks.
+
+    Categories get a slot each. ``reach`` says how far a linear axis goes: 'tight' as far as the values and ``pad``
+    further, 'round' to the next ticks and to zero when that is near, 'zero' always to zero (bars). ``length`` is
+    about the axis' own, in units of the design; a tick stands about every 46 (upright) or 76 of them.
+    """
+    own = axes.xaxis if which == "x" else axes.yaxis
+    own.set_label_text(lines(axis.label, length))
+    if axis.categories:
+        set_names(axes, which, axis.categories, length, **({"most": pad} if which == "y" and pad else {}))
+        return
+    shown = [float(value) for value in values if drawable(value, axis)]
+    room = max(2, int(length / (76 if which == "x" else 46)))
+    log = axis.scale == "log" and bool(shown)
+    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
+    if log:
+        _set_log(axes, which, low, high, room)
+    else:
+        low, high = _range(low, high, reach)
+        locator = MaxNLocator(
+            min(room, 9), steps=[1, 2, 2.5, 5, 10], integer=all(v.is_integer() for v in shown)
+        )
+        if reach == "tight":
+            low, high = low - pad - 0.012 * (high - low), high + pad + 0.012 * (high - low)
+        else:
+            places = _near(locator.tick_values(low, high), low, high)
+            low, high = min(low, places[0]), max(high, places[-1])
+        own.set_major_locator(locator)
+        _limit(axes, which, low, high)
+    own.set_major_formatter(Numbers(log=log))
+
+
+def _near(places: Sequence[float], low: float, high: float) -> list[float]:
+    """Leave out ticks that lie far outside the values."""
+    slack = 0.35 * (places[1] - places[0]) if len(places) > 1 else 0.0
+    return [place for place in places if low - slack <= place <= high + slack] or list(places)
+
+
+def _limit(axes: Axes, which: str, low: float, high: float) -> None:
+    axes.set_xlim(low, high) if which == "x" else axes.set_ylim(low, high)
 
 
 def _range(low: float, high: float, reach: Reach) -> tuple[float, float]:
@@ -95,39 +124,42 @@ def _range(low: float, high: float, reach: Reach) -> tuple[float, float]:
     return low, high
 
 
-def _even_ticks(low: float, high: float, room: int, whole: bool) -> list[float]:
-    """Return round ticks; between whole numbers there are none where the values are whole."""
-    from matplotlib.ticker import MaxNLocator
-
-    locator = MaxNLocator(nbins=min(room, 9), steps=[1, 2, 2.5, 5, 10], integer=whole)
-    places = [float(place) for place in locator.tick_values(low, high)]
-    slack = 0.35 * (places[1] - places[0]) if len(places) > 1 else 0.0
-    places = [place for place in places if low - slack <= place <= high + slack] or places
-    return [0.0 if abs(place) < 1e-12 * max(abs(low), abs(high)) else place for place in places]
-
-
-def _logarithmic(values: list[float], start: float, end: float, room: int) -> Scale:
-    low, high = min(values), max(values)
+def _set_log(axes: Axes, which: str, low: float, high: float, room: int) -> None:
+    own = axes.xaxis if which == "x" else axes.yaxis
+    axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
     if low == high:
         low, high = low / 2, high * 2
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    stride = max(1, math.ceil((last - first + 1) / room))
-    mantissas: tuple[int, ...] = (1, 2, 5) if last - first <= room / 3 else (1,)
-    places = [m * 10.0**power for power in range(first, last + 1, stride) for m in mantissas]
-    inside = [place for place in places if low / 1.3 <= place <= high * 1.3]
-    if len(inside) < 2:
-        inside = [10.0**first, 10.0**last]
-    low, high = min(low, inside[0]), max(high, inside[-1])
-    return Scale(low, high, start, end, tuple((place, tick_label(place, place)) for place in inside), True)
+    few = math.log10(high) - math.log10(low) <= room / 3
+    own.set_major_locator(LogLocator(10, (1, 2, 5) if few else (1,), numticks=room))
+    own.set_minor_locator(LogLocator(10, (), numticks=2))
+    margin = (high / low) ** 0.02
+    _limit(axes, which, low / margin, high * margin)
 
 
-def tick_label(value: float, step: float) -> str:
-    """Write a tick with as many decimals as its step needs; far from one, as a power of ten."""
-    if value == 0:
-        return "0"
-    if not 1e-4 <= abs(step) < 1e6 or abs(value) >= 1e7:
-        return number(value, 4, trim=True).removeprefix("1 × ")
-    decimals = 0
-    while decimals < 6 and not math.isclose(round(step, decimals), step, rel_tol=1e-6):
-        decimals += 1
-    return f"{value:,.{decimals}f}".replace("-", MINUS)
+def set_names(
+    axes: Axes, which: Literal["x", "y"], names: tuple[str, ...], length: float, most: float = _TURNED
+) -> None:
+    """Write names at 0, 1, 2 …: turned where they are long, and not every one where there are too many.
+
+    Names beside an upright axis, and turned ones, are at most ``most`` long.
+    """
+    slot = length / len(names)
+    _limit(axes, which, -0.5, len(names) - 0.5)
+    if which == "y":
+        every, limit, turned = math.ceil(14 / slot), most, False
+    else:
+        turned = not names_fit(names, slot)
+        every, limit = (math.ceil(16 / slot), most) if turned else (1, slot)
+    places = range(0, len(names), max(1, every))
+    labels = [fitted(names[place], limit) for place in places]
+    if which == "y":
+        axes.set_yticks(list(places), labels)
+    elif turned:
+        axes.set_xticks(list(places), labels, rotation=40, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(list(places), labels)
+
+
+def names_fit(names: tuple[str, ...], slot: float) -> bool:
+    """Tell whether names fit side by side into slots of a width."""
+    return max(text_width(visible(name)) for name in names) <= slot - 6

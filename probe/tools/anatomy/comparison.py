@@ -62,6 +62,7 @@ def compare(
         methods=(*methods(a), f"{b.name} was counted in the same way."),
         references=REFERENCES,
         extra={"A": plain(a), "B": plain(b)},
+        key=("places",),
     )
 
 

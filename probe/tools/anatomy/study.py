@@ -58,6 +58,7 @@ def run(
         methods=methods(one),
         references=REFERENCES,
         extra=plain(one),
+        key=("cost",),
     )
 
 

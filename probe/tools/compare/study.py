@@ -74,6 +74,7 @@ def compare(runs: Sequence[Run], *, command: str = "") -> Report:
             checks_section(runs),
             facts_section(facts, runs),
         ),
+        key=("curves",),
         results=_results(found),
         checks=checks(runs, found, facts),
         warnings=_warnings(runs),

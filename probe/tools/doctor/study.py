@@ -122,6 +122,7 @@ def _report(
         extra=plain(findings),
         methods=methods(config, findings, n, images.name),
         references=REFERENCES,
+        key=("loss",),
     )
 
 

@@ -192,6 +192,7 @@ def _report(
         artifacts=tuple(f"{name}/{file}" for name in parts for file in (PAGE, "results.json")),
         methods=_methods(seen, found),
         references=_REFERENCES,
+        key=("sites", *(section.id for section in sections)),
     )
 
 

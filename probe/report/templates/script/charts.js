@@ -12,7 +12,7 @@ const readout = (chart) => {
 const stopsOf = (plot) => {
   const groups = new Map();
   const together = ["line", "bar"].includes(plot.dataset.kind);
-  for (const mark of all("path.point, rect", plot)) {
+  for (const mark of all(".point, .bar, .cell", plot)) {
     const title = mark.querySelector("title");
     if (!title) continue;
     const lines = title.textContent.split("\n");

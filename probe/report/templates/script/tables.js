@@ -32,6 +32,12 @@ const explain = (head) => {
   for (const name of ["pointerenter", "focusin"]) head.addEventListener(name, tell);
   for (const name of ["pointerleave", "focusout"]) head.addEventListener(name, leave);
 };
+/* a table that is wider than its place says so */
+for (const place of all(".scroll")) {
+  const told = make("p", { className: "sideways", hidden: true }, "This table goes on to the right: scroll sideways.");
+  place.before(told);
+  new ResizeObserver(() => { told.hidden = place.scrollWidth <= place.clientWidth + 1; }).observe(place);
+}
 const describeRow = (heads) => (row) => ({
   text: Array.from(row.cells, words).join(" ").toLowerCase(),
   numbers: Array.from(row.cells, (cell, index) => ({ key: heads[index], value: Number(cell.dataset.v ?? NaN) }))
