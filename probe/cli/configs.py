@@ -1,4 +1,4 @@
-"""From the options of a command to what its study is given: config, further models, journal."""
+"""Conversion of a command's options to the arguments of its study: config, other models, journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from studies.adversarial import AdversarialConfig
 
 
 def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
-    """Return the config that the options of ``probe adversarial`` mean; raises UsageError."""
+    """Return the config for the options of ``probe adversarial``; raises UsageError."""
     norm, shown = norm_named(options["norm"]), options["images"]
     return AdversarialConfig(
         epsilons=parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm),
@@ -44,33 +44,33 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
 
 
 def ablation_config(options: dict[str, Any]) -> AblationConfig:
-    """Return the config that the options of ``probe ablate`` mean; raises UsageError."""
+    """Return the config for the options of ``probe ablate``; raises UsageError."""
     norm = norm_named(options["norm"])
-    words = {each.name for each in fields(RecipeOptions)} - {"batch_size"}
-    own = {each.name for each in fields(AblationConfig)} - {"recipe", "epsilon", "norm", "also", "depths"}
-    own -= {"remove", "swap"}
+    recipe = {field.name for field in fields(RecipeOptions)} - {"batch_size"}
+    converted = {"recipe", "epsilon", "norm", "also", "depths", "remove", "swap"}
+    unchanged = {field.name for field in fields(AblationConfig)} - converted
     return AblationConfig(
-        remove=removed(options),
+        remove=structures_to_remove(options),
         swap=options["swap"] or (),
-        recipe=RecipeOptions(batch_size=options["train_batch"], **{name: options[name] for name in words}),
+        recipe=RecipeOptions(batch_size=options["train_batch"], **{name: options[name] for name in recipe}),
         epsilon=parse_epsilons(options["epsilon"] or DEFAULT_EPSILONS[norm.name], norm)[-1],
         norm=norm.name,
         also=options["also"] or (),
         depths=options["depths"] or (),
-        **{name: options[name] for name in own},
+        **{name: options[name] for name in unchanged},
     )
 
 
-def removed(options: dict[str, Any]) -> tuple[str, ...]:
-    """Return the structures to take away: those that were named, else the shortcuts where nothing is exchanged."""
+def structures_to_remove(options: dict[str, Any]) -> tuple[str, ...]:
+    """Return the structures to remove: those given, else the shortcuts unless something is swapped."""
     return options["remove"] or (() if options.get("swap") else ("shortcut",))
 
 
 def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the names of the model and the data to ablate, filled in where nothing is said."""
-    texts = (*removed(options), *(SWAP + text for text in options.get("swap") or ()))
-    named = [structure_named(text).default_model for text in texts]
-    default = next((name for name in named if name != "zoo:resnet20"), "zoo:resnet20")
+    """Return the names of the model and the data to ablate, with defaults filled in."""
+    texts = (*structures_to_remove(options), *(SWAP + text for text in options.get("swap") or ()))
+    defaults = [structure_named(text).default_model for text in texts]
+    default = next((name for name in defaults if name != "zoo:resnet20"), "zoo:resnet20")
     if options["model"] is None:
         return default, options["data"] or "digits"
     return options["model"], options["data"]
@@ -79,9 +79,9 @@ def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
 def training_parts(
     options: dict[str, Any], model: LoadedModel, images: ImageSet, progress: Progress
 ) -> tuple[Parts | None, str]:
-    """Return labelled images to train on, or None and why there are none."""
+    """Return labelled images to train on, or None and the reason why there are none."""
     if not images.labelled:
-        return None, f"Nothing was retrained: the images of {images.name} have no labels to learn."
+        return None, f"Nothing was retrained: the images of {images.name} have no labels."
     try:
         parts = both_parts(
             options["data"] or images.name,
@@ -101,7 +101,7 @@ def training_parts(
 def another_model(
     name: str, model: LoadedModel, options: dict[str, Any], progress: Progress, weights: str | None = None
 ) -> LoadedModel:
-    """Load another network that answers the same classes."""
+    """Load another network with the same classes."""
     return load_model(
         name,
         weights=weights or "default",
@@ -121,9 +121,10 @@ def journal_for(
     progress: Progress,
     training: Parts | None = None,
 ) -> FileJournal:
-    """Return the journal of exactly this run: other options, weights, images or files changed since make another.
+    """Return the journal of exactly this run.
 
-    ``training`` are the images that are trained on, where there are any.
+    The key covers the version, the options, the weights, the device and the images with the size and modification
+    time of their files; any change starts a new journal. ``training`` are the images that are trained on, if any.
     """
     parts = () if training is None else (training.training, training.held_out)
     facts = {
@@ -139,16 +140,16 @@ def journal_for(
     }
     journal = FileJournal(cache_root() / "runs", facts, resume=resume)
     if resume and not journal.folder.is_dir():
-        progress.say("There is no interrupted run with these options: starting anew.")
+        progress.say("There is no interrupted run with these options: starting from the beginning.")
     return journal
 
 
 def _item_facts(item: Item) -> tuple[Any, ...]:
-    """Return what tells whether an image is still the same: name, label, and its file's size and time of change."""
+    """Return what identifies an image: name, label, and the size and modification time of its file."""
     if item.path is None:
         return item.name, item.label
     try:
-        found = item.path.stat()
-    except OSError:  # it is gone, and will be skipped when it is read
+        status = item.path.stat()
+    except OSError:  # the file is gone, and will be skipped when it is read
         return item.name, item.label, None
-    return item.name, item.label, found.st_size, found.st_mtime_ns
+    return item.name, item.label, status.st_size, status.st_mtime_ns

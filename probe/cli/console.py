@@ -1,4 +1,4 @@
-"""All that the program says: progress and sentences to stderr, results to stdout. The only module that prints."""
+"""All output of the program: progress and messages to stderr, results to stdout. The only module that prints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from probe.core.document import Report, Result
 
 _SHOWN = 8
-"""Numbers in the table at the end; the rest is in the report."""
+"""How many numbers the final table shows; the rest are in the report."""
 
 _SPEED_OVER = 3600.0
-"""Seconds over which the speed of a step is measured: one unit of a long one takes minutes."""
+"""Seconds over which the speed of a task is averaged: one unit of a long task takes minutes."""
 
 
 class Console:
-    """Shows progress bars on a terminal, one line per step in a pipe, and nothing when quiet."""
+    """Progress bars on a terminal, one line per task in a pipe, and nothing when quiet."""
 
     def __init__(self, quiet: bool = False, err: TextIO | None = None) -> None:
         self.quiet = quiet
@@ -35,7 +35,7 @@ class Console:
 
     @property
     def rich(self) -> RichConsole:
-        """A rich console on stderr; NO_COLOR is honoured by rich itself."""
+        """A rich console on stderr; rich itself respects NO_COLOR."""
         if self._bars is not None:
             return self._bars.console
         from rich.console import Console as RichConsole
@@ -44,20 +44,20 @@ class Console:
 
     @contextmanager
     def task(self, label: str, total: float | None) -> Iterator[Advance]:
-        """Show a bar with the time left while the block runs; a step inside another has its bar below it."""
+        """Show a bar with the remaining time while the block runs; the bar of a nested task is shown below."""
         if self.quiet:
             yield lambda _units: None
         elif not self.rich.is_terminal:
             self.say(f"{label} …")
             yield lambda _units: None
         else:
-            with self._drawn() as bars:
+            with self._progress_bars() as bars:
                 task = bars.add_task(label, total=total)
                 yield lambda units: bars.advance(task, units)
 
     @contextmanager
-    def _drawn(self) -> Iterator[Bars]:
-        """Return the bars that are drawn now, or draw new ones while the block runs."""
+    def _progress_bars(self) -> Iterator[Bars]:
+        """Yield the progress display: the current one, or a new one that ends with the block."""
         if self._bars is not None:
             yield self._bars
             return
@@ -84,7 +84,7 @@ class Console:
             self.rich.print(escape(text))
 
     def error(self, text: str) -> None:
-        """Print one error line to stderr, also when quiet."""
+        """Print one error line to stderr, even when quiet."""
         click.echo(f"probe: {one_line(text)}", err=True)
 
 
@@ -94,24 +94,24 @@ def one_line(text: str) -> str:
 
 
 def summary(report: Report, page: str, console: Console) -> None:
-    """Print the headline, the warnings and where the report is; only the path under -q.
+    """Print the headline, the warnings and the path of the report; only the path under -q.
 
-    On a terminal the headline numbers stand in a table, with the verdict of the checks under it.
+    On a terminal, also print a table of the headline numbers and the verdict of the checks.
     """
     if not console.quiet:
         for warning in report.warnings:
             click.echo(f"! {one_line(warning)}")
         for sentence in report.headline:
             click.echo(f"• {one_line(sentence)}")
-        for group in _skipped(report):
-            click.echo(group)
+        for text in _skipped_lines(report):
+            click.echo(text)
         if sys.stdout.isatty():
             _numbers(report)
     click.echo(page)
 
 
 def _numbers(report: Report) -> None:
-    """Draw the report's first numbers with n and interval, and the verdict of its checks."""
+    """Print the report's first numbers with n and interval, and the verdict of its checks."""
     from rich.console import Console as RichConsole
     from rich.table import Table
     from rich.text import Text
@@ -131,16 +131,16 @@ def _numbers(report: Report) -> None:
     if len(numbers) > _SHOWN:
         rich.print(Text(f"and {len(numbers) - _SHOWN} more in results.json"))
     if report.all_checks:
-        said = verdict((check.name, check.status) for check in report.all_checks)
-        colour = {"pass": "green", "warn": "yellow", "fail": "red"}.get(said.status, "")
-        rich.print(Text(said.word, style=colour), Text(f"– {one_line(said.why)}"))
+        overall = verdict((check.name, check.status) for check in report.all_checks)
+        colour = {"pass": "green", "warn": "yellow", "fail": "red"}.get(overall.status, "")
+        rich.print(Text(overall.word, style=colour), Text(f"– {one_line(overall.why)}"))
 
 
 def _number_row(result: Result) -> tuple[str, str, str, str]:
-    """Write one result: its name, its value with the unit, its interval and n; a dash where there is none."""
+    """Format one result: its name, its value with the unit, its interval and n; a dash where there is none."""
     proportion = result.unit == "proportion"
 
-    def written(value: float | int | str | None) -> str:
+    def number_text(value: float | int | str | None) -> str:
         if not isinstance(value, int | float) or math.isnan(value):
             return "–"
         return (
@@ -151,32 +151,32 @@ def _number_row(result: Result) -> tuple[str, str, str, str]:
             else f"{value:.4g}"
         )
 
-    value = written(result.value)
+    value = number_text(result.value)
     unit = f" {result.unit}" if result.unit and not proportion and value != "–" else ""
-    interval = "–" if result.ci is None else f"{written(result.ci[0])} to {written(result.ci[1])}"
+    interval = "–" if result.ci is None else f"{number_text(result.ci[0])} to {number_text(result.ci[1])}"
     return one_line(result.name), f"{value}{unit}", interval, "–" if result.n is None else f"{result.n:,}"
 
 
 def outcome(sentences: Sequence[str], place: str, console: Console) -> None:
-    """Print what came of something and where it is; only the place when quiet."""
+    """Print sentences on the result and the path of its file; only the path when quiet."""
     if not console.quiet:
         for sentence in sentences:
             click.echo(f"• {one_line(sentence)}")
     click.echo(place)
 
 
-def _skipped(report: Report, most: int = 5) -> Iterator[str]:
+def _skipped_lines(report: Report, most: int = 5) -> Iterator[str]:
     skipped = report.data.skipped
     if skipped:
         yield f"! {len(skipped)} of the inputs were skipped:"
-        for one in skipped[:most]:
-            yield f"    {one_line(one.name)}: {one_line(one.reason)}"
+        for item in skipped[:most]:
+            yield f"    {one_line(item.name)}: {one_line(item.reason)}"
         if len(skipped) > most:
             yield f"    and {len(skipped) - most} more, all in the report"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings, as wide as they need; aligned columns that grep and awk can read."""
+    """Print rows under headings in aligned columns that grep and awk can read."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         click.echo(

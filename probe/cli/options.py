@@ -1,4 +1,4 @@
-"""The options that every study shares, and how their words become values."""
+"""The options that the commands share, and the conversion of their values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from probe.core.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
-    _Words = click.ParamType[Any]
+    _ParamType = click.ParamType[Any]
 else:
-    _Words = click.ParamType  # generic in newer releases only
+    _ParamType = click.ParamType  # generic in newer releases only
 
 
-class Numbers(_Words):
+class Numbers(_ParamType):
     """Numbers separated by commas, such as ``0.485,0.456,0.406``."""
 
     name = "numbers"
@@ -29,7 +29,7 @@ class Numbers(_Words):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int | float, ...]:
-        """Parse the words; click reports what cannot be understood."""
+        """Parse the text; click reports invalid values."""
         if isinstance(value, tuple):
             return value
         try:
@@ -38,7 +38,7 @@ class Numbers(_Words):
             self.fail(f"'{value}' is not a list of numbers separated by commas", param, ctx)
 
 
-class NameList(_Words):
+class NameList(_ParamType):
     """Names separated by commas."""
 
     name = "names"
@@ -46,7 +46,7 @@ class NameList(_Words):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Split at commas; empty parts are refused."""
+        """Split at commas; empty parts are an error."""
         if isinstance(value, tuple):
             return value
         parts = tuple(part.strip() for part in str(value).split(","))
@@ -55,10 +55,10 @@ class NameList(_Words):
         return parts
 
 
-class Auto(_Words):
-    """``auto`` (None), or whatever another type understands."""
+class Auto(_ParamType):
+    """``auto`` (None), or a value of another type."""
 
-    def __init__(self, inner: _Words) -> None:
+    def __init__(self, inner: _ParamType) -> None:
         self.inner = inner
         self.name = f"auto|{inner.name}"
 
@@ -67,13 +67,13 @@ class Auto(_Words):
         return None if value is None or value == "auto" else self.inner.convert(value, param, ctx)
 
 
-class Size(_Words):
+class Size(_ParamType):
     """A side length such as ``224``, or ``height,width``."""
 
     name = "side"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return one number, or (height, width)."""
+        """Return one side length, or (height, width)."""
         sides = Numbers(int).convert(value, param, ctx)
         if len(sides) > 2 or min(sides) < 1:
             self.fail(f"'{value}' is neither a side length nor height,width", param, ctx)
@@ -109,24 +109,24 @@ _COMMON: tuple[Callable[[F], F], ...] = (
         "--num-samples",
         type=click.IntRange(min=1),
         metavar="N",
-        help="At most N images, a seeded sample.",
+        help="Use at most N images, a seeded sample.",
     ),
     option("-b", "--batch-size", type=click.IntRange(min=1), default=32),
-    option("--img-size", type=Size(), help="Input side of the network, or height,width."),
+    option("--img-size", type=Size(), help="Input side length of the network, or height,width."),
     option(
         "--mean",
         type=Numbers(float),
-        help="Normalisation of pixels in [0, 1], one number or one per channel.",
+        help="Mean of the normalisation, for pixels in [0, 1]: one number or one per channel.",
     ),
-    option("--std", type=Numbers(float), help="Normalisation, like --mean."),
-    option("--labels", type=_PATH, metavar="FILE", help="Class names: one a line, or JSON."),
-    option("--allow-partial", is_flag=True, help="Load a checkpoint whose keys do not all fit."),
+    option("--std", type=Numbers(float), help="Standard deviation of the normalisation, like --mean."),
+    option("--labels", type=_PATH, metavar="FILE", help="Class names: one per line, or JSON."),
+    option("--allow-partial", is_flag=True, help="Load a checkpoint even if not all of its keys match."),
     option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
     option("--seed", type=click.IntRange(min=0), default=0),
     option(
         "--out", type=_FOLDER, metavar="DIR", help="Folder of the report [default: a new one in reports/]."
     ),
-    option("--offline", is_flag=True, help="Never try the network."),
+    option("--offline", is_flag=True, help="Never use the internet."),
     option("-q", "--quiet", is_flag=True, help="Print the report's path only."),
     option("--debug", is_flag=True, help="Show the traceback of an error."),
 )
@@ -150,7 +150,7 @@ def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[flo
     if name == "std" and min(values) <= 0:
         raise UsageError(f"--std must be positive; got {', '.join(map(str, values))}.")
     if max(abs(value) for value in values) > 20:
-        raise UsageError(f"--{name} is in units of pixels in [0, 1]; divide {values[0]:g} by 255.")
+        raise UsageError(f"--{name} is for pixels in [0, 1]; divide {values[0]:g} by 255.")
     return values
 
 
@@ -166,20 +166,27 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         metavar="A,B",
         help="Attacks, with options: pgd?steps=100 [default: apgd-ce,apgd-dlr].",
     ),
-    option("--target", metavar="CLASS", help="Aim at a class, least-likely or random."),
-    option("--restarts", type=click.IntRange(min=1), help="Restarts of the attacks that know them."),
-    option("--steps", type=click.IntRange(min=1), help="Steps of the attacks that know them."),
-    option("--transfer-to", type=NameList(), metavar="M,M", help="Carry the images over to these networks."),
+    option("--target", metavar="CLASS", help="Targeted attack: the target class, least-likely or random."),
+    option("--restarts", type=click.IntRange(min=1), help="Restarts, for attacks that support them."),
+    option("--steps", type=click.IntRange(min=1), help="Steps, for attacks that support them."),
+    option(
+        "--transfer-to",
+        type=NameList(),
+        metavar="M,M",
+        help="Test the adversarial images on these networks too.",
+    ),
     option("--against", metavar="MODEL", help="Compare with another network, with a paired test."),
-    option("--against-weights", metavar="WHICH", help="Its weights, as for --weights."),
+    option("--against-weights", metavar="WHICH", help="Weights of that network, as for --weights."),
     option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all]."),
     option("--checks", type=NameList(), metavar="A,B", help="Only these checks [default: all]."),
-    option("--no-checks", is_flag=True, help="Do not test whether the evaluation can be believed."),
-    option("--images", type=Numbers(int), default="4", help="How many pictures to show, or which: 0,5,7."),
+    option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),
     option(
-        "--full-precision", is_flag=True, help="Gradients in float32 too, where bfloat16 would be faster."
+        "--images", type=Numbers(int), default="4", help="Number of images to show, or their indices: 0,5,7."
     ),
-    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+    option(
+        "--full-precision", is_flag=True, help="Compute gradients in float32 even where bfloat16 is faster."
+    ),
+    option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
 
@@ -195,8 +202,8 @@ OPTIMIZER = option(
 )
 
 _RECIPE: tuple[Callable[[F], F], ...] = (
-    option("--epochs", type=click.IntRange(min=1), help="[default: by network and data]"),
-    option("--lr", type=float, help="Peak learning rate [default: by the network]."),
+    option("--epochs", type=click.IntRange(min=1), help="[default: depends on network and data]"),
+    option("--lr", type=float, help="Peak learning rate [default: depends on the network]."),
     OPTIMIZER,
     option("--schedule", type=click.Choice(["one-cycle", "cosine", "constant"]), help="[default: one-cycle]"),
     option("--weight-decay", type=float, help="[default: 0.05]"),
@@ -205,47 +212,59 @@ _RECIPE: tuple[Callable[[F], F], ...] = (
         "--augment",
         type=NameList(),
         metavar="A,B",
-        help="shift, flip, cutout or none [default: shift, and flip where a mirror changes no class].",
+        help="shift, flip, cutout or none [default: shift, and flip if mirroring keeps the class].",
     ),
     option("--held-out", type=float, metavar="SHARE", help="Share of a folder to hold out [default: 0.2]."),
 )
-"""How a network is trained, in every command that trains."""
+"""The training options of every command that trains."""
 
 _ABLATING: tuple[Callable[[F], F], ...] = (
     option(
         "--remove",
         type=NameList(),
         metavar="A,B",
-        help="Structures to take away, with options: pool?to=max (see: probe structures) [default: shortcut].",
+        help="Structures to remove, with options: pool?to=max (see: probe structures) [default: shortcut].",
     ),
     option(
         "--swap",
         type=NameList(),
         metavar="A,B",
-        help="Structures to exchange and train again: kernel?to=stacked, activation?to=gelu, …",
+        help="Structures to replace and retrain: kernel?to=stacked, activation?to=gelu, …",
     ),
     option(
         "--mode",
         type=click.Choice(["auto", "lesion", "retrain", "both"]),
         default="auto",
-        help="Cut it as it is, train it without, or both where that is affordable.",
+        help="Ablate without retraining (lesion), retrain without it, or both; auto: both if cheap enough.",
     ),
     option("--sites", type=NameList(), metavar="A,B", help="Only these sites (see: probe structures)."),
-    option("--max-sites", type=click.IntRange(min=1), default=64, help="At most so many are cut alone."),
     option(
-        "--draws", type=click.IntRange(min=1), default=5, help="Random choices for each number of cut sites."
+        "--max-sites",
+        type=click.IntRange(min=1),
+        default=64,
+        help="Maximum number of sites ablated individually.",
+    ),
+    option(
+        "--draws",
+        type=click.IntRange(min=1),
+        default=5,
+        help="Random choices of sites for each number of ablated sites.",
     ),
     option(
         "--calibration-samples",
         type=click.IntRange(min=2),
         metavar="N",
         default=256,
-        help="Images that re-estimate batch-norm statistics.",
+        help="Images for re-estimating batch-norm statistics.",
     ),
-    option("--seeds", type=click.IntRange(min=1), default=3, help="Trainings of every arm."),
+    option(
+        "--seeds", type=click.IntRange(min=1), default=3, help="Number of trainings (seeds) for every arm."
+    ),
     option("--depths", type=Numbers(int), metavar="N,N", help="Sweep the depth of the network: 8,20,56."),
     option(
-        "--match-parameters", is_flag=True, help="Widen the cut arm to the intact one's number of parameters."
+        "--match-parameters",
+        is_flag=True,
+        help="Widen the ablated network to match the intact network's parameter count.",
     ),
     option("--also", type=NameList(), metavar="A,B", help="robustness (PGD at --eps), calibration (ECE)."),
     option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
@@ -253,9 +272,9 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
     option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
     *_RECIPE,
     option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
-    option("--jobs", type=click.IntRange(min=0), default=0, help="Processes that train, 0: one a core."),
+    option("--jobs", type=click.IntRange(min=0), default=0, help="Training processes; 0: one per core."),
     option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT."),
-    option("--resume", is_flag=True, help="Go on with the same run where it was interrupted."),
+    option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
 
@@ -274,15 +293,17 @@ _TRAINING: tuple[Callable[[F], F], ...] = (
         required=True,
         help="digits, fashion-mnist, cifar10, or a folder with a subfolder for each class.",
     ),
-    option("--adversarial", is_flag=True, help="Train against the worst images nearby (Madry et al. 2018)."),
-    option("--norm", metavar="Linf|L2", help="What nearby means [default: Linf]."),
+    option(
+        "--adversarial", is_flag=True, help="Train on the worst-case perturbed images (Madry et al. 2018)."
+    ),
+    option("--norm", metavar="Linf|L2", help="Norm of the perturbation [default: Linf]."),
     option(
         "--eps",
         "epsilon",
         metavar="SIZE",
-        help="How near: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
+        help="Size of the perturbation: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
     ),
-    option("--steps", type=click.IntRange(min=1), help="Gradient steps of each search [default: 7]."),
+    option("--steps", type=click.IntRange(min=1), help="Gradient steps for each perturbation [default: 7]."),
     option("--batch-size", "-b", type=click.IntRange(min=2), help="[default: 64, adversarial 32]"),
     *_RECIPE,
     option(
@@ -290,31 +311,35 @@ _TRAINING: tuple[Callable[[F], F], ...] = (
         "--num-samples",
         type=click.IntRange(min=2),
         metavar="N",
-        help="Train on N images, a seeded sample; the held-out part stays whole.",
+        help="Train on N images, a seeded sample; the held-out part is not sampled.",
     ),
-    option("--img-size", type=Size(), help="Input side, or height,width [default: the network's, or 64]."),
     option(
-        "--mean", type=Numbers(float), help="Normalisation of pixels in [0, 1] [default: 0.5 per channel]."
+        "--img-size", type=Size(), help="Input side length, or height,width [default: the network's, or 64]."
     ),
-    option("--std", type=Numbers(float), help="Normalisation, like --mean [default: 0.5]."),
+    option(
+        "--mean",
+        type=Numbers(float),
+        help="Mean of the normalisation, for pixels in [0, 1] [default: 0.5 per channel].",
+    ),
+    option("--std", type=Numbers(float), help="Standard deviation, like --mean [default: 0.5]."),
     option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
     option("--seed", type=click.IntRange(min=0), default=0),
     option(
         "--out",
         type=_PATH,
         metavar="FILE",
-        help="The weights, .safetensors [default: ./MODEL-DATA.safetensors].",
+        help="File for the weights, .safetensors [default: ./MODEL-DATA.safetensors].",
     ),
     option("--force", is_flag=True, help="Overwrite the file if it exists."),
-    option("--resume", is_flag=True, help="Go on with the same training where it was interrupted or killed."),
-    option("--offline", is_flag=True, help="Never try the network."),
+    option("--resume", is_flag=True, help="Continue the same training where it was interrupted or killed."),
+    option("--offline", is_flag=True, help="Never use the internet."),
     option("-q", "--quiet", is_flag=True, help="Print the file's path only."),
     option("--debug", is_flag=True, help="Show the traceback of an error."),
 )
 
 
 def training(function: F) -> F:
-    """Add the options of a training to a command."""
+    """Add the training options to a command."""
     for add in reversed(_TRAINING):
         function = add(function)
     return function

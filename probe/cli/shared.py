@@ -1,4 +1,4 @@
-"""What the commands share: loading, writing the report, and the command as it was typed."""
+"""Code shared by the commands: loading, writing the report, and the command line as typed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REPORTING: tuple[Callable[[F], F], ...] = (
         "form",
         type=click.Choice(["text", "json"]),
         default="text",
-        help="What goes to stdout: sentences and the report's path, or results.json.",
+        help="Output on stdout: a summary and the report's path, or results.json.",
     ),
     option(
         "--fail-under",
@@ -53,14 +53,14 @@ _REPORTING: tuple[Callable[[F], F], ...] = (
 
 
 def reporting(function: F) -> F:
-    """Add the options on what becomes of a finished report to a command; ``finish`` takes their values."""
+    """Add the options for output and gates to a command; ``report_options`` passes them to ``finish``."""
     for add in reversed(_REPORTING):
         function = add(function)
     return function
 
 
 def load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageSet]:
-    """Return the model and the images that the common options name, fitted to each other."""
+    """Load the model and the images given by the common options, made to fit each other."""
     from probe.models.pair import load_both
 
     return load_both(
@@ -89,17 +89,17 @@ def finish(
     gates: Sequence[ResultGate] = (),
     gate_on: GateOn = "value",
 ) -> int:
-    """Write the report, say where it is, and return the exit code: of the gates, else of skipped inputs, else 0.
+    """Write the report, print its path, and return the exit code: of the gates, else of skipped inputs, else 0.
 
-    Raises CannotRunError when the report cannot be written. A gate that fails, or that names no result, is told on
-    stderr when all else has been said, and the report stays.
+    Raises CannotRunError when the report cannot be written. A gate that fails, or that names no result, is reported
+    on stderr after everything else, and the report is kept.
     """
-    page = written(report, out, console)
+    page = write_page(report, out, console)
     if form == "json":
         from probe.report.results import dumps
 
         line(dumps(report).rstrip("\n"))
-        console.say(f"The report: {page}")
+        console.say(f"Report: {page}")
     else:
         summary(report, str(page), console)
     try:
@@ -112,8 +112,8 @@ def finish(
     return EXIT_SKIPPED if report.data.skipped else 0
 
 
-def written(report: Report, out: Path | None, console: Console) -> Path:
-    """Write the report into ``out``, or into a new folder of reports/ whose index is brought up to date."""
+def write_page(report: Report, out: Path | None, console: Console) -> Path:
+    """Write the report into ``out``, or into a new folder of reports/, whose index is then updated."""
     from probe.report.files import report_folder
     from probe.report.index import update_index
     from probe.report.render import write_report
@@ -126,11 +126,11 @@ def written(report: Report, out: Path | None, console: Console) -> Path:
     return page
 
 
-def reported(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``finish`` is given of the options that ``reporting`` adds."""
+def report_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that ``reporting`` adds, as arguments for ``finish``."""
     return {name: options[name] for name in ("form", "gates", "gate_on")}
 
 
-def typed() -> str:
+def command_line() -> str:
     """Return the command line as it was typed."""
     return shlex.join(["probe", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""Class names that the user gives."""
+"""Class names given by the user."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ def class_names(
     else:
         names, origin = tuple(map(str, labels)), "labels"
     if len(names) != num_classes:
-        raise UsageError(f"{origin} names {len(names)} classes but the model {model} has {num_classes}.")
+        raise UsageError(
+            f"{origin} has {len(names)} class names, but the model {model} has {num_classes} classes."
+        )
     return names
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read class names: one per line, or JSON: a list, or a dictionary from index to name.
 
-    Empty lines at the end are ignored. Raises UsageError when the file cannot be read so.
+    Empty lines at the end are ignored. Raises UsageError when the file is neither.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"The labels file {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"The labels file {path} is not text in UTF-8.") from error
+        raise UsageError(f"The labels file {path} is not UTF-8 text.") from error
     if text.lstrip().startswith(("[", "{")) or path.suffix.lower() == ".json":
         return _from_json(text, path)
     lines = [line.strip() for line in text.rstrip().splitlines()]
@@ -57,9 +59,9 @@ def _from_json(text: str, path: Path) -> tuple[str, ...]:
         value = _ordered(value, path)
     if not isinstance(value, list) or not value:
         raise UsageError(
-            f"The labels file {path} must hold a list of names, or a dictionary from index to name."
+            f"The labels file {path} must contain a list of names, or a dictionary from index to name."
         )
-    return tuple(_name(each, path) for each in value)
+    return tuple(_name(item, path) for item in value)
 
 
 def _ordered(value: Mapping[str, Any], path: Path) -> list[Any]:
@@ -75,11 +77,11 @@ def _ordered(value: Mapping[str, Any], path: Path) -> list[Any]:
 
 
 def _name(value: Any, path: Path) -> str:
-    # torchvision-style files hold [WordNet id, name] for each class.
+    # torchvision-style files have [WordNet id, name] for each class.
     if isinstance(value, list) and value:
         value = value[-1]
     if not isinstance(value, str):
-        raise UsageError(f"The labels file {path} holds {value!r}, which is not a name.")
+        raise UsageError(f"The labels file {path} contains {value!r}, which is not a name.")
     return value
 
 
@@ -96,9 +98,9 @@ def imagenet_names() -> tuple[str, ...]:
 
 @cache
 def timm_names(num_classes: int) -> tuple[str, ...] | None:
-    """Return the names of the ImageNet subset with so many classes, or None when there is none.
+    """Return the class names of the ImageNet subset of this size, or None if there is no such subset.
 
-    The 1,000 classes have the short names; larger subsets the WordNet lemmas that timm lists.
+    The 1,000 classes get the short names; larger subsets get the WordNet lemmas that timm lists.
     """
     if num_classes == IMAGENET_CLASSES:
         return imagenet_names()

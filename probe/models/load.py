@@ -1,4 +1,4 @@
-"""A name → ``LoadedModel``."""
+"""Loading a network by name, as a ``LoadedModel``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["ModelRow", "catalogue"]
 def catalogue(query: str = "") -> tuple[ModelRow, ...]:
     """Return the networks that match a query, in the order in which bare names are looked up.
 
-    ``SOURCE:`` keeps one source's networks; the rest is a part of the name, or a pattern with ``*`` and
-    ``?``; case does not matter. Nothing is downloaded, and no network is built.
+    ``SOURCE:`` selects one source; the rest is part of the name, or a pattern with ``*`` and ``?``. Case is ignored.
+    Nothing is downloaded, and no network is built.
     """
     prefix, colon, rest = query.strip().partition(":")
     wanted = prefix if colon and prefix in SOURCES else None
@@ -42,12 +42,12 @@ def _matches(name: str, text: str) -> bool:
 
 
 FILE = "file"
-"""The source of networks in the user's own Python files and packages; it has no prefix to type."""
+"""The source of networks in the user's own Python files and packages; it has no prefix."""
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model's name, read: ``source`` is None for a bare name; ``options`` go to the factory."""
+    """The parts of a model's name: ``source`` is None for a bare name; ``options`` go to the factory."""
 
     text: str
     source: str | None
@@ -56,30 +56,30 @@ class ModelName:
 
 
 def parse_name(text: str, sources: Collection[str]) -> ModelName:
-    """Read a model's name: ``NAME``, ``SOURCE:NAME``, ``net.py:FACTORY`` or ``package.module:FACTORY``.
+    """Parse a model's name: ``NAME``, ``SOURCE:NAME``, ``net.py:FACTORY`` or ``package.module:FACTORY``.
 
-    Each form may be followed by ``?key=value&key=value``. ``sources`` are the prefixes that are
-    known. Raises UsageError for anything else.
+    Each form may be followed by ``?key=value&key=value``. ``sources`` are the known prefixes. Raises UsageError for
+    anything else.
     """
     head, mark, query = text.strip().partition("?")
     options = parse_options(query, text) if mark else {}
     prefix, colon, rest = head.partition(":")
     if colon and prefix in sources:
         if not rest:
-            raise UsageError(f"'{text}' names a source but no network: write {prefix}:NAME.")
+            raise UsageError(f"'{text}' has a source but no network: write {prefix}:NAME.")
         return ModelName(text, prefix, rest, options)
     if colon:
         return ModelName(text, FILE, _factory_target(head, sources), options)
     if not head:
-        raise UsageError("The model's name is empty. `probe models` lists the names that can be loaded.")
+        raise UsageError("The model name is empty. `probe models` lists the available networks.")
     if head.endswith(".py"):
         raise UsageError(
-            f"'{text}' names a file but no function: write {head}:FUNCTION.{_functions_in(head)}"
+            f"'{text}' is a file without a function: write {head}:FUNCTION.{_functions_in(head)}"
         )
     if "/" in head:
         raise UsageError(
-            f"'{text}' is not a model's name. For the Hugging Face hub write hf-hub:{head}; for your own "
-            "network write path/to/net.py:FUNCTION; for a file of weights use --weights."
+            f"'{text}' is not a model name. For the Hugging Face hub, write hf-hub:{head}; for your own network, write "
+            "path/to/net.py:FUNCTION; for a weights file, use --weights."
         )
     return ModelName(text, None, head, options)
 
@@ -88,19 +88,19 @@ def _factory_target(head: str, sources: Collection[str]) -> str:
     place, _, factory = head.rpartition(":")
     if not factory.isidentifier():
         raise UsageError(
-            f"'{head}' does not end in the name of a function: write {place or 'net.py'}:FUNCTION."
+            f"'{head}' does not end with the name of a function: write {place or 'net.py'}:FUNCTION."
         )
     dotted = all(part.isidentifier() for part in place.split("."))
     if not (place.endswith(".py") or dotted):
         raise UsageError(
-            f"'{place}' in '{head}' is neither a source of models ({', '.join(sorted(sources))}) nor a "
-            "Python file (path/to/net.py) nor a module (package.module)."
+            f"'{place}' in '{head}' is not a model source ({', '.join(sorted(sources))}), a Python file "
+            "(path/to/net.py) or a module (package.module)."
         )
     return head
 
 
 def _functions_in(path: str) -> str:
-    """Return a sentence that names the functions and classes at the top of a Python file, or nothing."""
+    """Return a sentence that lists the top-level functions and classes of a Python file, or nothing."""
     try:
         body = ast.parse(Path(path).expanduser().read_text(encoding="utf-8")).body
     except (OSError, ValueError, SyntaxError):
@@ -131,16 +131,16 @@ def load_model(
     """Load a network by name, with weights, as a module on pixels in [0, 1].
 
     ``name``: ``resnet18`` (looked up in zoo, embedded, torchvision, timm), ``SOURCE:NAME``, ``hf-hub:ORG/NAME``,
-    ``path/to/net.py:FUNCTION`` or ``package.module:FUNCTION``, each with ``?key=value&…`` if need be.
+    ``path/to/net.py:FUNCTION`` or ``package.module:FUNCTION``, each optionally with ``?key=value&…``.
     ``weights``: ``default`` (cached, else downloaded, else trained on digits if the network is small),
-    ``none`` (random, by ``seed``), ``digits``, the name of published weights, or a file. ``num_classes``: what
-    the data has; networks with random weights are built for it (``LoadedModel.check_classes`` compares it
-    with the others). ``img_size``: height and width in pixels. ``mean`` and ``std``: the normalisation, one value
-    or one per channel. ``labels``: class names, or a file of them. ``offline`` forbids the network.
-    ``allow_partial`` loads those tensors of a file that fit.
+    ``none`` (random, drawn with ``seed``), ``digits``, the name of published weights, or a file. ``num_classes``: the
+    number of classes of the data; networks with random weights are built for it (for others, use
+    ``LoadedModel.check_classes``). ``img_size``: height and width in pixels. ``mean`` and ``std``: the normalisation,
+    one value or one per channel. ``labels``: class names, or a file with class names. ``offline`` forbids downloads.
+    ``allow_partial`` loads only those tensors of a file that fit.
 
-    Raises UsageError for words that cannot be understood or do not fit, CannotRunError when the weights cannot be
-    had or the network cannot be run.
+    Raises UsageError for invalid arguments, and CannotRunError when the weights are not available or the network
+    cannot be run.
     """
     access = Access(offline, progress)
     chosen, device_text = choose_device(device)
@@ -155,7 +155,7 @@ def load_model(
     )
     architecture = find_architecture(name, access)
     draft = put_weights(architecture, order)
-    draft = _normalised(draft, mean, std)
+    draft = _with_normalisation(draft, mean, std)
     framing = draft.framing
     facts = measure(draft.network, framing.input.size, architecture.source)
     layout = choose_memory_format(facts, chosen)
@@ -179,19 +179,19 @@ def load_model(
 
 
 def find_architecture(name: str, access: Access) -> Architecture:
-    """Return the architecture that a name means; raises UsageError, with close names, when there is none."""
+    """Return the architecture of this name; raises UsageError, with similar names, if there is none."""
     parsed = parse_name(name, SOURCES.names())
     if parsed.source is not None:
         return SOURCES.get(parsed.source)().find(parsed.target, parsed.options, access)
-    sources = _ranked()
+    sources = _sources_by_rank()
     for source in sources:
         if source.knows(parsed.target):
             return source.find(parsed.target, parsed.options, access)
     raise _unknown(parsed, sources)
 
 
-def _ranked() -> list[ModelSource]:
-    """Return the sources that a bare name is looked up in, in order."""
+def _sources_by_rank() -> list[ModelSource]:
+    """Return the sources in which a bare name is looked up, in order."""
     sources = [SOURCES.get(name)() for name in SOURCES]
     return sorted(
         (source for source in sources if source.rank is not None), key=lambda source: source.rank or 0
@@ -217,14 +217,16 @@ def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return height, width
 
 
-def _normalised(
+def _with_normalisation(
     draft: BuiltModel, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
 ) -> BuiltModel:
-    """Return the draft with the user's normalisation, each value once or once per channel."""
+    """Return the draft with the user's normalisation, one value or one per channel."""
     if mean is None and std is None:
         return draft
     if draft.bound:
-        return _noted(draft, "--mean and --std were not used: the weights were trained with their own.")
+        return _with_note(
+            draft, "--mean and --std were ignored: the weights were trained with their own normalisation."
+        )
     framing, channels = draft.framing, draft.framing.input.size[0]
     own_mean = framing.mean if mean is None else _per_channel("mean", mean, channels)
     own_std = framing.std if std is None else _per_channel("std", std, channels)
@@ -238,9 +240,9 @@ def _normalised(
 def _per_channel(what: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
     values = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
     if len(values) not in (1, channels):
-        raise UsageError(f"--{what} has {len(values)} values, but the network takes {channels} channels.")
+        raise UsageError(f"--{what} has {len(values)} values, but the network has {channels} input channels.")
     return values * channels if len(values) == 1 else values
 
 
-def _noted(draft: BuiltModel, note: str) -> BuiltModel:
+def _with_note(draft: BuiltModel, note: str) -> BuiltModel:
     return replace(draft, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, note)))

@@ -1,4 +1,4 @@
-"""``LoadedModel``: a network with its normalisation inside, and where it came from."""
+"""``LoadedModel``: a network with its normalisation included, and its provenance."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class PixelModel(nn.Module):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the network and its weights came from.
+    """The origin of a network and its weights.
 
-    ``source`` is what was loaded (``torchvision:resnet18``); ``weights`` says in plain words which weights
-    these are; ``notes`` are sentences that console and report must show (digits weights, random weights …).
+    ``source`` is what was loaded (``torchvision:resnet18``); ``weights`` describes the weights in words; ``notes`` are
+    sentences that the console and the report must show (digits weights, random weights …).
     """
 
     source: str
@@ -66,12 +66,12 @@ class Provenance:
 class LoadedModel:
     """A network ready to be studied.
 
-    ``module`` takes pixels in [0, 1], shape (N, C, H, W), is in eval mode with parameters frozen and
-    returns logits (N, num_classes). Layer names that users type are those of ``network``.
+    ``module`` takes pixels in [0, 1], shape (N, C, H, W), and returns logits (N, num_classes); it is in eval mode and
+    its parameters are frozen. Layer names are those of ``network``.
     ``domain`` is the task: 'imagenet', 'digits', 'fashion-mnist', 'cifar10' or 'unknown'.
     ``factory`` builds the same architecture with random weights, drawn from torch's global generator.
     ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image. ``size_known`` is
-    False where nothing says which size the network takes.
+    False if the input size of the network is not known.
     """
 
     name: str
@@ -95,16 +95,16 @@ class LoadedModel:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters, a shared one counted once."""
+        """The number of parameters; shared parameters are counted once."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def fresh(self, seed: int) -> LoadedModel:
-        """Return the same network with newly drawn weights; everything else is as it is here.
+        """Return the same network with new random weights; everything else stays the same.
 
-        The same seed gives identical weights, another seed others; the global generators are left alone.
-        The result is in eval mode with parameters frozen, as every LoadedModel. A factory that always
-        returns the same weights has them redrawn by each module's ``reset_parameters``; where that
-        leaves a weight as it was, CannotRunError names it.
+        The same seed always gives the same weights; the global generators are not changed.
+        The result is in eval mode with parameters frozen, like every LoadedModel. If the factory always returns the
+        same weights, they are drawn again with each module's ``reset_parameters``; CannotRunError names a weight that
+        does not change.
         """
         with seeds.scoped(seed, "fresh weights"):
             network = self.factory()
@@ -147,7 +147,7 @@ class LoadedModel:
             )
 
     def info(self) -> ModelInfo:
-        """Return what a report says of this model."""
+        """Return the description of this model for a report."""
         origin = self.provenance
         return ModelInfo(
             name=self.name,
@@ -164,13 +164,13 @@ class LoadedModel:
         )
 
     def to(self, device: torch.device | str) -> LoadedModel:
-        """Return a copy on another device; this one stays where it is."""
+        """Return a copy on another device; this model stays on its own."""
         target = torch.device(device)
         module = copy.deepcopy(self.module).to(target)
         return replace(self, module=module, device=target, device_text=str(target))
 
     def example(self, n: int = 1, seed: int = 0, stream: str = "example") -> Tensor:
-        """Return ``n`` images of uniform noise, (n, C, H, W), on the model's device, to trace and check it with."""
+        """Return ``n`` images of uniform noise, (n, C, H, W), on the model's device, for tracing and checking it."""
         noise = torch.rand((n, *self.input.size), generator=seeds.generator(seed, stream))
         return noise.to(self.device, memory_format=self.memory_format)
 
@@ -182,12 +182,12 @@ def prepare(
     device: torch.device,
     memory_format: torch.memory_format,
 ) -> PixelModel:
-    """Put the normalisation in front of a network, freeze it, set eval mode, and place it."""
+    """Put the normalisation in front of a network, freeze it, set eval mode, and move it to the device."""
     module = PixelModel(network, mean, std).eval().requires_grad_(False)
     return module.to(device=device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
 
 
 def random_provenance(source: str, seed: int, licence: str = "", notes: tuple[str, ...] = ()) -> Provenance:
-    """Return the provenance of a network whose weights were just drawn, with the note that says so."""
+    """Return the provenance of a network with new random weights, with a note that says so."""
     note = f"The weights are random (seed {seed}): this network has learned nothing."
     return Provenance(source, f"random, seed {seed}", licence=licence, notes=(note, *notes))

@@ -1,4 +1,4 @@
-"""What a network is, found by looking at it and by one forward pass."""
+"""Properties of a network, read from its attributes and measured by one forward pass."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BATCH = 2
 _CONVOLUTION_SHARE = 0.5
 DEFAULT_SIZE = 224
 UNKNOWN_NORMALISATION = (
-    "No normalisation is known for this network: it is fed pixels in [0, 1] as they are "
-    "(--mean and --std change that)."
+    "The normalisation of this network is not known: it gets pixels in [0, 1] unchanged "
+    "(set --mean and --std to change that)."
 )
 
 
 class ShapeError(CannotRunError):
-    """A network does not take images of the size it was given."""
+    """The network does not accept images of the given size."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class NetworkFacts:
 
 
 def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> NetworkFacts:
-    """Run the network once on zeros of shape (2, *size) on its device and return what was seen.
+    """Run the network once on zeros of shape (2, *size) on its device and return its properties.
 
     MACs are half of what torch's FLOP counter counts (convolutions and matrix products). Raises ShapeError
-    when the network does not take the size, and CannotRunError when its output is not logits (N, classes).
+    when the network does not accept the size, and CannotRunError when its output is not logits (N, classes).
     """
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
@@ -50,7 +50,7 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
     counter = FlopCounterMode(display=False)
     with training_mode(network, False), torch.inference_mode():
         try:
-            # Attention as plain products: torch's counter does not see inside a fused one.
+            # Attention as plain matrix products: torch's counter does not see inside the fused kernel.
             with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
         except (
@@ -61,7 +61,7 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
             AssertionError,
             NotImplementedError,
         ) as error:
-            raise _refused(name, size, error) from error
+            raise _shape_error(name, size, error) from error
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
@@ -72,7 +72,7 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
 def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.memory_format:
     """Return channels_last on a CPU for networks that do at least half of their work in convolutions.
 
-    A rule by what the network is, not by timing, so that results do not depend on the moment. Measured on
+    The rule depends on the network and not on timing, so that results are reproducible. Measured on
     16 images with two cores, channels_last was 1.1 to 2.0 times as fast for 18 convolutional networks
     (resnet18 1.2, efficientnet_lite0 1.4, vgg11 1.3, densenet121 1.4, mobilenet_v3_small 1.4, squeezenet1_1
     2.0), and equally fast for convnext_tiny and for transformers, whose work is mostly matrix products.
@@ -98,7 +98,7 @@ def framing_of(network: nn.Module) -> tuple[Preprocessing, tuple[str, ...]]:
 
 
 def first_channels(network: nn.Module) -> int:
-    """Return the input channels of the first convolution, 3 when there is none."""
+    """Return the input channels of the first convolution, 3 if there is none."""
     return next((int(sub.in_channels) for sub in network.modules() if isinstance(sub, nn.Conv2d)), 3)
 
 
@@ -128,13 +128,13 @@ def _size_of(network: nn.Module, config: dict[str, Any]) -> tuple[int, int, int]
     return numbers[0], numbers[1], numbers[2]
 
 
-def _refused(name: str, size: tuple[int, int, int], error: Exception) -> ProbeError:
+def _shape_error(name: str, size: tuple[int, int, int], error: Exception) -> ProbeError:
     if isinstance(error, ProbeError):
         return error
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
     return ShapeError(
-        f"{name} does not take images of {size[0]}×{size[1]}×{size[2]} (channels × height × width): "
-        f"{reason}. Set the size that it takes with --img-size."
+        f"{name} does not accept images of {size[0]}×{size[1]}×{size[2]} (channels × height × width): "
+        f"{reason}. Set the right size with --img-size."
     )
 
 
@@ -154,10 +154,10 @@ def _check_logits(output: object, name: str) -> None:
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
-    """Return a device and the choice in words.
+    """Return a device and a description of the choice.
 
-    ``auto`` takes CUDA, else MPS, else the CPU. Raises UsageError for a word that names no device and
-    CannotRunError for a device that is not here.
+    ``auto`` is CUDA if available, else MPS, else the CPU. Raises UsageError for an invalid name and
+    CannotRunError for a device that is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -183,10 +183,10 @@ def _check_available(device: torch.device, name: str) -> None:
         if (device.index or 0) < count:
             return
         raise CannotRunError(
-            f"There is no device {name}: PyTorch sees {count} CUDA devices. Use --device cpu."
+            f"There is no device {name}: PyTorch finds {count} CUDA devices. Use --device cpu."
         )
     if device.type == "mps":
         if torch.backends.mps.is_available():
             return
-        raise CannotRunError("There is no MPS device here. Use --device cpu.")
+        raise CannotRunError("There is no MPS device on this machine. Use --device cpu.")
     raise UsageError(f"The device {name} is not supported: write auto, cpu, cuda, cuda:1 or mps.")

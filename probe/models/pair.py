@@ -1,4 +1,4 @@
-"""A model and the images to study it with, from the words that a user typed."""
+"""Loading a model and the images to study it with, from the user's options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATA_OF_DOMAIN = {
 
 
 def default_data(model: LoadedModel) -> str:
-    """Return the images that fit a model's task; photographs for an unknown task."""
+    """Return the name of the data that fits a model's task; photographs for an unknown task."""
     return _DATA_OF_DOMAIN.get(model.domain, "imagenet-samples")
 
 
@@ -36,11 +36,11 @@ def load_both(
     progress: Progress = SILENT,
     **how: Any,
 ) -> tuple[LoadedModel, ImageSet]:
-    """Load a model and images; what is not named is chosen to fit the other.
+    """Load a model and images; whichever is None is chosen to fit the other.
 
-    ``how`` goes to ``load_model``. The images' class count reaches the model, so that random weights are drawn for
-    the right number of classes. Pictures that the user did not choose lose their labels when these
-    are not the model's classes, and so do all where digits weights stand in for those that cannot be had.
+    ``how`` goes to ``load_model``. The number of classes of the images is passed to the model, so that random weights
+    are drawn for the right number. If the labels are not the model's classes, they are dropped when the user did not
+    choose the images, or when digits weights replace weights that are not available.
     Raises the loaders' errors.
     """
     images = None if data is None else load_images(data, n=n, seed=seed, offline=offline, progress=progress)
@@ -54,13 +54,10 @@ def load_both(
     )
     if (
         images is not None
-        and _stands_in(loaded, how)
+        and _is_digits_fallback(loaded, how)
         and images.num_classes not in (None, loaded.num_classes)
     ):
-        note = (
-            f"The labels of {images.name} are not used: they are not among the ten digits, which is all that these "
-            "stand-in weights know."
-        )
+        note = f"The labels of {images.name} are not used: these replacement weights were trained on the ten digits only."
         notes = (*loaded.provenance.notes, note)
         loaded = replace(loaded, provenance=replace(loaded.provenance, notes=notes))
         images = images.unlabelled()
@@ -72,8 +69,8 @@ def load_both(
     return loaded, images
 
 
-def _stands_in(model: LoadedModel, how: dict[str, Any]) -> bool:
-    """Tell whether digits weights were trained because no weights were named and the network's own cannot be had."""
+def _is_digits_fallback(model: LoadedModel, how: dict[str, Any]) -> bool:
+    """Return whether the network has digits weights although the user did not ask for them."""
     return how.get("weights", "default") == "default" and model.domain == "digits"
 
 

@@ -1,4 +1,4 @@
-"""What is asked for when weights are put into a network, and what comes of it."""
+"""The request for a network with weights, and the network that was built for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from probe.models.source import Access, Architecture, Preprocessing
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What is asked for besides the architecture.
+    """The user's request, apart from the architecture.
 
-    ``weights`` is the user's word; ``num_classes`` what the data has; ``img_size`` (H, W) the input wanted.
+    ``weights`` is what the user typed; ``num_classes`` is that of the data; ``img_size`` (H, W) the requested input.
     """
 
     weights: str
@@ -31,10 +31,10 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A network with its weights, and what these mean.
+    """A network with its weights, their preprocessing, provenance and classes.
 
-    ``draw`` builds the same with random weights. ``bound`` says that the weights were trained with this
-    normalisation here, so that no other makes sense.
+    ``draw`` builds the same network with random weights. ``bound`` is True if probe itself trained the weights with
+    this normalisation, so that no other makes sense.
     """
 
     network: nn.Module
@@ -49,7 +49,7 @@ class BuiltModel:
 def framing_for(
     architecture: Architecture, network: nn.Module, order: LoadRequest
 ) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Return the input that the network is given, and notes on what was assumed about it."""
+    """Return the preprocessing for the network's input, and notes on what was assumed about it."""
     if architecture.framing is not None:
         return architecture.framing.resized(order.img_size), ()
     framing, notes = framing_of(network)

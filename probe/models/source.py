@@ -1,4 +1,4 @@
-"""What a source of models is, what it returns, and the registry that finds sources."""
+"""The interface of model sources, the types that they return, and their registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Access:
-    """How files may be had: ``offline`` forbids the network; downloads are shown on ``progress``."""
+    """How to get files: ``offline`` forbids downloads; ``progress`` shows them."""
 
     offline: bool = False
     progress: Progress = SILENT
@@ -28,7 +28,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Build:
-    """What a network is built for; None leaves the architecture's own value."""
+    """The number of classes and the image size to build a network for; None is the architecture's default."""
 
     num_classes: int | None = None
     img_size: tuple[int, int] | None = None
@@ -36,14 +36,14 @@ class Build:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of its input: size and crop, and the normalisation."""
+    """The input that a network expects: size, crop and normalisation."""
 
     input: InputSpec
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     def resized(self, size: tuple[int, int] | None) -> Preprocessing:
-        """Return the same with another height and width; None changes nothing."""
+        """Return the same preprocessing with another height and width; None changes nothing."""
         if size is None:
             return self
         return replace(self, input=replace(self.input, size=(self.input.size[0], *size)))
@@ -51,9 +51,9 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class UrlFile:
-    """A weights file behind an address; ``name`` ends in the first digits of its sha256 where it is known.
+    """A weights file at a URL; ``name`` ends with the first digits of its sha256 if that is known.
 
-    It is kept, and looked for, in ``$TORCH_HOME/hub/checkpoints``.
+    The file is stored in ``$TORCH_HOME/hub/checkpoints``.
     """
 
     url: str
@@ -71,7 +71,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class PackagedFile:
-    """A weights file that an installed Python package carries."""
+    """A weights file in an installed Python package."""
 
     path: Path
     package: str
@@ -83,10 +83,10 @@ Origin = UrlFile | HubFile | PackagedFile
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that somebody published for an architecture, with what they mean.
+    """Weights that were published for an architecture, with their preprocessing, classes and licence.
 
-    ``origins`` are alternatives, tried in order. ``load`` builds the network and puts the state dict into it;
-    it raises CheckpointError when they do not fit. ``num_classes`` 0 means that there is no classifier.
+    ``origins`` are alternatives, tried in order. ``load`` builds the network and loads the state dict into it;
+    it raises CheckpointError if the two do not fit. ``num_classes`` 0 means that there is no classifier.
     """
 
     name: str
@@ -97,15 +97,15 @@ class Published:
     class_names: tuple[str, ...] | None = None
     domain: str = "unknown"
     licence: str = ""
-    described: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A network that can be built, and the weights that are published for it (the default first).
 
-    ``build`` returns it as its factory does. For ``user_code`` these may be trained weights, and
-    ``framing`` is read off the network. ``identity`` tells two architectures of one name apart (a digest of
+    ``build`` calls the factory. With ``user_code``, the network may come with trained weights, and
+    ``framing`` is read from the network. ``identity`` distinguishes architectures with the same name (a digest of
     the user's file).
     """
 
@@ -126,10 +126,10 @@ class Architecture:
             if published.name.lower() == name.lower():
                 return published
         known = ", ".join(published.name for published in self.published)
-        has = f"It has: {known}." if known else "None are published for it."
+        has = f"Available: {known}." if known else "No weights are published for it."
         raise UsageError(
             f"{self.source} has no weights '{name}', and there is no such file. {has} "
-            "Other choices: default, none, digits, or a path to a file."
+            "Other choices: default, none, digits, or the path of a file."
         )
 
 
@@ -137,8 +137,8 @@ class Architecture:
 class ModelRow:
     """One line of the catalogue.
 
-    ``weights`` are the names that ``--weights`` takes, the default first; ``origin`` is where the default
-    ones come from; ``present`` are those that are on this machine now.
+    ``weights`` are the names for ``--weights``, the default first; ``origin`` is where the default weights come from;
+    ``present`` are those that are already on this machine.
     """
 
     name: str
@@ -149,7 +149,7 @@ class ModelRow:
 
 
 class ModelSource(Protocol):
-    """Where networks come from. ``rank`` orders the sources that a bare name is looked up in (None: not)."""
+    """A source of networks. ``rank`` is its place in the look-up of bare names (None: not used for bare names)."""
 
     rank: int | None
 
@@ -158,7 +158,7 @@ class ModelSource(Protocol):
         ...
 
     def find(self, target: str, options: Mapping[str, Any], access: Access) -> Architecture:
-        """Return the architecture; an unknown name or unfit options raise UsageError."""
+        """Return the architecture; an unknown name or invalid options raise UsageError."""
         ...
 
     def names(self) -> Collection[str]:
@@ -166,7 +166,7 @@ class ModelSource(Protocol):
         ...
 
     def rows(self) -> Iterable[ModelRow]:
-        """Yield the catalogue's lines; quick, and nothing is downloaded."""
+        """Yield the lines of the catalogue; fast, and nothing is downloaded."""
         ...
 
 
@@ -179,6 +179,8 @@ _NEAREST = 4
 
 
 def unknown_name(name: str, kind: str, known: Iterable[str]) -> UsageError:
-    """Return the error that says there is no such ``kind``, and what is close to it."""
+    """Return the error for an unknown name of this kind, with similar names."""
     hint = did_you_mean(name, dict.fromkeys(known), _NEAREST)
-    return UsageError(f"There is no {kind} '{name}'.{hint} `probe models QUERY` lists what there is.")
+    return UsageError(
+        f"There is no {kind} '{name}'.{hint} `probe models QUERY` lists the available networks."
+    )

@@ -1,4 +1,4 @@
-"""Running a user's own Python file or module, and saying in one line what went wrong in it and where."""
+"""Running a user's own Python file or module, with one-line errors that say what went wrong and where."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PREFIX = "probe_user_"
 
 
 class UserCodeError(CannotRunError):
-    """The user's code raised an error; the message names the file and the line."""
+    """The user's code raised an error; the message has the file and the line."""
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a Python file as a module of its own and return it; its folder can be imported from.
+    """Run a Python file as a module and return the module; the file can import from its own folder.
 
-    Raises UsageError when there is no such file and UserCodeError when it raises.
+    Raises UsageError if there is no such file and UserCodeError if running it raises.
     """
     if not path.is_file():
         raise UsageError(f"There is no Python file {path}.")
@@ -42,7 +42,7 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with explained(path, "cannot be imported"), searched(path.resolve().parent):
+        with user_errors(path, "cannot be imported"), import_path(path.resolve().parent):
             spec.loader.exec_module(module)
     except ProbeError:
         del sys.modules[name]
@@ -51,25 +51,25 @@ def load_file(path: Path) -> ModuleType:
 
 
 def load_package(dotted: str) -> ModuleType:
-    """Import a module by its dotted name, from the current folder too.
+    """Import a module by its dotted name, also from the current folder.
 
-    Raises UsageError when there is none of this name and UserCodeError when it raises.
+    Raises UsageError if there is no such module and UserCodeError if importing it raises.
     """
-    with explained(None, f"{dotted} cannot be imported"), searched(Path.cwd()):
+    with user_errors(None, f"{dotted} cannot be imported"), import_path(Path.cwd()):
         try:
             return importlib.import_module(dotted)
         except ModuleNotFoundError as error:
-            # A module that is missing inside the user's module is the user's error, told with its line.
+            # A missing import inside the user's module is the user's error, reported with its line.
             if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
                 raise
             raise UsageError(
-                f"There is no module '{error.name}', here or installed, to take {dotted} from; "
-                "for a file write path/to/net.py:FUNCTION."
+                f"Could not import {dotted}: there is no module '{error.name}' in this folder or installed. For a file, "
+                "write path/to/net.py:FUNCTION."
             ) from error
 
 
 def attribute(module: ModuleType, name: str, place: str) -> Any:
-    """Return a module's function or class; a name that is not there raises UsageError with those that are."""
+    """Return a module's function or class; an unknown name raises UsageError with the available names."""
     if not hasattr(module, name):
         own = [
             key
@@ -85,7 +85,7 @@ def attribute(module: ModuleType, name: str, place: str) -> Any:
 
 
 def digest(module: ModuleType) -> str:
-    """Return the sha256 of the module's source file, or of its name when there is none."""
+    """Return the sha256 of the module's source file, or of its name if there is no file."""
     file = inspect.getsourcefile(module)
     try:
         content = Path(file).read_bytes() if file else module.__name__.encode()
@@ -95,22 +95,22 @@ def digest(module: ModuleType) -> str:
 
 
 def user_modules() -> tuple[ModuleType, ...]:
-    """Return the modules that were imported from users' files, and those beside them or in the current folder.
+    """Return the modules imported from users' files, from the folders of those files, or from the current folder.
 
-    Another process cannot import these by their names.
+    Another process cannot import these modules by name.
     """
     files = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
     folders = {Path(str(module.__file__)).resolve().parent for module in files} | {Path.cwd()}
-    found = []
+    modules = []
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and Path(file).resolve().parent in folders and _is_users(file, None):
-            found.append(module)
-    return tuple(found)
+            modules.append(module)
+    return tuple(modules)
 
 
 @contextmanager
-def searched(folder: Path) -> Iterator[None]:
+def import_path(folder: Path) -> Iterator[None]:
     """Let imports find modules in ``folder`` inside the block."""
     entry = str(folder)
     sys.path.insert(0, entry)
@@ -122,8 +122,8 @@ def searched(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: Path | None, what: str) -> Iterator[None]:
-    """Turn whatever the user's code raises in the block into UserCodeError with file, line and message."""
+def user_errors(path: Path | None, what: str) -> Iterator[None]:
+    """Convert any error of the user's code inside the block to UserCodeError with file, line and message."""
     try:
         yield
     except ProbeError:
@@ -134,12 +134,12 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         lines = str(error).strip().splitlines() or [""]
         message = lines[0][:_MESSAGE_LENGTH].rstrip(".")
-        said = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        raise UserCodeError(f"{_place(error, path) or what}: {said}.") from error
+        detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UserCodeError(f"{_place(error, path) or what}: {detail}.") from error
 
 
 def _place(error: BaseException, path: Path | None) -> str:
-    """Return file and line of the last frame in the user's file, or in code that is not installed."""
+    """Return file and line of the last frame in the user's file, or in code outside installed packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename, path)]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
@@ -158,39 +158,38 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @dataclass(frozen=True)
 class FactoryCall:
-    """A factory and the options that the user typed for it; ``shown`` is how the user writes it."""
+    """A factory and the options that the user typed for it; ``shown`` is the factory as the user typed it."""
 
     factory: Callable[..., nn.Module]
     shown: str
     options: Mapping[str, Any]
 
     def arguments(self, build: Build) -> dict[str, Any]:
-        """Return the keyword arguments for a build: the user's options, then what the build adds.
+        """Return the keyword arguments for a build: the user's options, then those that the build adds.
 
-        ``num_classes`` and ``img_size`` are passed when the factory names such a parameter and the
-        user did not give it.
+        ``num_classes`` and ``img_size`` are passed if the factory has such a parameter and the user did not set it.
         """
-        named = self._named()
+        parameters = self._parameter_names()
         added = {"num_classes": build.num_classes, "img_size": build.img_size}
         extra = {
             key: value
             for key, value in added.items()
-            if key in named and key not in self.options and value is not None
+            if key in parameters and key not in self.options and value is not None
         }
         return {**self.options, **extra}
 
     def check(self, build: Build) -> None:
-        """Raise UsageError when the factory does not take these arguments, or needs more."""
+        """Raise UsageError if the factory does not accept these arguments, or needs more."""
         try:
             signature = inspect.signature(self.factory)
         except (TypeError, ValueError):
             return
         arguments = self.arguments(build)
-        named = self._named()
-        loose = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
-        unknown = [key for key in arguments if key not in named]
-        if unknown and not loose:
-            takes = f"It takes {', '.join(named)}." if named else "It takes none."
+        names = self._parameter_names()
+        has_kwargs = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+        unknown = [key for key in arguments if key not in names]
+        if unknown and not has_kwargs:
+            takes = f"It takes {', '.join(names)}." if names else "It takes none."
             raise UsageError(f"{self.shown} takes no argument '{unknown[0]}'. {takes}")
         missing = [
             parameter.name
@@ -200,22 +199,22 @@ class FactoryCall:
             and parameter.name not in arguments
         ]
         if missing:
-            typed = "&".join(f"{name}=…" for name in missing)
+            query = "&".join(f"{name}=…" for name in missing)
             raise UsageError(
                 f"{self.shown} needs {'an argument' if len(missing) == 1 else 'arguments'} "
-                f"({', '.join(missing)}): write {self.shown}?{typed}."
+                f"({', '.join(missing)}): write {self.shown}?{query}."
             )
 
     def accepts(self, parameter: str) -> bool:
-        """Return whether the factory names this parameter and the user left it open."""
-        return parameter in self._named() and parameter not in self.options
+        """Return whether the factory has this parameter and the user did not set it."""
+        return parameter in self._parameter_names() and parameter not in self.options
 
     def __call__(self, build: Build) -> nn.Module:
         """Check the arguments and call the factory."""
         self.check(build)
         return self.factory(**self.arguments(build))
 
-    def _named(self) -> tuple[str, ...]:
+    def _parameter_names(self) -> tuple[str, ...]:
         try:
             parameters = inspect.signature(self.factory).parameters.values()
         except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A module in memory → ``LoadedModel``."""
+"""Wrapping a module in memory as a ``LoadedModel``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from probe.models.measure import (
     measure,
 )
 from probe.models.source import Preprocessing
-from probe.models.weights.reinitialise import reinitialise
+from probe.models.weights.reinitialise import ADD_RESET, reinitialise
 
 _SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
-"""Sides that are tried, in this order, for a network that does not say what it takes."""
+"""Image sides that are tried, in this order, for a network of unknown input size."""
 
 
 def wrap(
@@ -43,27 +43,28 @@ def wrap(
     device: str | torch.device | None = None,
     domain: str = "unknown",
 ) -> LoadedModel:
-    """Take a copy of a network in memory, ready to be studied; the module itself is left as it is.
+    """Copy a network in memory, ready to be studied; the module itself is not changed.
 
     ``module`` returns logits (N, classes) for normalised images (N, C, H, W); ``mean`` and ``std`` are the
-    normalisation that it was trained with, one value or one per channel of pixels in [0, 1] (None: what its
-    ``pretrained_cfg`` says, else none, with a note). ``classes``: their names, or their number. ``input_size``: a side,
-    (H, W) or (C, H, W); where it is None and the network does not say it, it is that of the images studied.
+    normalisation that it was trained with, one value or one per channel, for pixels in [0, 1] (None: from its
+    ``pretrained_cfg``, else none, with a note). ``classes``: their names, or their number. ``input_size``: a side,
+    (H, W) or (C, H, W); None: from the network's attributes, else the size of the images that are studied.
     ``factory`` builds the same network with random weights, which retraining and the randomisation of attributions
-    need; without it a copy is drawn anew by each module's ``reset_parameters``. ``device``: None keeps the module's.
+    need; without it, the weights of a copy are drawn again with each module's ``reset_parameters``. ``device``: None
+    keeps the module's.
 
-    Later changes of the module do not reach the copy. Raises UsageError for words and numbers that do not fit,
-    CannotRunError when the network cannot be copied or run.
+    Later changes to the module do not affect the copy. Raises UsageError for invalid arguments, and CannotRunError
+    when the network cannot be copied or run.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"probe.wrap takes a torch.nn.Module, not a {type(module).__name__}.")
     title = name or type(module).__name__
     network, notes = _private_copy(module, title)
     framing, assumed = framing_of(network)
-    known = input_size is not None or _says_its_size(network)
+    known = input_size is not None or _has_size_attribute(network)
     if input_size is not None:
         framing = replace(framing, input=replace(framing.input, size=_size(input_size, network)))
-    framing = _normalised(framing, mean, std)
+    framing = _with_normalisation(framing, mean, std)
     facts, framing = _first_pass(network, framing, known, title)
     chosen, device_text = choose_device("auto" if device is None else str(device))
     if device is None:
@@ -81,12 +82,12 @@ def wrap(
         device=chosen,
         memory_format=layout,
         provenance=Provenance(
-            f"{origin}, in memory",
-            "as they were in memory",
+            f"{origin} (in memory)",
+            "unchanged from memory",
             sha256=fingerprint(network),
             notes=(*notes, *(() if mean is not None or std is not None else assumed)),
         ),
-        factory=factory or _Redraw(network, title),
+        factory=factory or _RandomCopy(network, title),
         macs=facts.macs,
         device_text=device_text,
         size_known=known,
@@ -94,8 +95,8 @@ def wrap(
 
 
 def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
-    """Wrap a module by its own word, else with the size of the images as its input size."""
-    if images.shape is None or _says_its_size(module):
+    """Wrap a module with the input size in its attributes, else with the size of the images."""
+    if images.shape is None or _has_size_attribute(module):
         return wrap(module)
     first = next((sub for sub in module.modules() if isinstance(sub, nn.Conv2d)), None)
     channels = images.shape[0] if first is None else first.in_channels
@@ -103,9 +104,9 @@ def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
 
 
 def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
-    """Return the model with the images' size as its input size, where it was not known which one it takes.
+    """Return the model with the images' size as its input size, if its input size is not known.
 
-    Images are then neither resized nor cropped. Raises ShapeError when the network does not take them.
+    The images are then neither resized nor cropped. Raises ShapeError when the network does not accept them.
     """
     if model.size_known or images.shape is None or images.shape == model.input.size:
         return model
@@ -122,8 +123,8 @@ def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
 
 
 @dataclass(frozen=True)
-class _Redraw:
-    """Build the network again by drawing the weights of a copy; can be pickled where the network can."""
+class _RandomCopy:
+    """Build the network with random weights by drawing those of a copy; can be pickled if the network can."""
 
     network: nn.Module
     name: str
@@ -133,13 +134,13 @@ class _Redraw:
             return reinitialise(copy.deepcopy(self.network).requires_grad_(True), self.name)
         except CannotRunError as error:
             raise CannotRunError(
-                f"{str(error).removesuffix('Give that module one.')}Give probe.wrap a factory= that builds the network "
-                "with random weights."
+                f"{str(error).removesuffix(ADD_RESET)}Pass probe.wrap a factory= that builds the network with random "
+                "weights."
             ) from error
 
 
 def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a copy without wrappers for several devices and in float32, with notes on what was changed."""
+    """Return a copy in float32 and without multi-device wrappers, with notes on what was changed."""
     notes: list[str] = []
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         notes.append(f"The network inside {type(module).__name__} is studied, on one device.")
@@ -148,8 +149,8 @@ def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, .
         network = copy.deepcopy(module)
     except Exception as error:
         raise CannotRunError(
-            f"{name} cannot be copied ({type(error).__name__}: {error}): remove what holds open files, locks or "
-            "tensors of a running computation from the module, or load it by a factory in a file."
+            f"{name} cannot be copied ({type(error).__name__}: {error}): remove open files, locks and tensors with a "
+            "gradient history from the module, or load it with a factory in a file."
         ) from error
     for parameter in network.parameters():
         parameter.grad = None
@@ -164,7 +165,7 @@ def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, .
 def _first_pass(
     network: nn.Module, framing: Preprocessing, known: bool, name: str
 ) -> tuple[NetworkFacts, Preprocessing]:
-    """Run the network once; where its size is not known, try usual ones until it takes one."""
+    """Run the network once; if its size is not known, try common sizes until it accepts one."""
     size = framing.input.size
     refused: ShapeError | None = None
     for side in (None,) if known else (None, *_SIDES):
@@ -176,12 +177,11 @@ def _first_pass(
             continue
         return facts, replace(framing, input=replace(framing.input, size=wanted))
     raise CannotRunError(
-        f"{str(refused).removesuffix('Set the size that it takes with --img-size.')}Give probe.wrap the input_size= that "
-        "it takes."
+        f"{str(refused).removesuffix('Set the right size with --img-size.')}Pass probe.wrap the right input_size=."
     ) from refused
 
 
-def _says_its_size(network: nn.Module) -> bool:
+def _has_size_attribute(network: nn.Module) -> bool:
     return any(
         getattr(network, name, None) is not None for name in ("pretrained_cfg", "default_cfg", "input_size")
     )
@@ -197,24 +197,27 @@ def _size(value: int | Sequence[int], network: nn.Module) -> tuple[int, int, int
     if len(numbers) == 2:
         numbers = [first_channels(network), *numbers]
     if len(numbers) != 3 or min(numbers) < 1:
-        raise UsageError(f"input_size is a side, (H, W) or (C, H, W), not {value}.")
+        raise UsageError(f"input_size must be a side, (H, W) or (C, H, W), not {value}.")
     return numbers[0], numbers[1], numbers[2]
 
 
-def _normalised(
+def _with_normalisation(
     framing: Preprocessing, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
 ) -> Preprocessing:
     channels = framing.input.size[0]
-    found = []
+    normalisation = []
     for what, value, own in (("mean", mean, framing.mean), ("std", std, framing.std)):
         default = own if len(own) == channels else own[:1]
         values = default if value is None else (value,) if isinstance(value, int | float) else tuple(value)
         if len(values) not in (1, channels):
-            raise UsageError(f"{what} has {len(values)} values, but the network takes {channels} channels.")
-        found.append(tuple(map(float, values)) * (channels if len(values) == 1 else 1))
-    if not min(found[1]) > 0:
-        raise UsageError(f"Each std must be above 0; got {', '.join(map(str, found[1]))}.")
-    return replace(framing, mean=found[0], std=found[1])
+            raise UsageError(
+                f"{what} has {len(values)} values, but the network has {channels} input channels."
+            )
+        normalisation.append(tuple(map(float, values)) * (channels if len(values) == 1 else 1))
+    own_mean, own_std = normalisation
+    if not min(own_std) > 0:
+        raise UsageError(f"Each std must be above 0; got {', '.join(map(str, own_std))}.")
+    return replace(framing, mean=own_mean, std=own_std)
 
 
 def _names(classes: Sequence[str] | int | None, count: int, name: str) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""``probe ablate``: take structure away."""
+"""``probe ablate``: remove parts of a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import ablating, common
-from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.cli.shared import command_line, finish, load, report_options, reporting
 from probe.graph.edit.structure import STRUCTURES, SWAPS
 
 _EXAMPLES = """\b
@@ -33,7 +33,7 @@ def kind_list() -> str:
 
 @click.command(
     "ablate",
-    short_help="Take structure away, and measure what it was worth.",
+    short_help="Remove parts of the network and measure their effect.",
     epilog=f"{_EXAMPLES}\n{kind_list()}",
 )
 @common
@@ -41,9 +41,9 @@ def kind_list() -> str:
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Take structure away or exchange it, and measure what it was worth.
+    """Remove or replace parts of the network, and measure their effect.
 
-    With no other word: the shortcuts of a ResNet-20, cut as it is and trained without, on digits.
+    Without options: the shortcuts of a ResNet-20 on digits, ablated without retraining and retrained without them.
     """
     from probe.cli.configs import ablated_model, ablation_config, journal_for, training_parts
     from studies import ablation as study
@@ -62,12 +62,14 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             training=training,
             untrainable=untrainable,
             progress=console,
-            command=typed(),
+            command=command_line(),
             journal=journal,
         )
     except KeyboardInterrupt:
-        console.say(f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to go on.")
+        console.say(
+            f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to continue."
+        )
         raise
-    code = finish(report, options["out"], console, **reported(options))
+    code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
     ctx.exit(code)

@@ -8,7 +8,7 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import attacking, common, option
-from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.cli.shared import command_line, finish, load, report_options, reporting
 from probe.data.corruptions import CORRUPTIONS
 from studies.adversarial.registries import CHECKS, VIEWS
 
@@ -38,16 +38,17 @@ def _lists() -> str:
 @option(
     "--save-images",
     type=click.Choice(["png", "npz"]),
-    help="Keep the adversarial image of each broken one, by the attack that needed least, in images/. npz is exact; "
-    "PNG rounds to 8 bit, which can leave the ball or undo the attack (images/index.json says where).",
+    help="Save one adversarial image for each image that was broken, from the attack with the smallest perturbation, "
+    "in images/. npz is exact; PNG rounds to 8 bits, which can leave the epsilon ball or undo the attack "
+    "(images/index.json says where).",
 )
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Attack a network, and know whether to believe the answer.
+    """Attack a network, and check whether the result can be trusted.
 
-    With no other word: the embedded ImageNet network on the embedded photographs. EPS is in units of the
-    pixel range: 0.03, 8/255, several with commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
+    Without options: the embedded ImageNet network on the embedded photographs. EPS is in units of the
+    pixel range: 0.03, 8/255, several separated by commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
     """
     from probe.cli.configs import adversarial_config, another_model, journal_for
     from studies import adversarial as study
@@ -64,11 +65,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     journal = journal_for(config, model, images, options["resume"], console)
     try:
         report = study.run(
-            model, images, config, others=others, progress=console, command=typed(), journal=journal
+            model, images, config, others=others, progress=console, command=command_line(), journal=journal
         )
     except KeyboardInterrupt:
-        console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to go on.")
+        console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to continue.")
         raise
-    code = finish(report, options["out"], console, **reported(options))
+    code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
     ctx.exit(code)

@@ -1,4 +1,4 @@
-"""``probe anatomy``: what a network is made of."""
+"""``probe anatomy``: the layers of a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from probe.cli.console import Console, line, table
 from probe.cli.options import NameList, Size, option
-from probe.cli.shared import typed, written
+from probe.cli.shared import command_line, write_page
 from probe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,12 +32,17 @@ Examples:
     "anatomy", short_help="List a network's layers: sizes, parameters, MACs, paths.", epilog=_EXAMPLES
 )
 @option("-m", "--model", metavar="NAME", help="resnet18, timm:NAME, net.py:factory, … (see: probe models).")
-@option("--compare", type=NameList(), metavar="A,B", help="Put two networks side by side.")
-@option("--weights", metavar="WHICH", default="none", help="As for the studies; no number depends on them.")
+@option("--compare", type=NameList(), metavar="A,B", help="Compare two networks side by side.")
+@option(
+    "--weights",
+    metavar="WHICH",
+    default="none",
+    help="As for the studies; none of the numbers depend on the weights.",
+)
 @option("--img-size", type=Size(), help="Input side of the network, or height,width.")
-@option("--all", "everything", is_flag=True, help="List norms, activations and additions too.")
-@option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
-@option("--html", is_flag=True, help="Write a report as well, with figures.")
+@option("--all", "everything", is_flag=True, help="Also list norms, activations and additions.")
+@option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What to print.")
+@option("--html", is_flag=True, help="Also write a report with figures.")
 @option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -45,16 +50,16 @@ Examples:
     help="Folder of the report [default: a new one in reports/]; implies --html.",
 )
 @option("--seed", type=click.IntRange(min=0), default=0)
-@option("--offline", is_flag=True, help="Never try the network.")
+@option("--offline", is_flag=True, help="Never use the internet.")
 @option("-q", "--quiet", is_flag=True, help="Print the report's path only.")
 @option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
     """List a network's layers: sizes, parameters, MACs, memory, receptive field, paths.
 
-    One MAC is a multiplication and an addition, so FLOPs = 2 × MACs; texts that give "FLOPs" and "MAC" often mean
-    MACs by the first and the number of parameters by the second. An asterisk after a receptive field says that gates
-    or norms of the whole map are left out of it.
+    One MAC is one multiplication and one addition, so FLOPs = 2 × MACs. Papers often write "FLOPs" when they mean
+    MACs, and "MAC" when they mean the number of parameters. An asterisk after a receptive field means that gates or
+    norms that act on the whole map are ignored.
     """
     from probe.tools import anatomy as study
     from probe.tools.anatomy.examine import examine
@@ -64,22 +69,25 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     config = study.AnatomyConfig(options["seed"])
     models = [_load(name, options, console) for name in names]
     with console.task("Looking at the layers", None):
-        # Two builds of one family have the same name: then what was typed tells them apart.
-        alike = len({model.name for model in models}) < len(models)
-        found = [
-            examine(model, config, name if alike else "") for name, model in zip(names, models, strict=True)
+        # Two variants of one family have the same name: what the user typed distinguishes them.
+        same_name = len({model.name for model in models}) < len(models)
+        examined = [
+            examine(model, config, name if same_name else "")
+            for name, model in zip(names, models, strict=True)
         ]
     if not options["quiet"] or options["form"] == "json":
-        _print(found, options)
+        _print(examined, options)
     if options["html"] or options["out"] is not None:
         if len(models) == 1:
-            report = study.run(models[0], config, one=found[0], command=typed())
+            report = study.run(models[0], config, examined=examined[0], command=command_line())
         else:
-            report = study.compare(models[0], models[1], config, both=(found[0], found[1]), command=typed())
-        page = written(report, options["out"], console)
-        if options["form"] == "json":  # which is all that stdout gets
-            console.say(f"The report: {page}")
-        else:  # the headline is there already
+            report = study.compare(
+                models[0], models[1], config, both=(examined[0], examined[1]), command=command_line()
+            )
+        page = write_page(report, options["out"], console)
+        if options["form"] == "json":  # stdout gets nothing else
+            console.say(f"Report: {page}")
+        else:  # the headline has been printed already
             line(str(page))
 
 
@@ -87,11 +95,9 @@ def _names(options: dict[str, Any]) -> tuple[str, ...]:
     if options["compare"] is None:
         return (options["model"] or DEFAULT_MODEL,)
     if options["model"] is not None:
-        raise UsageError("--compare names both networks: leave --model out.")
+        raise UsageError("--compare already gives both networks: remove --model.")
     if len(options["compare"]) != 2:
-        raise UsageError(
-            f"--compare takes two names with a comma between them, not {len(options['compare'])}."
-        )
+        raise UsageError(f"--compare takes two names separated by a comma, not {len(options['compare'])}.")
     names: tuple[str, ...] = options["compare"]
     return names
 
@@ -110,29 +116,30 @@ def _load(name: str, options: dict[str, Any], console: Console) -> LoadedModel:
     )
 
 
-def _print(found: list[Examined], options: dict[str, Any]) -> None:
+def _print(networks: list[Examined], options: dict[str, Any]) -> None:
     import json
 
     from probe.tools.anatomy.rows import console_rows, console_totals, plain, unlisted
     from probe.tools.anatomy.study import headline
 
     if options["form"] == "json":
-        values = [plain(one) for one in found]
+        values = [plain(network) for network in networks]
         line(json.dumps(values[0] if len(values) == 1 else {"compare": values}, ensure_ascii=False, indent=2))
         return
-    for one in found:
-        if len(found) > 1:
-            line(f"{one.name} ({one.model.source})")
-        table(*console_rows(one, options["everything"]))
-        rest = "" if options["everything"] else unlisted(one)
-        for sentence in ([f"{rest} --all lists them."] if rest else []) + [
-            f"• {each}" for each in headline(one) if len(found) == 1
-        ]:
-            line(sentence)
+    for network in networks:
+        if len(networks) > 1:
+            line(f"{network.name} ({network.model.source})")
+        table(*console_rows(network, options["everything"]))
+        rest = "" if options["everything"] else unlisted(network)
+        if rest:
+            line(f"{rest} --all lists them.")
+        if len(networks) == 1:
+            for sentence in headline(network):
+                line(f"• {sentence}")
         line("")
-    if len(found) > 1:
+    if len(networks) > 1:
         from probe.tools.anatomy.comparison import headline as difference
 
-        table(*console_totals(found[0], found[1]))
-        for each in difference(found[0], found[1]):
-            line(f"• {each}")
+        table(*console_totals(networks[0], networks[1]))
+        for sentence in difference(networks[0], networks[1]):
+            line(f"• {sentence}")

@@ -1,4 +1,4 @@
-"""``probe attacks``: what can be attacked with."""
+"""``probe attacks``: the attacks that can be used."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Examples:
 @click.argument("query", default="")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(query: str, debug: bool) -> None:
-    """List the attacks: norms, access, whether they can aim at a class, options, paper.
+    """List the attacks: norms, access, whether they support targeted attacks, options, paper.
 
-    QUERY is a part of a name, a norm such as L1, or an access such as decision-based.
+    QUERY is part of a name, a norm such as L1, or an access such as decision-based.
     """
     from probe.attacks.select import attack_rows
 

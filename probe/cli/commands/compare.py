@@ -9,7 +9,7 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import option
-from probe.cli.shared import finish, reported, reporting, typed
+from probe.cli.shared import command_line, finish, report_options, reporting
 
 _EXAMPLES = """\b
 Examples:
@@ -31,14 +31,13 @@ Examples:
 @option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def command(ctx: click.Context, /, runs: tuple[Path, ...], **options: Any) -> None:
-    """Put runs of one study side by side: what is different, and whether that may be chance.
+    """Compare runs of one study side by side: what differs, and whether the difference may be due to chance.
 
-    RUN is the folder of a report or its results.json; the first is what the others are compared with. Where
-    samples.jsonl lies beside both and names the same images, the tests are paired; else they are not, and the report
-    says so. P-values are corrected for their number (Holm).
+    RUN is the folder of a report or its results.json; the others are compared with the first. If both runs have a
+    samples.jsonl with the same images, the tests are paired; otherwise they are not, and the report says so.
+    P-values are corrected for multiple comparisons (Holm).
     """
     from probe.tools.compare import compare, read_runs
 
-    found = read_runs(runs)
-    report = compare(found, command=typed())
-    ctx.exit(finish(report, options["out"], Console(options["quiet"]), **reported(options)))
+    report = compare(read_runs(runs), command=command_line())
+    ctx.exit(finish(report, options["out"], Console(options["quiet"]), **report_options(options)))

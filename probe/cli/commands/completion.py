@@ -1,4 +1,4 @@
-"""``probe completion``: the script that lets a shell complete the words."""
+"""``probe completion``: the script for shell completion."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ Examples:
 def command(ctx: click.Context, /, shell: str, debug: bool) -> None:
     """Print the script that completes commands, options, models, data, attacks and structures.
 
-    Nothing is installed: put what is printed where the shell reads it at its start.
+    Nothing is installed: save the output where your shell reads it on startup.
     """
     line(script(ctx.find_root().command, shell))

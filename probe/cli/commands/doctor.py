@@ -1,4 +1,4 @@
-"""``probe doctor``: what is wrong with a training."""
+"""``probe doctor``: find out why a network does not train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import OPTIMIZER, common, option
-from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.cli.shared import command_line, finish, load, report_options, reporting
 from probe.core.errors import UsageError
 from probe.tools.doctor.registries import CAUSES
 
@@ -35,25 +35,25 @@ def _causes() -> str:
 
 @click.command("doctor", epilog=f"{_EXAMPLES}\n{_causes()}")
 @common
-@option("--lr", type=float, help="Learning rate, constant [default: by network and optimiser].")
-@option("--steps", type=click.IntRange(min=1), default=40, help="Batches to watch.")
+@option("--lr", type=float, help="Constant learning rate [default: depends on network and optimizer].")
+@option("--steps", type=click.IntRange(min=1), default=40, help="Number of batches to train on.")
 @OPTIMIZER
 @option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: --batch-size].")
 @option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
-    help="Autocast of the forward pass.",
+    help="Autocast precision of the forward pass.",
 )
 @option("--loss", metavar="FILE:FUNCTION", help="(logits, labels) → one number [default: cross-entropy].")
 @option("--no-sweep", is_flag=True, help="Do not try other learning rates.")
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Watch a short training and say what is wrong with it.
+    """Train for a few steps and diagnose what goes wrong.
 
-    With no other word: a ResNet-20 on digits. Training starts from random weights, or from those that --weights names
-    or a function of yours returns; nothing is kept of it. The exit code is 0 whatever is found.
+    Without options: a ResNet-20 on digits. Training starts from random weights, from those given by --weights, or
+    from those that your own function returns. The trained weights are discarded. The exit code is 0 whatever is found.
     """
     from probe.tools import doctor as study
 
@@ -73,12 +73,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     options["data"] = _training_part(options["data"] or DEFAULT_DATA)
     options["weights"] = _start(options)
     model, images = load(options, console)
-    report = study.run(model, images, config, progress=console, command=typed(), **how)
-    ctx.exit(finish(report, options["out"], console, **reported(options)))
+    report = study.run(model, images, config, progress=console, command=command_line(), **how)
+    ctx.exit(finish(report, options["out"], console, **report_options(options)))
 
 
 def _training_part(name: str) -> str:
-    """Return the name of the part of a data set that is trained on, where it has one."""
+    """Return the name of the data set's training part, or the name unchanged if it has none."""
     from probe.data.source import data_names
 
     part = f"{name}-train"
@@ -86,7 +86,7 @@ def _training_part(name: str) -> str:
 
 
 def _start(options: dict[str, Any]) -> str:
-    """Return the weights to start from: what is named, what a user's function always returns, else random ones."""
+    """Return the weights to start from: those the user chose, those a user's function always returns, else random."""
     from functools import partial
 
     from probe.models.load import find_architecture
@@ -104,12 +104,12 @@ def _start(options: dict[str, Any]) -> str:
 
 
 def _loss(text: str) -> Loss:
-    """Return the user's loss; what it raises is told with its file and line."""
+    """Return the user's loss; errors that it raises are reported with file and line."""
     from probe.models import usercode
 
     place, _, name = text.rpartition(":")
     if not place.endswith(".py") or not name.isidentifier():
-        raise UsageError(f"--loss is path/to/file.py:FUNCTION, not '{text}'.")
+        raise UsageError(f"--loss must be path/to/file.py:FUNCTION, not '{text}'.")
     path = Path(place).expanduser()
     function = usercode.attribute(usercode.load_file(path), name, place)
     if not callable(function):

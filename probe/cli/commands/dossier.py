@@ -1,4 +1,4 @@
-"""``probe dossier``: all three studies of one network, and what they say of each other."""
+"""``probe dossier``: all three studies of one network, and how their results relate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import DEFAULT_EPSILONS, NameList, common, option
-from probe.cli.shared import REPORTS, finish, load, reported, reporting, typed
+from probe.cli.shared import REPORTS, command_line, finish, load, report_options, reporting
 
 _EXAMPLES = """\b
 Examples:
@@ -26,21 +26,22 @@ Examples:
     "--layers",
     type=NameList(),
     metavar="A,B",
-    help="Convolutions whose channels are measured [default: one, chosen].",
+    help="Convolutions whose channels are measured [default: one, chosen automatically].",
 )
 @option(
     "--quick",
     is_flag=True,
-    help="Fewer steps in the attack and in fewer pictures, and no checks of the attack.",
+    help="Fewer attack steps, fewer and faster pictures, and no checks of the attack.",
 )
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Run all three studies on one network, and relate what they found.
+    """Run all three studies on one network, and relate their results.
 
-    Writes the three full reports into the folders filters, adversarial and ablation, and one that links them: which
-    channels the attack moves and what they are worth, which parts hold up clean and attacked images, and whether
-    important filters look different. Nothing is trained (probe ablate does that); 40 images unless -n says otherwise.
+    Writes the three full reports into the folders filters, adversarial and ablation, and one report that links them:
+    which channels the attack changes and how much removing them hurts, which parts matter for clean and for attacked
+    images, and whether important filters look different. Nothing is trained (use probe ablate for that). Uses 40
+    images unless -n is given.
     """
     from datetime import datetime
 
@@ -56,7 +57,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     norm = norm_named(options["norm"])
     epsilons = parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm)
     if len(epsilons) != 1 or epsilons[0] <= 0:
-        raise UsageError("A dossier takes one --eps above 0: it spreads a curve around it.")
+        raise UsageError("A dossier takes one --eps above 0; it draws the curve around that value itself.")
     options["num_samples"] = options["num_samples"] or IMAGES
     model, images = load(options, console)
     config = dossier.DossierConfig(
@@ -67,11 +68,11 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         batch_size=options["batch_size"],
         seed=options["seed"],
     )
-    made = dossier.run(model, images, config, progress=console, command=typed())
+    result = dossier.run(model, images, config, progress=console, command=command_line())
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
-    for name, part in made.parts.items():
+    for name, part in result.parts.items():
         write_report(part, folder / name)
-    code = finish(made.report, folder, console, **reported(options))
+    code = finish(result.report, folder, console, **report_options(options))
     if options["out"] is None:
         update_index(REPORTS)
     ctx.exit(code)

@@ -1,4 +1,4 @@
-"""``probe filters``: look at the filters."""
+"""``probe filters``: see what the filters respond to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import click
 
 from probe.cli.console import Console
 from probe.cli.options import Auto, NameList, Numbers, common, option
-from probe.cli.shared import finish, load, reported, reporting, typed
+from probe.cli.shared import command_line, finish, load, report_options, reporting
 from studies.filters.registries import VIEWS
 
 _EXAMPLES = """\b
 Examples:
-  probe filters                                        the embedded ImageNet network, no network needed
+  probe filters                                        the embedded ImageNet network, works offline
   probe filters -m resnet18
   probe filters -m timm:convnext_atto --views patches,features --layers stages.2 --channels 3,17
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
@@ -33,19 +33,24 @@ def _view_list() -> str:
     "--layer",
     type=Auto(NameList()),
     default="auto",
-    help="Layers, or the last of every resolution.",
+    help="Layers; auto: the last layer of each resolution.",
 )
-@option("--channels", type=Auto(Numbers(int)), default="auto", help="Channels, or those that stand out most.")
 @option(
-    "--images", type=Numbers(int), default="4", help="How many images to look at one by one, or which: 0,5,7."
+    "--channels", type=Auto(Numbers(int)), default="auto", help="Channels; auto: the most distinctive ones."
+)
+@option(
+    "--images",
+    type=Numbers(int),
+    default="4",
+    help="Number of images to show individually, or their indices: 0,5,7.",
 )
 @option("--steps", type=click.IntRange(min=1), default=128, help="Optimisation steps of a feature picture.")
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Look at the filters and at what excites them.
+    """Show the filters and what activates them.
 
-    With no other word: the embedded ImageNet network on the embedded photographs.
+    Without options: the embedded ImageNet network on the embedded photographs.
     """
     from studies import filters as study
 
@@ -61,5 +66,5 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         batch_size=options["batch_size"],
         seed=options["seed"],
     )
-    report = study.run(model, images, config, progress=console, command=typed())
-    ctx.exit(finish(report, options["out"], console, **reported(options)))
+    report = study.run(model, images, config, progress=console, command=command_line())
+    ctx.exit(finish(report, options["out"], console, **report_options(options)))

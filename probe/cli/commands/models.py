@@ -1,4 +1,4 @@
-"""``probe models``: what can be loaded."""
+"""``probe models``: the networks that can be loaded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Examples:
 @click.argument("query", default="")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def command(query: str, debug: bool) -> None:
-    """List what can be loaded, where its weights would come from, and whether they are there now.
+    """List the networks that can be loaded, where their weights come from, and whether those are on this machine.
 
-    QUERY is a part of a name, a pattern with * and ?, or a source such as zoo: or timm:
+    QUERY is part of a name, a pattern with * and ?, or a source such as zoo: or timm:
     """
     from probe.models.load import catalogue
 

@@ -1,4 +1,4 @@
-"""``probe schema``: what the machine-readable results mean."""
+"""``probe schema``: the schema of the machine-readable results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Examples:
 def command(what: Literal["results", "samples"], debug: bool) -> None:
     """Print the JSON Schema of results.json, or of a line of samples.jsonl.
 
-    results.json has every number of a report; samples.jsonl, beside it, one JSON object a line for each image.
+    results.json has every number of a report; samples.jsonl, next to it, has one JSON object per line for each image.
     """
     from probe.report.results import schema_text
 

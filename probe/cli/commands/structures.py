@@ -1,4 +1,4 @@
-"""``probe structures``: what of a network can be taken away."""
+"""``probe structures``: the parts of a network that can be removed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ Examples:
 
 
 @click.command(
-    "structures", short_help="List what of a network can be taken away.", epilog=f"{_EXAMPLES}\n{kind_list()}"
+    "structures",
+    short_help="List the parts of a network that can be removed.",
+    epilog=f"{_EXAMPLES}\n{kind_list()}",
 )
 @common
 @option(
@@ -34,9 +36,9 @@ Examples:
 @option("--swap", type=NameList(), metavar="A,B", help="These swaps: kernel?to=large, activation?to=gelu, …")
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """List the structures of a network that can be taken away: place, shape, parameters, MACs.
+    """List the parts of a network that can be removed: place, shape, parameters, MACs.
 
-    The names are those that --sites takes.
+    Use these names with --sites.
     """
     from probe.cli.configs import ablated_model
     from studies.ablation.plan import structure_rows

@@ -1,4 +1,4 @@
-"""``probe train``: train a network and keep it."""
+"""``probe train``: train a network and save its weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Examples:
 """
 
 
-@click.command("train", short_help="Train a network and keep its weights.", epilog=_EXAMPLES)
+@click.command("train", short_help="Train a network and save its weights.", epilog=_EXAMPLES)
 @click.argument("model")
 @training
 @click.pass_context
 def command(ctx: click.Context, /, model: str, data: str, **options: Any) -> None:
-    """Train a network from random weights, plainly or against an adversary, and keep it.
+    """Train a network from random weights, normally or adversarially, and save it.
 
-    MODEL is any name that models are loaded by, such as zoo:resnet20. Accuracy is that of held-out images, which
-    are never trained on. The file is given back to every command as --weights FILE.
+    MODEL is the name of any model, such as zoo:resnet20. The accuracy is measured on held-out images, which are
+    never trained on. Pass the file to any command as --weights FILE.
     """
     from probe.train.trainer import options_from, train
 
     console = Console(options.pop("quiet"))
     for name in ("mean", "std"):
         options[name] = one_or_per_channel(options[name], name)
-    done = train(model, data, options_from(options), console)
-    outcome(done.headline, str(done.path), console)
-    ctx.exit(EXIT_SKIPPED if done.skipped else 0)
+    trained = train(model, data, options_from(options), console)
+    outcome(trained.headline, str(trained.path), console)
+    ctx.exit(EXIT_SKIPPED if trained.skipped else 0)

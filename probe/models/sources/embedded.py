@@ -1,4 +1,4 @@
-"""ImageNet weights that an installed package carries: they work with no network at all."""
+"""ImageNet weights in an installed package, which work offline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FRAMING = Preprocessing(InputSpec((3, 224, 224), 0.875, "bicubic"), (127 / 255,
 
 @SOURCES.register("embedded")
 class Embedded:
-    """ImageNet weights that an installed package carries."""
+    """ImageNet weights in an installed package."""
 
     rank: int | None = 1
 
@@ -56,7 +56,7 @@ class Embedded:
             raise unknown_name(target, "embedded network", self.names())
         if options:
             raise UsageError(
-                f"embedded:{target} takes no options; timm:{_ARCHITECTURE}?{next(iter(options))}=… may."
+                f"embedded:{target} takes no options; try timm:{_ARCHITECTURE}?{next(iter(options))}=…"
             )
         published = _published()
         return Architecture(
@@ -85,13 +85,13 @@ def _published() -> Published:
         load=_load,
         class_names=imagenet_names(),
         domain="imagenet",
-        licence=f"architecture Apache-2.0 (timm); weights: the package {_PACKAGE} states none",
-        described=f"ImageNet weights carried by the package {_PACKAGE}",
+        licence=f"architecture Apache-2.0 (timm); weights: the package {_PACKAGE} does not state one",
+        description=f"ImageNet weights from the package {_PACKAGE}",
     )
 
 
 def _path() -> Path:
-    """Return where the package keeps the file (no such path when it is not installed); imports nothing."""
+    """Return the path of the package's file (it does not exist if the package is not installed); imports nothing."""
     spec = importlib.util.find_spec(_FOLDER)
     folders = spec.submodule_search_locations if spec else None
     return Path(next(iter(folders or ()), _FOLDER), _FILE)
@@ -106,7 +106,7 @@ def _build(build: Build) -> nn.Module:
 
 
 def _load(build: Build, state: State) -> nn.Module:
-    """Load by order: the file names its tensors otherwise, but lists the same shapes in the same order."""
+    """Load by order: the file has other names for its tensors, but the same shapes in the same order."""
     network = _build(Build(IMAGENET_CLASSES))
     load_in_order(network, state, f"The file of {_PACKAGE} does not fit timm's {_ARCHITECTURE}")
     return network

@@ -1,4 +1,4 @@
-"""Networks of the user: a function in a Python file or in a module that can be imported."""
+"""The user's own networks: a function in a Python file or in an importable module."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class PythonFile:
         return bool(colon and place and factory.isidentifier())
 
     def names(self) -> Collection[str]:
-        """Return nothing: the user's files are not listed."""
+        """Return no names: the user's files are not listed."""
         return ()
 
     def find(self, target: str, options: Mapping[str, Any], access: Access) -> Architecture:
-        """Import the file or module and return the architecture that its function makes.
+        """Import the file or module and return the architecture that its function builds.
 
-        Raises UsageError when there is no such file, module or function, or the options do not fit it, and
+        Raises UsageError when there is no such file, module or function or it does not accept the options, and
         UserCodeError when the user's code raises.
         """
         place, _, name = target.rpartition(":")
@@ -61,7 +61,7 @@ class PythonFile:
 def _check_factory(factory: Any, target: str) -> None:
     if isinstance(factory, nn.Module):
         raise UsageError(
-            f"{target} is a network, not a function that makes one: write a function that returns it."
+            f"{target} is a network, not a function that builds one: write a function that returns it."
         )
     if not callable(factory):
         raise UsageError(f"{target} is not a function that returns a network, but {_article(factory)}.")
@@ -69,8 +69,8 @@ def _check_factory(factory: Any, target: str) -> None:
 
 def _build(call: FactoryCall, path: Path | None, build: Build) -> nn.Module:
     call.check(build)
-    folder = usercode.searched(path.resolve().parent) if path else nullcontext()
-    with usercode.explained(path, f"{call.shown} failed"), folder:
+    folder = usercode.import_path(path.resolve().parent) if path else nullcontext()
+    with usercode.user_errors(path, f"{call.shown} failed"), folder:
         network: Any = call(build)
     if not isinstance(network, nn.Module):
         raise UsageError(f"{call.shown} returns {_article(network)}, not a network (torch.nn.Module).")

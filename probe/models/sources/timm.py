@@ -44,7 +44,7 @@ class Timm:
     rank: int | None = 3
 
     def knows(self, target: str) -> bool:
-        """Return whether timm has this network; a tag after a dot is one of its published weights."""
+        """Return whether timm has this network; a tag after a dot selects one of its published weights."""
         name, _, tag = target.partition(".")
         return name in _names() and (not tag or tag in _tags().get(name, ()))
 
@@ -59,8 +59,8 @@ class Timm:
             raise unknown_name(target, "timm network", self.names())
         tags = _tags().get(name, ())
         if tag and tag not in tags:
-            raise UsageError(f"timm's {name} has no weights '{tag}'. It has: {', '.join(tags) or 'none'}.")
-        configs = [_config(f"{name}.{each}") for each in sorted(tags, key=lambda each: each != tag)]
+            raise UsageError(f"timm's {name} has no weights '{tag}'. Available: {', '.join(tags) or 'none'}.")
+        configs = [_config(f"{name}.{other}") for other in sorted(tags, key=lambda other: other != tag)]
         fallback = configs[0] if configs else _config(name)
         return Architecture(
             name=target,
@@ -95,17 +95,17 @@ class Hub:
         return bool(organisation and slash and name and "/" not in name)
 
     def names(self) -> Collection[str]:
-        """Return nothing: the hub is not listed."""
+        """Return no names: the hub is not listed."""
         return ()
 
     def find(self, target: str, options: Mapping[str, Any], access: Access) -> Architecture:
         """Read the repository's config.json, cached or downloaded, and return the network that it describes.
 
-        Raises UsageError for a malformed name, CannotRunError when the repository cannot be had or is not
+        Raises UsageError for a malformed name, CannotRunError when the repository is not available or not
         in timm's format.
         """
         if not self.knows(target):
-            raise UsageError(f"'{target}' is not a repository of the hub: write hf-hub:ORG/NAME.")
+            raise UsageError(f"'{target}' is not a hub repository: write hf-hub:ORG/NAME.")
         repo, _, revision = target.partition("@")
         config, name, own = _read_config(repo, revision or None, access)
         merged = {**own, **options}
@@ -138,11 +138,11 @@ def _tags() -> dict[str, tuple[str, ...]]:
     """Return the tags of every network's published weights, the default first."""
     import timm
 
-    found: dict[str, list[str]] = defaultdict(list)
+    tags_of: dict[str, list[str]] = defaultdict(list)
     for entry in timm.list_pretrained():
         name, _, tag = entry.partition(".")
-        found[name].append(tag)
-    return {name: _default_first(name, tags) for name, tags in found.items()}
+        tags_of[name].append(tag)
+    return {name: _default_first(name, tags) for name, tags in tags_of.items()}
 
 
 def _default_first(name: str, tags: list[str]) -> tuple[str, ...]:
@@ -157,11 +157,11 @@ def _config(name: str) -> dict[str, Any]:
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    return _completed(vars(config) if config is not None else {})
+    return _with_defaults(vars(config) if config is not None else {})
 
 
-def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pretrained configuration with timm's defaults in place of what it leaves out."""
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pretrained configuration with timm's defaults for missing entries."""
     from timm.models import PretrainedCfg
 
     return {**vars(PretrainedCfg()), **config}
@@ -178,21 +178,22 @@ def _read_config(
         architecture = str(config["architecture"])
     except UnobtainableError as error:
         raise CannotRunError(
-            f"hf-hub:{repo} cannot be read: {error}. Connect to the network, or fill the cache on a machine "
-            "that is connected."
+            f"Could not read hf-hub:{repo}: {error}. Connect to the internet, or fill the cache on a connected machine."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotRunError(
-            f"hf-hub:{repo} is not a network in timm's format: its config.json names none."
+            f"hf-hub:{repo} is not a network in timm's format: its config.json does not name an architecture."
         ) from error
     if architecture not in _names():
-        raise CannotRunError(f"hf-hub:{repo} is a {architecture}, which the installed timm does not know.")
+        raise CannotRunError(
+            f"hf-hub:{repo} is a {architecture}, which the installed version of timm does not have."
+        )
     for key in ("num_classes", "label_names", "label_descriptions"):
         if config.get(key) is not None:
             pretrained[key] = config[key]
-    known = set(_completed({}))
+    known = set(_with_defaults({}))
     return (
-        _completed({key: value for key, value in pretrained.items() if key in known}),
+        _with_defaults({key: value for key, value in pretrained.items() if key in known}),
         architecture,
         dict(config.get("model_args") or {}),
     )
@@ -211,22 +212,22 @@ def _published(
         class_names=_class_names(config),
         domain=_domain(config),
         licence=config["license"] or "not stated",
-        described=f"{tag} (published for timm's {name})",
+        description=f"{tag} (published for timm's {name})",
     )
 
 
 def _origins(config: Mapping[str, Any]) -> tuple[Origin, ...]:
-    found: list[Origin] = []
+    origins: list[Origin] = []
     if config["hf_hub_id"]:
         repo, _, revision = str(config["hf_hub_id"]).partition("@")
         own = config["hf_hub_filename"]
-        found.append(HubFile(repo, (own,) if own else _HUB_FILES, revision or None))
+        origins.append(HubFile(repo, (own,) if own else _HUB_FILES, revision or None))
     address = config["url"]
     url, name = address if isinstance(address, tuple | list) else (address, None)
     name = name or str(url or "").rpartition("/")[2]
     if url and not config["custom_load"] and name.endswith(SUFFIXES):
-        found.append(UrlFile(url, name))
-    return tuple(found)
+        origins.append(UrlFile(url, name))
+    return tuple(origins)
 
 
 def _framing(config: Mapping[str, Any]) -> Preprocessing:
@@ -266,7 +267,7 @@ def _build(name: str, options: Mapping[str, Any], config: Mapping[str, Any], bui
 def _load(
     name: str, options: Mapping[str, Any], config: Mapping[str, Any], build: Build, state: State
 ) -> nn.Module:
-    """Build the network and let timm put the state dict into it: it knows each family's older layouts."""
+    """Build the network and let timm load the state dict: timm handles the older layouts of each family."""
     own = {key: value for key, value in config.items() if key not in ("file", "source", "state_dict")}
     try:
         network = _create(
@@ -288,11 +289,13 @@ def _create(name: str, **arguments: Any) -> nn.Module:
 
     try:
         with warnings.catch_warnings():
-            # Names that timm has renamed still work; it warns of them.
+            # Old names still work; timm warns about them.
             warnings.filterwarnings("ignore", message="Mapping deprecated model name")
             network: nn.Module = timm.create_model(name, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
-        raise UsageError(f"timm:{name} cannot be built so: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"timm:{name} cannot be built with these options: {str(error).splitlines()[0]}"
+        ) from error
     return network
 
 

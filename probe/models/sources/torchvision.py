@@ -30,7 +30,7 @@ from probe.models.weights.fit_names import load_into
 from probe.models.weights.wording import LICENCE_TORCHVISION
 
 _DENSENET_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-"""The published DenseNet files name ``norm.1`` what the network names ``norm1``."""
+"""The published DenseNet files call ``norm.1`` what the network calls ``norm1``."""
 
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
@@ -108,7 +108,7 @@ def _published(name: str, options: Mapping[str, Any], weights: Any) -> Published
         class_names=tuple(categories) if categories else None,
         domain="imagenet",
         licence=weights.meta.get("license", LICENCE_TORCHVISION),
-        described=f"{weights.name} (trained on ImageNet, by torchvision)",
+        description=f"{weights.name} (trained on ImageNet, by torchvision)",
     )
 
 
@@ -122,7 +122,7 @@ def _build(name: str, options: Mapping[str, Any], build: Build) -> nn.Module:
     if build.num_classes is not None:
         extra["num_classes"] = build.num_classes
     if name in _WITH_AUXILIARY_HEADS:
-        # The auxiliary heads only serve training; the initialisation is that of the papers' authors.
+        # The auxiliary heads are for training only; the initialisation is that of the papers' authors.
         extra.update(aux_logits=False, init_weights=True)
     if name.startswith("vit_") and build.img_size is not None:
         extra["image_size"] = build.img_size[0]
@@ -138,7 +138,7 @@ def _load(name: str, options: Mapping[str, Any], weights: Any, build: Build, sta
     if name.startswith("vit_"):
         extra["image_size"] = weights.meta["min_size"][0]
     network = _call(name, {**extra, **options})
-    load_into(network, _renamed(state), f"The weights {weights.name} do not fit torchvision:{name}")
+    load_into(network, _rename_keys(state), f"The weights {weights.name} do not fit torchvision:{name}")
     if auxiliary:
         _drop_auxiliary_heads(network)
     return network
@@ -151,7 +151,7 @@ def _drop_auxiliary_heads(network: Any) -> None:
             setattr(network, head, None)
 
 
-def _renamed(state: State) -> State:
+def _rename_keys(state: State) -> State:
     return {_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
 
 
@@ -161,7 +161,9 @@ def _call(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         network: nn.Module = models.get_model(name, **options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"torchvision:{name} cannot be built so: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"torchvision:{name} cannot be built with these options: {str(error).splitlines()[0]}"
+        ) from error
     except RuntimeError as error:
         raise CheckpointError(f"torchvision:{name}: {str(error).splitlines()[0]}") from error
     return network

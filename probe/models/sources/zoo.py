@@ -1,4 +1,4 @@
-"""The networks of this project: small, configurable, without published weights."""
+"""The networks included in probe: small, configurable, without published weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.models.weights.cache import stored_names
 
 @SOURCES.register("zoo")
 class Zoo:
-    """Small networks of the literature, configurable, trained here on digits."""
+    """Small, configurable networks from the literature, trained locally on digits."""
 
     rank: int | None = 0
 
@@ -41,4 +41,4 @@ class Zoo:
         here = stored_names()
         for name in ZOO:
             present = ("digits",) if name in here else ()
-            yield ModelRow(name, "zoo", ("digits", "none"), "trained here on digits, once", present)
+            yield ModelRow(name, "zoo", ("digits", "none"), "trained locally on digits, once", present)

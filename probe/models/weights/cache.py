@@ -1,4 +1,4 @@
-"""The cache of weights that were trained here: where it is, and how a file gets into it whole."""
+"""The cache of locally trained weights: its location, and atomic writing of its files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from probe.core.paths import cache_root
 
 
 def digits_file(name: str, key: str) -> Path:
-    """Return where digits weights of a network are kept; ``key`` covers all that they depend on."""
+    """Return the path of a network's digits weights; ``key`` covers everything that they depend on."""
     return cache_root() / "digits" / f"{_safe(name)}-{probe.__version__}-{key}.safetensors"
 
 
 def stored_names() -> frozenset[str]:
-    """Return the names of the networks whose digits weights are kept, written as in file names."""
+    """Return the names, as in file names, of the networks whose digits weights are stored."""
     pattern = re.compile(rf"(.+)-{re.escape(probe.__version__)}-[0-9a-f]+\.safetensors")
     try:
         files = os.listdir(cache_root() / "digits")
@@ -31,9 +31,9 @@ def stored_names() -> frozenset[str]:
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a state dict as safetensors: to a temporary file first, renamed when it is whole.
+    """Write a state dict as safetensors: to a temporary file first, which is renamed when complete.
 
-    Raises OSError when the disk does.
+    Raises OSError if writing fails.
     """
     data = save(
         {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, dict(metadata)

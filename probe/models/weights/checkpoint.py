@@ -1,7 +1,7 @@
-"""Reading weights safely: tensors only, never code, and every refusal in one sentence.
+"""Safe reading of weights files: tensors only, never code, and every rejection explained in one sentence.
 
 ``.safetensors`` files are read by safetensors; everything else by ``torch.load(weights_only=True)``, with
-no fallback. What a file is, is decided by its first bytes before anything opens it.
+no fallback. The type of a file is determined from its first bytes before anything opens it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from probe.models.weights.file_type import Content, file_type, forbidden_globals
 SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin")
 """The extensions of weights files."""
 
-# Averaged weights first: where a training script kept them, they are the ones it evaluated.
+# Averaged weights first: if a training script saved them, they are the ones it evaluated.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema")
 _ALSO_IGNORED = ("n_averaged",)
@@ -39,9 +39,9 @@ class CheckpointError(CannotRunError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict read from a file, the file's sha256, and sentences on how it was unpacked.
+    """A state dict read from a file, the file's sha256, and notes on how it was unpacked.
 
-    ``metadata`` is what a safetensors file says of itself: text of whoever wrote it, not to be trusted.
+    ``metadata`` is the metadata of a safetensors file: text from whoever wrote it, not to be trusted.
     """
 
     state: dict[str, Tensor]
@@ -55,8 +55,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Return the state dict in a weights file.
 
     Unpacks the wrappers ``state_dict``, ``model``, ``model_state_dict``, ``ema`` and ``state_dict_ema``.
-    Raises UsageError when there is no such file, and CheckpointError when it is not a file of weights,
-    is damaged, holds values that are not finite, or would run code.
+    Raises UsageError when there is no such file, and CheckpointError when it is not a weights file,
+    is damaged, has values that are not finite, or would run code.
     """
     _check_place(path)
     try:
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     state, wrapper = _unwrap(raw, path)
     _check_finite(state, path)
-    notes = (f"{path.name} holds averaged (EMA) weights as '{wrapper}'; these are used.",)
+    notes = (f"{path.name} has averaged (EMA) weights as '{wrapper}'; these are used.",)
     return Checkpoint(state, path, digest, notes if wrapper in _AVERAGED else (), metadata)
 
 
@@ -81,54 +81,52 @@ def sha256_of(path: Path) -> str:
 
 
 def looks_like_path(text: str) -> bool:
-    """Return whether a word given as weights means a file rather than the name of weights."""
+    """Return whether a value of ``--weights`` is a file rather than the name of weights."""
     return "/" in text or text.lower().endswith(SUFFIXES) or Path(text).expanduser().exists()
 
 
 def _check_place(path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file of weights ({', '.join(SUFFIXES)}).")
+        raise UsageError(f"{path} is a folder: give a weights file ({', '.join(SUFFIXES)}).")
     if not path.exists():
         raise UsageError(f"There is no weights file {path}.")
     if not path.is_file():
         raise UsageError(f"{path} is not a regular file.")
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path} has none of the extensions of weights files ({', '.join(SUFFIXES)}).")
+        raise UsageError(f"{path} does not have the extension of a weights file ({', '.join(SUFFIXES)}).")
 
 
 _REFUSED = {
     Content.EMPTY: "is empty: copy or download it again",
-    Content.LFS: "is a git-LFS pointer, not the weights themselves: run `git lfs pull` where it came from",
-    Content.HTML: "is a web page, saved in place of the weights: download the file itself",
+    Content.LFS: "is a git-LFS pointer, not the weights themselves: run `git lfs pull` in its repository",
+    Content.HTML: "is a web page, not the weights: download the file itself",
     Content.JSON: "is JSON text, such as a server's error message, not weights: download the file itself",
     Content.TORCHSCRIPT: (
-        "is a TorchScript program, not weights: save `model.state_dict()` with torch.save and give that file"
+        "is a TorchScript program, not weights: save `model.state_dict()` with torch.save and use that file"
     ),
     Content.NUMPY: "is a NumPy archive, not PyTorch weights: convert it to .safetensors",
-    Content.HDF5: "is an HDF5 file, as Keras writes it, not PyTorch weights: convert it to .safetensors",
-    Content.ZIP: "is a zip archive that PyTorch did not write: unpack it and give the file of weights",
+    Content.HDF5: "is an HDF5 file, such as Keras writes, not PyTorch weights: convert it to .safetensors",
+    Content.ZIP: "is a zip archive that PyTorch did not write: unpack it and use the weights file inside",
     Content.BROKEN_ZIP: "is truncated or damaged: copy or download it again",
-    Content.UNKNOWN: "is not a file of PyTorch or safetensors weights, or its beginning is damaged",
+    Content.UNKNOWN: "is not a PyTorch or safetensors weights file, or its beginning is damaged",
 }
 
 
 def _refuse(path: Path, content: Content) -> None:
-    """Raise CheckpointError unless the content is safetensors or a torch.save file, named as such."""
+    """Raise CheckpointError unless the content is safetensors or a torch.save file and the extension matches."""
     if content in _REFUSED:
         raise CheckpointError(f"{path} {_REFUSED[content]}.")
-    named_safetensors = path.suffix.lower() == ".safetensors"
-    if content is Content.SAFETENSORS and not named_safetensors:
+    has_safetensors_suffix = path.suffix.lower() == ".safetensors"
+    if content is Content.SAFETENSORS and not has_safetensors_suffix:
+        raise CheckpointError(f"The content of {path} is safetensors: rename it to {path.stem}.safetensors.")
+    if content is not Content.SAFETENSORS and has_safetensors_suffix:
         raise CheckpointError(
-            f"{path} is a safetensors file by its content: rename it to {path.stem}.safetensors."
-        )
-    if content is not Content.SAFETENSORS and named_safetensors:
-        raise CheckpointError(
-            f"{path} is not a safetensors file: by its content it is one of torch.save (.pth)."
+            f"{path} is not a safetensors file: it was written by torch.save (rename it to .pth)."
         )
     if content is Content.PICKLE:
         raise CheckpointError(
-            f"{path} was written by pickle, which can run code when opened, and was not opened: save the "
-            "state dict with torch.save."
+            f"{path} was written by pickle, which can run code when opened, so it was not opened: save the state dict "
+            "with torch.save."
         )
 
 
@@ -146,14 +144,14 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _read_torch(path: Path) -> Any:
-    # torch.load would refuse it too; reading the list of names first does not depend on that.
-    found = forbidden_globals(path)
-    if found:
-        raise CheckpointError(_unsafe(path, found))
+    # torch.load would reject the file too; checking the names first does not depend on that.
+    forbidden = forbidden_globals(path)
+    if forbidden:
+        raise CheckpointError(_unsafe(path, forbidden))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_unsafe(path, tuple(_NAMED.findall(str(error))))) from error
+        raise CheckpointError(_unsafe(path, tuple(_GLOBAL_NAME.findall(str(error))))) from error
     except (
         RuntimeError,
         EOFError,
@@ -167,16 +165,16 @@ def _read_torch(path: Path) -> Any:
         raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
 
 
-_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+_GLOBAL_NAME = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def _unsafe(path: Path, names: tuple[str, ...]) -> str:
-    fix = "save `model.state_dict()` with torch.save and give that file"
+    fix = "save `model.state_dict()` with torch.save and use that file"
     if not names:
-        return f"{path} is damaged, or holds more than tensors: {fix}."
+        return f"{path} is damaged, or contains more than tensors: {fix}."
     return (
-        f"{path} asks for {_few(names)} when it is opened, as a whole pickled model does, or a harmful file; that can "
-        f"run code, so it was not opened: {fix}."
+        f"{path} loads {_few(names)} when it is opened, like a whole pickled model or a malicious file; that can run "
+        f"code, so it was not opened: {fix}."
     )
 
 
@@ -186,12 +184,12 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _unwrap(raw: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a state dict, however deep it is wrapped, and the last wrapper's key."""
+    """Return the tensors of a (possibly wrapped) state dict, and the key of the innermost wrapper."""
     wrapper = ""
     for _ in range(_DEPTH):
         if not isinstance(raw, Mapping):
             break
-        inner = next((key for key in _WRAPPERS if _holds_tensors(raw.get(key))), None)
+        inner = next((key for key in _WRAPPERS if _has_tensors(raw.get(key))), None)
         if inner is None:
             break
         wrapper = wrapper if wrapper in _AVERAGED else inner
@@ -200,17 +198,17 @@ def _unwrap(raw: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     if not tensors:
         what = type(raw).__name__ if not isinstance(raw, Mapping) else "a dictionary without tensors"
         raise CheckpointError(
-            f"{path} holds {what}, not a state dict: save `model.state_dict()` and give that."
+            f"{path} contains {what}, not a state dict: save `model.state_dict()` and use that file."
         )
     return tensors, wrapper
 
 
-def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
+def _has_tensors(value: Any, depth: int = _DEPTH) -> bool:
     if not isinstance(value, Mapping):
         return False
     if any(isinstance(item, Tensor) for item in value.values()):
         return True
-    return depth > 0 and any(_holds_tensors(item, depth - 1) for item in value.values())
+    return depth > 0 and any(_has_tensors(item, depth - 1) for item in value.values())
 
 
 def _tensors(raw: Any) -> dict[str, Tensor]:
@@ -227,6 +225,6 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     bad = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
         raise CheckpointError(
-            f"{path} holds values that are not finite in {len(bad)} of {len(state)} tensors ({bad[0]}): the "
-            " training that wrote it diverged, or the file is damaged."
+            f"{path} has values that are not finite in {len(bad)} of {len(state)} tensors ({bad[0]}): the training that "
+            "wrote it diverged, or the file is damaged."
         )

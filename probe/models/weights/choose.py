@@ -1,4 +1,4 @@
-"""From an architecture and the words given as weights to a network with weights in it."""
+"""Choosing and loading the weights of a network, given its architecture and the value of ``--weights``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from probe.models.weights.checkpoint import Checkpoint, looks_like_path, read_ch
 from probe.models.weights.custom import as_returned, from_file, random_weights
 from probe.models.weights.fetch import LocalFile, UnobtainableError, fetch, hash_in_name, where_published
 from probe.models.weights.reinitialise import random_builder
-from probe.models.weights.wording import shown_path, ways_out
+from probe.models.weights.wording import how_to_fix, shown_path
 
 _LEAST_ACCURACY = 0.9
-"""Below this share of held-out digits right, digits weights do not stand in for a network's own."""
+"""With a lower accuracy on held-out digits, digits weights do not replace the network's own weights."""
 
 
 def put_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel:
-    """Return the network with the weights that were asked for; raises a ProbeError when they cannot be had."""
+    """Return the network with the requested weights; raises a ProbeError if they are not available."""
     word = order.weights
     if word == "none":
         return random_weights(architecture, order)
@@ -31,14 +31,14 @@ def put_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel:
     if word == "default":
         return _default(architecture, order)
     if any(published.name.lower() == word.lower() for published in architecture.published):
-        return _named(architecture, order, architecture.find_published(word))
+        return _load_published(architecture, order, architecture.find_published(word))
     if looks_like_path(word):
         checkpoint = read_checkpoint(Path(word).expanduser())
-        known = _recognised(architecture, checkpoint)
+        known = _matching_published(architecture, checkpoint)
         if known is not None and known.num_classes:
             return _published(architecture, order, known, LocalFile(checkpoint.path))
         return from_file(architecture, order, checkpoint)
-    return _named(architecture, order, architecture.find_published(word))
+    return _load_published(architecture, order, architecture.find_published(word))
 
 
 def _default(architecture: Architecture, order: LoadRequest) -> BuiltModel:
@@ -58,7 +58,7 @@ def _default(architecture: Architecture, order: LoadRequest) -> BuiltModel:
 
 
 def _fall_back(architecture: Architecture, order: LoadRequest, reason: str, place: str) -> BuiltModel:
-    """Train a small network on digits; raise CannotRunError with the ways out for any other."""
+    """Train a small network on digits; raise CannotRunError, with how to fix it, for any other."""
     try:
         setting = _setting(architecture, order)
     except (ShapeError, UsageError) as error:
@@ -70,18 +70,18 @@ def _fall_back(architecture: Architecture, order: LoadRequest, reason: str, plac
 
 def _no_weights(architecture: Architecture, reason: str, place: str) -> CannotRunError:
     return CannotRunError(
-        f"The weights of {architecture.source} cannot be had: {reason}. {ways_out(architecture.source, place)}"
+        f"Could not get the weights for {architecture.source}: {reason}. {how_to_fix(architecture.source, place)}"
     )
 
 
-def _named(architecture: Architecture, order: LoadRequest, published: Published) -> BuiltModel:
+def _load_published(architecture: Architecture, order: LoadRequest, published: Published) -> BuiltModel:
     _check_classifier(architecture, published)
     try:
         file = fetch(published, order.access)
     except UnobtainableError as error:
         raise CannotRunError(
-            f"The weights {published.name} of {architecture.source} cannot be had: {error}. "
-            f"{ways_out(architecture.source, where_published(published))}"
+            f"Could not get the weights {published.name} for {architecture.source}: {error}. "
+            f"{how_to_fix(architecture.source, where_published(published))}"
         ) from error
     return _published(architecture, order, published, file)
 
@@ -91,7 +91,7 @@ def _check_classifier(architecture: Architecture, published: Published) -> None:
         others = [other.name for other in architecture.published if other.num_classes]
         raise UsageError(
             f"The weights {published.name} of {architecture.source} have no classifier, so there are no logits. "
-            f"Others: {', '.join(others) or 'none'}."
+            f"Other weights: {', '.join(others) or 'none'}."
         )
 
 
@@ -102,7 +102,7 @@ def _published(
     network = published.load(Build(None, order.img_size), checkpoint.state)
     provenance = Provenance(
         source=architecture.source,
-        weights=published.described or published.name,
+        weights=published.description or published.name,
         file=shown_path(file.path),
         url=file.url,
         sha256=checkpoint.sha256,
@@ -123,8 +123,8 @@ def _setting(architecture: Architecture, order: LoadRequest) -> digits.DigitsSet
     return digits.digits_setting(architecture, random_builder(architecture), order.img_size)
 
 
-def _recognised(architecture: Architecture, checkpoint: Checkpoint) -> Published | None:
-    """Return the published weights whose file this is, told by the sha256 in the published name."""
+def _matching_published(architecture: Architecture, checkpoint: Checkpoint) -> Published | None:
+    """Return the published weights whose file this is, according to the sha256 in the published name."""
     for published in architecture.published:
         for origin in published.origins:
             prefix = None
@@ -143,21 +143,21 @@ def _digits(
     trained = digits.train_or_load(setting, architecture.name, order.device, order.access.progress)
     if reason and trained.correct < _LEAST_ACCURACY * trained.n:
         raise CannotRunError(
-            f"The weights of {architecture.source} cannot be had ({reason}), and trained on digits it gets only "
-            f"{trained.accuracy}. {ways_out(architecture.source)}"
+            f"Could not get the weights for {architecture.source} ({reason}), and training it on digits instead "
+            f"reached only {trained.accuracy}. {how_to_fix(architecture.source)}"
         )
-    plain = f"Trained here on scikit-learn's digits: these are NOT ImageNet weights. {trained.accuracy}."
-    because = (f"Its own weights cannot be had: {reason}.",) if reason else ()
+    note = f"Trained by probe on scikit-learn's digits: these are NOT ImageNet weights. {trained.accuracy}."
+    because = (f"Could not get the network's own weights: {reason}.",) if reason else ()
     return BuiltModel(
         network=setting.network,
         framing=setting.framing,
         provenance=Provenance(
             architecture.source,
-            f"digits, trained here ({trained.accuracy})",
+            f"digits, trained by probe ({trained.accuracy})",
             file=shown_path(trained.path),
             sha256=trained.sha256,
             licence=architecture.licence,
-            notes=(plain, *because),
+            notes=(note, *because),
         ),
         draw=partial(random_builder(architecture), Build(len(digits.CLASS_NAMES), order.img_size)),
         class_names=digits.CLASS_NAMES,

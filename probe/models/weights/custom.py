@@ -1,4 +1,4 @@
-"""Weights that are nobody's publication: random ones, a user's function's own, a user's file."""
+"""Unpublished weights: random weights, weights from a user's function, weights from a user's file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from probe.models.weights.checkpoint import Checkpoint
 from probe.models.weights.fit_names import load_into, rebuilt_for_classes
 from probe.models.weights.record import Record, read_record
 from probe.models.weights.reinitialise import always_same, random_builder
-from probe.models.weights.wording import shown_path, ways_out
+from probe.models.weights.wording import how_to_fix, shown_path
 
 
 def random_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel:
-    """Draw the weights by the seed, for as many classes as the data has."""
+    """Draw the weights with the seed, for the data's number of classes."""
     build = random_builder(architecture)
     options = Build(order.num_classes, order.img_size)
     with scoped(order.seed, "random weights"):
@@ -40,12 +40,12 @@ def random_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel
 
 
 def as_returned(architecture: Architecture, order: LoadRequest) -> BuiltModel:
-    """Take the weights that a user's function returns, unless it draws them at random."""
+    """Use the weights that a user's function returns; raises CannotRunError if they are random."""
     options = Build(None, order.img_size)
     if not always_same(partial(architecture.build, options)):
         raise CannotRunError(
-            f"{architecture.source} returns random weights, which show nothing that was learned. "
-            f"{ways_out(architecture.source)}"
+            f"{architecture.source} returns random weights, so the network has learned nothing. "
+            f"{how_to_fix(architecture.source)}"
         )
     network = architecture.build(options)
     framing, notes = framing_for(architecture, network, order)
@@ -58,9 +58,9 @@ def as_returned(architecture: Architecture, order: LoadRequest) -> BuiltModel:
 
 
 def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkpoint) -> BuiltModel:
-    """Put a checkpoint into the network, built for as many classes as the file has.
+    """Load a checkpoint into the network, built for the number of classes in the file.
 
-    A file that ``probe train`` wrote brings its input, normalisation, class names and task with it.
+    A file from ``probe train`` also provides its input size, normalisation, class names and task.
     """
     path = checkpoint.path
     record, unusable = read_record(checkpoint.metadata)
@@ -86,52 +86,54 @@ def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkp
         draw=partial(random_builder(architecture), Build(classes, order.img_size)),
     )
     if record is not None:
-        return _as_recorded(draft, record, order)
+        return _with_record(draft, record, order)
     if unusable:
-        draft = _noted(
-            draft, f"What {path.name} says of its own training cannot be used and was ignored: {unusable}."
+        draft = _with_notes(
+            draft, f"The training record in {path.name} cannot be used and was ignored: {unusable}."
         )
-    return _as_assumed(_noted(draft, *assumed), architecture, classes)
+    return _with_assumptions(_with_notes(draft, *assumed), architecture, classes)
 
 
-def _as_recorded(draft: BuiltModel, record: Record, order: LoadRequest) -> BuiltModel:
-    """Return the draft with what the file says of its training."""
+def _with_record(draft: BuiltModel, record: Record, order: LoadRequest) -> BuiltModel:
+    """Return the draft with the training record of the file."""
     source = draft.provenance.source
-    notes = [f"That these weights were {record.described} is what the file itself says."]
+    notes = [f"According to the file itself, these weights were {record.description}."]
     if record.domain == "unknown":
         notes.append(
-            f"They have seen most of {record.data}: accuracy on it is not accuracy on held-out images."
+            f"The network was trained on most of {record.data}: accuracy on it is not accuracy on held-out images."
         )
     if record.model != source:
-        notes.append(f"The file was written for {record.model}; its tensors fit {source} as well.")
-    described = f"{draft.provenance.weights}: {record.described}"
+        notes.append(f"The file was written for {record.model}; its tensors also fit {source}.")
+    description = f"{draft.provenance.weights}: {record.description}"
     return replace(
         draft,
         framing=record.framing.resized(order.img_size),
-        provenance=replace(draft.provenance, weights=described, notes=(*draft.provenance.notes, *notes)),
+        provenance=replace(draft.provenance, weights=description, notes=(*draft.provenance.notes, *notes)),
         class_names=record.class_names,
         domain=record.domain,
         bound=True,
     )
 
 
-def _as_assumed(draft: BuiltModel, architecture: Architecture, classes: int | None) -> BuiltModel:
-    """Return the draft with what its architecture lets one assume of a file that says nothing."""
+def _with_assumptions(draft: BuiltModel, architecture: Architecture, classes: int | None) -> BuiltModel:
+    """Return the draft with what its architecture implies about a file without a record."""
     imagenet = architecture.domain == "imagenet" and classes == architecture.default_classes
     if architecture.published:
-        draft = _noted(
+        draft = _with_notes(
             draft,
             "Input size and normalisation are those of this network's published weights "
-            "(--img-size, --mean and --std change them).",
+            "(set --img-size, --mean and --std to change them).",
         )
     if not imagenet:
         return draft
     names = architecture.published[0].class_names if architecture.published else None
-    draft = _noted(draft, f"The {classes:,} outputs are taken for the ImageNet classes in their usual order.")
+    draft = _with_notes(
+        draft, f"The {classes:,} outputs are assumed to be the ImageNet classes in their usual order."
+    )
     return replace(draft, class_names=names, domain=architecture.domain)
 
 
-def _noted(draft: BuiltModel, *notes: str) -> BuiltModel:
+def _with_notes(draft: BuiltModel, *notes: str) -> BuiltModel:
     return replace(draft, provenance=replace(draft.provenance, notes=(*draft.provenance.notes, *notes)))
 
 

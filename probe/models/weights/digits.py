@@ -1,7 +1,7 @@
-"""Weights trained here on scikit-learn's digits: for small networks when no others can be had.
+"""Weights trained on scikit-learn's digits: for small networks whose own weights are not available.
 
 Training uses the training part of the fixed split of ``probe.data.sources.digits``; accuracy is measured on the
-held-out part, which training never sees. The images are those that the data source gives for the same input.
+held-out part, which is never trained on. The images are those that the data source gives for the same input.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ SIZE = 64
 
 SMALL_MACS = 200e6
 SMALL_PARAMETERS = 15e6
-"""Small enough to train in about a minute: at most these, measured at the size used for digits.
+"""Upper limits for networks that train in about a minute, at the image size used for digits.
 
-Training costs about three forward passes an image and epoch: 200 million multiply-accumulates on 1,438 images
-for 6 epochs are 5·10¹² of them, about a minute on two cores of 2020 or later; 15 million parameters keep
-the optimiser's share small. torchvision's resnet18 (149 million, 11.2 million) is small by this rule.
+Training costs about three forward passes per image and epoch: 200 million multiply-accumulates on 1,438 images
+for 6 epochs are 5·10¹² in total, about a minute on two cores of 2020 or later; with 15 million parameters
+the optimiser's share stays small. torchvision's resnet18 (149 million, 11.2 million) is small by this rule.
 """
 
 _EPOCHS = ((10e6, 15, 15, 2e-3), (60e6, 10, 15, 2e-3), (float("inf"), 6, 10, 1e-3))
-"""(most multiply-accumulates, epochs with normalisation, epochs and learning rate without): the first row that fits.
+"""(maximum multiply-accumulates, epochs with normalisation, epochs and learning rate without): the first row that fits.
 
-Without, training takes longer: zoo:inception has 97% of the held-out digits after 10 epochs, 99% after 15. Large
-networks without normalisation get a lower rate.
+Without normalisation, training takes longer: zoo:inception classifies 97% of the held-out digits correctly after 10
+epochs, 99% after 15. Large networks without normalisation get a lower rate.
 """
 
 _SEED = 0
@@ -59,7 +59,7 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class DigitsSetting:
-    """A network to be trained on digits and all that its weights will depend on."""
+    """A network to train on digits, and everything that its weights will depend on."""
 
     network: nn.Module
     framing: Preprocessing
@@ -76,7 +76,7 @@ class DigitsSetting:
 
 @dataclass(frozen=True)
 class DigitsWeights:
-    """A trained network's score on the held-out digits, and the file that keeps its weights."""
+    """A trained network's score on the held-out digits, and the file with its weights."""
 
     correct: int
     n: int
@@ -86,17 +86,17 @@ class DigitsWeights:
     @property
     def accuracy(self) -> str:
         """The held-out accuracy in words."""
-        return f"{100 * self.correct / self.n:.1f}% of {self.n} held-out digits right"
+        return f"{100 * self.correct / self.n:.1f}% accuracy on {self.n} held-out digits"
 
 
 def digits_setting(
     architecture: Architecture, build: Callable[[Build], nn.Module], size: tuple[int, int] | None
 ) -> DigitsSetting:
-    """Return the setting in which a network is trained on digits.
+    """Return the setting for training a network on digits.
 
-    The size is ``size`` where given, else 64×64 or the network's own if that is smaller, else, when the
-    network does not take 64×64, its own. Raises ShapeError when it takes none of these, and UsageError when it
-    cannot have 10 classes.
+    The image size is ``size`` if given, else 64×64 or the network's own size if that is smaller, or if the
+    network does not accept 64×64. Raises ShapeError if it accepts none of these, and UsageError if it cannot have 10
+    classes.
     """
     failure: ShapeError | None = None
     for reduce in (False,) if size else (True, False):
@@ -112,19 +112,21 @@ def digits_setting(
             continue
         if facts.num_classes != len(CLASS_NAMES):
             raise UsageError(
-                f"{architecture.source} has {facts.num_classes} classes, digits have 10: give its function a "
-                "parameter num_classes, or other weights."
+                f"{architecture.source} has {facts.num_classes} classes, but digits have 10: add a parameter "
+                "num_classes to its function, or use other weights."
             )
         framing = Preprocessing(InputSpec(shape, 1.0, "bilinear"), (0.5,) * channels, (0.5,) * channels)
         recipe = recipe_for(network, facts)
         return DigitsSetting(network, framing, facts, recipe, _key(architecture, network, framing, recipe))
-    raise failure or ShapeError(f"{architecture.source} takes no size that digits can be brought to.")
+    raise failure or ShapeError(
+        f"{architecture.source} does not accept any size that digits can be resized to."
+    )
 
 
 def train_or_load(
     setting: DigitsSetting, name: str, device: torch.device, progress: Progress
 ) -> DigitsWeights:
-    """Put digits weights into ``setting.network``: those kept in the cache, or else trained now and kept.
+    """Put digits weights into ``setting.network``: from the cache, or else trained now and cached.
 
     Raises CannotRunError when the network cannot be trained or the weights cannot be written.
     """
@@ -133,7 +135,9 @@ def train_or_load(
         try:
             return _load(setting, path)
         except (CheckpointError, KeyError, ValueError, TypeError) as error:
-            progress.say(f"The kept digits weights {path.name} cannot be used and are trained again: {error}")
+            progress.say(
+                f"The cached digits weights {path.name} cannot be used and are trained again: {error}"
+            )
     progress.say(f"Training {name} on the embedded digits, once ({setting.recipe.epochs} epochs).")
     correct, n, seconds = _train(setting, name, device, progress)
     facts = {
@@ -151,8 +155,8 @@ def train_or_load(
         write_state(path, setting.network.state_dict(), facts)
     except OSError as error:
         raise CannotRunError(
-            f"The digits weights cannot be kept in {path.parent}: {error.strerror}. Set PROBE_CACHE to a folder "
-            "that can be written to."
+            f"Could not save the digits weights in {path.parent}: {error.strerror}. Set PROBE_CACHE to a writable "
+            "folder."
         ) from error
     return _load(setting, path)
 
@@ -160,7 +164,7 @@ def train_or_load(
 def _train(
     setting: DigitsSetting, name: str, device: torch.device, progress: Progress
 ) -> tuple[int, int, float]:
-    """Train the setting's network and return its correct answers on the held-out part, their number, seconds."""
+    """Train the setting's network; return correct answers on the held-out part, number of images, and seconds."""
     started = time.perf_counter()
     layout = choose_memory_format(setting.facts, device)
     framing, recipe = setting.framing, replace(setting.recipe, bf16=bf16_pays(setting.network, device))
@@ -180,7 +184,7 @@ def _train(
                 advance=advance,
                 memory_format=layout,
             )
-        # The schedule ends long before slow running averages (momentum 0.01) have caught up.
+        # The schedule ends long before slow running averages (momentum 0.01) have converged.
         reestimate_batch_norm(module, torch.split(images, 128))
         correct = count_correct(module, test_images, test_labels, batch_size=128)
     except DivergedError as error:
@@ -191,7 +195,7 @@ def _train(
 
 
 def _digits(part: str, spec: InputSpec) -> tuple[Tensor, Tensor]:
-    """Return a part's images, (N, C, H, W) with one grey channel repeated without a copy, and labels."""
+    """Return a part's images, (N, C, H, W) with one grey channel repeated without copying, and labels."""
     grey = replace(spec, size=(1, *spec.size[1:]))
     images, labels = [], []
     for batch in DATA.get(part)(Request()).batches(grey, 256):
@@ -211,10 +215,10 @@ def _load(setting: DigitsSetting, path: Path) -> DigitsWeights:
 
 
 def recipe_for(network: nn.Module, facts: NetworkFacts) -> Recipe:
-    """Return how to train a network, by what it is: more epochs where they are cheap.
+    """Return the recipe for training a network: more epochs if they are cheap.
 
-    AdamW, because one learning rate then serves networks with and without batch normalisation or
-    stochastic depth; the rate is lower where nothing normalises.
+    AdamW, because one learning rate then works for networks with and without batch normalisation or
+    stochastic depth; the rate is lower for networks without normalisation.
     """
     normed = any(isinstance(sub, nn.modules.batchnorm._BatchNorm) for sub in network.modules())
     _, epochs, plain_epochs, plain_lr = next(row for row in _EPOCHS if facts.macs <= row[0])

@@ -1,4 +1,4 @@
-"""Where a weights file is: cached, packaged, or downloaded; and the sentence when it cannot be had."""
+"""Finding a weights file: cached, in a package, or downloaded; with the reason if it is not available."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 
 
 class UnobtainableError(CannotRunError):
-    """Weights cannot be had: not here, and not from the network; the message is the reason."""
+    """Weights are not available, neither locally nor by download; the message is the reason."""
 
 
 def hash_in_name(name: str) -> str | None:
-    """Return the first digits of the sha256 that a file's name ends in (``resnet18-f37072fd.pth``)."""
+    """Return the first digits of the sha256 at the end of a file's name (``resnet18-f37072fd.pth``)."""
     match = _HASH_IN_NAME.search(name)
     return match[1] if match else None
 
@@ -37,10 +37,10 @@ def download(
     progress: Progress,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> None:
-    """Download ``url`` to ``target`` by torch.hub: to a temporary file beside it, renamed when the hash is right.
+    """Download ``url`` to ``target`` with torch.hub: to a temporary file, renamed when the hash is correct.
 
-    Raises UnobtainableError when the network, the server, the disk or the content fails. Whatever happens, an
-    interrupt included, no part of a file is left behind.
+    Raises UnobtainableError when the connection, the server, the disk or the hash check fails. A partial file is never
+    left behind, not even after an interrupt.
     """
     try:
         with downloading(url, progress, timeouts):
@@ -50,15 +50,15 @@ def download(
         error.close()
         raise UnobtainableError(f"{url}: the server answered {error.code} {error.reason}") from error
     except RuntimeError as error:
-        raise UnobtainableError(f"{url} was changed or damaged on its way and not kept: {error}") from error
+        raise UnobtainableError(f"{url} was modified or damaged in transit and discarded: {error}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise UnobtainableError(f"{url} cannot be downloaded: {reason or type(error).__name__}") from error
+        raise UnobtainableError(f"could not download {url}: {reason or type(error).__name__}") from error
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A weights file on this machine, and the address it comes from."""
+    """A weights file on this machine, and the URL that it comes from."""
 
     path: Path
     url: str = ""
@@ -70,27 +70,27 @@ def torch_home() -> Path:
 
 
 def find_local(published: Published) -> LocalFile | None:
-    """Return the weights' file if it is on this machine, or None.
+    """Return the weights file if it is on this machine, else None.
 
-    A file whose sha256 is not what its name promises raises CheckpointError.
+    Raises CheckpointError if the sha256 of the file does not match its name.
     """
     for origin in published.origins:
-        found = _local(origin)
-        if found is not None:
-            return found
+        file = _local(origin)
+        if file is not None:
+            return file
     return None
 
 
 def fetch(published: Published, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> LocalFile:
-    """Return the weights' file: the one on this machine, or else downloaded.
+    """Return the weights file, downloaded if it is not on this machine.
 
-    Raises UnobtainableError with the reasons when it is not here and the network does not give it.
+    Raises UnobtainableError, with the reasons, if it cannot be downloaded.
     """
-    found = find_local(published)
-    if found is not None:
-        return found
-    reasons = [] if published.origins else ["no file of them is published"]
-    # Several servers that hang share the time that one would have.
+    file = find_local(published)
+    if file is not None:
+        return file
+    reasons = [] if published.origins else ["no file is published for them"]
+    # All servers together may take as long as a single one.
     timeouts = replace(timeouts, connect=timeouts.connect / max(1, len(published.origins)))
     for origin in published.origins:
         try:
@@ -101,7 +101,7 @@ def fetch(published: Published, access: Access, timeouts: Timeouts = DEFAULT_TIM
 
 
 def where_published(published: Published) -> str:
-    """Return where the file may be put by hand, in words."""
+    """Return where the user can put the file by hand, in words."""
     names = [str(torch_home() / origin.name) for origin in published.origins if isinstance(origin, UrlFile)]
     repos = [origin.repo for origin in published.origins if isinstance(origin, HubFile)]
     return " or ".join(names + [f"the Hugging Face cache ({repo})" for repo in repos])
@@ -112,9 +112,9 @@ def _local(origin: Origin) -> LocalFile | None:
         path = cached(origin)
         return LocalFile(path, _hub_url(origin, path)) if path else None
     if isinstance(origin, PackagedFile):
-        return LocalFile(_checked(origin.path, origin.sha256_prefix)) if origin.path.is_file() else None
+        return LocalFile(_check_hash(origin.path, origin.sha256_prefix)) if origin.path.is_file() else None
     path = torch_home() / origin.name
-    return LocalFile(_checked(path, hash_in_name(origin.name)), origin.url) if path.is_file() else None
+    return LocalFile(_check_hash(path, hash_in_name(origin.name)), origin.url) if path.is_file() else None
 
 
 def _remote(origin: Origin, access: Access, timeouts: Timeouts) -> LocalFile:
@@ -122,21 +122,21 @@ def _remote(origin: Origin, access: Access, timeouts: Timeouts) -> LocalFile:
         path = fetch_from_hub(origin, access, timeouts)
         return LocalFile(path, _hub_url(origin, path))
     if isinstance(origin, PackagedFile):
-        raise UnobtainableError(f"the package {origin.package}, which carries the file, is not installed")
+        raise UnobtainableError(f"the package {origin.package}, which contains the file, is not installed")
     target = torch_home() / origin.name
     if access.offline:
-        raise UnobtainableError(f"{target} does not exist, and offline work was asked for")
+        raise UnobtainableError(f"{target} does not exist, and --offline forbids downloads")
     download(origin.url, target, hash_in_name(origin.name), access.progress, timeouts)
     return LocalFile(target, origin.url)
 
 
-def _checked(path: Path, prefix: str | None) -> Path:
+def _check_hash(path: Path, prefix: str | None) -> Path:
     if prefix:
         digest = sha256_of(path)
         if not digest.startswith(prefix):
             raise CheckpointError(
-                f"{path} is damaged or another file: its sha256 begins {digest[: len(prefix)]}, not "
-                f"{prefix}. Delete it and run again, or give a file with --weights."
+                f"{path} is damaged or a different file: its sha256 begins with {digest[: len(prefix)]}, not "
+                f"{prefix}. Delete it and run again, or give another file with --weights."
             )
     return path
 
@@ -161,35 +161,35 @@ def hub_cache() -> Path:
 
 
 def hub_offline() -> bool:
-    """Return whether ``HF_HUB_OFFLINE`` forbids the network."""
+    """Return whether ``HF_HUB_OFFLINE`` forbids downloads."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def cached(file: HubFile) -> Path | None:
-    """Return the first of the file's names that is in the cache, or None; a damaged one raises."""
+    """Return the path of the first of the file's names that is cached, or None; a damaged file raises."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in file.names:
-        found = try_to_load_from_cache(file.repo, name, cache_dir=hub_cache(), revision=file.revision)
-        if isinstance(found, str):
-            return _hub_checked(Path(found))
+        path = try_to_load_from_cache(file.repo, name, cache_dir=hub_cache(), revision=file.revision)
+        if isinstance(path, str):
+            return _check_hub_hash(Path(path))
     return None
 
 
 def fetch_from_hub(file: HubFile, access: Access, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Path:
     """Return the file from the cache or else from the hub.
 
-    Raises UnobtainableError when it is not cached and offline work was asked for, the hub cannot be
+    Raises UnobtainableError when the file is not cached and downloads are forbidden, the hub cannot be
     reached in a few seconds, or has no such file; CheckpointError when the file's hash is wrong.
     """
-    found = cached(file)
-    if found is not None:
-        return found
+    path = cached(file)
+    if path is not None:
+        return path
     if access.offline or hub_offline():
         raise UnobtainableError(f"{file.repo} is not in the Hugging Face cache ({hub_cache()})")
-    return _hub_checked(_from_hub(file, access.progress, timeouts))
+    return _check_hub_hash(_from_hub(file, access.progress, timeouts))
 
 
 def _from_hub(file: HubFile, progress: Progress, timeouts: Timeouts) -> Path:
@@ -209,19 +209,19 @@ def _from_hub(file: HubFile, progress: Progress, timeouts: Timeouts) -> Path:
                     )
                 )
         except LocalEntryNotFoundError as error:
-            raise UnobtainableError(f"{file.repo}: the Hugging Face hub cannot be reached") from error
+            raise UnobtainableError(f"{file.repo}: could not reach the Hugging Face hub") from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # the errors of its HTTP library differ between versions
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnobtainableError(
-                f"{file.repo} cannot be had from the Hugging Face hub: {reason}"
+                f"could not get {file.repo} from the Hugging Face hub: {reason}"
             ) from error
-    raise UnobtainableError(f"{file.repo} on the Hugging Face hub has none of {', '.join(file.names)}")
+    raise UnobtainableError(f"{file.repo} on the Hugging Face hub does not contain {', '.join(file.names)}")
 
 
-def _hub_checked(path: Path) -> Path:
-    """Return the path when the content's sha256 is the name under which the cache keeps it."""
+def _check_hub_hash(path: Path) -> Path:
+    """Return the path; raises CheckpointError if the content's sha256 does not match the name in the cache."""
     expected = path.resolve().name
     if _SHA256.fullmatch(expected) and sha256_of(path) != expected:
         raise CheckpointError(f"{path} in the Hugging Face cache is damaged: delete it and run again.")

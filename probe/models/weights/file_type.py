@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes alone: nothing is unpickled and nothing is run."""
+"""Detection of file types from the bytes alone: nothing is unpickled and nothing is run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class Content(enum.Enum):
-    """The kinds of files that are told apart."""
+    """The file types that are distinguished."""
 
     TORCH = "torch.save"
     SAFETENSORS = "safetensors"
@@ -33,7 +33,7 @@ class Content(enum.Enum):
 
 
 def file_type(path: Path) -> Content:
-    """Return what the file is; raises OSError when it cannot be read."""
+    """Return the type of the file; raises OSError when it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -82,9 +82,9 @@ def _sniff_zip(path: Path) -> Content:
 
 
 def forbidden_globals(path: Path) -> tuple[str, ...]:
-    """Return the functions and classes that a file of torch.save asks for beyond those that tensors need, sorted.
+    """Return the functions and classes that a torch.save file loads and that tensors do not need, sorted.
 
-    The pickle is disassembled, not run. Files before PyTorch 1.6, and damaged ones, give nothing.
+    The pickle is disassembled, not run. The result is empty for damaged files and for files from before PyTorch 1.6.
     """
     try:
         return tuple(sorted(get_unsafe_globals_in_checkpoint(path)))

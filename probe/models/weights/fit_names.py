@@ -1,4 +1,4 @@
-"""Putting a state dict into a network: what fits, what does not, said by name."""
+"""Loading a state dict into a network, with the names of the keys that do not fit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from probe.models.source import State
 from probe.models.weights.checkpoint import CheckpointError
 
 _NAMED = 3
-# What wrappers put before a network's own keys: DataParallel, torch.compile, classes that hold the network.
+# Prefixes that wrappers add to a network's own keys: DataParallel, torch.compile, classes that contain the network.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.")
 _COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """How a state dict differs from a network: keys, and for misshapen ones both shapes."""
+    """The differences between a state dict and a network: keys, and both shapes where they differ."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -31,7 +31,7 @@ class Misfit:
 
     def __str__(self) -> str:
         shapes = tuple(f"{key} {_by(has)}, expected {_by(wants)}" for key, has, wants in self.misshapen)
-        parts = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
+        parts = (("missing", self.missing), ("unexpected", self.unexpected), ("with another shape", shapes))
         return "; ".join(
             f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {what} ({_few(keys)})"
             for what, keys in parts
@@ -40,7 +40,7 @@ class Misfit:
 
 
 def clean(state: State, network: nn.Module) -> State:
-    """Return the state dict without the prefixes that wrappers add, where the network's keys lack them."""
+    """Return the state dict without prefixes that wrappers added and that the network's keys do not have."""
     wanted = set(network.state_dict())
     best = state
     for candidate in _candidates(state):
@@ -50,7 +50,7 @@ def clean(state: State, network: nn.Module) -> State:
 
 
 def compare(network: nn.Module, state: State) -> Misfit:
-    """Return how the state dict differs from the network's; batch counters may be missing."""
+    """Return the differences between the state dict and the network's; batch counters may be missing."""
     own = network.state_dict()
     missing = [key for key in own if key not in state and not key.endswith(_COUNTER)]
     unexpected = [key for key in state if key not in own]
@@ -65,14 +65,14 @@ def compare(network: nn.Module, state: State) -> Misfit:
 def load_into(network: nn.Module, state: State, what: str, allow_partial: bool = False) -> tuple[str, ...]:
     """Copy the state dict into the network and return the notes that a report must show.
 
-    ``what`` names the file and the network in messages. Raises CheckpointError when keys are missing,
-    unexpected or misshapen, unless ``allow_partial``, and then still when nothing fits.
+    ``what`` describes the file and the network in messages. Raises CheckpointError when keys are missing,
+    unexpected or have other shapes; with ``allow_partial``, only when nothing fits.
     """
     state = clean(state, network)
     misfit = compare(network, state)
     if misfit and not allow_partial:
         raise CheckpointError(
-            f"{what}: {misfit}. --allow-partial loads what fits and leaves the rest as built."
+            f"{what}: {misfit}. Use --allow-partial to load what fits and keep the initial values of the rest."
         )
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
@@ -82,11 +82,11 @@ def load_into(network: nn.Module, state: State, what: str, allow_partial: bool =
     if not misfit:
         return ()
     left = sum(not key.endswith(_COUNTER) for key in own if key not in fitting)
-    return (f"Loaded in part: {misfit}. {left} of {len(own)} tensors are as built, not from the file.",)
+    return (f"Loaded partially: {misfit}. {left} of {len(own)} tensors have their initial values.",)
 
 
 def load_in_order(network: nn.Module, state: State, what: str) -> None:
-    """Copy a state dict whose keys have other names but stand in the same order, checking every shape."""
+    """Copy a state dict whose keys have other names but the same order, checking every shape."""
     own = network.state_dict()
     theirs = list(state.items())
     pairs = list(zip(own.items(), theirs, strict=False))
@@ -104,9 +104,9 @@ def load_in_order(network: nn.Module, state: State, what: str) -> None:
 def rebuilt_for_classes(
     network: nn.Module, state: State, build: Callable[[int], nn.Module]
 ) -> tuple[nn.Module, int] | None:
-    """Return a network built for the number of classes that the state dict has, with that number.
+    """Return a network built for the state dict's number of classes, and that number.
 
-    None when the state dict fits as it is, or differs in more than the number of outputs.
+    None if the state dict already fits, or differs in more than the number of outputs.
     """
     misfit = compare(network, clean(state, network))
     if not misfit.misshapen:
@@ -126,7 +126,7 @@ def rebuilt_for_classes(
 def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
     counters = {key: value for key, value in own.items() if key.endswith(_COUNTER) and key not in fitting}
     full: OrderedDict[str, Tensor] = OrderedDict({**counters, **fitting})
-    # Without metadata modules that know several layouts (MNASNet) cannot tell which one this is.
+    # Without metadata, modules with several layouts (MNASNet) cannot tell which one this is.
     setattr(full, "_metadata", getattr(own, "_metadata", None))  # noqa: B010
     try:
         with torch.no_grad():
@@ -136,23 +136,23 @@ def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, T
 
 
 def _candidates(state: State) -> list[State]:
-    """Return the state dict with wrappers' prefixes taken off one after the other."""
-    found: list[State] = []
-    current = {_uncompiled(key): value for key, value in state.items()}
+    """Return the state dict with the prefixes of wrappers removed, one more in each entry."""
+    candidates: list[State] = []
+    current = {_without_compile_prefix(key): value for key, value in state.items()}
     if len(current) == len(state):
-        found.append(current)
+        candidates.append(current)
     else:
         current = dict(state)
     while True:
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in current)), None)
         if prefix is None or not current:
-            return found
+            return candidates
         current = {key[len(prefix) :]: value for key, value in current.items()}
-        found.append(current)
+        candidates.append(current)
 
 
-def _uncompiled(key: str) -> str:
-    """Return the key without the component that torch.compile adds, wherever it stands."""
+def _without_compile_prefix(key: str) -> str:
+    """Return the key without the component that torch.compile adds, wherever it is."""
     return ".".join(part for part in key.split(".") if part != "_orig_mod")
 
 

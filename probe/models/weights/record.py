@@ -1,7 +1,7 @@
-"""What a file of weights trained by ``probe train`` says of itself: written as metadata, read back with distrust.
+"""The training record in the metadata of a weights file from ``probe train``, which is validated when read.
 
-Whoever hands over a file wrote its metadata, so every value is bounded and checked, and a file whose record
-cannot be understood is loaded as any other file of weights, with a note.
+Files can come from anyone, so every value is bounded and checked. A file with an invalid record is loaded like any
+other weights file, with a note.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from probe.data.images import InputSpec, Interpolation, shown
 from probe.models.source import Preprocessing
 
 FORMAT = "probe weights"
-"""The value of the metadata's ``format`` that says there is a record."""
+"""The value of ``format`` in the metadata of files with a record."""
 
 DOMAINS = ("digits", "fashion-mnist", "cifar10")
-"""The tasks that a record can name; anything else is 'unknown'."""
+"""The tasks that a record can have; anything else is 'unknown'."""
 
 _MAX_TEXT = 1 << 20
 _MAX_NAME = 120
@@ -31,20 +31,20 @@ _MAX_COUNT = 10**9
 
 @dataclass(frozen=True)
 class Score:
-    """How many of ``n`` held-out images were right."""
+    """How many of ``n`` held-out images were classified correctly."""
 
     correct: int
     n: int
 
     @property
     def percent(self) -> str:
-        """The proportion in words."""
+        """The proportion as text."""
         return f"{100 * self.correct / self.n:.1f}%"
 
 
 @dataclass(frozen=True)
 class Robust(Score):
-    """How many were right also after a search within ``epsilon`` in ``norm``."""
+    """How many images remained correct under attack within ``epsilon`` in ``norm``."""
 
     norm: str
     epsilon: float
@@ -52,10 +52,10 @@ class Robust(Score):
 
 @dataclass(frozen=True)
 class Record:
-    """Which network was trained on which data, how it is to be fed, and how well it did.
+    """The network, its training data, its preprocessing and its score.
 
-    ``built`` is the (H, W) that the network was built for, None where it was left to the network.
-    ``robust`` is there for adversarially trained networks only.
+    ``built`` is the (H, W) that the network was built for, None for the network's default.
+    ``robust`` is set for adversarially trained networks only.
     """
 
     model: str
@@ -68,15 +68,13 @@ class Record:
     robust: Robust | None = None
 
     @property
-    def described(self) -> str:
-        """The training in words, as a report gives it."""
+    def description(self) -> str:
+        """The training in words, for reports."""
         how = "" if self.robust is None else f", adversarially ({self.robust.norm} {self.robust.epsilon:.4g})"
-        return (
-            f"trained here on {self.data}{how}, {self.score.percent} of {self.score.n} held-out images right"
-        )
+        return f"trained by probe on {self.data}{how}, {self.score.percent} accuracy on {self.score.n} held-out images"
 
     def metadata(self) -> dict[str, str]:
-        """Return the record as safetensors keeps it: strings, JSON where they have structure."""
+        """Return the record as safetensors metadata: strings, JSON for structured values."""
         facts: dict[str, Any] = {
             "input": {
                 "size": self.framing.input.size,
@@ -90,27 +88,31 @@ class Record:
             "held_out": {"correct": self.score.correct, "n": self.score.n},
         }
         if self.robust is not None:
-            one = self.robust
-            facts["robust"] = {"correct": one.correct, "n": one.n, "norm": one.norm, "epsilon": one.epsilon}
+            facts["robust"] = {
+                "correct": self.robust.correct,
+                "n": self.robust.n,
+                "norm": self.robust.norm,
+                "epsilon": self.robust.epsilon,
+            }
         texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
         return {"format": FORMAT, "model": self.model, "data": self.data, "domain": self.domain, **texts}
 
 
 def read_record(metadata: Mapping[str, str]) -> tuple[Record | None, str]:
-    """Return the record in a file's metadata and, when there is one that cannot be used, why not.
+    """Return the record in a file's metadata, and the reason if there is a record that cannot be used.
 
-    Nothing in the metadata can raise.
+    Never raises, whatever the metadata are.
     """
     if metadata.get("format") != FORMAT:
         return None, ""
     try:
-        return _parsed(metadata), ""
+        return _parse(metadata), ""
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         return None, shown(why)[:_MAX_NAME] or type(error).__name__
 
 
-def _parsed(metadata: Mapping[str, str]) -> Record:
+def _parse(metadata: Mapping[str, str]) -> Record:
     def value(key: str) -> Any:
         text = metadata[key]
         if len(text) > _MAX_TEXT:
@@ -145,8 +147,8 @@ def _framing(taken: Any, mean: Any, std: Any) -> Preprocessing:
     spec = InputSpec((channels, height, width), _number(taken["crop"], 0.05, 1), taken["interpolation"])
     return Preprocessing(
         spec,
-        tuple(_number(each, -20, 20) for each in _list(mean, channels)),
-        tuple(_number(each, 1e-4, 20) for each in _list(std, channels)),
+        tuple(_number(number, -20, 20) for number in _list(mean, channels)),
+        tuple(_number(number, 1e-4, 20) for number in _list(std, channels)),
     )
 
 
@@ -186,7 +188,7 @@ def _number(value: Any, low: float, high: float) -> float:
 def _classes(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 2 <= len(value) <= _MAX_CLASSES:
         raise ValueError("no list of class names")
-    return tuple(_name(each) for each in value)
+    return tuple(_name(name) for name in value)
 
 
 def _name(value: Any) -> str:

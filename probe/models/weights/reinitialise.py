@@ -1,4 +1,4 @@
-"""Factories that always give random weights, also where the user's own loads trained ones."""
+"""Factories that always give random weights, even if the user's own factory loads trained weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from probe.core.seeds import scoped
 from probe.models.source import Architecture, Build
 
 _DETECTION_SEEDS = (1, 2)
+ADD_RESET = "Add that method to the module."
 
 
 def always_same(build: Callable[[], nn.Module]) -> bool:
-    """Return whether a factory gives the same values under two seeds: it loads them, or sets them itself."""
+    """Return whether a factory gives the same weights with two seeds, because it loads or sets them."""
     states: list[dict[str, Tensor]] = []
     for seed in _DETECTION_SEEDS:
         with scoped(seed, "are the weights random"):
@@ -29,12 +30,12 @@ def always_same(build: Callable[[], nn.Module]) -> bool:
 def reinitialise(network: nn.Module, name: str) -> nn.Module:
     """Draw new weights, in place, by calling ``reset_parameters`` on every module that has it.
 
-    Raises CannotRunError naming a parameter that is still as it was, unless it is constant (a bias of zeros).
+    Raises CannotRunError, with the name of a parameter that did not change, unless it is constant (a bias of zeros).
     """
     before = {key: value.detach().clone() for key, value in network.named_parameters()}
     with torch.no_grad():
         for sub in network.modules():
-            # nn.MultiheadAttention's is private.
+            # In nn.MultiheadAttention the method is private.
             reset = getattr(sub, "reset_parameters", None) or getattr(sub, "_reset_parameters", None)
             if callable(reset):
                 reset()
@@ -45,8 +46,8 @@ def reinitialise(network: nn.Module, name: str) -> nn.Module:
     ]
     if kept:
         raise CannotRunError(
-            f"Random weights cannot be drawn for {name}: it loads its weights itself, and {kept[0]} "
-            f"({len(kept)} in all) is in a module without reset_parameters. Give that module one."
+            f"Could not draw random weights for {name}: it loads its weights itself, and {kept[0]} "
+            f"({len(kept)} in all) is in a module without reset_parameters. {ADD_RESET}"
         )
     return network
 
@@ -54,16 +55,16 @@ def reinitialise(network: nn.Module, name: str) -> nn.Module:
 def random_builder(architecture: Architecture, same: bool | None = None) -> Callable[[Build], nn.Module]:
     """Return a function that builds the architecture with weights drawn from the global generator.
 
-    ``same`` says whether a user's function always gives the same weights; None finds out when it is needed.
+    ``same``: whether a user's function always gives the same weights; None determines this when it is needed.
     """
     if not architecture.user_code or same is False:
         return architecture.build
-    return _Redrawn(architecture, same)
+    return _RandomBuilder(architecture, same)
 
 
 @dataclass
-class _Redrawn:
-    """Build with a user's function and draw the weights again where it always gives the same; can be pickled."""
+class _RandomBuilder:
+    """Build with a user's function, and draw the weights again if it always gives the same; can be pickled."""
 
     architecture: Architecture
     same: bool | None

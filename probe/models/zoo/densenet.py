@@ -3,8 +3,8 @@
 
 Every layer of a block sees the maps of all layers before it, concatenated, and adds ``growth`` maps of its own.
 With ``bottleneck`` a 1×1 convolution to 4 ``growth`` channels comes first, ``compression`` is the share of maps
-that a transition between blocks keeps: DenseNet-BC has both. What to look at: ``probe ablate --remove dense``
-cuts the older maps off.
+that a transition between blocks keeps: DenseNet-BC has both. To try: ``probe ablate --remove dense`` removes the
+connections to the older maps.
 """
 
 from __future__ import annotations

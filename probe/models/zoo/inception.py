@@ -1,11 +1,11 @@
 """Inception for small images, versions 1 to 3.
 
-Version 1: Szegedy et al., "Going Deeper with Convolutions", 2014: a module looks at several scales at once, by
-1×1, 3×3 and 5×5 convolutions and a pooling side by side, with 1×1 convolutions in front that keep it cheap.
+Version 1: Szegedy et al., "Going Deeper with Convolutions", 2014: a module covers several scales at once, with
+parallel 1×1, 3×3 and 5×5 convolutions and a pooling, preceded by 1×1 convolutions that keep it cheap.
 Version 2: Ioffe and Szegedy, "Batch Normalization", 2015: the 5×5 becomes two 3×3. Version 3: Szegedy et al.,
-"Rethinking the Inception Architecture for Computer Vision", 2015: an n×n becomes 1×n and n×1. What to look at:
-``probe ablate --remove branch`` cuts single arms, ``probe anatomy --compare
-"inception?version=2,inception?version=3&n=3"`` what the factorisation costs.
+"Rethinking the Inception Architecture for Computer Vision", 2015: an n×n becomes 1×n and n×1. To try:
+``probe ablate --remove branch`` removes single branches, ``probe anatomy --compare
+"inception?version=2,inception?version=3&n=3"`` shows what the factorisation costs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Convolution(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """Four arms side by side, concatenated: 1×1, middle, large, and pooling.
+    """Four parallel branches, concatenated: 1×1, middle, large, and pooling.
 
     The channels are in GoogLeNet's proportions: a quarter, a half, an eighth and an eighth of ``channels``, which
     must be a multiple of 16. ``n`` is the kernel that version 3 factorises.
@@ -66,7 +66,7 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """A second classifier half-way, which is there in training only, as in version 1."""
+    """A second classifier half-way through the network, for training only, as in version 1."""
 
     def __init__(self, in_channels: int, num_classes: int, batch: bool) -> None:
         super().__init__()
@@ -88,9 +88,9 @@ class GoogLeNet(nn.Module):
     """A stem, two Inception modules on 16×16 maps and two on 8×8, global average pooling, dropout, a dense layer.
 
     ``version`` is 1, 2 or 3; ``norm`` is ``lrn`` (k = 1, n = 5, α = 1e-4, β = 0.75, after the stem's
-    convolutions, as in version 1), ``batch`` (after every convolution, as in 2 and 3) or ``none``; left out, it
-    goes by the version. With ``auxiliary`` the network returns (logits, auxiliary logits) in train mode, to be
-    weighed 1 and 0.3.
+    convolutions, as in version 1), ``batch`` (after every convolution, as in 2 and 3) or ``none``; the default
+    depends on the version. With ``auxiliary`` the network returns (logits, auxiliary logits) in train mode, to be
+    weighted 1 and 0.3.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class GoogLeNet(nn.Module):
     ) -> None:
         super().__init__()
         if version not in (1, 2, 3):
-            raise UsageError(f"There is no version {version} of inception here: write version=1, 2 or 3.")
+            raise UsageError(f"There is no version {version} of inception: write version=1, 2 or 3.")
         norm = norm or ("lrn" if version == 1 else "batch")
         if norm not in ("lrn", "batch", "none"):
             raise UsageError(f"There is no norm '{norm}': write norm=lrn, norm=batch or norm=none.")
         if n < 3 or n % 2 == 0:
-            raise UsageError(f"The factorised kernel is odd and at least 3: write n=7, not n={n}.")
+            raise UsageError(f"The factorised kernel must be odd and at least 3: write n=7, not n={n}.")
         if width < 16 or width % 16:
-            raise UsageError(f"The width is a multiple of 16: write width=64, not width={width}.")
+            raise UsageError(f"The width must be a multiple of 16: write width=64, not width={width}.")
         self.input_size = (in_channels, 32, 32)
         batch, half = norm == "batch", width // 2
         self.conv1 = Convolution(in_channels, half, 3, batch)
@@ -145,7 +145,7 @@ class GoogLeNet(nn.Module):
 
 
 def _kernels(version: int, n: int) -> tuple[Sequence[Kernel], Sequence[Kernel]]:
-    """Return the kernels of the middle and of the large arm, behind their 1×1."""
+    """Return the kernels of the middle and of the large branch, after their 1×1 convolution."""
     if version == 3:
         return [(1, n), (n, 1)], [(1, n), (n, 1), (1, n), (n, 1)]
     return [3], [5] if version == 1 else [3, 3]

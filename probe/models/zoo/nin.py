@@ -1,10 +1,10 @@
 """Network in network: Lin, Chen and Yan, "Network In Network", 2013.
 
 An MLPconv layer is a k×k convolution followed by two 1×1 convolutions, each with a ReLU: a small dense network that
-slides over the image, so that what is computed from one receptive field is more than one linear filter. The last
+slides over the image, so that each receptive field is processed by more than one linear filter. The last
 MLPconv layer has one channel for each class, and the mean of its map is the logit (global average pooling), so
-there is no dense layer that could overfit. What to look at: the last maps are where the network sees each class
-(``probe filters --layers block3``), and ``probe ablate --remove layer`` takes single 1×1 convolutions away.
+there is no dense layer that could overfit. To try: the last maps show where the network sees each class
+(``probe filters --layers block3``), and ``probe ablate --remove layer`` removes single 1×1 convolutions.
 """
 
 from __future__ import annotations

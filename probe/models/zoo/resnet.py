@@ -3,8 +3,8 @@ section 4.2 (version 1), and "Identity Mappings in Deep Residual Networks", 2016
 
 A 3×3 convolution to 16 channels, three stages of n blocks, global average pooling and one dense layer: 6n + 2
 layers with weights for basic blocks (16, 32 and 64 channels), 9n + 2 for bottlenecks (64, 128 and 256). Version
-2 puts normalisation and ReLU in front of every convolution, so that the shortcuts are a clear road from the
-first block to the last. What to look at: ``probe ablate --remove shortcut``, ``probe ablate --remove shortcut
+2 puts normalisation and ReLU in front of every convolution, so that the shortcuts pass values unchanged from the
+first block to the last. To try: ``probe ablate --remove shortcut``, ``probe ablate --remove shortcut
 --depths 8,20,56``.
 """
 
@@ -97,9 +97,9 @@ class BottleneckBlock(nn.Module):
 class PreActivationBlock(nn.Module):
     """Version 2: normalisation and ReLU in front of each convolution; nothing comes after the addition.
 
-    Where the shape changes, and in the network's first block, the shortcut starts behind the first ReLU, as in the
-    authors' code. Two 3×3 convolutions,
-    or with ``bottleneck`` 1×1, 3×3 and 1×1 with a quarter of ``channels`` in between.
+    Where the shape changes, and in the network's first block, the shortcut starts after the first ReLU, as in the
+    authors' code. Two 3×3 convolutions, or with ``bottleneck`` 1×1, 3×3 and 1×1 with a quarter of ``channels`` in
+    between.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class PreActivationBlock(nn.Module):
             )
         self.branch = nn.Sequential(*layers)
         self.clear = stride == 1 and in_channels == channels
-        """Whether the shortcut carries the input as it is; not where the shape changes, nor in the first block."""
+        """Whether the shortcut passes the input unchanged: not where the shape changes, nor in the first block."""
         self.shortcut = _shortcut(in_channels, channels, stride, option, plain=True) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class ResNet(nn.Module):
             before = channels
         first = stages[0][0]
         if isinstance(first, PreActivationBlock):
-            first.clear = False  # the stem's output is normalised and rectified before the paths part
+            first.clear = False  # the stem's output is normalised and rectified before the paths split
         self.layer1, self.layer2, self.layer3 = stages
         # In version 2 nothing has normalised the last sum yet.
         self.head = nn.Sequential(*([nn.BatchNorm2d(before), nn.ReLU()] if version == 2 else []))
@@ -195,7 +195,7 @@ class ResNet(nn.Module):
 
 
 def _blocks(depth: int, block: Kind) -> int:
-    """Return the number of blocks in each stage; raises UsageError for a depth or a block that there is not."""
+    """Return the number of blocks in each stage; raises UsageError for an invalid depth or block."""
     if block not in ("basic", "bottleneck"):
         raise UsageError(f"There is no block '{block}': write block=basic or block=bottleneck.")
     step, known = (6, "8, 14, 20, 26") if block == "basic" else (9, "11, 20, 29, 38")

@@ -1,10 +1,10 @@
 """ResNeXt for 32×32 images: Xie, Girshick, Dollár, Tu and He, "Aggregated Residual Transformations for Deep Neural
 Networks", 2016.
 
-A bottleneck block whose 3×3 convolution is grouped: ``cardinality`` transformations of the same shape side by
-side, which are added up with the shortcut. Every block of C of them multiplies the number of paths through the
-network by 1 + C, where a ResNet's multiplies it by 2: depth is the exponent, cardinality the base. What to look
-at: ``probe anatomy --compare "resnext?cardinality=1&width=32,resnext?cardinality=8"``.
+A bottleneck block whose 3×3 convolution is grouped: ``cardinality`` parallel transformations of the same shape,
+which are added to the shortcut. Every block with C groups multiplies the number of paths through the
+network by 1 + C, where a ResNet's block multiplies it by 2: depth is the exponent, cardinality the base. To
+try: ``probe anatomy --compare "resnext?cardinality=1&width=32,resnext?cardinality=8"``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ResNeXtBlock(nn.Module):
 
 
 class ResNeXt(nn.Module):
-    """``depth`` = 9n + 2 layers: three stages of n blocks with ``channels``, 2 and 4 ``channels`` of them.
+    """ResNeXt of ``depth`` = 9n + 2 layers: three stages of n blocks with 1, 2 and 4 times ``channels``.
 
     ``cardinality`` groups of ``width`` channels in the first stage, twice and four times as wide in the next
     ones (the paper's ResNeXt-29 for CIFAR has 8 groups of 64, and 256 ``channels``). ``shortcut=False`` gives

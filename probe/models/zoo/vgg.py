@@ -1,10 +1,10 @@
 """VGG for small images: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", 2014.
 
-A large kernel is replaced by a stack of 3×3 kernels with the same receptive field: two see 5×5, three see 7×7,
-with fewer parameters (2 × 9 against 25, 3 × 9 against 49, for each pair of channels) and a ReLU between them.
-``field`` says how far a stage sees, ``stacked=False`` builds it with one kernel of that size instead: the twin
-to compare with. What to look at: ``probe anatomy --compare "vgg?field=7,vgg?field=7&stacked=False"``.
+A large kernel is replaced by a stack of 3×3 kernels with the same receptive field: two cover 5×5, three cover 7×7,
+with fewer parameters (2 × 9 instead of 25, 3 × 9 instead of 49, for each pair of channels) and a ReLU between them.
+``field`` is the receptive field of a stage; ``stacked=False`` builds it with one kernel of that size instead, for
+comparison. To try: ``probe anatomy --compare "vgg?field=7,vgg?field=7&stacked=False"``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         if field not in (3, 5, 7):
-            raise UsageError(f"A stage of vgg sees 3, 5 or 7 pixels: write field=3, not field={field}.")
+            raise UsageError(
+                f"The receptive field of a vgg stage must be 3, 5 or 7: write field=3, not field={field}."
+            )
         if norm not in ("batch", "none"):
             raise UsageError(f"There is no norm '{norm}': write norm=batch or norm=none.")
         self.input_size = (in_channels, 32, 32)
@@ -91,5 +93,5 @@ def vgg(
     dropout: float = 0.5,
     norm: Norm = "none",
 ) -> nn.Module:
-    """Stacks of 3×3 convolutions, or their twins with one 5×5 or 7×7 kernel."""
+    """Stacks of 3×3 convolutions, or single 5×5 or 7×7 kernels for comparison."""
     return VGG(num_classes, in_channels, field, stacked, width, dropout, norm)

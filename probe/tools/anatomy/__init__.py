@@ -1,4 +1,4 @@
-"""What a network is made of and what it costs: ``run(model, AnatomyConfig(...))`` returns a Report."""
+"""Layers, cost and receptive fields of a network: ``run(model, AnatomyConfig(...))`` returns a Report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two networks side by side: what one has more of, in all and at every resolution."""
+"""Comparison of two networks: differences and ratios, in total and at every resolution."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.tools.anatomy.cost_report import Stage, by_resolution, layers_section
 from probe.tools.anatomy.examine import AnatomyConfig, Examined, examine
-from probe.tools.anatomy.rows import ABOUT_UNITS, Total, amount, memory, plain, power, seen, totals
-from probe.tools.anatomy.study import NO_DATA, REFERENCES, checks, described, methods, results
+from probe.tools.anatomy.rows import ABOUT_UNITS, Total, amount, field_text, memory, plain, power, totals
+from probe.tools.anatomy.study import NO_DATA, REFERENCES, checks, methods, model_info, results
 
 DEFAULTS = AnatomyConfig()
 
@@ -25,9 +25,9 @@ def compare(
     progress: Progress = SILENT,
     command: str = "",
 ) -> Report:
-    """Put the anatomies of two networks side by side; differences and ratios are of the second to the first.
+    """Compare the anatomies of two networks; differences and ratios are of the second relative to the first.
 
-    ``both`` is what ``examine`` found, where that is known already. The report's model is the first network.
+    ``both`` are the results of ``examine``, if available. The report's model is the first network.
     """
     if both is None:
         with progress.task("Looking at the layers", None):
@@ -36,14 +36,16 @@ def compare(
     a, b = both
     listed = [
         dataclasses.replace(
-            layers_section(one), id=f"layers-{letter}", title=f"Layers of {letter.upper()}, {one.name}"
+            layers_section(network),
+            id=f"layers-{letter}",
+            title=f"Layers of {letter.upper()}, {network.name}",
         )
-        for letter, one in (("a", a), ("b", b))
+        for letter, network in (("a", a), ("b", b))
     ]
     return assemble(
         study="anatomy",
-        title=f"{a.name} beside {b.name}",
-        model=described(a),
+        title=f"{a.name} compared with {b.name}",
+        model=model_info(a),
         data=NO_DATA,
         config=config,
         choices={"compared with": b.model.source},
@@ -55,9 +57,9 @@ def compare(
         sections=(_totals_section(a, b), _places_section(a, b), _field_section(a, b), *listed),
         results=_results(a, b),
         checks=tuple(
-            dataclasses.replace(check, name=f"{check.name}, {one.name}")
-            for one in (a, b)
-            for check in checks(one)
+            dataclasses.replace(check, name=f"{check.name}, {network.name}")
+            for network in (a, b)
+            for check in checks(network)
         ),
         methods=(*methods(a), f"{b.name} was counted in the same way."),
         references=REFERENCES,
@@ -68,32 +70,30 @@ def compare(
 
 def headline(a: Examined, b: Examined) -> tuple[str, ...]:
     """Return the differences in sentences."""
-    one, other = a.operations, b.operations
+    first, second = a.operations, b.operations
     lines = [
-        f"{b.name} has {_times(other.parameters, one.parameters)} the parameters of {a.name} ({other.parameters:,} "
-        f"against {one.parameters:,}) and {_times(other.macs, one.macs)} its MACs ({amount(other.macs)} against "
-        f"{amount(one.macs)}).",
-        f"A unit of the last map sees {seen(other.reach)} pixels in both."
-        if seen(other.reach) == seen(one.reach)
-        else f"A unit of the last map sees {seen(other.reach)} pixels, against {seen(one.reach)}.",
-        f"Activations: {memory(other.activations)} against {memory(one.activations)}; at once {memory(other.peak)} "
-        f"against {memory(one.peak)}.",
+        f"{b.name} has {_times(second.parameters, first.parameters)} the parameters of {a.name} "
+        f"({second.parameters:,} vs {first.parameters:,}) and {_times(second.macs, first.macs)} its MACs "
+        f"({amount(second.macs)} vs {amount(first.macs)}).",
+        f"The receptive field of the last map is {field_text(second.reach)} pixels in both."
+        if field_text(second.reach) == field_text(first.reach)
+        else f"The receptive field of the last map is {field_text(second.reach)} pixels, vs {field_text(first.reach)}.",
+        f"Activations: {memory(second.activations)} vs {memory(first.activations)} in total, {memory(second.peak)} vs "
+        f"{memory(first.peak)} at peak.",
     ]
     if a.paths is not None and b.paths is not None:
-        lines.append(
-            f"Depth: {b.paths.depth} layers with weights on the longest path, against {a.paths.depth}."
-        )
-        counts = [(each.with_groups, each.blocks) for each in (b.paths, a.paths)]
+        lines.append(f"Depth: {b.paths.depth} layers with weights on the longest path, vs {a.paths.depth}.")
+        counts = [(paths.with_groups, paths.blocks) for paths in (b.paths, a.paths)]
         if counts[0][0] != counts[1][0] and all(count for count, _ in counts):
-            written = [power(*count) for count in counts]
-            lines.append(f"Paths, groups counted as parallel: {written[0]} against {written[1]}.")
+            texts = [power(*count) for count in counts]
+            lines.append(f"Paths, with groups counted as parallel: {texts[0]} vs {texts[1]}.")
     if a.model.input_size != b.model.input_size:
-        sizes = ["×".join(map(str, each.model.input_size)) for each in (b, a)]
-        lines.append(f"They take images of different sizes: {sizes[0]} against {sizes[1]}.")
+        sizes = ["×".join(map(str, network.model.input_size)) for network in (b, a)]
+        lines.append(f"The networks take images of different sizes: {sizes[0]} vs {sizes[1]}.")
     if a.gated or b.gated:
         lines.append(
-            "An asterisk marks a receptive field that leaves out gates or norms of the whole map, through which units "
-            "also depend on the rest of the image."
+            "An asterisk marks a receptive field that ignores gates or norms of the whole map, through which units also "
+            "depend on the rest of the image."
         )
     return tuple(lines)
 
@@ -104,23 +104,23 @@ def _times(value: int, of: int) -> str:
 
 def _totals_section(a: Examined, b: Examined) -> Section:
     columns = (
-        Column("What", help="What is counted."),
+        Column("Quantity", help="What is counted."),
         Column(f"A: {a.name}", help="The first network."),
         Column(f"B: {b.name}", help="The second network."),
         Column("B − A", help="The difference."),
-        Column("B / A", digits=4, help="The ratio: below 1 the second has less."),
+        Column("B / A", digits=4, help="The ratio; below 1 if the second network has less."),
     )
     rows = tuple(_total_row(*pair) for pair in zip(totals(a), totals(b), strict=True))
-    return Section("totals", "In all", ABOUT_UNITS, (Table("Totals", columns, rows),))
+    return Section("totals", "Totals", ABOUT_UNITS, (Table("Totals", columns, rows),))
 
 
-def _total_row(one: Total, other: Total) -> tuple[Cell, ...]:
-    difference, ratio = one.to(other)
-    return one.name, one.shown, other.shown, difference, ratio
+def _total_row(first: Total, second: Total) -> tuple[Cell, ...]:
+    difference, ratio = first.to(second)
+    return first.name, first.shown, second.shown, difference, ratio
 
 
 def _places_section(a: Examined, b: Examined) -> Section:
-    parts = [{stage.name: stage for stage in by_resolution(each.operations.rows)} for each in (a, b)]
+    parts = [{stage.name: stage for stage in by_resolution(network.operations.rows)} for network in (a, b)]
     names = tuple(dict.fromkeys([*parts[0], *parts[1]]))
     names = tuple(sorted(names, key=_area, reverse=True))
     columns = tuple(
@@ -135,7 +135,7 @@ def _places_section(a: Examined, b: Examined) -> Section:
         "By resolution",
         columns,
         rows,
-        "Layers that give maps of the same size stand in one row; the head is what comes after the last map.",
+        "Layers whose output maps have the same size share a row; the head is everything after the last map.",
     )
     places = tuple(float(place) for place in range(len(names)))
     figure = Figure(
@@ -143,10 +143,10 @@ def _places_section(a: Examined, b: Examined) -> Section:
         "bar",
         Axis("size of the map", categories=names),
         Axis("million MACs"),
-        "Where the two networks spend their computation.",
+        "The computation of the two networks at each map size.",
         tuple(
-            Series(one.name, places, tuple(_of(part, name).macs / 1e6 for name in names))
-            for one, part in zip((a, b), parts, strict=True)
+            Series(network.name, places, tuple(_of(part, name).macs / 1e6 for name in names))
+            for network, part in zip((a, b), parts, strict=True)
         ),
     )
     return Section("places", "Where they differ", "", (figure, table))
@@ -162,36 +162,39 @@ def _of(part: dict[str, Stage], name: str) -> Stage:
 
 
 def _pair(parts: list[dict[str, Stage]], name: str) -> tuple[Cell, ...]:
-    one, other = (_of(part, name) for part in parts)
-    return one.layers, other.layers, one.parameters, other.parameters, one.macs, other.macs
+    first, second = (_of(part, name) for part in parts)
+    return first.layers, second.layers, first.parameters, second.parameters, first.macs, second.macs
 
 
 def _field_section(a: Examined, b: Examined) -> Section:
     series = []
-    for one in (a, b):
-        rows = [(float(place), row.reach) for place, row in enumerate(one.operations.layers, 1)]
+    for network in (a, b):
+        rows = [(float(place), row.reach) for place, row in enumerate(network.operations.layers, 1)]
         known = [(place, float(reach.size[0])) for place, reach in rows if reach is not None]
-        series.append(Series(one.name, tuple(p for p, _ in known), tuple(size for _, size in known)))
+        series.append(Series(network.name, tuple(p for p, _ in known), tuple(size for _, size in known)))
     figure = Figure(
         "Receptive field along the layers",
         "line",
         Axis("layer (its number in the table)"),
         Axis("height in pixels"),
-        "What the unit with the largest field of each layer sees. Two convolutions of 3×3 see as much as one of 5×5.",
+        "The largest receptive field of any unit in each layer. Two 3×3 convolutions have the same field as one 5×5.",
         tuple(series),
     )
-    return Section("field", "What they see", "", (figure,))
+    return Section("field", "Receptive fields", "", (figure,))
 
 
 def _results(a: Examined, b: Examined) -> tuple[Result, ...]:
-    one, other = a.operations, b.operations
-    found = [
-        Result("parameters_ratio", other.parameters / max(one.parameters, 1)),
-        Result("MACs_ratio", other.macs / max(one.macs, 1)),
-        Result("activations_ratio", other.activations / max(one.activations, 1)),
+    first, second = a.operations, b.operations
+    ratios = [
+        Result("parameters_ratio", second.parameters / max(first.parameters, 1)),
+        Result("MACs_ratio", second.macs / max(first.macs, 1)),
+        Result("activations_ratio", second.activations / max(first.activations, 1)),
     ]
-    if one.reach is not None and other.reach is not None:
-        found.append(Result("receptive_field_ratio", other.reach.size[0] / one.reach.size[0]))
-    for letter, each in (("A", a), ("B", b)):
-        found += [dataclasses.replace(result, name=f"{letter}: {result.name}") for result in results(each)]
-    return tuple(found)
+    if first.reach is not None and second.reach is not None:
+        ratios.append(Result("receptive_field_ratio", second.reach.size[0] / first.reach.size[0]))
+    own = [
+        dataclasses.replace(result, name=f"{letter}: {result.name}")
+        for letter, network in (("A", a), ("B", b))
+        for result in results(network)
+    ]
+    return (*ratios, *own)

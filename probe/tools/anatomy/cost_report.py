@@ -1,4 +1,4 @@
-"""Where parameters, computation and memory sit; what each layer sees; the table of layers."""
+"""Report sections on parameters, computation and memory, on receptive fields, and the table of layers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from itertools import accumulate
 from probe.core.document import Axis, Cell, Column, Figure, Note, Section, Series, Table
 from probe.graph.cost.operations import OperationRow
 from probe.tools.anatomy.examine import Examined
-from probe.tools.anatomy.rows import ABOUT_UNITS, along, kind, memory, named, unlisted, windows
+from probe.tools.anatomy.rows import ABOUT_UNITS, along, kind, memory, row_name, unlisted, windows
 
 _FEWEST, _MOST = 3, 16
 _LARGE = 0.5
-"""A part with more of the layers than this is opened."""
+"""A part with a larger share of the layers than this is split into its own parts."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Rows that belong together."""
+    """A named group of rows."""
 
     name: str
     rows: tuple[OperationRow, ...]
@@ -31,7 +31,7 @@ class Stage:
 
     @property
     def parameters(self) -> int:
-        """The parameters that no earlier row has used."""
+        """The number of parameters, without those that an earlier row has counted."""
         return sum(row.parameters for row in self.rows)
 
     @property
@@ -41,15 +41,15 @@ class Stage:
 
     @property
     def activations(self) -> int:
-        """Bytes of the outputs."""
+        """The size of the outputs in bytes."""
         return sum(row.activations for row in self.rows)
 
 
 def stages(rows: Sequence[OperationRow]) -> tuple[Stage, ...]:
-    """Return the parts of the network by the names of its modules, by resolution where these give too few or many."""
+    """Return the parts of the network by the names of its modules, or by resolution if these are too few or many."""
     opened: set[str] = set()
     while True:
-        groups = _named(rows, opened)
+        groups = _by_name(rows, opened)
         total = sum(stage.layers for stage in groups)
         large = [
             stage.name
@@ -63,9 +63,9 @@ def stages(rows: Sequence[OperationRow]) -> tuple[Stage, ...]:
 
 
 def by_resolution(rows: Sequence[OperationRow]) -> tuple[Stage, ...]:
-    """Group by the resolution of the map that a row gives; what comes after the last map is the head.
+    """Group the rows by the resolution of their output maps; everything after the last map is the head.
 
-    Rows without a map of their own, such as those of a gate, count with the map before them.
+    Rows without a map of their own, such as those of a gate, belong to the map before them.
     """
     maps = [_resolution(row) for row in rows]
     last = max((place for place, name in enumerate(maps) if name), default=-1)
@@ -82,7 +82,7 @@ def _resolution(row: OperationRow) -> str:
     return f"{row.output[1]}×{row.output[2]}" if is_map else ""
 
 
-def _named(rows: Sequence[OperationRow], opened: set[str]) -> tuple[Stage, ...]:
+def _by_name(rows: Sequence[OperationRow], opened: set[str]) -> tuple[Stage, ...]:
     groups: list[tuple[str, list[OperationRow]]] = []
     for row in rows:
         name = _part(row.name, opened)
@@ -90,7 +90,7 @@ def _named(rows: Sequence[OperationRow], opened: set[str]) -> tuple[Stage, ...]:
             groups[-1][1].append(row)
         else:
             groups.append((name or "(no module)", [row]))
-    # What has no layer, such as a norm or an activation with a name of its own, goes with what comes before.
+    # A group without layers, such as a norm or an activation with its own name, joins the group before it.
     merged: list[tuple[str, list[OperationRow]]] = []
     for name, group in groups:
         if merged and not any(row.is_layer for row in group):
@@ -119,83 +119,88 @@ _KINDS = {
 }
 
 
-def cost_section(one: Examined) -> Section:
-    """Return what each kind of layer, each stage and each layer costs."""
-    blocks = (_kinds_table(one), _stage_figure(one), _layer_figure(one), _cumulative_figure(one))
-    return Section("cost", "Where the cost sits", ABOUT_UNITS, blocks)
+def cost_section(network: Examined) -> Section:
+    """Return the cost of each kind of layer, each stage and each layer."""
+    blocks = (
+        _kinds_table(network),
+        _stage_figure(network),
+        _layer_figure(network),
+        _cumulative_figure(network),
+    )
+    return Section("cost", "Distribution of the cost", ABOUT_UNITS, blocks)
 
 
-def field_section(one: Examined) -> Section:
-    """Return how the receptive field grows along the layers."""
-    rows = [(place, row) for place, row in enumerate(one.operations.layers, 1) if row.reach is not None]
+def field_section(network: Examined) -> Section:
+    """Return the growth of the receptive field along the layers."""
+    rows = [(place, row) for place, row in enumerate(network.operations.layers, 1) if row.reach is not None]
     if not rows:
-        return Section("field", "Receptive field", reason="No layer gives a map whose field can be followed.")
+        return Section(
+            "field", "Receptive field", reason="No layer has an output map with a known receptive field."
+        )
     places = tuple(float(place) for place, _ in rows)
     height, width = (tuple(float(row.reach.size[i]) for _, row in rows if row.reach) for i in (0, 1))
     series = [Series("receptive field" if height == width else "height", places, height)]
     if height != width:
         series.append(Series("width", places, width))
-    # The image's edge is a line of its own: beyond it a unit sees padding.
-    series.append(
-        Series("the image's height", (places[0], places[-1]), (float(one.operations.image[0]),) * 2)
-    )
+    # A line for the image height: a larger field includes padding.
+    series.append(Series("image height", (places[0], places[-1]), (float(network.operations.image[0]),) * 2))
     figure = Figure(
         "Receptive field along the layers",
         "line",
         Axis("layer (its number in the table)"),
         Axis("pixels"),
-        "The side of the square that the unit with the largest field sees, going on into the padding. Above the "
-        "image's line a unit can see all of the image. A dip is a layer on a shorter way, such as a projection.",
+        "The side of the largest receptive field in each layer, including padding. Above the line of the image height, a "
+        "unit can see the whole image. A dip is a layer on a shorter path, such as a projection.",
         tuple(series),
     )
     summary = (
-        "Size, jump and start follow from every window on the way, exactly, with branches joined: size is what a unit "
-        "sees, jump the distance between neighbouring units, start the centre of the first one."
+        "Size, jump and start are computed exactly from all operations, across branches: size is the extent of the "
+        "receptive field, jump the distance between neighbouring units, start the centre of the first field."
     )
     notes = dict.fromkeys(row.reach.note for _, row in rows[-1:] if row.reach and row.reach.note)
     return Section("field", "Receptive field", summary, (figure, *(Note(text) for text in notes)))
 
 
-def layers_section(one: Examined) -> Section:
-    """Return the table of layers, and what is not in it."""
-    notes = [unlisted(one)]
-    if any(row.shared for row in one.operations.rows):
+def layers_section(network: Examined) -> Section:
+    """Return the table of layers, with notes on what it does not contain."""
+    notes = [unlisted(network)]
+    if any(row.shared for row in network.operations.rows):
         notes.append(
-            "A layer that is called again has a row for every call; its parameters count in the first."
+            "A layer that is called several times has one row per call; its parameters are counted in the first."
         )
-    if one.operations.unused:
+    if network.operations.unused:
         notes.append(
-            f"{one.operations.unused:,} parameters belong to layers that an image does not meet in eval mode."
+            f"{network.operations.unused:,} parameters belong to layers that are not used in eval mode."
         )
-    reading = (
-        "In the order in which they run. Output is C × H × W, with H = floor((H_in − k' + 2p) / s) + 1 and "
-        "k' = d (k − 1) + 1. A convolution has k·k·C_in·C_out / groups parameters, bias aside, and as many MACs at "
-        "each place of its output. " + _constants(one)
+    how_to_read = (
+        "In execution order. Output is C × H × W, with H = floor((H_in − k' + 2p) / s) + 1 and k' = d (k − 1) + 1. A "
+        "convolution has k·k·C_in·C_out / groups parameters without the bias, and as many MACs at each output position. "
+        + _constants(network)
     )
-    table = Table("All layers", *_table(one, one.operations.layers), reading.strip())
+    table = Table("All layers", *_table(network, network.operations.layers), how_to_read.strip())
     return Section("layers", "Layers", "", (table, *(Note(text) for text in notes if text)))
 
 
-def _constants(one: Examined) -> str:
-    shown = windows(one.operations.layers)
+def _constants(network: Examined) -> str:
+    shown = windows(network.operations.layers)
     gone = [name for name in ("dilation", "groups") if name not in shown]
     verb = "is" if gone == ["dilation"] else "are"
     return f"{' and '.join(gone).capitalize()} {verb} 1 everywhere." if gone else ""
 
 
 def _table(
-    one: Examined, rows: tuple[OperationRow, ...]
+    network: Examined, rows: tuple[OperationRow, ...]
 ) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
-    total = max(one.operations.macs, 1)
+    total = max(network.operations.macs, 1)
     columns: list[tuple[Column, Callable[[int, OperationRow], Cell]]] = [
-        (Column("Layer", help="The layer's name in the network."), lambda _, row: named(row)),
-        (Column("Number", help="The place in the order of execution."), lambda place, _: place + 1),
-        (Column("Kind", help="What it computes."), lambda _, row: kind(row)),
+        (Column("Layer", help="The layer's name in the network."), lambda _, row: row_name(row)),
+        (Column("Number", help="The position in execution order."), lambda place, _: place + 1),
+        (Column("Kind", help="The kind of operation."), lambda _, row: kind(row)),
     ]
     for name, texts in windows(rows).items():
         columns.append(
             (
-                Column(name.capitalize(), help="Of the window that slides over the map, height × width."),
+                Column(name.capitalize(), help="Of the sliding window, height × width."),
                 partial(_text_at, texts),
             )
         )
@@ -213,7 +218,7 @@ def _table(
             lambda _, row: row.macs or None,
         ),
         (
-            Column("of all", help="Part of the MACs.", proportion=True),
+            Column("share", help="Share of the network's MACs.", proportion=True),
             lambda _, row: row.macs / total or None,
         ),
         (
@@ -243,18 +248,18 @@ def _start(_: int, row: OperationRow) -> Cell:
     return along(row.reach.start) if row.reach is not None else None
 
 
-def _kinds_table(one: Examined) -> Table:
-    census = one.operations
+def _kinds_table(network: Examined) -> Table:
+    census = network.operations
     kinds = sorted({row.kind for row in census.rows}, key=lambda name: -_sum(census.rows, name, "macs"))
     columns = (
-        Column("Kind", help="What it computes."),
-        Column("Calls", help="How often it is computed for one image."),
+        Column("Kind", help="The kind of operation."),
+        Column("Calls", help="Number of calls for one image."),
         Column("Parameters", help="Weights and biases, each counted once."),
-        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("share", proportion=True, help="Share of the whole network."),
         Column("MACs", help="Multiply-accumulates for one image; FLOPs are twice as many."),
-        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("share", proportion=True, help="Share of the whole network."),
         Column("Activations", "MiB", "In float32, for one image."),
-        Column("of all", proportion=True, help="As a part of the whole network's."),
+        Column("share", proportion=True, help="Share of the whole network."),
     )
     rows: list[tuple[Cell, ...]] = []
     for name in kinds:
@@ -278,9 +283,9 @@ def _kinds_table(one: Examined) -> Table:
         "By kind",
         columns,
         tuple(rows),
-        "MACs are those of convolutions and matrix products; norms, activations and poolings are not counted, as is "
-        "usual. Activations are all values that are computed, as training keeps them; one pass without gradients holds "
-        f"at most {memory(census.peak)} at once, the image included.",
+        "MACs are those of convolutions and matrix products; norms, activations and poolings are not counted, which is "
+        "the convention. Activations are all computed values, which training keeps; a pass without gradients needs at "
+        f"most {memory(census.peak)} at once, including the image.",
     )
 
 
@@ -288,8 +293,8 @@ def _sum(rows: Iterable[OperationRow], kind_: str, what: str) -> int:
     return sum(getattr(row, what) for row in rows if row.kind == kind_)
 
 
-def _stage_figure(one: Examined) -> Figure:
-    census, parts = one.operations, stages(one.operations.rows)
+def _stage_figure(network: Examined) -> Figure:
+    census, parts = network.operations, stages(network.operations.rows)
     totals = {"MACs": census.macs, "parameters": census.parameters, "activations": census.activations}
     places = tuple(float(place) for place in range(len(parts)))
     return Figure(
@@ -297,7 +302,7 @@ def _stage_figure(one: Examined) -> Figure:
         "bar",
         Axis("stage", categories=tuple(stage.name for stage in parts)),
         Axis("percent of the network"),
-        "The parts of the network in the order in which an image meets them.",
+        "The parts of the network in execution order.",
         tuple(
             Series(name, places, tuple(100 * _of(stage, name) / max(total, 1) for stage in parts))
             for name, total in totals.items()
@@ -309,26 +314,26 @@ def _of(stage: Stage, what: str) -> int:
     return {"MACs": stage.macs, "parameters": stage.parameters, "activations": stage.activations}[what]
 
 
-def _layer_figure(one: Examined) -> Figure:
-    rows = one.operations.layers
+def _layer_figure(network: Examined) -> Figure:
+    rows = network.operations.layers
     return Figure(
         "By layer",
         "bar",
         Axis("layer (its number in the table)"),
         Axis("percent of the MACs"),
-        "Every layer's part of the multiply-accumulates.",
+        "The share of each layer in the multiply-accumulates.",
         (
             Series(
                 "MACs",
                 tuple(float(place) for place in range(1, len(rows) + 1)),
-                tuple(100 * row.macs / max(one.operations.macs, 1) for row in rows),
+                tuple(100 * row.macs / max(network.operations.macs, 1) for row in rows),
             ),
         ),
     )
 
 
-def _cumulative_figure(one: Examined) -> Figure:
-    rows, census = one.operations.rows, one.operations
+def _cumulative_figure(network: Examined) -> Figure:
+    rows, census = network.operations.rows, network.operations
     ends = [place for place, row in enumerate(rows) if row.is_layer]
     places = tuple(float(number) for number in range(1, len(ends) + 1))
     series = []
@@ -338,11 +343,13 @@ def _cumulative_figure(one: Examined) -> Figure:
         ("activations", census.activations),
     ):
         sums = list(accumulate(getattr(row, name) for row in rows))
-        # A norm counts with the layer before it.
+        # A norm is counted with the layer before it.
         upto = [sums[end - 1] for end in ends[1:]] + sums[-1:]
         series.append(
             Series(
-                "MACs" if name == "macs" else name, places, tuple(100 * one / max(total, 1) for one in upto)
+                "MACs" if name == "macs" else name,
+                places,
+                tuple(100 * value / max(total, 1) for value in upto),
             )
         )
     return Figure(
@@ -350,7 +357,7 @@ def _cumulative_figure(one: Examined) -> Figure:
         "line",
         Axis("layer (its number in the table)"),
         Axis("percent of the network"),
-        "What has been spent when a layer and what follows it up to the next one are done. A line that is steep early "
-        "says that the cost lies in large maps, one that is steep late that it lies in many channels.",
+        "The cumulative cost up to and including each layer and the operations between it and the next. A line that is "
+        "steep early means that the cost lies in large maps; a line that is steep late, in many channels.",
         tuple(series),
     )

@@ -1,4 +1,4 @@
-"""One network looked at: its census, and its paths where it can be written as a graph."""
+"""The examination of a network: its operations, and its paths if it can be traced."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from probe.models.loaded import LoadedModel
 
 @dataclass(frozen=True)
 class AnatomyConfig:
-    """The options of ``probe anatomy``: ``seed`` draws the noise on which the network runs; no number depends on it."""
+    """The options of ``probe anatomy``: ``seed`` is for the noise image; no number depends on it."""
 
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A network's numbers.
+    """The numbers of a network.
 
-    ``reason`` says why its paths are not known, ``counted`` are torch's MACs, ``label`` is a name in place of the
-    model's own, ``seconds`` is how long it took.
+    ``reason`` is why its paths are not known, ``counted`` are the MACs according to torch, ``label`` replaces the
+    model's name, ``seconds`` is the wall time.
     """
 
     model: ModelInfo
@@ -40,39 +40,39 @@ class Examined:
 
     @property
     def name(self) -> str:
-        """What the network is called."""
+        """The name of the network."""
         return self.label or self.model.name
 
     @property
     def last(self) -> OperationRow | None:
-        """The layer that gives the last map with more than one unit."""
+        """The layer with the last output map of more than one unit."""
         reach = self.operations.reach
         return next((row for row in reversed(self.operations.layers) if reach and row.reach is reach), None)
 
     @property
     def gated(self) -> bool:
-        """Whether units also see the whole image through global operations that the fields leave out."""
+        """Whether units also depend on the whole image through global operations that the fields ignore."""
         return any(row.reach is not None and row.reach.note for row in self.operations.rows)
 
 
 def examine(model: LoadedModel, config: AnatomyConfig, label: str = "") -> Examined:
-    """Run a network on one image of noise, and write it as a graph to count its paths.
+    """Run a network on one noise image, and trace it to count its paths.
 
-    Neither the weights nor the noise change any number.
+    The numbers depend neither on the weights nor on the noise.
     """
     started = time.perf_counter()
     with torch.no_grad():
         example = model.module.normalise(model.example(seed=config.seed, stream="anatomy"))
-    found: Paths | None = None
+    counted_paths: Paths | None = None
     reason = ""
     try:
-        found = paths(model.network, example)
+        counted_paths = paths(model.network, example)
     except TraceError as error:
         reason = str(error)
     return Examined(
         model=model.info(),
         operations=operation_table(model.network, example),
-        paths=found,
+        paths=counted_paths,
         reason=reason,
         counted=count_macs(model.network, example),
         label=label,

@@ -1,4 +1,4 @@
-"""How many ways lead through the network, how long they are, and what groups do to their number."""
+"""Report section on the paths through the network: their number, their lengths, and the effect of groups."""
 
 from __future__ import annotations
 
@@ -11,61 +11,61 @@ from probe.tools.anatomy.examine import Examined
 from probe.tools.anatomy.rows import power, root
 
 _SHORTEST_SHOWN = 1e-4
-"""Lengths that hold a smaller share of the paths than this are left out of the figure at both ends."""
+"""Lengths with a smaller share of the paths than this are cut off at both ends of the figure."""
 
 
-def paths_section(one: Examined) -> Section:
-    """Return the number of paths, their lengths, and the reading of depth and width."""
-    if one.paths is None:
-        return Section("paths", "Paths", reason=f"The network cannot be written as a graph. {one.reason}")
-    paths = one.paths
+def paths_section(network: Examined) -> Section:
+    """Return the section on the number of paths, their lengths, and how they depend on depth and width."""
+    if network.paths is None:
+        return Section("paths", "Paths", reason=f"The network cannot be traced. {network.reason}")
+    paths = network.paths
     summary = (
-        "A path may take either value of an addition or a concatenation. Gates multiply, and are no paths. With groups "
-        "counted as parallel paths, it goes through one group of every convolution."
+        "At an addition or a concatenation, a path goes through one of the inputs. Gates multiply and are not paths. If "
+        "groups are counted as parallel paths, a path goes through one group of every convolution."
     )
     blocks: list[Block] = [_table(paths)]
     if binomial(paths):
         blocks.append(_blocks_figure(paths))
     if len(paths.by_layers) > 1:
         blocks.append(_layers_figure(paths))
-    blocks += [Note(text) for text in readings(paths)]
+    blocks += [Note(text) for text in explanations(paths)]
     return Section("paths", "Paths", summary, tuple(blocks))
 
 
 def binomial(paths: Paths) -> bool:
-    """Say whether the blocks are a chain: as many paths of k blocks as there are choices of k out of L."""
+    """Return whether the blocks are a chain: as many paths of k blocks as there are choices of k out of L."""
     count = paths.blocks
     return count > 1 and all(paths.by_blocks.get(k, 0) == comb(count, k) for k in range(count + 1))
 
 
 def base_of(paths: Paths) -> int | None:
-    """Return b where the paths with groups are b^L for the L residual blocks; b = 1 + C for C groups in each."""
+    """Return b if the paths with groups are b^L for the L residual blocks; b = 1 + C for C groups in each."""
     base = root(paths.with_groups, paths.blocks)
     return base if base is not None and base > 1 else None
 
 
-def readings(paths: Paths) -> list[str]:
-    """Return sentences on exponent and base, and on what a length says."""
+def explanations(paths: Paths) -> list[str]:
+    """Return sentences that explain the number of paths and their lengths."""
     lines = []
     base = base_of(paths)
     if binomial(paths) and base is not None and base > 2:
         alone = (paths.with_groups - 1).bit_length()
         lines.append(
-            f"Depth is the exponent and cardinality the base: {paths.blocks} blocks with {base - 1} groups side by "
-            f"side have (1 + {base - 1})^{paths.blocks} paths; blocks of a single path would have to be {alone} to "
-            "have as many (Xie et al. 2017)."
+            f"Depth is the exponent and cardinality the base: {paths.blocks} blocks with {base - 1} parallel groups have "
+            f"(1 + {base - 1})^{paths.blocks} paths; it would take {alone} blocks without groups to have as many "
+            "(Xie et al. 2017)."
         )
     if binomial(paths):
         lines.append(
-            f"The {paths.blocks} residual blocks are a chain: each can be taken or gone round, so that there are "
-            f"2^{paths.blocks} paths, and the number of blocks on one drawn at random is Binomial({paths.blocks}, ½): "
-            f"{paths.blocks / 2:g} in the mean, with a standard deviation of {(paths.blocks / 4) ** 0.5:.3g} "
+            f"The {paths.blocks} residual blocks are a chain: a path goes through each block or around it, so there are "
+            f"2^{paths.blocks} paths, and the number of blocks on a random path is Binomial({paths.blocks}, ½), with mean "
+            f"{paths.blocks / 2:g} and standard deviation {(paths.blocks / 4) ** 0.5:.3g} "
             "(Veit, Wilber and Belongie 2016)."
         )
     if paths.bounded:
         lines.append(
-            "Channels are moved between groups by reshaping (a channel shuffle), which is not followed: every later "
-            "group is taken to read all of them, and the number with groups is a bound from above."
+            "Channels are moved between groups by reshaping (a channel shuffle), which is not traced: every later group "
+            "is assumed to read all channels, so the number with groups is an upper bound."
         )
     return lines
 
@@ -81,12 +81,12 @@ def _table(paths: Paths) -> Table:
         ),
         ("residual blocks", str(paths.blocks)),
         ("layers with weights on the shortest path", str(min(lengths, default=0))),
-        ("layers with weights on a path, in the mean", "–" if mean is None else f"{mean:.4g}"),
+        ("layers with weights on a path, mean", "–" if mean is None else f"{mean:.4g}"),
         ("layers with weights on the longest path (depth)", str(paths.depth)),
     )
     return Table(
         "Number and length",
-        (Column("What", help="What is counted."), Column("Value", help="The number.")),
+        (Column("Quantity", help="What is counted."), Column("Value", help="The number.")),
         rows,
     )
 
@@ -107,7 +107,7 @@ def _blocks_figure(paths: Paths) -> Figure:
         "bar",
         Axis("residual blocks on the path"),
         Axis("percent of the paths"),
-        f"Counted along the graph, beside Binomial({count}, ½): few paths are as deep as the network.",
+        f"Counted in the graph, compared with Binomial({count}, ½): few paths are as deep as the network.",
         (own, Series(f"Binomial({count}, ½)", own.x, expected)),
     )
 
@@ -119,7 +119,7 @@ def _layers_figure(paths: Paths) -> Figure:
         "bar",
         Axis("layers with weights on the path"),
         Axis("percent of the paths"),
-        "A projection on a shortcut is a layer too. Lengths at the ends that hold less than "
-        f"{100 * _SHORTEST_SHOWN:g}% of the paths are left out.",
+        "A projection on a shortcut counts as a layer. Lengths at the ends with less than "
+        f"{100 * _SHORTEST_SHOWN:g}% of the paths are not shown.",
         (own,),
     )

@@ -1,4 +1,4 @@
-"""The layers as rows of text for the console, and as plain values for programs."""
+"""The layers as rows of text for the console, and as JSON values for programs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from probe.tools.anatomy.examine import Examined
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 ABOUT_UNITS = (
-    "A MAC is one multiply-accumulate, and a FLOP one multiplication or addition: FLOPs = 2 × MACs. Some texts call "
-    "the number of MACs FLOPs, and the number of parameters MAC: with them in hand, compare their FLOPs with the "
-    "MACs here, and their MAC with the parameters."
+    "A MAC is one multiply-accumulate, a FLOP one multiplication or one addition: FLOPs = 2 × MACs. Some papers use FLOPs "
+    "for the number of MACs, and MAC for the number of parameters: compare their FLOPs with the MACs here, and their MAC "
+    "with the parameters."
 )
 
 
 def along(numbers: Sequence[float], *, pair: bool = False) -> str:
-    """Write one number for each direction, once where they agree; always as a product with ``pair``."""
+    """Format one number per direction, only once if they are equal; with ``pair`` always as a product."""
     if not pair and len(set(numbers)) == 1:
         return f"{numbers[0]:g}"
     return "×".join(f"{number:g}" for number in numbers)
 
 
 def bar(share: float, width: int = 10) -> str:
-    """Draw a share from 0 to 1 as a bar of text, to an eighth of a sign; what is not nothing shows."""
+    """Draw a share from 0 to 1 as a text bar with a resolution of 1/8 character; never empty if above 0."""
     eighths = min(width * 8, max(round(share * width * 8), 1 if share > 0 else 0))
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
 def amount(value: float) -> str:
-    """Write a large count with three digits and a unit: ``1.81 G``; below ten thousand in full."""
+    """Format a large count with three digits and a unit: ``1.81 G``; below ten thousand in full."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
@@ -45,7 +45,7 @@ def amount(value: float) -> str:
 
 
 def memory(count: float) -> str:
-    """Write bytes in KiB, MiB or GiB."""
+    """Format bytes in KiB, MiB or GiB."""
     for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
         if abs(count) >= size:
             return f"{count / size:.3g} {unit}"
@@ -53,7 +53,7 @@ def memory(count: float) -> str:
 
 
 def power(count: int, blocks: int = 0) -> str:
-    """Write a number of paths: in full, as a power of a whole base with ``blocks`` in the exponent, or about 2^x."""
+    """Format a number of paths: in full, as a power with exponent ``blocks``, or approximately as 2^x."""
     base = root(count, blocks) or 0
     exact = base > 1
     if count < 10**7:
@@ -66,7 +66,7 @@ def power(count: int, blocks: int = 0) -> str:
 
 
 def root(count: int, blocks: int) -> int | None:
-    """Return the whole number whose power with ``blocks`` in the exponent is ``count``, None where there is none."""
+    """Return the integer whose power with exponent ``blocks`` is ``count``, None if there is none."""
     if blocks < 1 or count < 1:
         return None
     low, high = 1, 1 << -(-count.bit_length() // blocks)
@@ -76,20 +76,20 @@ def root(count: int, blocks: int) -> int | None:
     return low if low**blocks == count else None
 
 
-def named(row: OperationRow) -> str:
-    """Return what a row is called: the module's name, with the number of the call from the second one on."""
+def row_name(row: OperationRow) -> str:
+    """Return the name of a row: the module's name, with the number of the call from the second call on."""
     return (row.name or "(no module)") + (f" (call {row.call})" if row.call > 1 and row.name else "")
 
 
 def kind(row: OperationRow) -> str:
-    """Return what a row is; a convolution with a group a channel is called by its name."""
+    """Return the kind of a row; a convolution with one group per channel is a depthwise convolution."""
     if row.kind == "conv" and row.depthwise:
         return "depthwise conv"
     return row.kind if row.is_layer or row.kind == "norm" else f"{row.kind}: {row.operation.strip('_')}"
 
 
-def seen(reach: Reach | None) -> str:
-    """Write the size of a receptive field, with an asterisk where global gates are left out of it."""
+def field_text(reach: Reach | None) -> str:
+    """Format the size of a receptive field, with an asterisk if global gates are ignored."""
     if reach is None:
         return "–"
     return along(reach.size, pair=True) + ("*" if reach.note else "")
@@ -97,7 +97,7 @@ def seen(reach: Reach | None) -> str:
 
 @dataclass(frozen=True)
 class Total:
-    """A number of a network with the way it is written; None where it is not known. ``stored`` counts bytes."""
+    """A number of a network (None if it is not known) and its text. ``stored`` is True for a number of bytes."""
 
     name: str
     value: int | None
@@ -105,7 +105,7 @@ class Total:
     stored: bool = False
 
     def to(self, other: Total) -> tuple[Cell, Cell]:
-        """Return difference and ratio of the other network's number to this one's, where they have a meaning."""
+        """Return the difference and ratio of the other network's number to this one, None where undefined."""
         if self.value is None or other.value is None:
             return None, None
         difference = other.value - self.value
@@ -115,16 +115,16 @@ class Total:
         return (sign + memory(difference) if self.stored else "–" if huge else difference), ratio
 
 
-def totals(one: Examined) -> tuple[Total, ...]:
+def totals(network: Examined) -> tuple[Total, ...]:
     """Return all totals of a network in a fixed order."""
-    census, paths = one.operations, one.paths
+    census, paths = network.operations, network.paths
     reach = census.reach
-    found = [
+    return (
         _count("parameters", census.parameters),
         _count("MACs", census.macs),
         _count("FLOPs", 2 * census.macs),
-        Total("activations, all", census.activations, memory(census.activations), True),
-        Total("activations, at once", census.peak, memory(census.peak), True),
+        Total("activations, total", census.activations, memory(census.activations), True),
+        Total("activations, peak", census.peak, memory(census.peak), True),
         _count("layers", len(census.layers)),
         _count("depth (layers with weights on the longest path)", None if paths is None else paths.depth),
         _count("residual blocks", None if paths is None else paths.blocks),
@@ -134,9 +134,12 @@ def totals(one: Examined) -> tuple[Total, ...]:
             None if paths is None else paths.with_groups,
             0 if paths is None else paths.blocks,
         ),
-        Total("receptive field at the end, height", None if reach is None else reach.size[0], seen(reach)),
-    ]
-    return tuple(found)
+        Total(
+            "receptive field of the last map, height",
+            None if reach is None else reach.size[0],
+            field_text(reach),
+        ),
+    )
 
 
 def _count(name: str, value: int | None) -> Total:
@@ -148,20 +151,22 @@ def _paths(name: str, value: int | None, blocks: int) -> Total:
 
 
 def _ratio(value: int, of: int) -> Cell:
-    """Return a ratio as a number, as a power of two where a number would say nothing."""
+    """Return a ratio as a number, or as a power of two if it is too large."""
     if value <= 0 or max(value, of) < 10**15:
         return value / of
     return f"2^{math.log2(value) - math.log2(of):.1f}"
 
 
-def console_rows(one: Examined, everything: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and rows; columns in which nothing happens (groups, dilation) are left out."""
-    rows = one.operations.rows if everything else one.operations.layers
-    total = max(one.operations.macs, 1)
+def console_rows(
+    network: Examined, everything: bool = False
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows; the columns groups and dilation are omitted if they are 1 everywhere."""
+    rows = network.operations.rows if everything else network.operations.layers
+    total = max(network.operations.macs, 1)
     largest = max((row.macs for row in rows), default=0) or 1
     columns: dict[str, list[str]] = {
         "#": [str(number) for number in range(1, len(rows) + 1)],
-        "layer": [named(row) for row in rows],
+        "layer": [row_name(row) for row in rows],
         "kind": [kind(row) for row in rows],
         **windows(rows),
         "output": ["×".join(map(str, row.output)) for row in rows],
@@ -170,7 +175,7 @@ def console_rows(one: Examined, everything: bool = False) -> tuple[tuple[str, ..
         "share": [f"{100 * row.macs / total:5.1f}%" if row.macs else "" for row in rows],
         "of the MACs": [bar(row.macs / largest) for row in rows],
         "activations": _right([memory(row.activations) if row.activations else "–" for row in rows]),
-        "field": _right([seen(row.reach) for row in rows]),
+        "field": _right([field_text(row.reach) for row in rows]),
         "jump": _right([_jump(row) for row in rows]),
         "start": _right([along(row.reach.start) if row.reach else "–" for row in rows]),
     }
@@ -178,8 +183,8 @@ def console_rows(one: Examined, everything: bool = False) -> tuple[tuple[str, ..
 
 
 def windows(rows: Sequence[OperationRow]) -> dict[str, list[str]]:
-    """Return the columns kernel, stride, padding, and dilation and groups where any is not 1."""
-    found = {
+    """Return the columns kernel, stride, padding, and dilation and groups if any of them is not 1."""
+    columns = {
         "kernel": [along(row.window.kernel, pair=True) if row.window else "" for row in rows],
         "stride": [along(row.window.stride) if row.window else "" for row in rows],
         "padding": [along(row.window.padding) if row.window else "" for row in rows],
@@ -190,7 +195,7 @@ def windows(rows: Sequence[OperationRow]) -> dict[str, list[str]]:
     }
     return {
         name: texts
-        for name, texts in found.items()
+        for name, texts in columns.items()
         if name not in ("dilation", "groups") or set(texts) - {"", "1"}
     }
 
@@ -198,24 +203,29 @@ def windows(rows: Sequence[OperationRow]) -> dict[str, list[str]]:
 def console_totals(a: Examined, b: Examined) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and rows of the totals of two networks with differences and ratios."""
     pairs = list(zip(totals(a), totals(b), strict=True))
-    changes = [one.to(other) for one, other in pairs]
+    changes = [first.to(second) for first, second in pairs]
     columns = {
-        "in all": [one.name for one, _ in pairs],
-        a.name: _right([one.shown for one, _ in pairs]),
-        f"{b.name} " if a.name == b.name else b.name: _right([other.shown for _, other in pairs]),
+        "total": [first.name for first, _ in pairs],
+        a.name: _right([first.shown for first, _ in pairs]),
+        f"{b.name} " if a.name == b.name else b.name: _right([second.shown for _, second in pairs]),
         "difference": _right([f"{d:+,}" if isinstance(d, int) else str(d or "–") for d, _ in changes]),
         "ratio": _right([f"{r:.4g}" if isinstance(r, float) else str(r or "–") for _, r in changes]),
     }
     return tuple(columns), list(zip(*columns.values(), strict=True))
 
 
-def unlisted(one: Examined) -> str:
-    """Say in a sentence what is not among the layers, "" where there is nothing."""
-    rest = [row for row in one.operations.rows if not row.is_layer]
+def unlisted(network: Examined) -> str:
+    """Return a sentence on the operations that are not listed as layers, "" if there are none."""
+    rest = [row for row in network.operations.rows if not row.is_layer]
     if not rest:
         return ""
     calls = Counter(row.kind for row in rest)
-    words = {"norm": "norms", "elementwise": "elementwise", "join": "joining", "other": "other operations"}
+    words = {
+        "norm": "norms",
+        "elementwise": "elementwise operations",
+        "join": "concatenations",
+        "other": "other operations",
+    }
     listed = ", ".join(f"{count} {words[name]}" for name, count in calls.most_common())
     parameters = sum(row.parameters for row in rest)
     return (
@@ -224,13 +234,13 @@ def unlisted(one: Examined) -> str:
     )
 
 
-def plain(one: Examined) -> dict[str, Any]:
-    """Return everything as values that JSON knows; paths that are too many for a float stay whole numbers."""
-    census, paths = one.operations, one.paths
+def plain(network: Examined) -> dict[str, Any]:
+    """Return everything as JSON values; the number of paths stays an integer even if it is too large for a float."""
+    census, paths = network.operations, network.paths
     return {
-        "model": one.name,
-        "source": one.model.source,
-        "input_size": list(one.model.input_size),
+        "model": network.name,
+        "source": network.model.source,
+        "input_size": list(network.model.input_size),
         "totals": {
             "parameters": census.parameters,
             "unused_parameters": census.unused,
@@ -251,7 +261,7 @@ def plain(one: Examined) -> dict[str, Any]:
             "by_layers": {str(length): count for length, count in paths.by_layers.items()},
             "by_blocks": {str(length): count for length, count in paths.by_blocks.items()},
         },
-        "paths_unknown_because": one.reason,
+        "paths_unknown_because": network.reason,
         "layers": [{**jsonable(row), "layer": row.is_layer} for row in census.rows],
     }
 

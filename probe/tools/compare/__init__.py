@@ -1,4 +1,4 @@
-"""Runs of one study side by side: ``compare(runs)`` returns a Report."""
+"""Comparison of runs of one study: ``compare(runs)`` returns a Report."""
 
 from __future__ import annotations
 

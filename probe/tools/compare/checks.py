@@ -1,4 +1,4 @@
-"""Whether runs can be compared at all: finished, on the same images, with the same options, and believed themselves."""
+"""Checks that runs can be compared: finished, same images, same options, and reliable themselves."""
 
 from __future__ import annotations
 
@@ -12,43 +12,45 @@ from probe.tools.compare.runs import Run
 _NAMED = 5
 
 
-def checks(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fact]) -> tuple[Check, ...]:
-    """Return what must be known before a difference is laid to the networks."""
+def checks(
+    runs: Sequence[Run], differences: Sequence[Difference], facts: Sequence[Fact]
+) -> tuple[Check, ...]:
+    """Return the checks to read before attributing a difference to the networks."""
     return (
         _finished(runs),
-        _images(runs, found, facts),
+        _images(runs, differences, facts),
         _alike("Same options", "config", facts, "options", "warn"),
         _alike("Same versions", "environment", facts, "versions or machine facts", "warn"),
-        _believed(runs),
+        _own_checks(runs),
     )
 
 
 def _finished(runs: Sequence[Run]) -> Check:
-    left = [run.label for run in runs if run.interrupted]
+    interrupted = [run.label for run in runs if run.interrupted]
     return Check(
         "Finished runs",
-        "warn" if left else "pass",
-        len(left),
-        f"Interrupted, so that not all of its images count: {', '.join(left)}."
-        if left
-        else f"All {len(runs)} runs were finished.",
+        "warn" if interrupted else "pass",
+        len(interrupted),
+        f"Interrupted before all images were processed: {', '.join(interrupted)}."
+        if interrupted
+        else f"All {len(runs)} runs finished.",
     )
 
 
-def _images(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fact]) -> Check:
+def _images(runs: Sequence[Run], differences: Sequence[Difference], facts: Sequence[Fact]) -> Check:
     other = [
         fact.name
         for fact in facts
         if fact.part == "data" and fact.name in ("name", "n", "sha256", "labelled")
     ]
-    paired = sum(one.how == "paired" for one in found)
+    paired = sum(difference.how == "paired" for difference in differences)
     if other:
-        text = f"The runs looked at different images ({', '.join(other)} differ): differences are unpaired."
+        text = f"The runs used different images ({', '.join(other)} differ): the differences are unpaired."
         return Check("Same images", "warn", paired, text)
-    unpaired = sum(one.how == "unpaired" for one in found)
+    unpaired = sum(difference.how == "unpaired" for difference in differences)
     if paired:
         rest = (
-            f" For {unpaired} more the samples do not say what became of each image: these are unpaired."
+            f" For {unpaired} more, the samples do not give the outcome for every image: these are unpaired."
             if unpaired
             else ""
         )
@@ -56,13 +58,15 @@ def _images(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fa
             "Same images",
             "pass",
             paired,
-            f"{paired} differences are paired, image by image, by samples.jsonl.{rest}",
+            f"{paired} differences are paired by image, using samples.jsonl.{rest}",
         )
     absent = ", ".join(run.letter for run in runs if run.samples is None)
-    why = f"there is no samples.jsonl for {absent}" if absent else "the samples name other images or labels"
+    why = (
+        f"there is no samples.jsonl for {absent}" if absent else "the samples have different images or labels"
+    )
     text = (
-        f"All runs name {runs[0].part('data').get('name')} with n = {runs[0].part('data').get('n')}, but {why}: "
-        "differences are taken as unpaired, which makes their intervals wider than they need be."
+        f"All runs used {runs[0].part('data').get('name')} with n = {runs[0].part('data').get('n')}, but {why}: the "
+        "differences are treated as unpaired, which makes their intervals wider than necessary."
     )
     return Check("Same images", "warn", 0, text)
 
@@ -76,11 +80,11 @@ def _alike(name: str, part: str, facts: Sequence[Fact], words: str, status: Chec
         name,
         status,
         len(other),
-        f"{', '.join(other[:_NAMED])}{more}: a difference may come from these and not from the networks.",
+        f"{', '.join(other[:_NAMED])}{more}: a difference may be due to these and not to the networks.",
     )
 
 
-def _believed(runs: Sequence[Run]) -> Check:
+def _own_checks(runs: Sequence[Run]) -> Check:
     failed = [run for run in runs if run.verdict.status == "fail"]
     warned = [run for run in runs if run.verdict.status == "warn"]
     parts = [f"{run.label}: {run.verdict.word}, {run.verdict.why}" for run in runs]

@@ -1,4 +1,4 @@
-"""The runs' curves over each other: robustness against epsilon, error against depth, learning, sites, corruptions."""
+"""Curves of several runs in one figure: robustness by epsilon, accuracy by depth, training, sites, corruptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Point = tuple[float, Result]
 
 
 def curves(runs: Sequence[Run]) -> tuple[Figure, ...]:
-    """Return the figures that the runs' results and extra values allow, each with every run that has it."""
+    """Return the figures that the results of the runs allow, each with every run that has the results for it."""
     figures = [*_robustness(runs), *_learning(runs), *_depths(runs), *_lesions(runs), *_corruptions(runs)]
     return tuple(figure for figure in figures if any(len(series.x) > 1 for series in figure.series))
 
@@ -47,8 +47,8 @@ def _matching(run: Run, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str
 
 
 def _robustness(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Draw one figure for each norm and measure: epsilons of different norms have no common axis."""
-    found: dict[tuple[str, str], list[Series]] = {}
+    """Yield one figure for each norm and measure: epsilons of different norms have no common axis."""
+    series_by_measure: dict[tuple[str, str], list[Series]] = {}
     for run in runs:
         norm = str(run.part("config").get("norm", ""))
         points: dict[str, list[Point]] = {}
@@ -57,52 +57,52 @@ def _robustness(runs: Sequence[Run]) -> Iterator[Figure]:
             if epsilon is not None:
                 points.setdefault(match[1], []).append((epsilon, result))
         for measure, those in points.items():
-            found.setdefault((measure, norm), []).append(_series(run.label, those))
-    for (measure, norm), series in found.items():
+            series_by_measure.setdefault((measure, norm), []).append(_series(run.label, those))
+    for (measure, norm), series in series_by_measure.items():
         words = measure.replace("_", " ")
         yield Figure(
             f"{words.capitalize()} against epsilon" + (f", {norm}" if norm else ""),
             "line",
             Axis(f"epsilon ({norm})" if norm else "epsilon"),
             Axis(words),
-            "The worst case of each run over its own attacks, with 95% Wilson intervals. Runs can only be set against "
-            "each other where their attacks were equally strong: compare the options and the checks below. Drawn to "
-            "where the last curve reaches 0.",
+            "The worst case over each run's own attacks, with 95% Wilson intervals. Runs are comparable only if their "
+            "attacks were equally strong: compare the options and the checks below. Drawn up to the epsilon at which the "
+            "last curve reaches 0.",
             _until_collapse(series),
         )
 
 
 def _until_collapse(series: Sequence[Series]) -> tuple[Series, ...]:
-    """Cut the curves at the first epsilon at which all of them lie at 0, where there is one."""
-    last = max(math.inf if not one.y or one.y[-1] > 0 else one.x[one.y.index(0)] for one in series)
+    """Cut the curves off at the first epsilon at which all of them are 0, if there is one."""
+    last = max(math.inf if not curve.y or curve.y[-1] > 0 else curve.x[curve.y.index(0)] for curve in series)
 
-    def upto(one: Series) -> Series:
-        kept = sum(x <= last * (1 + 1e-9) for x in one.x)
-        return Series(one.label, one.x[:kept], one.y[:kept], one.low[:kept], one.high[:kept])
+    def upto(curve: Series) -> Series:
+        kept = sum(x <= last * (1 + 1e-9) for x in curve.x)
+        return Series(curve.label, curve.x[:kept], curve.y[:kept], curve.low[:kept], curve.high[:kept])
 
     return tuple(map(upto, series))
 
 
 def _learning(runs: Sequence[Run]) -> Iterator[Figure]:
-    found: list[Series] = []
+    drawn: list[Series] = []
     for run in runs:
         curves = run.part("extra").get("learning_curves")
         for item in curves if isinstance(curves, list) else ():
             if (series := _stored(run, item)) is not None:
-                found.append(series)
-    if found:
+                drawn.append(series)
+    if drawn:
         yield Figure(
-            "Held-out accuracy along training",
+            "Held-out accuracy during training",
             "line",
             Axis("epoch"),
             Axis("held-out accuracy"),
-            "Mean over the seeds of each arm; the band goes from the lowest to the highest seed.",
-            tuple(found),
+            "Mean over the seeds of each arm; the band is the range from the lowest to the highest seed.",
+            tuple(drawn),
         )
 
 
 def _stored(run: Run, item: Json) -> Series | None:
-    """Return a curve kept in a document, None where it is not one."""
+    """Return a curve stored in a document, None if it is invalid."""
     try:
         columns = {key: tuple(map(float, item.get(key) or ())) for key in ("x", "y", "low", "high")}
         return Series(f"{run.label}, {item['label']}", **columns) if columns["x"] else None
@@ -111,20 +111,20 @@ def _stored(run: Run, item: Json) -> Series | None:
 
 
 def _depths(runs: Sequence[Run]) -> Iterator[Figure]:
-    found: list[Series] = []
+    drawn: list[Series] = []
     for run in runs:
         arms: dict[str, list[Point]] = {}
         for match, result in _matching(run, _DEPTH):
             arms.setdefault(match[1], []).append((float(match[2]), result))
-        found += [_series(f"{run.label}, {_arm(arm)}", points) for arm, points in arms.items()]
-    if found:
+        drawn += [_series(f"{run.label}, {_arm(arm)}", points) for arm, points in arms.items()]
+    if drawn:
         yield Figure(
             "Held-out accuracy against depth",
             "line",
             Axis("depth (layers with weights)"),
             Axis("held-out accuracy"),
             "Mean over seeds with its 95% t-interval.",
-            tuple(found),
+            tuple(drawn),
         )
 
 
@@ -133,13 +133,13 @@ def _arm(name: str) -> str:
 
 
 def _lesions(runs: Sequence[Run]) -> Iterator[Figure]:
-    """Draw a structure's single lesions, site by site; only where the runs have sites in common."""
-    found: dict[tuple[str, str], dict[str, dict[str, Result]]] = {}
+    """Yield figures of a structure's single lesions by site, if the runs have sites in common."""
+    results: dict[tuple[str, str], dict[str, dict[str, Result]]] = {}
     for run in runs:
         for match, result in _matching(run, _LESION):
             if match[3] != _ALL:
-                found.setdefault((match[1], match[2]), {}).setdefault(run.label, {})[match[3]] = result
-    for (measure, structure), by_run in found.items():
+                results.setdefault((match[1], match[2]), {}).setdefault(run.label, {})[match[3]] = result
+    for (measure, structure), by_run in results.items():
         sites = tuple(dict.fromkeys(site for those in by_run.values() for site in those))
         shared = set.intersection(*(set(those) for those in by_run.values()))
         if len(by_run) < 2 or not shared or len(sites) > _SITES:
@@ -149,7 +149,7 @@ def _lesions(runs: Sequence[Run]) -> Iterator[Figure]:
             "scatter",
             Axis("site, in execution order", categories=sites),
             Axis(measure),
-            "One site cut at a time, everything else as it is; with 95% Wilson intervals.",
+            "One site removed at a time, everything else unchanged; with 95% Wilson intervals.",
             tuple(
                 _series(label, [(float(sites.index(site)), result) for site, result in those.items()])
                 for label, those in by_run.items()
@@ -158,7 +158,7 @@ def _lesions(runs: Sequence[Run]) -> Iterator[Figure]:
 
 
 def _corruptions(runs: Sequence[Run]) -> Iterator[Figure]:
-    found: list[Series] = []
+    drawn: list[Series] = []
     measure = "accuracy"
     for run in runs:
         levels: dict[int, list[float]] = {}
@@ -168,14 +168,14 @@ def _corruptions(runs: Sequence[Run]) -> Iterator[Figure]:
                 levels.setdefault(int(match[3]), []).append(float(result.value))
         means = {level: sum(values) / len(values) for level, values in sorted(levels.items())}
         if means:
-            found.append(Series(run.label, tuple(map(float, means)), tuple(means.values())))
-    if found:
+            drawn.append(Series(run.label, tuple(map(float, means)), tuple(means.values())))
+    if drawn:
         yield Figure(
             f"{measure.capitalize()} under ordinary corruption",
             "line",
             Axis("severity"),
             Axis(f"mean {measure}"),
-            "Mean over the kinds of corruption of each run, on the same images at every severity; the kinds apart are "
-            "in the table of differences.",
-            tuple(found),
+            "Mean over the kinds of corruption of each run, on the same images at every severity; the table of "
+            "differences has each kind separately.",
+            tuple(drawn),
         )

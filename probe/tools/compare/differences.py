@@ -1,4 +1,4 @@
-"""What one run has more of than another: a difference for every common result, with the test that its kind allows."""
+"""Differences between runs: one for every common result, with the test that suits it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HOW: dict[How, str] = {
 }
 LEVEL = 0.05
 _OVER_SEEDS = "retrain_"
-"""Results of the ablation study whose n counts trainings and whose interval is Student's."""
+"""Results of the ablation study whose n is the number of trainings and whose interval is Student's."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A result of ``run`` against the same one of the reference.
+    """The difference between a result of ``run`` and the same result of the reference.
 
     ``value`` is run − reference, ``ci`` its 95% interval, ``p`` two-sided, ``corrected`` after Holm over all tests of
-    the comparison. ``lost`` and ``won`` count the images that only the reference, and only the run, has right.
+    the comparison. ``lost`` and ``won`` count the images that are correct only in the reference, and only in the run.
     """
 
     name: str
@@ -48,36 +48,36 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """True when it remains after the correction."""
+        """Whether the difference is significant after the correction."""
         return self.corrected is not None and self.corrected < LEVEL
 
     @property
     def better(self) -> bool | None:
-        """Whether the run is better in this than the reference, None where neither can be said."""
+        """Whether the run is better than the reference in this result, None if neither is."""
         way = self.second.higher_is_better
         return None if way is None or self.value == 0 else (self.value > 0) is way
 
 
 def differences(runs: Sequence[Run]) -> tuple[Difference, ...]:
-    """Compare every further run with the first one; the p-values are corrected over all of them together.
+    """Compare every other run with the first one; the p-values are corrected over all tests together.
 
-    A result that repeats another one under a further name, such as the headline on its own curve, is compared once.
+    A result that occurs twice under different names, such as the headline number on its own curve, is compared once.
     """
     reference = runs[0]
-    found = [
+    compared = [
         _difference(name, reference, run)
         for run in runs[1:]
-        for name in _told_once(reference, run)
+        for name in _distinct_names(reference, run)
         if _numeric(reference.results[name].value) and _numeric(run.results[name].value)
     ]
-    tested = [place for place, one in enumerate(found) if one.p is not None]
-    corrected = stats.holm([found[place].p or 0.0 for place in tested])
+    tested = [place for place, difference in enumerate(compared) if difference.p is not None]
+    corrected = stats.holm([compared[place].p or 0.0 for place in tested])
     for place, p in zip(tested, corrected, strict=True):
-        found[place] = dataclasses.replace(found[place], corrected=p)
-    return tuple(found)
+        compared[place] = dataclasses.replace(compared[place], corrected=p)
+    return tuple(compared)
 
 
-def _told_once(first: Run, second: Run) -> list[str]:
+def _distinct_names(first: Run, second: Run) -> list[str]:
     seen: set[tuple[object, ...]] = set()
     names = []
     for name, result in first.results.items():
@@ -93,7 +93,7 @@ def _told_once(first: Run, second: Run) -> list[str]:
 
 
 def _repeats(name: str, stem: str) -> bool:
-    """Tell whether a name is a point of its stem's own curve: ``robust_accuracy@0.03``."""
+    """Return whether a name is a point on the curve of its stem: ``robust_accuracy@0.03``."""
     return name.startswith(f"{stem}@")
 
 
@@ -113,7 +113,7 @@ def _difference(name: str, reference: Run, run: Run) -> Difference:
 
 
 def successes(result: Result) -> int | None:
-    """Return how many of n a proportion counts; None where it is no count of images with Wilson's interval."""
+    """Return the number of successes of a proportion; None if it is not a count of images with Wilson's interval."""
     if result.unit != "proportion" or not result.n or result.ci is None:
         return None
     count = float(result.value or 0) * result.n
@@ -142,17 +142,17 @@ def _paired(plain: Difference, reference: Run) -> Difference | None:
 
 
 def same_images(first: Run, second: Run, before: Outcomes, after: Outcomes) -> bool:
-    """Tell whether two runs looked at the same images with the same labels, as far as names and hashes say.
+    """Return whether two runs used the same images with the same labels, according to names and hashes.
 
-    Where images are only known by their place in the set, the sets must be the same draw: by seed, size and total.
+    If images are identified only by their index, the samples must match in seed, size and total.
     """
-    one, other = first.part("data"), second.part("data")
-    hashes = {data.get("sha256") for data in (one, other)} - {None}
-    if before.keys() != after.keys() or len(hashes) > 1 or one.get("name") != other.get("name"):
+    data, other = first.part("data"), second.part("data")
+    hashes = {part.get("sha256") for part in (data, other)} - {None}
+    if before.keys() != after.keys() or len(hashes) > 1 or data.get("name") != other.get("name"):
         return False
     draws = [
-        (run.document.get("seed"), data.get("n"), data.get("total"))
-        for run, data in ((first, one), (second, other))
+        (run.document.get("seed"), part.get("n"), part.get("total"))
+        for run, part in ((first, data), (second, other))
     ]
     if any(PLACE in image for image in before) and draws[0] != draws[1]:
         return False
@@ -168,16 +168,16 @@ def _unpaired(plain: Difference, before: int, after: int) -> Difference:
 
 
 def _over_seeds(plain: Difference) -> Difference:
-    """Compare two means over seeds by their intervals (Welch 1947)."""
-    found = stats.welch(_moments(plain.first), _moments(plain.second))
-    if found is None:
+    """Compare two means over seeds, using their intervals (Welch 1947)."""
+    test = stats.welch(_moments(plain.first), _moments(plain.second))
+    if test is None:
         return plain
-    p, ci = found
+    p, ci = test
     return dataclasses.replace(plain, how="seeds", ci=ci, p=p)
 
 
 def _moments(result: Result) -> tuple[float, float, int]:
-    """Return the mean, its standard error and n behind a t-interval; an error of NaN where there is none."""
+    """Return mean, standard error and n of a result with a t-interval; NaN as the error if there is no such interval."""
     value, n = float(result.value or 0), result.n or 0
     if n < 2 or result.ci is None:
         return value, math.nan, n
@@ -195,23 +195,23 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing in which the runs are not all alike, as text for each run."""
+    """A recorded property that is not the same in all runs, as text for each run."""
 
     part: str
     name: str
     values: tuple[str, ...]
 
 
-def differing(runs: Sequence[Run]) -> tuple[Fact, ...]:
-    """Return every fact in which the runs are not all alike, in the order model, data, options, environment, seed."""
-    found = []
+def differing_facts(runs: Sequence[Run]) -> tuple[Fact, ...]:
+    """Return every property that is not the same in all runs: model, data, options, environment, seed."""
+    facts = []
     for part in (*_PARTS, "run"):
         columns = [dict(_facts(run, part)) for run in runs]
         for name in dict.fromkeys(name for column in columns for name in column):
             values = tuple(_text(column[name]) if name in column else NOTHING for column in columns)
             if len(set(values)) > 1 and f"{part}.{name}" not in _LEFT_OUT:
-                found.append(Fact(part, name, tuple(map(_short, values))))
-    return tuple(found)
+                facts.append(Fact(part, name, tuple(map(_short, values))))
+    return tuple(facts)
 
 
 def _facts(run: Run, part: str) -> Iterator[tuple[str, Json]]:

@@ -1,4 +1,4 @@
-"""The outcome for every image in a run, as its samples tell it, for each result that is a part of the images."""
+"""The outcome for every image in a run, from its samples, for each result that is a proportion of the images."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from probe.core.document import Json, Result
 from probe.tools.compare.runs import Run
 
 Outcomes = dict[str, bool]
-"""By the image's name: whether it counts for a result, such as right under attack."""
+"""By the image's name: whether the image counts towards a result, for example because it is correct under attack."""
 
 PLACE = " #"
-"""Between a name that several images share and the image's place in the set."""
+"""Separates a name that several images share from the image's index in the set."""
 _PART = "part"
-"""Tells the rows of the images that were looked at from those of held-out ones."""
+"""The key that distinguishes the rows of the studied images from those of held-out images."""
 
 
 def outcomes(run: Run, result: Result) -> Outcomes | None:
-    """Return what each image contributed to a result, by its ``per_image``; None where the samples do not say it.
+    """Return each image's contribution to a result, according to ``per_image``; None if the samples do not have it.
 
     The outcomes are used only if their sum equals value × n.
     """
@@ -27,14 +27,14 @@ def outcomes(run: Run, result: Result) -> Outcomes | None:
         return None
     for rows in _groups(run):
         read = {name: _read(result.per_image, dict(_leaves(row))) for name, row in rows.items()}
-        found = {name: value for name, value in read.items() if value is not None}
-        if len(found) == result.n and abs(sum(found.values()) - result.value * result.n) < 1e-6:
-            return found
+        known = {name: value for name, value in read.items() if value is not None}
+        if len(known) == result.n and abs(sum(known.values()) - result.value * result.n) < 1e-6:
+            return known
     return None
 
 
 def _read(per_image: str, leaves: Mapping[str, Json]) -> bool | None:
-    """Read one image's outcome; None where its row does not have it."""
+    """Read one image's outcome; None if its row does not have it."""
     path, larger, bound = per_image.partition(" > ")
     if larger:
         return _beyond(leaves.get(path, ""), number(bound))
@@ -47,7 +47,7 @@ def _read(per_image: str, leaves: Mapping[str, Json]) -> bool | None:
 
 
 def _beyond(value: Json, bound: float | None) -> bool | None:
-    """Tell whether a size is larger than a bound; null means that none was found."""
+    """Return whether a size is larger than a bound; null means that no perturbation was found."""
     if value is None:
         return True
     if bound is None or isinstance(value, bool) or not isinstance(value, int | float):
@@ -56,14 +56,14 @@ def _beyond(value: Json, bound: float | None) -> bool | None:
 
 
 def labels(run: Run) -> dict[str, Json]:
-    """Return the label of each image, where there are labels."""
+    """Return the label of each image, None for images without labels."""
     return {name: row.get("label") for rows in _groups(run) for name, row in rows.items()}
 
 
 def _groups(run: Run) -> list[dict[str, Mapping[str, Json]]]:
-    """Return the rows by image, those of each part of the run apart.
+    """Return the rows by image, separately for each part of the run.
 
-    Names that come again, such as those of a set of digits, are told apart by the image's place in the set.
+    If names occur more than once, as in a set of digits, images are identified by their index in the set.
     """
     groups: dict[str, list[tuple[str, Mapping[str, Json]]]] = defaultdict(list)
     for row in run.samples or ():
@@ -88,7 +88,7 @@ def _leaves(value: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def number(text: str) -> float | None:
-    """Return the finite number that a text is, else None."""
+    """Return the text as a finite number, None if it is not one."""
     try:
         value = float(text)
     except ValueError:

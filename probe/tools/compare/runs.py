@@ -1,4 +1,4 @@
-"""One finished run as a comparison sees it: its results.json, and what is known of every image."""
+"""A run to compare: its results.json and the rows of its samples.jsonl."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ _LONGEST = 24
 
 @dataclass(frozen=True)
 class Run:
-    """A run: the document of its results.json, where it was found, and the rows of its samples.jsonl.
+    """A run: the document of its results.json, its location, and the rows of its samples.jsonl.
 
-    ``samples`` is None where there is no such file; ``letter`` tells the runs of one comparison apart, and ``name``
-    is what the reader knows it by.
+    ``samples`` is None if there is no such file; ``letter`` and ``name`` identify the run within a comparison.
     """
 
     document: Mapping[str, Json]
@@ -44,42 +43,42 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """True when the run was not finished."""
+        """Whether the run was interrupted."""
         return self.document.get("status") == "interrupted"
 
     def part(self, key: str) -> Mapping[str, Json]:
-        """Return a mapping of the document, such as its model; empty when there is none."""
-        found = self.document.get(key)
-        return found if isinstance(found, Mapping) else {}
+        """Return a mapping in the document, such as its model; empty if there is none."""
+        value = self.document.get(key)
+        return value if isinstance(value, Mapping) else {}
 
     @cached_property
     def results(self) -> dict[str, Result]:
-        """Every result by its name, in the order of the document; of equal names the first."""
-        found: dict[str, Result] = {}
+        """Every result by its name, in the order of the document; the first one if names are repeated."""
+        results: dict[str, Result] = {}
         for item in self.document.get("results", ()):
             result = result_of(item)
-            found.setdefault(result.name, result)
-        return found
+            results.setdefault(result.name, result)
+        return results
 
     @cached_property
     def checks(self) -> dict[str, Check]:
-        """Every check by its name; of equal names the first."""
-        found: dict[str, Check] = {}
+        """Every check by its name; the first one if names are repeated."""
+        checks: dict[str, Check] = {}
         for item in self.document.get("checks", ()):
             name = str(item["name"])
-            found.setdefault(
+            checks.setdefault(
                 name, Check(name, item["status"], item.get("value"), str(item.get("detail", "")))
             )
-        return found
+        return checks
 
     @property
     def verdict(self) -> Verdict:
-        """What the run's own checks say about it."""
+        """The verdict of the run's own checks."""
         return verdict((check.name, check.status) for check in self.checks.values())
 
 
 def result_of(item: Mapping[str, Any]) -> Result:
-    """Return a result from its JSON form."""
+    """Convert a result from its JSON form."""
     ci = item.get("ci")
     return Result(
         str(item["name"]),
@@ -92,16 +91,16 @@ def result_of(item: Mapping[str, Any]) -> Result:
     )
 
 
-def lettered(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Return the runs with letters from A on, named by what tells most of them apart.
+def add_letters(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the runs with letters from A on, and named by the first property that distinguishes all of them.
 
-    That is the model, its weights, the data, or the place where the run was found.
+    The properties are the model, its weights, the data, and the location of the run.
     """
     columns = [
         [str(run.part("model").get("name", "")) for run in runs],
         [str(run.part("model").get("weights", "")) for run in runs],
         [str(run.part("data").get("name", "")) for run in runs],
-        _told_apart([PurePath(run.place).name or run.place for run in runs]),
+        _without_common_prefix([PurePath(run.place).name or run.place for run in runs]),
     ]
     names = next((column for column in columns if len(set(column)) == len(runs)), columns[0])
     return tuple(
@@ -110,13 +109,13 @@ def lettered(runs: Sequence[Run]) -> tuple[Run, ...]:
     )
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
-    """Leave out the words, between hyphens, that all names begin with."""
-    words = [name.split("-") for name in names]
+def _without_common_prefix(names: Sequence[str]) -> list[str]:
+    """Remove the words, separated by hyphens, that all names begin with."""
+    split = [name.split("-") for name in names]
     common = 0
-    while all(len(each) > common + 1 for each in words) and len({each[common] for each in words}) == 1:
+    while all(len(words) > common + 1 for words in split) and len({words[common] for words in split}) == 1:
         common += 1
-    return ["-".join(each[common:]) for each in words]
+    return ["-".join(words[common:]) for words in split]
 
 
 def _letter(place: int) -> str:
@@ -130,32 +129,32 @@ def _short(text: str) -> str:
 
 SAMPLES = "samples.jsonl"
 _LARGEST = 50_000_000
-"""Bytes; a larger results.json is not one of ours."""
+"""In bytes; a larger results.json was not written by probe."""
 _LARGEST_SAMPLES = 1_000_000_000
 _MOST = 26
 _STATUS = ("pass", "warn", "fail", "not applicable")
 
 
 def read_runs(places: Sequence[Path | str]) -> tuple[Run, ...]:
-    """Read the runs to compare, each a folder of a report or its results.json, and give them letters.
+    """Read the runs to compare, each the folder of a report or its results.json, and add letters.
 
-    Raises UsageError for fewer than two, more than 26, one named twice, different studies or versions of the schema;
-    CannotRunError, naming the file, where one cannot be read or is no report.
+    Raises UsageError for fewer than two or more than 26 runs, a repeated run, different studies or schema versions;
+    CannotRunError, with the name of the file, if a file cannot be read or is not a report.
     """
     if not 2 <= len(places) <= _MOST:
         raise UsageError(
-            f"A comparison takes 2 to {_MOST} runs, not {len(places)}: name their folders or results.json files."
+            f"A comparison takes 2 to {_MOST} runs, not {len(places)}: give their folders or results.json files."
         )
     files = [_file(Path(place)) for place in places]
     twice = [str(file) for file in files if files.count(file) > 1]
     if twice:
-        raise UsageError(f"{twice[0]} is named twice: a run is not compared with itself.")
+        raise UsageError(f"{twice[0]} is given twice: a run cannot be compared with itself.")
     documents = [_document(file) for file in files]
     for file, document in zip(files, documents, strict=True):
         _check_version(file, document, files[0], documents[0])
     for file, document in zip(files, documents, strict=True):
         _check_parts(file, document)
-    return lettered(
+    return add_letters(
         [
             Run(document, str(file.parent), _samples(file.with_name(SAMPLES)))
             for file, document in zip(files, documents, strict=True)
@@ -164,36 +163,36 @@ def read_runs(places: Sequence[Path | str]) -> tuple[Run, ...]:
 
 
 def runs_of(sources: Sequence[Report | Path | str]) -> tuple[Run, ...]:
-    """Return runs with letters from reports in memory, and from folders and files as ``read_runs`` takes them.
+    """Return runs with letters from reports in memory, and from folders and files like ``read_runs``.
 
-    Raises UsageError for fewer than two and for different studies, and what ``read_runs`` raises.
+    Raises UsageError for fewer than two runs and for different studies, and the errors of ``read_runs``.
     """
     if not any(isinstance(source, Report) for source in sources):
         return read_runs([source for source in sources if not isinstance(source, Report)])
-    found = []
+    runs = []
     for number, source in enumerate(sources, 1):
         if isinstance(source, Report):
             document = json.loads(json.dumps(to_json(source)))
-            found.append(Run(document, f"report {number}", tuple(jsonable(source.samples)) or None))
+            runs.append(Run(document, f"report {number}", tuple(jsonable(source.samples)) or None))
         else:
             file = _file(Path(source))
             document = _document(file)
             _check_parts(file, document)
-            found.append(Run(document, str(file.parent), _samples(file.with_name(SAMPLES))))
-    if len(found) < 2 or len({run.study for run in found}) != 1:
+            runs.append(Run(document, str(file.parent), _samples(file.with_name(SAMPLES))))
+    if len(runs) < 2 or len({run.study for run in runs}) != 1:
         raise UsageError("A comparison takes at least two runs of one study.")
-    return lettered(found)
+    return add_letters(runs)
 
 
 def _file(place: Path) -> Path:
     file = place / RESULTS if place.is_dir() else place
     if not file.is_file():
         reason = (
-            f"There is no {RESULTS} in {place}: the run did not finish, or this is no folder of a report"
+            f"There is no {RESULTS} in {place}: the run did not finish, or this is not the folder of a report"
             if place.is_dir()
             else f"There is no file {place}"
         )
-        raise CannotRunError(f"{reason}. Name folders of reports or their {RESULTS}.")
+        raise CannotRunError(f"{reason}. Give folders of reports or their {RESULTS} files.")
     return file
 
 
@@ -213,7 +212,7 @@ def _document(file: Path) -> Mapping[str, Any]:
     except OSError as error:
         _refuse(file, error.strerror or "it is unreadable")
     if not isinstance(document, dict) or not isinstance(document.get("study"), str):
-        _refuse(file, "it names no study")
+        _refuse(file, "it has no study")
     return document
 
 
@@ -223,7 +222,7 @@ def _no_constant(token: str) -> NoReturn:
 
 def _refuse(file: Path, reason: str) -> NoReturn:
     raise CannotRunError(
-        f"{file} is not the results.json of a report: {reason}. Leave it out, or run it again."
+        f"{file} is not the results.json of a report: {reason}. Leave it out, or run the study again."
     )
 
 
@@ -233,13 +232,13 @@ def _check_version(
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UsageError(
-            f"{file} has schema version {version}, and only version {SCHEMA_VERSION} can be compared here: run it "
+            f"{file} has schema version {version}, but only version {SCHEMA_VERSION} can be compared: run the study "
             "again with this release."
         )
     if document["study"] != reference["study"]:
         raise UsageError(
-            f"{first} is of the study '{reference['study']}' and {file} of '{document['study']}': only runs of one "
-            "study can be compared."
+            f"{first} is from the study '{reference['study']}' and {file} from '{document['study']}': only runs of the "
+            "same study can be compared."
         )
 
 
@@ -250,7 +249,7 @@ def _check_parts(file: Path, document: Mapping[str, Any]) -> None:
     if not isinstance(document["model"].get("name"), str) or not isinstance(
         document["data"].get("name"), str
     ):
-        _refuse(file, "model or data have no name")
+        _refuse(file, "the model or the data has no name")
     for key in ("results", "checks"):
         items = document.get(key)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -258,9 +257,9 @@ def _check_parts(file: Path, document: Mapping[str, Any]) -> None:
         if not all(isinstance(item.get("name"), str) for item in items):
             _refuse(file, f"an entry of '{key}' has no name")
     if not all(_is_result(item) for item in document["results"]):
-        _refuse(file, "a result has a value, a number or an interval that is none")
+        _refuse(file, "a result has an invalid value, n or interval")
     if not all(item.get("status") in _STATUS for item in document["checks"]):
-        _refuse(file, "a check has no status")
+        _refuse(file, "a check has no valid status")
 
 
 def _is_result(item: Mapping[str, Any]) -> bool:
@@ -275,7 +274,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _samples(file: Path) -> tuple[Mapping[str, Any], ...] | None:
-    """Return the rows of a samples file; None where there is none or it cannot be understood: nothing depends on it."""
+    """Return the rows of a samples file; None if there is none or it is invalid, because it is optional."""
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_SAMPLES:
             return None

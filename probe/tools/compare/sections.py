@@ -1,4 +1,4 @@
-"""Tables of a comparison: the numbers, the differences, the checks, and in what the runs differ."""
+"""Report sections of a comparison: differences, curves, numbers, checks, and other properties that differ."""
 
 from __future__ import annotations
 
@@ -10,61 +10,59 @@ from probe.tools.compare.curves import curves
 from probe.tools.compare.differences import HOW, LEVEL, Difference, Fact
 from probe.tools.compare.runs import Run
 
-_P = "Probability of a difference at least as large if there were none."
+_P = "Probability of a difference at least as large if there were no true difference."
 
 
-def differences_section(found: Sequence[Difference], runs: Sequence[Run]) -> Section:
-    """Return the differences to the first run with their tests."""
+def differences_section(differences: Sequence[Difference], runs: Sequence[Run]) -> Section:
+    """Return the section on the differences from the first run, with their tests."""
     reference = runs[0]
-    if not found:
-        reason = f"No result of {reference.label} is a number in another run too."
+    if not differences:
+        reason = f"No other run has a numeric result in common with {reference.label}."
         return Section("differences", "Differences", reason=reason)
-    tested = sum(one.p is not None for one in found)
+    tested = sum(difference.p is not None for difference in differences)
     table = Table(
-        f"Differences to {reference.label}",
+        f"Differences from {reference.label}",
         (
             Column("Result"),
             Column("Run"),
             Column("Difference", help="The run minus the reference; points are hundredths of a proportion."),
             Column("95% interval"),
-            Column("Lost", help="Images that only the reference has right."),
-            Column("Won", help="Images that only this run has right."),
+            Column("Lost", help="Images that are correct only in the reference."),
+            Column("Won", help="Images that are correct only in this run."),
             Column("p", digits=2, help=f"{_P} Not corrected."),
             Column("p, Holm", digits=2, help=f"{_P} Corrected for all {tested} tests (Holm 1979)."),
+            Column("Better", help="Whether the run is better; empty if the difference is not significant."),
             Column(
-                "Better", help="Whether the run is better; stays open where the difference may be chance."
-            ),
-            Column(
-                "How",
-                help="The test: McNemar's on the same images, Fisher's on independent ones, Welch's over seeds.",
+                "Test",
+                help="McNemar's test for the same images, Fisher's for independent images, Welch's over seeds.",
             ),
         ),
-        tuple(_difference_row(one) for one in found),
-        _reading(found),
+        tuple(_difference_row(difference) for difference in differences),
+        _how_to_read(differences),
     )
-    return Section("differences", "Differences", _summary(found, reference), (table,))
+    return Section("differences", "Differences", _summary(differences, reference), (table,))
 
 
-def _difference_row(one: Difference) -> tuple[Cell, ...]:
+def _difference_row(difference: Difference) -> tuple[Cell, ...]:
     better: Cell = None
-    if one.significant and one.better is not None:
-        better = "yes" if one.better else "no"
+    if difference.significant and difference.better is not None:
+        better = "yes" if difference.better else "no"
     return (
-        one.name,
-        one.run.letter,
-        written(one.value, one.second.unit),
-        "" if one.ci is None else _between(one.ci, one.second.unit),
-        one.lost,
-        one.won,
-        one.p,
-        one.corrected,
+        difference.name,
+        difference.run.letter,
+        signed_difference(difference.value, difference.second.unit),
+        "" if difference.ci is None else _between(difference.ci, difference.second.unit),
+        difference.lost,
+        difference.won,
+        difference.p,
+        difference.corrected,
         better,
-        HOW[one.how],
+        HOW[difference.how],
     )
 
 
-def written(value: float, unit: str) -> str:
-    """Write a difference with its sign: ``+4.5 points`` for a proportion."""
+def signed_difference(value: float, unit: str) -> str:
+    """Format a difference with its sign: ``+4.5 points`` for a proportion."""
     if unit == "proportion":
         return f"{_signed(100 * value, '.1f')} points"
     return f"{_signed(value, '.3g')} {unit}".strip()
@@ -82,38 +80,38 @@ def _signed(value: float, form: str) -> str:
     return f"+{text}" if value > 0 else text.replace("-", "−", 1)
 
 
-def _summary(found: Sequence[Difference], reference: Run) -> str:
-    tested = [one for one in found if one.p is not None]
-    kept = sum(one.significant for one in tested)
+def _summary(differences: Sequence[Difference], reference: Run) -> str:
+    tested = [difference for difference in differences if difference.p is not None]
+    kept = sum(difference.significant for difference in tested)
     return (
-        f"{len(found)} results are numbers in both; {len(tested)} could be tested against {reference.label}, and "
-        f"{kept} {'difference remains' if kept == 1 else 'differences remain'} at {LEVEL:.0%} after Holm's correction "
-        "over all of them."
+        f"{len(differences)} results are numeric in both runs; {len(tested)} could be tested against {reference.label}, and "
+        f"{kept} {'difference is' if kept == 1 else 'differences are'} significant at {LEVEL:.0%} after Holm's correction "
+        "over all tests."
     )
 
 
-def _reading(found: Sequence[Difference]) -> str:
-    kinds = {one.how for one in found}
+def _how_to_read(differences: Sequence[Difference]) -> str:
+    kinds = {difference.how for difference in differences}
     sentences = []
     if "paired" in kinds:
         sentences.append(
-            "Where both runs say what became of each image, the test is McNemar's exact one on the images that only "
-            "one of them has right, and the interval Newcombe's for paired proportions."
+            "If both runs have the outcome for every image, the test is McNemar's exact test on the images that only one "
+            "of them classifies correctly, and the interval is Newcombe's for paired proportions."
         )
     if "unpaired" in kinds:
         sentences.append(
-            "Elsewhere proportions are taken as independent: Newcombe's interval and Fisher's exact test. If the "
-            "images were the same after all, these see less than a paired test would."
+            "Otherwise, proportions are treated as independent: Newcombe's interval and Fisher's exact test. If the "
+            "images were in fact the same, these are less sensitive than a paired test."
         )
     if "seeds" in kinds:
-        sentences.append("Means over seeds are compared by Welch's t-test from their intervals.")
+        sentences.append("Means over seeds are compared by Welch's t-test, computed from their intervals.")
     if "none" in kinds:
-        sentences.append("What is neither has a difference and no test.")
+        sentences.append("Other results have a difference but no test.")
     return " ".join(sentences)
 
 
 def numbers_section(runs: Sequence[Run]) -> Section:
-    """Return every result of every run, aligned by name."""
+    """Return the section with every result of every run, aligned by name."""
     names = list(dict.fromkeys(name for run in runs for name in run.results))
     columns = [Column("Result")]
     for run in runs:
@@ -121,7 +119,7 @@ def numbers_section(runs: Sequence[Run]) -> Section:
     rows = [(name, *(cell for run in runs for cell in _cells(run, name))) for name in names]
     only = sum(any(name not in run.results for run in runs) for name in names)
     summary = (
-        f"{len(names)} results; {only} of them not in every run."
+        f"{len(names)} results; {only} of them are not in every run."
         if only
         else f"{len(names)} results, all in every run."
     )
@@ -138,7 +136,7 @@ def _cells(run: Run, name: str) -> tuple[Cell, ...]:
 
 
 def curves_section(runs: Sequence[Run]) -> Section:
-    """Return the runs' curves over each other."""
+    """Return the section with the curves of all runs in common figures."""
     figures = curves(runs)
     if not figures:
         return Section(
@@ -148,10 +146,10 @@ def curves_section(runs: Sequence[Run]) -> Section:
 
 
 def checks_section(runs: Sequence[Run]) -> Section:
-    """Return the runs' own checks side by side, those that do not agree first."""
+    """Return the section with the runs' own checks side by side, those that disagree first."""
     names = list(dict.fromkeys(name for run in runs for name in run.checks))
     if not names:
-        return Section("checks-of-runs", "Checks side by side", reason="None of the runs was checked.")
+        return Section("checks-of-runs", "Checks side by side", reason="None of the runs has checks.")
     table = {
         name: [run.checks[name].status if name in run.checks else None for run in runs] for name in names
     }
@@ -166,17 +164,17 @@ def checks_section(runs: Sequence[Run]) -> Section:
         "Every check",
         (Column("Check"), *(Column(run.label) for run in runs)),
         tuple((name, *table[name]) for name in names),
-        "Checks on which the runs do not agree stand first. A number of a run whose check failed may be wrong, and "
-        "then so is its difference to the others.",
+        "Checks on which the runs disagree are listed first. If a check of a run failed, its numbers may be wrong, and so "
+        "may its differences from the others.",
     )
     return Section("checks-of-runs", "Checks side by side", blocks=(verdicts, statuses))
 
 
 def facts_section(facts: Sequence[Fact], runs: Sequence[Run]) -> Section:
-    """Return in what the runs differ besides their results, and where each was found."""
+    """Return the section on what differs between the runs besides their results, and on their locations."""
     where = Table(
         "The runs",
-        (Column("Run"), Column("Place"), Column("Command"), Column("Made"), Column("Status")),
+        (Column("Run"), Column("Location"), Column("Command"), Column("Created"), Column("Status")),
         tuple(
             (
                 run.label,
@@ -193,9 +191,9 @@ def facts_section(facts: Sequence[Fact], runs: Sequence[Run]) -> Section:
         )
         return Section("facts", "What differs", blocks=blocks)
     table = Table(
-        "Not alike",
-        (Column("Of"), Column("What"), *(Column(run.label) for run in runs)),
+        "Not the same",
+        (Column("Part"), Column("Property"), *(Column(run.label) for run in runs)),
         tuple((fact.part, fact.name, *fact.values) for fact in facts),
-        "What is recorded and not the same in all runs: a difference between results can come from any of it.",
+        "Recorded properties that are not the same in all runs. Any of them can cause a difference between results.",
     )
     return Section("facts", "What differs", blocks=(table, where))

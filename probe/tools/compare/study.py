@@ -1,4 +1,4 @@
-"""Put runs of one study side by side: what is different, and whether that may be chance."""
+"""The comparison study: runs of one study side by side, with the significance of their differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from probe.core.document import DataInfo, ModelInfo, Report, Result, percent
 from probe.report.assemble import environment
 from probe.tools.compare.checks import checks
-from probe.tools.compare.differences import Difference, Fact, differences, differing
+from probe.tools.compare.differences import Difference, Fact, differences, differing_facts
 from probe.tools.compare.runs import Run
 from probe.tools.compare.sections import (
     checks_section,
@@ -18,13 +18,13 @@ from probe.tools.compare.sections import (
     differences_section,
     facts_section,
     numbers_section,
-    written,
+    signed_difference,
 )
 
 _LEADING = 3
-"""Results told in the headline for each run: the first ones are what a study is about."""
+"""Number of results in the headline for each run: the first results are the main ones of a study."""
 _LINES = 6
-"""About so many of them for all runs together, and at least one for each."""
+"""Approximate number of results in the headline for all runs together; at least one for each."""
 
 REFERENCES = {
     "paired": "Q. McNemar. Note on the sampling error of the difference between correlated proportions or percentages. "
@@ -41,19 +41,19 @@ REFERENCES = {
 
 
 def compare(runs: Sequence[Run], *, command: str = "") -> Report:
-    """Compare at least two runs of one study; every difference is to the first run.
+    """Compare at least two runs of one study; all differences are from the first run.
 
-    The report's model and data are the first run's, under the names of all. An interrupted run is compared as far as it
-    went and named among the warnings. Raises ValueError for fewer than two runs or different studies.
+    The report's model and data are those of the first run, with the names of all. An interrupted run is compared with
+    the results that it has, and listed in the warnings. Raises ValueError for fewer than two runs or different studies.
     """
     if len(runs) < 2 or len({run.study for run in runs}) != 1:
         raise ValueError("a comparison takes at least two runs of one study")
     started = datetime.now(UTC)
-    found, facts = differences(runs), differing(runs)
+    compared, facts = differences(runs), differing_facts(runs)
     model, data = _model(runs), _data(runs)
     return Report(
         study="compare",
-        title=f"{' beside '.join(run.label for run in runs)}",
+        title=f"{' vs '.join(run.label for run in runs)}",
         model=model,
         data=data,
         config={
@@ -66,43 +66,43 @@ def compare(runs: Sequence[Run], *, command: str = "") -> Report:
         command=command,
         created=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
-        headline=_headline(runs, found, facts),
+        headline=_headline(runs, compared, facts),
         sections=(
-            differences_section(found, runs),
+            differences_section(compared, runs),
             curves_section(runs),
             numbers_section(runs),
             checks_section(runs),
             facts_section(facts, runs),
         ),
         key=("curves",),
-        results=_results(found),
-        checks=checks(runs, found, facts),
+        results=_results(compared),
+        checks=checks(runs, compared, facts),
         warnings=_warnings(runs),
-        extra=_extra(runs, found, facts),
-        methods=_methods(runs, found),
-        references=_references(found),
+        extra=_extra(runs, compared, facts),
+        methods=_methods(runs, compared),
+        references=_references(compared),
     )
 
 
 def _model(runs: Sequence[Run]) -> ModelInfo:
-    """Return the first run's model under the names of all; the hash only where it is the same."""
+    """Return the first run's model with the names of all models; the hash only if it is the same for all."""
     own = runs[0].part("model")
     size = own.get("input_size")
 
-    def joined(key: str) -> str:
+    def join(key: str) -> str:
         return ", ".join(dict.fromkeys(str(run.part("model").get(key) or "–") for run in runs))
 
     hashes = {run.part("model").get("sha256") for run in runs}
     return ModelInfo(
-        joined("name"),
-        joined("source"),
-        joined("weights"),
+        join("name"),
+        join("source"),
+        join("weights"),
         own.get("sha256") if len(hashes) == 1 else None,
         int(own.get("parameters") or 0),
         own.get("macs"),
         tuple(size) if isinstance(size, list) and len(size) == 3 else (0, 0, 0),
         int(own.get("num_classes") or 0),
-        joined("licence"),
+        join("licence"),
     )
 
 
@@ -120,109 +120,116 @@ def _data(runs: Sequence[Run]) -> DataInfo:
     )
 
 
-def _headline(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fact]) -> tuple[str, ...]:
-    lines = [_told(one, runs[0]) for one in _leading(runs, found)]
-    tested = [one for one in found if one.p is not None]
-    kept = sum(one.significant for one in tested)
+def _headline(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequence[Fact]) -> tuple[str, ...]:
+    lines = [_difference_text(difference, runs[0]) for difference in _leading(runs, compared)]
+    tested = [difference for difference in compared if difference.p is not None]
+    kept = sum(difference.significant for difference in tested)
     if tested:
         lines.append(
-            f"{kept} of {len(tested)} tested differences {'remains' if kept == 1 else 'remain'} at 5% after Holm's "
-            "correction over all of them."
+            f"{kept} of {len(tested)} tested differences {'is' if kept == 1 else 'are'} significant at 5% after Holm's "
+            "correction over all tests."
         )
-    elif not found:
-        lines.append(f"The runs have no number in common with {runs[0].label}.")
+    elif not compared:
+        lines.append(f"The runs have no numeric result in common with {runs[0].label}.")
     else:
-        lines.append(f"None of the {len(found)} differences could be tested.")
+        lines.append(f"None of the {len(compared)} differences could be tested.")
     parts = list(dict.fromkeys(fact.part for fact in facts))
     lines.append(
-        f"Besides their results the runs differ in: {', '.join(_counted(part, facts) for part in parts)}."
+        f"Besides their results, the runs differ in: {', '.join(_part_text(part, facts) for part in parts)}."
         if parts
         else "Model, data, options, environment and seed are the same in all runs."
     )
     return tuple(lines)
 
 
-def _counted(part: str, facts: Sequence[Fact]) -> str:
+def _part_text(part: str, facts: Sequence[Fact]) -> str:
     names = [fact.name for fact in facts if fact.part == part]
     return f"{part} ({', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"
 
 
-def _leading(runs: Sequence[Run], found: Sequence[Difference]) -> list[Difference]:
-    """Return the first few differences of each run, those that could be tested before the others, and its surest."""
+def _leading(runs: Sequence[Run], compared: Sequence[Difference]) -> list[Difference]:
+    """Return the first few differences of each run, tested ones first, and its most significant difference."""
     chosen: list[Difference] = []
     for run in runs[1:]:
-        own = [one for one in found if one.run is run]
-        tested = [one for one in own if one.p is not None]
+        own = [difference for difference in compared if difference.run is run]
+        tested = [difference for difference in own if difference.p is not None]
         first = (tested or own)[: max(1, min(_LEADING, _LINES // (len(runs) - 1)))]
-        surest = min(tested, key=lambda one: one.p or 0.0, default=None)
+        surest = min(tested, key=lambda difference: difference.p or 0.0, default=None)
         chosen += first
         if surest is not None and surest.significant and surest not in first:
             chosen.append(surest)
     return chosen
 
 
-def _told(one: Difference, reference: Run) -> str:
+def _difference_text(difference: Difference, reference: Run) -> str:
     values = [
         percent(float(result.value or 0), result.ci)
         if result.unit == "proportion"
         else f"{float(result.value or 0):.4g} {result.unit}".strip()
-        for result in (one.second, one.first)
+        for result in (difference.second, difference.first)
     ]
     text = (
-        f"{one.name.replace('_', ' ')}: {one.run.letter} {values[0]} against {values[1]} of {reference.letter}, "
-        f"{written(one.value, one.second.unit)}"
+        f"{difference.name.replace('_', ' ')}: {difference.run.letter} {values[0]} vs {reference.letter} {values[1]}, "
+        f"{signed_difference(difference.value, difference.second.unit)}"
     )
-    if one.ci is not None:
-        scale = 100 if one.second.unit == "proportion" else 1
-        text += f" [{scale * one.ci[0]:.3g}, {scale * one.ci[1]:.3g}]".replace("-", "−")
-    if one.p is None or one.corrected is None:
+    if difference.ci is not None:
+        scale = 100 if difference.second.unit == "proportion" else 1
+        text += f" [{scale * difference.ci[0]:.3g}, {scale * difference.ci[1]:.3g}]".replace("-", "−")
+    if difference.p is None or difference.corrected is None:
         return f"{text}; not tested."
-    pairs = f" on the same {one.second.n} images" if one.how == "paired" else ""
-    judged = "" if one.significant or one.value == 0 else ": this may be chance"
-    return f"{text} (95% interval; {_named(one)}{pairs}, p = {one.p:.2g}, {one.corrected:.2g} after Holm){judged}."
+    pairs = f" on the same {difference.second.n} images" if difference.how == "paired" else ""
+    verdict = "" if difference.significant or difference.value == 0 else ": not significant"
+    return (
+        f"{text} (95% interval; {_test_name(difference)}{pairs}, p = {difference.p:.2g}, "
+        f"{difference.corrected:.2g} after Holm){verdict}."
+    )
 
 
-def _named(one: Difference) -> str:
+def _test_name(difference: Difference) -> str:
     names = {
         "paired": "exact McNemar test",
         "unpaired": "unpaired, Fisher's exact test",
         "seeds": "Welch's test over seeds",
         "none": "no test",
     }
-    return names[one.how]
+    return names[difference.how]
 
 
-def _results(found: Sequence[Difference]) -> tuple[Result, ...]:
-    """Return the differences; those of proportions in points, since they are no proportions themselves."""
+def _results(compared: Sequence[Difference]) -> tuple[Result, ...]:
+    """Return the differences; those of proportions in points, because they are not proportions themselves."""
     results = []
-    for one in found:
-        parts = one.second.unit == "proportion"
-        scale, unit = (100, "points") if parts else (1, one.second.unit)
-        # Rounded, because a difference of equal numbers may be off by their last bit.
-        value = round(scale * one.value, 12)
-        ci = None if one.ci is None else (scale * one.ci[0], scale * one.ci[1])
-        results.append(Result(f"difference_{one.run.letter}:{one.name}", value, one.second.n, ci, unit))
+    for difference in compared:
+        parts = difference.second.unit == "proportion"
+        scale, unit = (100, "points") if parts else (1, difference.second.unit)
+        # Rounded, because the difference of equal numbers can be off by the last bit.
+        value = round(scale * difference.value, 12)
+        ci = None if difference.ci is None else (scale * difference.ci[0], scale * difference.ci[1])
+        results.append(
+            Result(
+                f"difference_{difference.run.letter}:{difference.name}", value, difference.second.n, ci, unit
+            )
+        )
     return tuple(results)
 
 
 def _warnings(runs: Sequence[Run]) -> tuple[str, ...]:
     lines = [
-        f"{run.label} was interrupted: it holds only what was finished by then."
+        f"{run.label} was interrupted: it has only the results up to that point."
         for run in runs
         if run.interrupted
     ]
-    told: dict[str, list[Run]] = {}
+    runs_by_sentence: dict[str, list[Run]] = {}
     for run in runs:
         own = [*run.part("model").get("notes", ()), *run.document.get("warnings", ())]
         for sentence in dict.fromkeys(map(str, own)):
-            told.setdefault(sentence, []).append(run)
-    for sentence, those in told.items():
+            runs_by_sentence.setdefault(sentence, []).append(run)
+    for sentence, those in runs_by_sentence.items():
         whose = "All runs" if len(those) == len(runs) else ", ".join(run.label for run in those)
         lines.append(f"{whose}: {sentence}")
     return tuple(lines)
 
 
-def _extra(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fact]) -> dict[str, Any]:
+def _extra(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequence[Fact]) -> dict[str, Any]:
     return {
         "runs": {
             run.letter: {
@@ -236,47 +243,47 @@ def _extra(runs: Sequence[Run], found: Sequence[Difference], facts: Sequence[Fac
         },
         "differences": [
             {
-                "name": one.name,
-                "run": one.run.letter,
-                "value": one.value,
-                "ci": one.ci,
-                "p": one.p,
-                "p_holm": one.corrected,
-                "how": one.how,
-                "lost": one.lost,
-                "won": one.won,
+                "name": difference.name,
+                "run": difference.run.letter,
+                "value": difference.value,
+                "ci": difference.ci,
+                "p": difference.p,
+                "p_holm": difference.corrected,
+                "how": difference.how,
+                "lost": difference.lost,
+                "won": difference.won,
             }
-            for one in found
+            for difference in compared
         ],
         "differing": [dataclasses.asdict(fact) for fact in facts],
     }
 
 
-def _methods(runs: Sequence[Run], found: Sequence[Difference]) -> tuple[str, ...]:
-    kinds = {one.how for one in found}
+def _methods(runs: Sequence[Run], compared: Sequence[Difference]) -> tuple[str, ...]:
+    kinds = {difference.how for difference in compared}
     lines = [
-        f"{len(runs)} runs of the {runs[0].study} study were compared with the first of them, by their "
-        "numbers as published."
+        f"{len(runs)} runs of the {runs[0].study} study were compared with the first of them, using their published "
+        "numbers."
     ]
     if "paired" in kinds:
         lines.append(
-            "Where the same images were known image by image, proportions were compared by McNemar's exact test, with "
-            "Newcombe's interval for paired proportions."
+            "If the outcome for every image was known in both runs, proportions were compared by McNemar's exact test, "
+            "with Newcombe's interval for paired proportions."
         )
     if "unpaired" in kinds:
         lines.append(
-            "Other proportions were taken as independent and compared by Fisher's exact test, with Newcombe's interval."
+            "Other proportions were treated as independent and compared by Fisher's exact test, with Newcombe's interval."
         )
     if "seeds" in kinds:
         lines.append("Means over seeds were compared by Welch's t-test.")
-    tested = sum(one.p is not None for one in found)
+    tested = sum(difference.p is not None for difference in compared)
     if tested:
         lines.append(f"P-values were corrected over all {tested} tests by Holm's method.")
     return tuple(lines)
 
 
-def _references(found: Sequence[Difference]) -> tuple[str, ...]:
-    kinds = {one.how for one in found}
+def _references(compared: Sequence[Difference]) -> tuple[str, ...]:
+    kinds = {difference.how for difference in compared}
     wanted = []
     if "paired" in kinds:
         wanted += ["paired", "newcombe paired"]
@@ -284,6 +291,6 @@ def _references(found: Sequence[Difference]) -> tuple[str, ...]:
         wanted.append("newcombe")
     if "seeds" in kinds:
         wanted.append("seeds")
-    if any(one.p is not None for one in found):
+    if any(difference.p is not None for difference in compared):
         wanted.append("holm")
     return tuple(REFERENCES[key] for key in wanted)

@@ -1,6 +1,6 @@
-"""Watch a short training run and say what is wrong with it.
+"""Diagnose what goes wrong in a short training run.
 
-``examine(module, images, labels, loss=…)`` is for a training loop of one's own; ``run(model, images,
+``examine(module, images, labels, loss=…)`` is for your own module and loss; ``run(model, images,
 DoctorConfig(...))`` returns a Report.
 """
 

@@ -1,4 +1,4 @@
-"""The examination: a module, images, labels and a loss go in, findings come out."""
+"""The examination of a module with images, labels and a loss, which returns Findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from probe.tools.doctor.training_run import MEASURED, TrainingRun, run_training
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _RATES = {("adamw", True): 3e-3, ("adamw", False): 1e-3, ("sgd", True): 0.05, ("sgd", False): 0.03}
-"""By optimiser and whether anything normalises: rates at which common networks learn without warm-up or clipping."""
+"""Rates at which common networks learn without warm-up or clipping, by optimiser and presence of normalisation."""
 
 
 def examine(
@@ -39,16 +39,16 @@ def examine(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Findings:
-    """Watch a short training of a module and say what is wrong with it.
+    """Train a module for a few steps and diagnose what goes wrong.
 
-    ``images`` (N, C, H, W) and ``labels`` (N, …) are as the module and ``loss`` take them; ``loss`` maps (outputs,
-    labels) to one number. Parameters with requires_grad are trained at a constant rate ``lr`` (None: by optimiser
-    and network) for ``steps`` batches, without augmentation, schedule, clipping or weight decay, which hide faults.
-    ``optimiser`` is ``sgd`` (Nesterov momentum 0.9), ``adamw`` or a function from (parameters, lr) to one;
-    ``precision`` is ``float32``, or ``bfloat16`` or ``float16`` for autocast. ``try_rates`` sweeps the learning rate.
-    The module, its gradients and flags are as before afterwards, also when something raises; so are the
-    global generators. Raises UsageError when there is nothing to train or to train on, or the loss is not one number;
-    what module and loss raise is passed on.
+    ``images`` (N, C, H, W) and ``labels`` (N, …) are inputs of the module and of ``loss``; ``loss`` maps (outputs,
+    labels) to one number. Parameters with requires_grad are trained at a constant rate ``lr`` (None: depends on
+    optimiser and network) for ``steps`` batches, without augmentation, schedule, clipping or weight decay, because these
+    hide faults. ``optimiser`` is ``sgd`` (Nesterov momentum 0.9), ``adamw`` or a function of (parameters, lr) that
+    returns an optimiser; ``precision`` is ``float32``, or ``bfloat16`` or ``float16`` for autocast. ``try_rates`` sweeps
+    the learning rate. Afterwards the module, its gradients, its flags and the global generators are restored, even after
+    an error. Raises UsageError when there is nothing to train or to train on, or the loss is not one number;
+    errors of the module and the loss are passed on.
     """
     plan = make_plan(module, images, labels, loss, lr, steps, optimiser, batch_size, precision, seed)
     with restored(module):
@@ -69,12 +69,12 @@ def make_plan(
     precision: str,
     seed: int,
 ) -> TrainingPlan:
-    """Return what is to be trained after checking that it can be; raises UsageError."""
-    if not any(one.requires_grad for one in module.parameters()):
+    """Return the plan of the training after checking it; raises UsageError."""
+    if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UsageError("No parameter of the network requires a gradient: there is nothing to train.")
     if len(images) < 2 or len(images) != len(labels):
         raise UsageError(
-            f"There are {len(images)} images and {len(labels)} labels: give at least 2 images with a label each."
+            f"There are {len(images)} images and {len(labels)} labels: give at least 2 images, each with a label."
         )
     if steps < 1 or batch_size < 2:
         raise UsageError("An examination needs at least 1 step and batches of at least 2 images.")
@@ -87,53 +87,55 @@ def make_plan(
 
 
 def default_rate(module: nn.Module, optimiser: str | Optimiser) -> float:
-    """Return the learning rate when none is given: lower where nothing normalises, 1e-3 for a function's optimiser."""
+    """Return the default learning rate: lower without normalisation, 1e-3 for the user's own optimiser."""
     normed = any(isinstance(sub, _NORMS) for sub in module.modules())
     return 1e-3 if callable(optimiser) else _RATES.get((optimiser, normed), 1e-3)
 
 
 def gather(plan: TrainingPlan, try_rates: bool, progress: Progress = SILENT) -> TrainingEvidence:
-    """Return the facts: one pass, the watched run, the passes after it, and the sweep where it has a meaning."""
+    """Return the evidence: one forward pass, the training run, the passes after it, and the sweep if applicable."""
     before = collect_layer_stats(plan)
     refusal = _refusal(plan, before)
     if refusal:
-        return TrainingEvidence(plan, before, None, None, refusal=refusal, unswept="No step could be made.")
+        return TrainingEvidence(
+            plan, before, None, None, refusal=refusal, unswept="No training step was possible."
+        )
     with progress.task("Watching the training", plan.steps) as advance:
-        course, after = _watched(plan, advance)
+        course, after = _watch_training(plan, advance)
     if course.failed_at == 0:
-        why = "The first step is not finite, before any update: the learning rate has no part in it."
+        why = "The first step is already not finite, before any update: the learning rate is not the cause."
         return TrainingEvidence(plan, before, course, None, unswept=why)
-    tried, why = (None, "It was not asked for.")
+    tried, why = (None, "Not requested.")
     if try_rates:
-        tried, why = _swept(plan, progress, course.outcome != "learned"), ""
+        tried, why = _sweep_rates(plan, progress, course.outcome != "learned"), ""
     return TrainingEvidence(plan, before, course, tried, after, unswept=why)
 
 
-def _watched(plan: TrainingPlan, advance: Advance) -> tuple[TrainingRun, LayerStats | None]:
-    found: list[LayerStats] = []
+def _watch_training(plan: TrainingPlan, advance: Advance) -> tuple[TrainingRun, LayerStats | None]:
+    after: list[LayerStats] = []
     course = run_training(
         plan,
         advance=advance,
         explain=True,
-        patient=True,
-        at_end=lambda: found.append(collect_layer_stats(plan)),
+        extended=True,
+        at_end=lambda: after.append(collect_layer_stats(plan)),
     )
-    return course, found[0] if found else None
+    return course, after[0] if after else None
 
 
-def _swept(plan: TrainingPlan, progress: Progress, ill: bool) -> Sweep:
+def _sweep_rates(plan: TrainingPlan, progress: Progress, training_failed: bool) -> Sweep:
     rates = grid(plan.lr)
     with progress.task("Trying learning rates", len(rates)) as advance:
         tried = sweep(plan, rates, advance)
-    if tried.best is not None or not ill or plan.steps <= tried.steps:
+    if tried.best is not None or not training_failed or plan.steps <= tried.steps:
         return tried
-    # Few steps may be too few for any rate; before that is said, each gets as many as the run.
+    # A few steps may be too few for any rate: try again with as many steps as the run.
     with progress.task("Trying learning rates for longer", len(rates[::2])) as advance:
         return sweep(plan, rates[::2], advance, plan.steps)
 
 
 def collect_layer_stats(plan: TrainingPlan) -> LayerStats:
-    """Return what a pass in train mode on some images shows; buffers and random generators are left as they are."""
+    """Return the statistics of a forward pass in train mode; buffers and random generators are restored."""
     x, _ = plan.placed(slice(0, MEASURED))
     with (
         training_mode(plan.module, True),
@@ -144,22 +146,22 @@ def collect_layer_stats(plan: TrainingPlan) -> LayerStats:
 
 
 def _refusal(plan: TrainingPlan, before: LayerStats) -> str:
-    """Return why no step can be made: labels that the loss cannot take; empty when it can."""
+    """Return why no training step is possible: labels that the loss does not accept; empty if one is."""
     wrong = outside(plan.labels, before.shape)
     if wrong is None or not len(wrong):
         return ""
     if plan.loss is F.cross_entropy:
         return f"{len(wrong):,} labels are outside the classes."
-    return _cannot_take(plan)
+    return _loss_error(plan)
 
 
-def _cannot_take(plan: TrainingPlan) -> str:
-    """Try the user's loss on labels that are no classes; on the CPU, because a CUDA device would not recover."""
+def _loss_error(plan: TrainingPlan) -> str:
+    """Try the user's loss on labels outside the classes; on the CPU, because a CUDA device would not recover."""
     outputs = torch.zeros(len(plan.labels), collect_layer_stats(plan).shape[1])
     try:
         plan.measure_loss(outputs, plan.labels.cpu())
     except (IndexError, RuntimeError, ValueError) as error:
-        return f"The loss does not take the labels: {str(error).splitlines()[0] if str(error) else error!r}"
+        return f"The loss does not accept the labels: {str(error).splitlines()[0] if str(error) else error!r}"
     return ""
 
 

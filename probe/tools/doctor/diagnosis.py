@@ -1,4 +1,4 @@
-"""What an examination comes to: one Diagnosis for each cause, and all of them in order."""
+"""The findings of an examination: one Diagnosis for each cause, and all of them in order."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 Grade = Literal["fault", "risk", "clear", "unknown"]
-"""fault: explains why the training fails; risk: far from usual, but the training works; unknown: not tested."""
+"""fault: explains why the training fails; risk: unusual, but the training works; unknown: not tested."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the evidence says of one cause.
+    """The evidence on one cause.
 
-    ``title`` names it in a few words, ``text`` is one sentence with the numbers, ``advice`` what to change (empty
-    where nothing is wrong). ``certain`` tells whether it was seen directly or by an experiment that takes the
-    cause away; otherwise it is likely. ``explains`` are causes that would be its consequences.
+    ``title`` describes the cause in a few words, ``text`` is one sentence with the numbers, ``advice`` what to change
+    (empty if nothing is wrong). ``certain``: whether the cause was observed directly or by an experiment that removes
+    it; otherwise it is only likely. ``explains`` are causes that would be consequences of this one.
     """
 
     cause: str
@@ -37,7 +37,7 @@ class Diagnosis:
 
     @property
     def found(self) -> bool:
-        """Whether something is wrong or far from usual."""
+        """Whether something is wrong or unusual."""
         return self.grade in ("fault", "risk")
 
 
@@ -45,8 +45,8 @@ class Diagnosis:
 class Findings:
     """All diagnoses of an examination, sorted.
 
-    ``faults`` explain the failure, the most likely first; ``consequences`` are what they bring about; ``risks`` did
-    no harm in this run; ``others`` found nothing. ``evidence`` holds the numbers that all of them looked at.
+    ``faults`` explain the failure, the most likely first; ``consequences`` follow from the faults; ``risks`` did
+    no harm in this run; ``others`` found nothing. ``evidence`` has the numbers that all of them used.
     """
 
     faults: tuple[Diagnosis, ...]
@@ -57,7 +57,7 @@ class Findings:
 
     @property
     def cause(self) -> str | None:
-        """The most likely cause: of the failure, else of what is far from usual; None when nothing was found."""
+        """The most likely cause of the failure, else the first risk; None if nothing was found."""
         first = (*self.faults, *self.risks)[:1]
         return first[0].cause if first else None
 
@@ -68,7 +68,7 @@ class Findings:
 
     @property
     def course(self) -> TrainingRun | None:
-        """The training run that was watched; None when no step could be made."""
+        """The training run that was watched; None if no training step was possible."""
         return self.evidence.course
 
     @property
@@ -78,7 +78,7 @@ class Findings:
 
     @property
     def text(self) -> str:
-        """What was found, one sentence a line: the cause with its numbers, and what to change."""
+        """The findings, one sentence per line: the cause with its numbers, and what to change."""
 
         return "\n".join(sentences(self))
 
@@ -88,37 +88,40 @@ class Findings:
 
 
 def sort(diagnoses: tuple[Diagnosis, ...], evidence: TrainingEvidence) -> Findings:
-    """Tell causes from their consequences; ``diagnoses`` come in the order of the registry.
+    """Separate causes from their consequences; ``diagnoses`` are in the order of the registry.
 
-    What a fault explains is a consequence of it, unless it comes before that fault in the chain and explains it.
+    A diagnosis that a fault explains is its consequence, unless it comes before that fault and explains the fault.
     """
     ordered = list(diagnoses)
     place = {diagnosis.cause: index for index, diagnosis in enumerate(ordered)}
     faults: list[Diagnosis] = []
     consequences: list[Diagnosis] = []
-    for one in (one for one in ordered if one.found):
-        others = (other for other in ordered if other.grade == "fault" and other is not one)
-        earlier = place[one.cause]
+    for item in (diagnosis for diagnosis in ordered if diagnosis.found):
+        others = (other for other in ordered if other.grade == "fault" and other is not item)
+        earlier = place[item.cause]
         explained = any(
-            one.cause in other.explains and (place[other.cause] < earlier or other.cause not in one.explains)
+            item.cause in other.explains
+            and (place[other.cause] < earlier or other.cause not in item.explains)
             for other in others
         )
         if explained:
-            consequences.append(one)
-        elif one.grade == "fault":
-            faults.append(one)
+            consequences.append(item)
+        elif item.grade == "fault":
+            faults.append(item)
     kept = (*faults, *consequences)
     return Findings(
-        faults=tuple(sorted(faults, key=lambda one: not one.certain)),
+        faults=tuple(sorted(faults, key=lambda diagnosis: not diagnosis.certain)),
         consequences=tuple(consequences),
-        risks=tuple(one for one in ordered if one.grade == "risk" and one not in kept),
-        others=tuple(one for one in ordered if not one.found),
+        risks=tuple(
+            diagnosis for diagnosis in ordered if diagnosis.grade == "risk" and diagnosis not in kept
+        ),
+        others=tuple(diagnosis for diagnosis in ordered if not diagnosis.found),
         evidence=evidence,
     )
 
 
 def course_in_words(course: TrainingRun) -> str:
-    """Say what the loss did: ``the loss falls from 2.3 to 0.4 in 40 steps``."""
+    """Describe the course of the loss: ``the loss falls from 2.3 to 0.4 in 40 steps``."""
     start = f"{course.before:.3g}" if math.isfinite(course.before) else "a value that is not finite"
     steps = f"{len(course.losses)} step{'' if len(course.losses) == 1 else 's'}"
     if course.failure is not None:
@@ -126,25 +129,25 @@ def course_in_words(course: TrainingRun) -> str:
         return f"the loss starts at {start} and the {course.failure.fault.kind} is not finite at step {step}"
     if course.outcome == "diverged":
         return f"the loss starts at {start} and is not finite after {steps}"
-    verb = {"learned": "falls", "grew": "grows"}.get(course.outcome, "only goes")
+    verb = {"learned": "falls", "grew": "rises"}.get(course.outcome, "only goes")
     return f"the loss {verb} from {start} to {course.after:.3g} in {steps}"
 
 
 def sentences(findings: Findings) -> list[str]:
-    """Return the answer first: the most likely cause, its numbers and what to change; or what was not found."""
+    """Return the summary: the most likely cause, its numbers and what to change; or that none was found."""
     lines: list[str] = []
     for place, fault in enumerate(findings.faults):
         sure = "" if fault.certain else "probably: "
         lead = "Cause" if place == 0 else "Also"
-        lines.append(f"{lead}: {sure}{lowered(fault.title)}. {fault.text}")
+        lines.append(f"{lead}: {sure}{lower_first(fault.title)}. {fault.text}")
         lines.append(f"What to change: {fault.advice}")
     if findings.consequences:
-        named = ", ".join(lowered(one.title) for one in findings.consequences)
-        lines.append(f"Consequences of this, not causes: {named}.")
+        titles = ", ".join(lower_first(diagnosis.title) for diagnosis in findings.consequences)
+        lines.append(f"Consequences of this, not causes: {titles}.")
     if not findings.faults:
         lines.append(_without_fault(findings))
     for risk in findings.risks:
-        lines.append(f"Far from usual, not shown to do harm here: {lowered(risk.title)}. {risk.text}")
+        lines.append(f"Unusual, apparently harmless: {lower_first(risk.title)}. {risk.text}")
         if risk.advice:
             lines.append(f"What could be changed: {risk.advice}")
     return lines
@@ -154,34 +157,33 @@ def _without_fault(findings: Findings) -> str:
     course = findings.course
     if course is None:
         return f"Nothing was trained: {findings.evidence.refusal}"
-    looked = len([one for one in findings.all if one.grade != "unknown"])
+    looked = len([diagnosis for diagnosis in findings.all if diagnosis.grade != "unknown"])
     words = course_in_words(course)
     if course.outcome != "learned":
         return (
             f"The network does not learn ({words}, at a learning rate of {course.lr:.3g}), and none of the {looked} "
-            "causes that were looked for explains it."
+            "causes that were tested explains it."
         )
     if findings.risks:
         return (
-            f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}. Something "
-            "is far from usual all the same."
+            f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}. However, "
+            "something is unusual."
         )
     return (
-        f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}, and "
-        "none of the "
-        f"{looked} causes that were looked for was seen. A fault that shows later, or on other images, would not "
-        "have been."
+        f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}, and none of the "
+        f"{looked} causes that were tested was found. A fault that appears later, or on other images, would not have been "
+        "detected."
     )
 
 
-def lowered(title: str) -> str:
-    """Return a title as it stands inside a sentence: names such as NaN and ReLU keep their capitals."""
+def lower_first(title: str) -> str:
+    """Return a title for use inside a sentence: names such as NaN and ReLU keep their capitals."""
     first = title.split(" ", 1)[0]
     return title if any(letter.isupper() for letter in first[1:]) else title[0].lower() + title[1:]
 
 
 def status_of(diagnosis: Diagnosis, findings: Findings) -> str:
-    """Return the words that a table shows for a diagnosis."""
+    """Return the verdict on a diagnosis for a table."""
     if diagnosis in findings.faults:
         return "cause" if diagnosis.certain else "probable cause"
     if diagnosis in findings.consequences:
@@ -192,19 +194,17 @@ def status_of(diagnosis: Diagnosis, findings: Findings) -> str:
 
 
 def methods(config: DoctorConfig, findings: Findings, n: int, data: str) -> tuple[str, ...]:
-    """Return what was done, in sentences for a paper."""
+    """Return the methods paragraph, for a paper."""
     course, tried = findings.course, findings.evidence.sweep
     if course is None:
         return (f"The network was not trained on the {n:,} images of {data}: {findings.evidence.refusal}",)
     lines = [
-        f"The network was trained on {n:,} images of {data} for {len(course.losses)} batches of "
-        f"{config.train_batch} with "
-        f"{'AdamW' if config.optimiser == 'adamw' else 'SGD (Nesterov momentum 0.9)'} at a constant learning rate of "
+        f"The network was trained on {n:,} images of {data} for {len(course.losses)} batches of {config.train_batch} "
+        f"with {'AdamW' if config.optimiser == 'adamw' else 'SGD (Nesterov momentum 0.9)'} at a constant learning rate of "
         f"{course.lr:.3g}, in {config.precision}, with {config.loss} loss and without augmentation, weight decay or "
         "clipping.",
-        "Its loss before and after was measured on the same images in training mode; a loss counted as learned "
-        "where it "
-        "fell by 5% and below that of an answer that knows only the frequencies of the classes.",
+        "The loss before and after was measured on the same images in training mode; the network counted as learning if "
+        "the loss fell by 5% and below that of a constant prediction of the class frequencies.",
     ]
     if tried is not None:
         lines.append(

@@ -1,4 +1,4 @@
-"""What the causes look at: a pass before training, the run, and experiments that are made once and shared."""
+"""The evidence for the causes: a pass before training, the run, and experiments that are run once and shared."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from probe.tools.doctor.sweep import Sweep
 from probe.tools.doctor.training_run import Failure, TrainingRun, run_training
 
 TINY = 1e-30
-"""Below every gradient that could matter: keeps logarithms and quotients finite."""
+"""Smaller than every relevant gradient: keeps logarithms and quotients finite."""
 
 
 @dataclass
 class TrainingEvidence:
-    """The facts of an examination.
+    """The evidence of an examination.
 
-    ``layer_stats`` is a pass on a few images before training; ``course`` the watched run; ``sweep`` the tried learning
-    rates; each is None where it could not be made, ``refusal`` says why nothing was trained, ``unswept`` why no rate
-    was tried. ``after`` is the census after the run, None where that ended early.
+    ``layer_stats`` is from a pass on a few images before training; ``course`` is the training run and ``sweep`` the
+    learning rates tried, each None if it was not possible. ``refusal`` says why nothing was trained, ``unswept`` why no
+    rate was tried. ``after`` are the layer statistics after the run, None if the run ended early.
     """
 
     plan: TrainingPlan
@@ -39,36 +39,39 @@ class TrainingEvidence:
 
     @property
     def first(self) -> LayerActivity:
-        """The first layer with weights; raises NotApplicableError when none was called."""
+        """The first layer with weights; raises NotApplicableError if none was called."""
         if not self.layer_stats.layers:
             raise NotApplicableError("No layer with weights was called.")
         return self.layer_stats.layers[0]
 
     @property
     def trained(self) -> TrainingRun:
-        """The run; raises NotApplicableError when no step could be made."""
+        """The training run; raises NotApplicableError if no step was possible."""
         if self.course is None:
             raise NotApplicableError(f"Nothing was trained: {self.refusal}")
         return self.course
 
     @property
     def failure(self) -> Failure | None:
-        """How the run stopped being finite; None when it did not. Raises NotApplicableError without a run."""
+        """How the run stopped being finite; None if it stayed finite. Raises NotApplicableError without a run."""
         return self.trained.failure
 
     @property
     def at_once(self) -> bool:
-        """Whether the first step already was not finite, so that no update can be blamed."""
+        """Whether the first step was already not finite, so that no update can be the cause."""
         return self.trained.failed_at == 0
 
     @property
     def training_failed(self) -> bool:
-        """Whether the run did anything but learn."""
+        """Whether the run had any outcome other than learning."""
         return self.trained.outcome != "learned"
 
     @cached_property
     def standardised(self) -> TrainingRun:
-        """The same run with what the first layer receives shifted and scaled to mean 0 and deviation 1."""
+        """A second training run, with the input of the first layer standardised to mean 0 and standard deviation 1.
+
+        Trains the network when first accessed.
+        """
         first = self.first
 
         def shift(_module: object, args: tuple[object, ...]) -> tuple[object, ...]:
@@ -77,14 +80,21 @@ class TrainingEvidence:
 
         hook = self.plan.module.get_submodule(first.name).register_forward_pre_hook(shift)
         try:
-            return run_training(self.plan, patient=True)
+            return run_training(self.plan, extended=True)
         finally:
             hook.remove()
 
     @cached_property
     def full_precision(self) -> TrainingRun | None:
-        """The same run in float32; None where it is in float32 already."""
-        half = [one for one in self.plan.module.parameters() if one.dtype in (torch.float16, torch.bfloat16)]
+        """A second training run, in float32; None if the run is already in float32.
+
+        Trains the network when first accessed.
+        """
+        half = [
+            parameter
+            for parameter in self.plan.module.parameters()
+            if parameter.dtype in (torch.float16, torch.bfloat16)
+        ]
         if self.plan.precision == "float32" and not half:
             return None
         module = self.plan.module
@@ -94,10 +104,12 @@ class TrainingEvidence:
 
     @property
     def short_type(self) -> str:
-        """The narrowest floating type that the forward pass computes in."""
+        """The narrowest floating-point type in the forward pass."""
         if self.plan.precision != "float32":
             return self.plan.precision
-        kinds = {one.dtype for one in self.plan.module.parameters() if one.is_floating_point()}
+        kinds = {
+            parameter.dtype for parameter in self.plan.module.parameters() if parameter.is_floating_point()
+        }
         return str(min(kinds, key=lambda kind: torch.finfo(kind).max)).removeprefix("torch.")
 
     @property
@@ -109,7 +121,7 @@ class TrainingEvidence:
     def gradients(self) -> tuple[tuple[str, float, float], ...]:
         """(layer, gradient norm, gradient norm / weight norm) at the first step, in order of execution.
 
-        Layers that the pass did not call are left out. Empty where the first step has no finite gradients.
+        Layers that the pass did not call are omitted. Empty if the first step has no finite gradients.
         """
         course = self.trained
         if not len(course.norms):
@@ -123,6 +135,6 @@ class TrainingEvidence:
 
 
 def short(name: str) -> str:
-    """Return a layer's name as users know it, without the wrapper around it; a bare number is explained."""
+    """Return a layer's name as users know it, without the wrapper's prefix; a bare number becomes ``layer 3``."""
     own = "" if name == "network" else name.removeprefix("network.")
     return f"layer {own}" if own.isdigit() else own or "the network itself"

@@ -1,4 +1,4 @@
-"""Labels: which are outside the classes, and the loss of an answer that knows only how frequent they are."""
+"""Labels outside the classes, and the loss of a constant prediction of the label frequencies."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import torch
 from torch import Tensor, nn
 
 IGNORED = -100
-"""The label that torch's cross-entropy leaves out."""
+"""The label that torch's cross-entropy ignores."""
 
 
 def outside(labels: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """Return the class numbers outside 0 … C − 1 for outputs of shape (N, C); None when labels are not class numbers.
+    """Return the labels outside 0 … C − 1 for outputs of shape (N, C); None if the labels are not class numbers.
 
-    Whole numbers in a floating type count as class numbers too. The label −100 is left out, as cross-entropy does.
+    Integers in a floating-point type count as class numbers too. The label −100 is ignored, as in cross-entropy.
     """
     if labels.dim() != 1 or len(shape) != 2:
         return None
     if labels.is_floating_point() and not bool((labels == labels.round()).all()):
         return None
-    if shape[1] == 1:  # one output: the labels are what it should be, not which
+    if shape[1] == 1:  # a single output: the labels are its target values, not classes
         return None
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= shape[1]))
     return labels[wrong]
 
 
 def trivial_loss(labels: Tensor) -> float | None:
-    """Return the entropy of the labels' frequencies in nats: the least cross-entropy without looking at the images.
+    """Return the entropy of the label frequencies in nats: the lowest cross-entropy without looking at the images.
 
-    Labels that are probabilities (N, C) count by their mean. None when labels are neither.
+    Labels can be class numbers (N,) or probabilities (N, C), whose mean is used. None for other labels.
     """
     if labels.dim() == 2 and labels.is_floating_point():
         frequency = labels.double().mean(0)
@@ -49,19 +49,19 @@ def trivial_loss(labels: Tensor) -> float | None:
 
 @contextmanager
 def restored(module: nn.Module) -> Iterator[None]:
-    """Put parameters, buffers, gradients and requires_grad back after the block.
+    """Restore parameters, buffers, gradients and requires_grad after the block.
 
-    The tensors are the same objects as before, also where a forward pass has put others in their place.
+    The tensors are the same objects as before, even if a forward pass has replaced them.
     """
     parameters = [
         (
-            one,
-            one.detach().clone(),
-            one.grad,
-            None if one.grad is None else one.grad.clone(),
-            one.requires_grad,
+            parameter,
+            parameter.detach().clone(),
+            parameter.grad,
+            None if parameter.grad is None else parameter.grad.clone(),
+            parameter.requires_grad,
         )
-        for one in module.parameters()
+        for parameter in module.parameters()
     ]
     buffers = [
         (sub, name, buffer, buffer.detach().clone())

@@ -1,4 +1,4 @@
-"""What happens in one forward pass before anything is trained: what layers receive, and which units never fire."""
+"""Statistics of one forward pass: the inputs and outputs of layers, and the units that never fire."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.overrides import TorchFunctionMode
 from probe.tools.doctor.operations import inside
 
 LAYER_DEAD, ALL_DEAD = 0.9, 0.5
-"""Shares of dead units, in one layer or in all, that are too many. A fresh LeNet has up to 45% dead in a layer and 35%
-in all, and learns; a layer with a tenth of its units is a bottleneck that nobody has built."""
+"""Shares of dead units, in one layer or in all layers, that are too large. An untrained LeNet has up to 45% dead units in
+a layer and 35% in all, and learns; a layer with only a tenth of its units is an unintended bottleneck."""
 
 _RELUS = ("relu", "relu_", "relu6")
 
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """A module that owns weights of two or more dimensions, as the pass found it.
+    """Input and output statistics of a module that owns weights of two or more dimensions.
 
-    ``mean``, ``std``, ``low`` and ``high`` are of what it receives, ``rms`` the root mean square of what it returns,
-    ``weight`` the L2 norm of its weights. NaN where a value is not finite or not a tensor.
+    ``mean``, ``std``, ``low`` and ``high`` are of its input, ``rms`` is the root mean square of its output,
+    ``weight`` the L2 norm of its weights. NaN if a value is not finite or not a tensor.
     """
 
     name: str
@@ -40,7 +40,7 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Relu:
-    """A ReLU (module or function) and how many of its ``units`` (channels) are 0 everywhere in all images."""
+    """A ReLU (module or function) and how many of its ``units`` (channels) are 0 at every position of all images."""
 
     name: str
     dead: int
@@ -59,38 +59,38 @@ class LayerStats:
     @property
     def dead(self) -> int:
         """The number of dead units."""
-        return sum(one.dead for one in self.relus)
+        return sum(relu.dead for relu in self.relus)
 
     @property
     def units(self) -> int:
-        """The number of units behind a ReLU."""
-        return sum(one.units for one in self.relus)
+        """The number of units with a ReLU."""
+        return sum(relu.units for relu in self.relus)
 
     @property
     def mostly_dead(self) -> bool:
         """Whether a layer, or the network as a whole, has too many dead units."""
-        worst = max((one.dead / one.units for one in self.relus if one.units), default=0.0)
+        worst = max((relu.dead / relu.units for relu in self.relus if relu.units), default=0.0)
         return worst >= LAYER_DEAD or (self.units > 0 and self.dead >= ALL_DEAD * self.units)
 
 
 def take(module: nn.Module, forward: Callable[[], Tensor], n: int) -> LayerStats:
-    """Run a forward pass on ``n`` images without gradients and return what was seen.
+    """Run a forward pass on ``n`` images without gradients and return its statistics.
 
-    Buffers are the caller's to keep. A layer that is called several times is seen at its first call, every call of a
-    ReLU by itself.
+    The caller restores the buffers. A layer that is called several times is measured at its first call; every call of a
+    ReLU is measured separately.
     """
     layers: dict[str, LayerActivity] = {}
     relus: list[Relu] = []
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for name, sub in module.named_modules():
-            weights = [one for one in sub.parameters(recurse=False) if one.dim() >= 2]
+            weights = [parameter for parameter in sub.parameters(recurse=False) if parameter.dim() >= 2]
             if weights:
                 stack.callback(sub.register_forward_hook(_look(name, weights, layers)).remove)
         layer = stack.enter_context(inside(module))
         stack.enter_context(_Relus(layer, relus))
         output = forward()
-    return LayerStats(tuple(layers.values()), _numbered(relus), tuple(output.shape), n)
+    return LayerStats(tuple(layers.values()), _number_calls(relus), tuple(output.shape), n)
 
 
 class _Relus(TorchFunctionMode):
@@ -112,15 +112,15 @@ class _Relus(TorchFunctionMode):
         return result
 
 
-def _numbered(relus: list[Relu]) -> tuple[Relu, ...]:
-    """Give the calls of one module or function numbers, so that names are unique."""
-    names = [one.name or "forward" for one in relus]
+def _number_calls(relus: list[Relu]) -> tuple[Relu, ...]:
+    """Number the calls of each module or function, so that names are unique."""
+    names = [relu.name or "forward" for relu in relus]
     seen: dict[str, int] = {}
     numbered = []
-    for one, name in zip(relus, names, strict=True):
+    for call, name in zip(relus, names, strict=True):
         seen[name] = seen.get(name, 0) + 1
         shown = f"{name} (call {seen[name]})" if names.count(name) > 1 else name
-        numbered.append(Relu(shown, one.dead, one.units))
+        numbered.append(Relu(shown, call.dead, call.units))
     return tuple(numbered)
 
 
@@ -129,7 +129,7 @@ def _look(name: str, weights: Sequence[Tensor], layers: dict[str, LayerActivity]
         if name in layers:
             return
         given = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
-        made = _wide(output) if isinstance(output, Tensor) else None
+        returned = _wide(output) if isinstance(output, Tensor) else None
         some = given is not None and given.numel() > 0
         layers[name] = LayerActivity(
             name,
@@ -137,13 +137,13 @@ def _look(name: str, weights: Sequence[Tensor], layers: dict[str, LayerActivity]
             float(given.std(correction=0)) if some and given is not None else math.nan,
             float(given.min()) if some and given is not None else math.nan,
             float(given.max()) if some and given is not None else math.nan,
-            float(made.square().mean().sqrt()) if made is not None and made.numel() else math.nan,
-            math.hypot(*(float(torch.linalg.vector_norm(_wide(one))) for one in weights)),
+            float(returned.square().mean().sqrt()) if returned is not None and returned.numel() else math.nan,
+            math.hypot(*(float(torch.linalg.vector_norm(_wide(weight))) for weight in weights)),
         )
 
     return hook
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Return the numbers in float64, in which squares of large float32 do not overflow (MPS has only float32)."""
+    """Return the values in float64, where squares of large float32 values do not overflow (MPS has only float32)."""
     return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)

@@ -1,4 +1,4 @@
-"""The first operation of a pass that turns finite numbers into NaN or infinity, with its line in the user's code."""
+"""Search for the first operation that turns finite numbers into NaN or infinity, with its line in the user's code."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _OURS = str(Path(__file__).parents[1])
 
 @dataclass(frozen=True)
 class Operation:
-    """A function of torch that was called: ``place`` is file and line of the caller, empty inside a library.
+    """A call of a torch function: ``place`` is file and line of the caller, empty inside a library.
 
-    ``layer`` is the innermost module around it: empty for the whole network, None outside (in the loss). ``reason``
-    says what in its input did it, and ``singular`` whether that is a place where the function itself has no finite
-    value (such as log at 0) rather than numbers too large for their type. ``way`` is the pass in which it happened.
+    ``layer`` is the innermost module that makes the call: empty for the whole network, None outside (in the loss).
+    ``reason`` says which input caused the problem, and ``singular`` whether the function itself has no finite value
+    there (such as log at 0); otherwise the numbers are too large for their type. ``way`` is the pass in which it happened.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Operation:
 
 @contextmanager
 def inside(module: nn.Module) -> Iterator[Callable[[], str | None]]:
-    """Yield a function that says which submodule a forward pass in the block is in; None outside."""
+    """Yield a function that returns the name of the submodule that is running, None outside the module."""
     around: list[str] = []
     with ExitStack() as stack:
         for name, sub in module.named_modules():
@@ -56,31 +56,31 @@ def _leave(around: list[str]) -> None:
 def first_bad(
     module: nn.Module, forward: Callable[[], Any], loss: Callable[[Any], Tensor]
 ) -> Operation | None:
-    """Run a step's passes and return the first operation that makes a non-finite number of finite ones.
+    """Run a step's forward and backward pass and return the first operation that turns finite into non-finite numbers.
 
-    None when there is none, or when it happened outside torch's functions. Leaves gradients where they are;
-    buffers and random generators are the caller's. The first of the forward pass goes before any of the backward
-    pass. An operation that is given a number that is not finite (a mask of −inf) is taken to mean it.
+    None if there is none, or if it happened outside torch's functions. Gradients are not changed; the caller restores
+    buffers and random generators. The forward pass takes precedence over the backward pass. Non-finite inputs
+    (such as a mask of −inf) are assumed to be intended.
     """
-    found: list[Operation] = []
+    operations: list[Operation] = []
     with ExitStack() as stack:
         layer = stack.enter_context(inside(module))
-        spy = stack.enter_context(_Spy(layer, found))
+        spy = stack.enter_context(_Spy(layer, operations))
         value = loss(forward())
-        if found or value.grad_fn is None:
-            return found[0] if found else None
+        if operations or value.grad_fn is None:
+            return operations[0] if operations else None
         spy.listening = False
-        parameters = [one for one in module.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         torch.autograd.grad(value, parameters, allow_unused=True)
-    return found[0] if found else None
+    return operations[0] if operations else None
 
 
 class _Spy(TorchFunctionMode):
-    """Look at what goes into and comes out of every function of torch, and of its gradient."""
+    """Inspect the inputs and outputs of every torch function, and of its gradient."""
 
-    def __init__(self, layer: Callable[[], str | None], found: list[Operation]) -> None:
+    def __init__(self, layer: Callable[[], str | None], operations: list[Operation]) -> None:
         super().__init__()
-        self.layer, self.found, self.listening = layer, found, True
+        self.layer, self.found, self.listening = layer, operations, True
         self._known: set[Any] = set()
 
     def __torch_function__(
@@ -94,10 +94,14 @@ class _Spy(TorchFunctionMode):
         if not self.listening or self.found:
             return func(*args, **kwargs)
         given = list(_flat((args, tuple(kwargs.values()))))
-        fine = any(isinstance(one, Tensor) for one in given) and all(map(_finite, given))
-        kept = [one.detach().clone() if isinstance(one, Tensor) else one for one in given] if fine else []
+        fine = any(isinstance(value, Tensor) for value in given) and all(map(_finite, given))
+        kept = (
+            [value.detach().clone() if isinstance(value, Tensor) else value for value in given]
+            if fine
+            else []
+        )
         result = func(*args, **kwargs)
-        outputs = [one for one in _flat(result) if isinstance(one, Tensor)]
+        outputs = [output for output in _flat(result) if isinstance(output, Tensor)]
         if fine and not all(map(_finite, outputs)):
             self.found.append(self._operation(func, kept, "forward"))
         elif fine:
@@ -113,7 +117,7 @@ class _Spy(TorchFunctionMode):
         return Operation(name, self.layer(), caller(), reason, singular, way)
 
     def _follow(self, node: Any, func: Callable[..., Any], given: Sequence[Any]) -> None:
-        """Watch the gradients of the nodes that this call has added to the graph."""
+        """Watch the gradients of the nodes that this call added to the graph."""
         waiting = [node]
         operation: Operation | None = None
         while waiting:
@@ -126,16 +130,16 @@ class _Spy(TorchFunctionMode):
             waiting += [following for following, _ in node.next_functions]
 
     def _check(self, operation: Operation) -> Callable[..., None]:
-        def hook(made: Sequence[Tensor | None], got: Sequence[Tensor | None]) -> None:
-            if not self.found and all(map(_finite, got)) and not all(map(_finite, made)):
+        def hook(returned: Sequence[Tensor | None], received: Sequence[Tensor | None]) -> None:
+            if not self.found and all(map(_finite, received)) and not all(map(_finite, returned)):
                 self.found.append(operation)
 
         return hook
 
 
 def explain(name: str, given: Sequence[Any], way: str = "forward") -> tuple[str, bool]:
-    """Say what in the input of a function makes it, or its gradient, not finite, and whether it is singular there."""
-    tensors = [one.detach() for one in given if isinstance(one, Tensor) and one.is_floating_point()]
+    """Return which inputs make a function or its gradient not finite, and whether the function is singular there."""
+    tensors = [value.detach() for value in given if isinstance(value, Tensor) and value.is_floating_point()]
     if not tensors:
         return "", False
     x = tensors[0]
@@ -170,13 +174,15 @@ def explain(name: str, given: Sequence[Any], way: str = "forward") -> tuple[str,
         return f"{int((x.abs() >= 1).sum()):,} {of} are outside the open interval from −1 to 1", True
     if name in ("pow", "rpow", "float_power") and (zeros or negative):
         return f"{zeros:,} {of} are 0 and {negative:,} negative", True
-    largest = max((float(one.abs().max()) for one in tensors if one.numel()), default=math.nan)
+    largest = max((float(tensor.abs().max()) for tensor in tensors if tensor.numel()), default=math.nan)
     limit = torch.finfo(x.dtype).max
-    return f"the largest number that goes in is {largest:.3g}; {_type(x)} ends at {limit:.3g}", False
+    return f"the largest input is {largest:.3g}; the largest {_type(x)} value is {limit:.3g}", False
 
 
 def _division(name: str, given: Sequence[Any]) -> tuple[str, bool]:
-    numbers = [one for one in given if isinstance(one, Tensor | int | float) and not isinstance(one, bool)]
+    numbers = [
+        value for value in given if isinstance(value, Tensor | int | float) and not isinstance(value, bool)
+    ]
     below = numbers[0] if name in ("reciprocal", "rtruediv", "rdiv") else numbers[-1]
     divisor = below.detach() if isinstance(below, Tensor) else torch.tensor(float(below))
     zeros = int((divisor == 0).sum())
@@ -186,7 +192,7 @@ def _division(name: str, given: Sequence[Any]) -> tuple[str, bool]:
 
 
 def caller() -> str:
-    """Return file and line of the innermost frame outside torch; empty when that is a library or probe itself."""
+    """Return file and line of the innermost frame outside torch; empty if that is in a library or in probe itself."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -199,8 +205,8 @@ def caller() -> str:
 
 def _flat(value: Any) -> Iterator[Any]:
     if isinstance(value, tuple | list):
-        for one in value:
-            yield from _flat(one)
+        for item in value:
+            yield from _flat(item)
     else:
         yield value
 

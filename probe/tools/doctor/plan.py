@@ -1,4 +1,4 @@
-"""The options of the doctor."""
+"""The options of the doctor, and the plan of its training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ OPTIMISERS = ("sgd", "adamw")
 class DoctorConfig:
     """The options of ``probe doctor``.
 
-    ``lr``: the learning rate, constant over ``steps`` steps; None goes by the network and the optimiser.
-    ``train_batch``: images a step. ``sweep``: whether to try other rates. ``precision``: ``float32``, or the
-    autocast of the forward pass. ``loss`` is how the report names the loss.
+    ``lr``: the learning rate, constant over ``steps`` steps; None: depends on the network and the optimiser.
+    ``train_batch``: images per step. ``sweep``: whether to try other rates. ``precision``: ``float32``, or the
+    autocast type of the forward pass. ``loss`` is the name of the loss in the report.
     """
 
     lr: float | None = None
@@ -35,7 +35,7 @@ class DoctorConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse words and numbers that have no meaning."""
+        """Raise UsageError for invalid values."""
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise UsageError(f"--lr must be a finite number above 0, not {self.lr:g}.")
         if self.optimiser not in OPTIMISERS:
@@ -58,10 +58,10 @@ Optimiser = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained, on what and how.
+    """The module to train, its data and its hyperparameters.
 
-    ``images`` (N, …) and ``labels`` (N, …); ``trivial`` is the loss of an answer that ignores the images (the entropy
-    of the labels' frequencies), None where the loss is not cross-entropy. ``precision`` is float32, or the autocast of
+    ``images`` (N, …) and ``labels`` (N, …); ``trivial`` is the loss of a prediction that ignores the images (the entropy
+    of the label frequencies), None if the loss is not cross-entropy. ``precision`` is float32, or the autocast type of
     the forward pass. ``lr`` is constant.
     """
 
@@ -83,18 +83,18 @@ class TrainingPlan:
         return next(self.module.parameters()).device
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs for images, as the training computes them."""
+        """Return the outputs for images as in training, with autocast."""
         kind = torch.bfloat16 if self.precision == "bfloat16" else torch.float16
         with torch.autocast(images.device.type, kind, enabled=self.precision != "float32"):
             outputs: Any = self.module(images)
         if not isinstance(outputs, Tensor):  # networks with auxiliary outputs in train mode
-            outputs = next(one for one in outputs if isinstance(one, Tensor))
+            outputs = next(output for output in outputs if isinstance(output, Tensor))
         # Half modules keep their type; autocast's outputs are widened, as in training.
         logits: Tensor = outputs
         return logits if self.precision == "float32" else logits.float()
 
     def measure_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss as one number with its graph; raises UsageError when it is not one number."""
+        """Return the loss as a scalar with its graph; raises UsageError if it is not one number."""
         value: Any = self.loss(outputs, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = (
@@ -104,17 +104,20 @@ class TrainingPlan:
         return value.reshape(())
 
     def placed(self, part: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return some images and labels on the module's device, images in the type of its weights."""
+        """Return a part of the images and labels on the module's device, images in the dtype of its weights."""
         x, y = self.images[part], self.labels[part]
-        kind = next((one.dtype for one in self.module.parameters() if one.is_floating_point()), torch.float32)
+        kind = next(
+            (parameter.dtype for parameter in self.module.parameters() if parameter.is_floating_point()),
+            torch.float32,
+        )
         return x.to(device=self.device, dtype=kind), y.to(self.device)
 
     def batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of as many steps: the same order whenever it is asked for."""
+        """Yield the batches for this number of steps, always in the same order."""
         draws = seeds.generator(self.seed, "doctor", "order")
-        made = 0
-        while made < steps:
+        count = 0
+        while count < steps:
             for part in torch.split(torch.randperm(len(self.images), generator=draws), self.batch_size):
-                if made < steps and (len(part) > 1 or len(self.images) == 1):
-                    made += 1
+                if count < steps and (len(part) > 1 or len(self.images) == 1):
+                    count += 1
                     yield self.placed(part)

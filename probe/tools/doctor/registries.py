@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Examiner(Protocol):
-    """One cause: looks at the evidence, returns a Diagnosis; may raise NotApplicableError."""
+    """A cause: a function from the evidence to a Diagnosis; may raise NotApplicableError."""
 
     def __call__(self, evidence: TrainingEvidence) -> Diagnosis:
-        """Say whether the evidence speaks for this cause."""
+        """Return whether the evidence supports this cause."""
         ...
 
 
 CAUSES: Registry[Examiner] = Registry("cause", "probe.tools.doctor.causes")
-"""In the order in which one cause can bring about another: data, weights, operations, gradients, updates."""
+"""The causes, in the order in which one can lead to another: data, weights, operations, gradients, updates."""

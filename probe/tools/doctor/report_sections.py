@@ -1,4 +1,4 @@
-"""The figures of a check-up: loss, learning rates, gradients, the signal on its way, dead units."""
+"""The report sections of a check-up: causes, loss, learning rates, gradients, activations, dead units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS, _COLUMNS = 40, 30
 
 
 def loss_section(findings: Findings) -> Section:
-    """Return the loss of every batch."""
+    """Return the section on the loss of every batch."""
     course = findings.course
     if course is None:
         return Section("loss", "Loss", reason=findings.evidence.refusal)
@@ -33,9 +33,8 @@ def loss_section(findings: Findings) -> Section:
         "line",
         Axis("step"),
         _loss_axis([y for _, y in shown]),
-        "A training that works falls below the level line, the loss of an answer that knows only how frequent "
-        "the classes "
-        "are. A line that ends early stopped being finite there.",
+        "If the training works, the loss falls below the horizontal line, the loss of a constant prediction of the class "
+        "frequencies. If the line ends early, the loss stopped being finite.",
         tuple(series),
     )
     return Section(
@@ -44,14 +43,16 @@ def loss_section(findings: Findings) -> Section:
 
 
 def rates_section(findings: Findings) -> Section:
-    """Return the loss that each learning rate comes to."""
+    """Return the section on the loss at each learning rate."""
     tried = findings.evidence.sweep
     if tried is None:
         return Section("rates", "Learning rates", reason=findings.evidence.unswept)
-    drawn = [one for one in tried.points if math.isfinite(one.after)]
+    drawn = [point for point in tried.points if math.isfinite(point.after)]
     used = findings.evidence.plan.lr
     series = [
-        Series("loss after the steps", tuple(one.lr for one in drawn), tuple(one.after for one in drawn))
+        Series(
+            "loss after the steps", tuple(point.lr for point in drawn), tuple(point.after for point in drawn)
+        )
     ]
     series.append(Series("loss at the start", (tried.points[0].lr, tried.points[-1].lr), (tried.before,) * 2))
     here = tried.at(used)
@@ -61,27 +62,26 @@ def rates_section(findings: Findings) -> Section:
         f"Loss after {tried.steps} steps at each learning rate",
         "line",
         Axis("learning rate", scale="log"),
-        _loss_axis([one.after for one in drawn]),
-        "Each point starts from the same weights and sees the same batches. Left, where the line is level, the "
-        "rate is too "
-        "small to learn in so few steps; right, where it rises or ends, too large. Rates that stop being finite are "
-        "in the table only.",
-        tuple(one for one in series if all(map(math.isfinite, one.y))),
+        _loss_axis([point.after for point in drawn]),
+        "Each point starts from the same weights and uses the same batches. On the left, where the line is flat, the rate "
+        "is too small to learn in so few steps; on the right, where the line rises or ends, the rate is too large. Rates "
+        "at which the loss stops being finite are only in the table.",
+        tuple(line for line in series if all(map(math.isfinite, line.y))),
     )
-    rows = tuple((one.lr, finite(one.after), one.outcome, one.steps) for one in tried.points)
+    rows = tuple((point.lr, finite(point.after), point.outcome, point.steps) for point in tried.points)
     table = Table(
         "Learning rates tried",
         (
-            Column("learning rate", help="The rate of this short training."),
-            Column("loss after", help="The loss on the same images after it."),
-            Column("outcome", help="What became of it."),
-            Column("steps", help="Steps that were made."),
+            Column("learning rate", help="The learning rate of this short training."),
+            Column("loss after", help="The loss on the same images after the training."),
+            Column("outcome", help="The outcome of this training."),
+            Column("steps", help="The number of steps."),
         ),
         rows,
-        "stalled: the loss fell by less than 5%; grew: it rose by half or more; diverged: it stopped being finite.",
+        "stalled: the loss fell by less than 5%; grew: it rose by 50% or more; diverged: it stopped being finite.",
     )
     if tried.stable is None or tried.suggestion is None:
-        words = f"No rate of {len(tried.points)} learns in {tried.steps} steps."
+        words = f"The network does not learn in {tried.steps} steps at any of {len(tried.points)} rates."
     else:
         limit = "the largest stable rate" if tried.bounded else "stable up to the largest rate tried"
         words = (
@@ -93,7 +93,7 @@ def rates_section(findings: Findings) -> Section:
 
 
 def gradients_section(findings: Findings) -> Section:
-    """Return gradient norms by layer at the first step, and by layer and step."""
+    """Return the section on gradient norms, by layer at the first step, and by layer and step."""
     course = findings.course
     if course is None:
         return Section("gradients", "Gradients", reason=findings.evidence.refusal)
@@ -106,8 +106,8 @@ def gradients_section(findings: Findings) -> Section:
         "line",
         Axis("layer with weights, from input to output"),
         Axis("gradient norm / weight norm", scale="log"),
-        "Before anything is learned. A level line is good: all layers learn. A line that falls towards the input is a "
-        "vanishing gradient, values above 10 are exploding ones.",
+        "Before any learning. A flat line is good: all layers learn. A line that falls towards the input indicates "
+        "vanishing gradients, values above 10 indicate exploding gradients.",
         (Series("first step", place, tuple(max(share, TINY) for _, _, share in gradients)),),
     )
     blocks = (first, _heat(course, [name for name, _, _ in gradients]))
@@ -123,46 +123,49 @@ def _heat(course: TrainingRun, names: list[str]) -> Figure:
     largest = float(values.max())
     logs = np.maximum(np.log10(values / largest), -12).T
     return Figure(
-        "Gradient norms along the run",
+        "Gradient norms during the run",
         "heatmap",
         Axis("step", categories=tuple(str(step + 1) for step in steps)),
         Axis("layer", categories=tuple(short(course.layers[layer]) for layer in layers)),
-        f"0 is the largest gradient of the run ({largest:.2g}), −3 a thousandth of it, −12 that or less. Dark "
-        "throughout a row: this layer "
-        "hardly learns. Rows that brighten all together: the updates are too large.",
+        f"0 is the largest gradient of the run ({largest:.2g}), −3 is a thousandth of that, −12 is 1e-12 or less. A dark "
+        "row: this layer hardly learns. All rows become brighter together: the updates are too large.",
         matrix=tuple(tuple(float(value) for value in row) for row in logs),
         value_label="log10 of gradient / largest",
     )
 
 
 def signal_section(findings: Findings) -> Section:
-    """Return what each layer receives and gives before training."""
+    """Return the section on the inputs and outputs of each layer before training."""
     layers = findings.evidence.layer_stats.layers
     if not layers:
-        return Section("signal", "Signal", reason="No layer with weights was called.")
+        return Section("signal", "Activations", reason="No layer with weights was called.")
     first = layers[0]
     rows = tuple(
         (
-            short(one.name),
-            finite(one.mean),
-            finite(one.std),
-            finite(one.low),
-            finite(one.high),
-            finite(one.rms),
+            short(layer.name),
+            finite(layer.mean),
+            finite(layer.std),
+            finite(layer.low),
+            finite(layer.high),
+            finite(layer.rms),
         )
-        for one in layers
+        for layer in layers
     )
     columns = (
         Column("layer", help="The layer's name in the network."),
-        Column("mean", help="Of what the layer receives."),
-        Column("std", help="Of what the layer receives."),
-        Column("smallest", help="The smallest value that was seen."),
-        Column("largest", help="The largest value that was seen."),
-        Column("output", help="Root mean square of what the layer returns."),
+        Column("mean", help="Mean of the layer's input."),
+        Column("std", help="Standard deviation of the layer's input."),
+        Column("smallest", help="The smallest value of the layer's input."),
+        Column("largest", help="The largest value of the layer's input."),
+        Column("output", help="Root mean square of the layer's output."),
     )
-    reading = "An en dash is a value that is not finite. The first row is the input as the network sees it."
-    blocks: list[Block] = [Table("What layers receive before training", columns, rows, reading)]
-    drawn = [(float(i), one.rms) for i, one in enumerate(layers, 1) if math.isfinite(one.rms) and one.rms > 0]
+    how_to_read = "A dash is a value that is not finite. The first row is the input of the network."
+    blocks: list[Block] = [Table("Inputs of the layers before training", columns, rows, how_to_read)]
+    drawn = [
+        (float(i), layer.rms)
+        for i, layer in enumerate(layers, 1)
+        if math.isfinite(layer.rms) and layer.rms > 0
+    ]
     if len(drawn) > 1:
         blocks.insert(
             0,
@@ -171,18 +174,19 @@ def signal_section(findings: Findings) -> Section:
                 "line",
                 Axis("layer with weights, from input to output"),
                 Axis("root mean square", scale="log"),
-                "A level line is good. One that falls or rises over many powers of ten is a signal that is lost "
-                "or explodes, and "
-                "the gradients with it. The line ends where a value is not finite.",
+                "A flat line is good. If the line falls or rises over many powers of ten, the activations vanish or "
+                "explode, and so do the gradients. The line ends where a value is not finite.",
                 (Series("output", tuple(x for x, _ in drawn), tuple(y for _, y in drawn)),),
             ),
         )
-    words = f"{short(first.name)} receives mean {first.mean:.3g} and standard deviation {first.std:.3g}."
-    return Section("signal", "Signal", words, tuple(blocks))
+    words = (
+        f"The input of {short(first.name)} has mean {first.mean:.3g} and standard deviation {first.std:.3g}."
+    )
+    return Section("signal", "Activations", words, tuple(blocks))
 
 
 def dead_section(findings: Findings) -> Section:
-    """Return the share of dead units of every ReLU, before and after the run."""
+    """Return the section on the share of dead units of every ReLU, before and after the run."""
     start, after = findings.evidence.layer_stats, findings.evidence.after
     if not start.units:
         return Section("dead", "Dead units", reason="No ReLU was called.")
@@ -199,89 +203,91 @@ def dead_section(findings: Findings) -> Section:
             Series("after", place, tuple(100 * after.relus[i].dead / after.relus[i].units for i in chosen))
         )
         words += f", {after.dead:,} after the last"
-    if not any(any(one.y) for one in series):
+    if not any(any(bars.y) for bars in series):
         return Section("dead", "Dead units", f"{words}.")
     figure = Figure(
         "Units that never fire",
         "bar",
         Axis("ReLU", categories=tuple(short(start.relus[i].name) for i in chosen)),
         Axis("dead units, %"),
-        "A unit (channel) is dead when it is 0 everywhere in all images looked at: no gradient reaches what is "
-        "before it. "
-        "Some are usual; a bar near 100 stops the training.",
+        "A unit (channel) is dead if it is 0 at every position of all images examined: no gradient passes through it. Some "
+        "dead units are normal; a bar near 100% stops the training.",
         tuple(series),
     )
     return Section("dead", "Dead units", f"{words}.", (figure,))
 
 
 def _loss_axis(values: list[float]) -> Axis:
-    """Return a logarithmic axis where losses differ by powers of ten."""
+    """Return the axis of the loss, logarithmic if the losses differ by powers of ten."""
     wide = bool(values) and min(values) > 0 and max(values) > 100 * min(values)
     return Axis("loss", scale="log" if wide else "linear")
 
 
 def _spread(values: list[int], most: int) -> list[int]:
-    """Return at most so many of the values, evenly spread, the first and the last among them."""
+    """Return at most ``most`` of the values, evenly spaced, including the first and the last."""
     if len(values) <= most:
         return values
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
 def findings_section(findings: Findings) -> Section:
-    """Return one row for each cause that was looked for, the findings first."""
-    # Where nothing is to be changed the last column would be empty.
-    width = 4 if any(one.advice for one in findings.all) else 3
-    rows = tuple((one.title, status_of(one, findings), one.text, one.advice)[:width] for one in findings.all)
+    """Return the section with one row for each cause that was tested, the findings first."""
+    # Without any advice, the last column would be empty.
+    width = 4 if any(diagnosis.advice for diagnosis in findings.all) else 3
+    rows = tuple(
+        (diagnosis.title, status_of(diagnosis, findings), diagnosis.text, diagnosis.advice)[:width]
+        for diagnosis in findings.all
+    )
     columns = (
-        Column("cause", help="What was looked for."),
-        Column("verdict", help="A consequence would not be there without the cause above it."),
-        Column("evidence", help="The numbers that speak for or against it."),
+        Column("cause", help="The cause that was tested."),
+        Column("verdict", help="A consequence would not occur without the cause above it."),
+        Column("evidence", help="The numbers that support or refute the cause."),
         Column("what to change", help="The first thing to try."),
     )
-    reading = (
-        "A cause was seen directly, or its removal made the training work; a probable one fits the numbers. Not found "
-        "says that the numbers of this short run do not show it, not that it cannot come later."
+    how_to_read = (
+        "A cause was observed directly, or removing it made the training work; a probable cause is consistent with the "
+        "numbers. Not found means that the numbers of this short run do not show it; it may still occur later."
     )
     return Section(
         "causes",
         "Causes",
         _summary(findings),
-        (Table("What was looked for", columns[:width], rows, reading),),
+        (Table("Causes tested", columns[:width], rows, how_to_read),),
     )
 
 
 def _summary(findings: Findings) -> str:
-    """Count what was looked for and found."""
-    tested = sum(one.grade != "unknown" for one in findings.all)
-    seen = sum(one.found for one in findings.all)
-    return f"{tested} of {len(findings.all)} causes could be tested; {seen or 'none'} of them left a trace."
+    """Return how many causes were tested and found."""
+    tested = sum(diagnosis.grade != "unknown" for diagnosis in findings.all)
+    seen = sum(diagnosis.found for diagnosis in findings.all)
+    return f"{tested} of {len(findings.all)} causes could be tested; {seen or 'none'} of them {'was' if seen == 1 else 'were'} found."
 
 
 def plain(findings: Findings) -> dict[str, Any]:
-    """Return the diagnoses as results.json keeps them, the most likely cause first."""
+    """Return the diagnoses for results.json, the most likely cause first."""
     return {
         "cause": findings.cause,
         "healthy": findings.healthy,
         "outcome": None if findings.course is None else findings.course.outcome,
         "diagnoses": [
             {
-                "cause": one.cause,
-                "verdict": status_of(one, findings),
-                "title": one.title,
-                "evidence": one.text,
-                "advice": one.advice,
+                "cause": diagnosis.cause,
+                "verdict": status_of(diagnosis, findings),
+                "title": diagnosis.title,
+                "evidence": diagnosis.text,
+                "advice": diagnosis.advice,
             }
-            for one in findings.all
+            for diagnosis in findings.all
         ],
     }
 
 
 def results(findings: Findings) -> tuple[Result, ...]:
-    """Return the numbers of the run; what was not measured is None."""
+    """Return the numbers of the run; None for those that were not measured."""
     course, tried = findings.course, findings.evidence.sweep
-    found: list[Result] = []
+    numbers: list[Result] = []
     if course is not None:
-        found += [
+        numbers += [
             Result("loss_before", finite(course.before)),
             Result("loss_after", finite(course.after), higher_is_better=False),
             Result("steps", len(course.losses)),
@@ -290,16 +296,16 @@ def results(findings: Findings) -> tuple[Result, ...]:
         ]
         gradients = findings.evidence.gradients
         if len(gradients) > 1 and gradients[-1][2] > 0:
-            found.append(Result("gradient_first_to_last_layer", finite(gradients[0][2] / gradients[-1][2])))
+            numbers.append(Result("gradient_first_to_last_layer", finite(gradients[0][2] / gradients[-1][2])))
     if tried is not None:
-        found += [
+        numbers += [
             Result("largest_stable_learning_rate", tried.stable),
             Result("suggested_learning_rate", tried.suggestion),
         ]
     census = findings.evidence.layer_stats
     if census.units:
-        found.append(Result("dead_units_before", census.dead, census.units, unit="units"))
+        numbers.append(Result("dead_units_before", census.dead, census.units, unit="units"))
     after = findings.evidence.after
     if after is not None and after.units:
-        found.append(Result("dead_units_after", after.dead, after.units, unit="units"))
-    return tuple(found)
+        numbers.append(Result("dead_units_after", after.dead, after.units, unit="units"))
+    return tuple(numbers)

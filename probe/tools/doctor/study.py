@@ -1,4 +1,4 @@
-"""The check-up as a study: a loaded model and labelled images go in, a Report comes out."""
+"""The check-up as a study: it takes a loaded model and labelled images, and returns a Report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
-from probe.models.usercode import explained
+from probe.models.usercode import user_errors
 from probe.report.assemble import assemble
 from probe.tools.doctor.checkup import default_rate, examine
 from probe.tools.doctor.diagnosis import Findings, methods, sentences
@@ -49,25 +49,24 @@ def run(
     progress: Progress = SILENT,
     command: str = "",
 ) -> Report:
-    """Watch a short training of a loaded model and report what is wrong with it.
+    """Train a loaded model for a few steps and report what goes wrong.
 
-    The training starts from the weights that the model has, which are the same afterwards. ``loss`` maps (logits,
-    labels) to one number. More classes in the data than the model has outputs are a finding, no error. Raises
-    CannotRunError when the images have no labels or fewer than two can be read, UserCodeError when network or loss
-    raise in training, and UsageError when the loss is not one number.
+    The training starts from the model's weights, which are restored afterwards. ``loss`` maps (logits, labels) to one
+    number. If the data has more classes than the model has outputs, that is a finding, not an error. Raises
+    CannotRunError when the images have no labels or fewer than two can be read, UserCodeError when the network or the
+    loss raises in training, and UsageError when the loss is not one number.
     """
     started = time.perf_counter()
     if not images.labelled:
         raise CannotRunError(
-            f"The images of {images.name} have no labels to learn: give a folder with one subfolder for each "
-            "class, or a "
-            "labelled data set such as digits."
+            f"The images of {images.name} have no labels: give a folder with one subfolder for each class, or a labelled "
+            "data set such as digits."
         )
     needed = max(config.train_batch, config.steps * config.train_batch)
     chosen = images.sample(needed, config.seed) if len(images) > needed else images
     pixels, labels = as_tensors(chosen, model.input, "Reading images", progress)
     module = model.module
-    with restored(module), explained(None, f"The training of {model.name} failed"):
+    with restored(module), user_errors(None, f"The training of {model.name} failed"):
         module.requires_grad_(True)
         config = dataclasses.replace(config, lr=config.lr or default_rate(module, config.optimiser))
         findings = examine(
@@ -107,7 +106,7 @@ def _report(
     )
     return assemble(
         study="doctor",
-        title=f"A check-up of the training of {model.name}",
+        title=f"Training check-up of {model.name}",
         model=dataclasses.replace(model.info(), notes=_warnings(model)),
         data=info,
         config=config,
@@ -127,5 +126,5 @@ def _report(
 
 
 def _warnings(model: LoadedModel) -> tuple[str, ...]:
-    """Return the notes on the model but the one on random weights, which are where a training begins."""
+    """Return the notes on the model except that on random weights, which are the normal start of a training."""
     return tuple(note for note in model.provenance.notes if "weights are random" not in note)

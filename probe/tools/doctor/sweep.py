@@ -14,17 +14,17 @@ from probe.tools.doctor.training_run import Outcome, TrainingRun, run_training
 
 PER_DECADE = 2
 DECADES_BELOW, DECADES_ABOVE = 3, 2
-"""The grid reaches so far below and above the rate in question, and contains it."""
+"""The range of the grid below and above the given rate, which is part of the grid."""
 
 STEPS = 12
-"""Steps at each rate, at most: enough for a rate that is too large to show, which takes a few updates."""
+"""Maximum number of steps at each rate: enough to detect a rate that is too large, which takes a few updates."""
 
 _LARGEST = 100.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """What came of one rate: ``after`` is the loss at the end on fixed images, NaN where it was not finite."""
+    """The outcome of one rate: ``after`` is the loss at the end on fixed images, NaN if it was not finite."""
 
     lr: float
     after: float
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The points, by rising rate, and the loss at the start that all have in common."""
+    """The points in order of increasing rate, and their common loss at the start."""
 
     points: tuple[Point, ...]
     before: float
@@ -42,12 +42,12 @@ class Sweep:
 
     @property
     def best(self) -> Point | None:
-        """The point with the lowest loss among those that learned; None when none did."""
+        """The point with the lowest loss among those that learned; None if none did."""
         return self.learned()
 
     @property
     def stable(self) -> float | None:
-        """The largest rate up to which, from the best one on, every rate of the grid learned; None when none did."""
+        """The largest rate up to which every rate of the grid from the best one on learned; None if none did."""
         if self.best is None:
             return None
         stable = self.best.lr
@@ -65,9 +65,9 @@ class Sweep:
 
     @property
     def suggestion(self) -> float | None:
-        """The best rate, but at most half of the largest stable one where that limit was met; None without.
+        """The best rate, but at most half of the largest stable rate if a larger one failed; None without a best rate.
 
-        At the edge of what is stable a few steps may go well and the next few not.
+        At the limit of stability, the first few steps may succeed and the next few fail.
         """
         if self.best is None or self.stable is None:
             return None
@@ -75,16 +75,16 @@ class Sweep:
 
     def learned(self, below: float = math.inf, above: float = 0.0) -> Point | None:
         """Return the point with the lowest loss among those that learned at rates between the bounds."""
-        able = [one for one in self.points if one.outcome == "learned" and above < one.lr < below]
-        return min(able, key=lambda one: one.after, default=None)
+        able = [point for point in self.points if point.outcome == "learned" and above < point.lr < below]
+        return min(able, key=lambda point: point.after, default=None)
 
     def at(self, lr: float) -> Point | None:
-        """Return the point at a rate."""
-        return next((one for one in self.points if math.isclose(one.lr, lr, rel_tol=1e-6)), None)
+        """Return the point at a rate, None if that rate was not tried."""
+        return next((point for point in self.points if math.isclose(point.lr, lr, rel_tol=1e-6)), None)
 
 
 def grid(lr: float) -> tuple[float, ...]:
-    """Return rates around ``lr``, rising, two a decade; ``lr`` is among them and none is above 100."""
+    """Return increasing rates around ``lr``, two per decade, including ``lr`` itself; none is above 100 or ``lr``."""
     powers = np.arange(-DECADES_BELOW * PER_DECADE, DECADES_ABOVE * PER_DECADE + 1) / PER_DECADE
     return tuple(rate for rate in (float(lr * 10**power) for power in powers) if rate <= max(_LARGEST, lr))
 
@@ -97,8 +97,8 @@ def sweep(
 ) -> Sweep:
     """Train for a few steps at each rate, each time from the same start, with the same batches and dropout.
 
-    The module is as before afterwards. After two neighbouring rates that diverge, the larger ones are taken to
-    diverge as well and left out. Raises ValueError without a rate.
+    The module is restored afterwards. After two neighbouring rates that diverge, larger rates are assumed to
+    diverge as well and skipped. Raises ValueError without a rate.
     """
     chosen = sorted(grid(plan.lr) if rates is None else rates)
     if not chosen:
@@ -107,11 +107,11 @@ def sweep(
     courses: list[TrainingRun] = []
     for done, rate in enumerate(chosen, 1):
         courses.append(run_training(plan, lr=rate, steps=steps))
-        last = [one.outcome for one in courses[-2:]]
+        last = [course.outcome for course in courses[-2:]]
         stop = rate >= plan.lr and last == ["diverged", "diverged"]
         if advance is not None:
             advance(len(chosen) - done + 1 if stop else 1)
         if stop:
             break
-    points = tuple(Point(one.lr, one.after, one.outcome, len(one.losses)) for one in courses)
+    points = tuple(Point(course.lr, course.after, course.outcome, len(course.losses)) for course in courses)
     return Sweep(points, courses[0].before, steps)

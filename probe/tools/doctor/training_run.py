@@ -1,4 +1,4 @@
-"""A short training run that is watched at every step, from a given start and without leaving a trace."""
+"""A short training run that is watched at every step; the module is restored afterwards."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from probe.train.loop.watch import Fault, Outputs, StepTrial, Watch, all_finite,
 Outcome = Literal["learned", "stalled", "grew", "diverged"]
 
 LEARNED = 0.05
-"""A loss must fall by this part to count as learned: it is measured on fixed images, so little of it is chance."""
+"""The loss must fall by this fraction to count as learned; it is measured on fixed images, so little of it is chance."""
 
 GREW = 0.5
-"""A loss that is higher by this part at the end than at the start has not been trained but driven up."""
+"""If the loss at the end is higher than at the start by this fraction, it grew."""
 
 EXTENSION = 4
-"""A run that stalls is watched for so many times its steps: networks in which nothing normalises start on a plateau
+"""A run that stalls is extended to this many times its steps: networks without normalisation start on a plateau
 (AlexNet on digits leaves it after 50 batches of 32)."""
 
 MEASURED = 128
-"""Images that the loss before and after is measured on, at most."""
+"""Maximum number of images for measuring the loss before and after."""
 
 
 @dataclass(frozen=True)
 class Failure:
     """How a run stopped being finite.
 
-    ``fault`` is the layer and step; ``operation`` the function of torch that did it, where it was found; ``wide``
-    whether the same step is finite in float64 (None: it cannot be computed there).
+    ``fault`` is the layer and step; ``operation`` the torch function that caused it, if known; ``wide``
+    whether the same step is finite in float64 (None: it cannot be computed in float64).
     """
 
     fault: Fault
@@ -55,10 +55,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What happened along a run.
+    """The record of a training run.
 
-    ``losses`` of each batch; the last is not finite where the loss itself failed. ``before`` and ``after``: mean loss
-    on the same images, in train mode without an update; NaN where not finite. ``norms`` (steps, layers): L2 norms of
+    ``losses`` of each batch; the last is not finite if the loss itself failed. ``before`` and ``after``: mean loss
+    on the same images, in train mode without an update; NaN if not finite. ``norms`` (steps, layers): L2 norms of
     the gradients before each update, ``layers`` their names.
     """
 
@@ -73,12 +73,12 @@ class TrainingRun:
 
     @property
     def failed_at(self) -> int | None:
-        """The step, from 0, at which something was not finite; None when all was."""
+        """The step, from 0, at which a value was not finite; None if all values were finite."""
         return None if self.failure is None else self.failure.fault.step
 
     @property
     def rising(self) -> bool:
-        """Whether the loss was higher than at the start when it was last finite."""
+        """Whether the last finite loss was higher than the first."""
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         return len(finite) > 1 and finite[-1] > finite[0]
 
@@ -90,15 +90,15 @@ def run_training(
     steps: int | None = None,
     advance: Advance | None = None,
     explain: bool = False,
-    patient: bool = False,
+    extended: bool = False,
     at_end: Callable[[], object] | None = None,
 ) -> TrainingRun:
-    """Train for a few steps and return what happened; the module is as before afterwards.
+    """Train for a few steps and return the record of the run; the module is restored afterwards.
 
-    ``explain`` looks for the operation where a number stops being finite; ``patient`` goes on for ``EXTENSION`` times
-    the steps where the loss has not fallen by then. The run ends at the first step that
-    is not finite; ``at_end`` is called with the trained module when there was none. Randomness in the forward pass is
-    that of the plan's seed; the global generators are left alone.
+    ``explain`` looks for the operation at which a value stops being finite; ``extended`` continues for up to
+    ``EXTENSION`` times the steps if the loss has stalled. The run ends at the first step that is not finite; if there is
+    none, ``at_end`` is called while the module is still trained. The forward pass is seeded by the plan; the global
+    generators are restored.
     """
     rate, count = plan.lr if lr is None else lr, plan.steps if steps is None else steps
     watch = Watch(plan.module, 1)
@@ -108,10 +108,10 @@ def run_training(
         stack.enter_context(restored(plan.module))
         stack.enter_context(seeds.scoped(plan.seed, "doctor", "dropout"))
         stack.enter_context(training_mode(plan.module, True))
-        parameters = [one for one in plan.module.parameters() if one.requires_grad]
+        parameters = [parameter for parameter in plan.module.parameters() if parameter.requires_grad]
         optimiser = plan.optimiser(parameters, rate)
         before = mean_loss(plan)
-        for step, batch in enumerate(plan.batches(count * EXTENSION if patient else count)):
+        for step, batch in enumerate(plan.batches(count * EXTENSION if extended else count)):
             failure = _step(plan, batch, step, rate, optimiser, watch, losses, explain)
             if failure is not None:
                 break
@@ -119,7 +119,7 @@ def run_training(
                 advance(1)
             if (
                 step + 1 == count
-                and patient
+                and extended
                 and judge(before, mean_loss(plan), False, plan.trivial) != "stalled"
             ):
                 break
@@ -132,7 +132,7 @@ def run_training(
 
 
 def mean_loss(plan: TrainingPlan) -> float:
-    """Return the loss of the first images, in train mode, buffers and random generators left as they are."""
+    """Return the loss on the first images in train mode; buffers and random generators are restored."""
     part = slice(0, MEASURED)
     with torch.no_grad(), kept_buffers(plan.module), seeds.scoped(plan.seed, "doctor", "measure"):
         x, y = plan.placed(part)
@@ -144,10 +144,10 @@ def mean_loss(plan: TrainingPlan) -> float:
 
 
 def judge(before: float, after: float, failed: bool, trivial: float | None = None) -> Outcome:
-    """Say what came of a run, by its loss before and after on the same images.
+    """Return the outcome of a run, given the loss before and after on the same images.
 
-    Learning is a loss below that of an answer that ignores the images, where this is known: learning how frequent
-    the classes are is not enough. A network that answers well from the start is not asked to become better.
+    To count as learned, the loss must fall below that of a prediction that ignores the images, if known: learning the
+    class frequencies is not enough. A network that is already good at the start does not have to improve.
     """
     if failed or not math.isfinite(after):
         return "diverged"
@@ -169,7 +169,7 @@ def _step(
     losses: list[float],
     explain: bool,
 ) -> Failure | None:
-    """Make one step; return how it failed, before any update, when it did."""
+    """Make one training step; if it fails, return the failure without updating the weights."""
     x, y = batch
     criterion = partial(_criterion, plan, y)
     trial = StepTrial(
@@ -178,7 +178,7 @@ def _step(
     loss = criterion(trial.forward())
     value = float(loss.detach())
     losses.append(value)
-    parameters = [one for one in plan.module.parameters() if one.requires_grad]
+    parameters = [parameter for parameter in plan.module.parameters() if parameter.requires_grad]
     optimiser.zero_grad(set_to_none=True)
     if math.isfinite(value) and loss.grad_fn is not None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -199,14 +199,14 @@ def _criterion(plan: TrainingPlan, labels: Tensor, outputs: Outputs) -> Tensor:
 
 
 def _operation(trial: StepTrial) -> Operation | None:
-    """Run the failed step again, with its random numbers, and find the operation."""
+    """Run the failed step again with the same random numbers, and find the operation."""
     with kept_buffers(trial.module), seeds.scoped(0, "doctor", "again"):
         _rewind(trial)
         return first_bad(trial.module, trial.forward, trial.criterion)
 
 
 def _wide(plan: TrainingPlan, batch: tuple[Tensor, Tensor], trial: StepTrial) -> bool | None:
-    """Return whether loss and gradients of the failed step are finite in float64; None where that cannot be run."""
+    """Return whether loss and gradients of the failed step are finite in float64; None if that cannot be run."""
     if plan.device.type == "mps":
         return None
     try:
@@ -218,7 +218,7 @@ def _wide(plan: TrainingPlan, batch: tuple[Tensor, Tensor], trial: StepTrial) ->
             loss.backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, TypeError, ValueError, NotImplementedError, UsageError):
         return None
-    grads = [one.grad for one in module.parameters() if one.grad is not None]
+    grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     return math.isfinite(float(loss.detach())) and all(bool(torch.isfinite(grad).all()) for grad in grads)
 
 

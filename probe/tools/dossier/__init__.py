@@ -1,4 +1,4 @@
-"""All three studies of one network, and what they say of each other: ``run(model, images)`` returns a Dossier."""
+"""All three studies of one network, and how their results relate: ``run(model, images)`` returns a Dossier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the dossier."""
+"""The options of the dossier, and the choice of layers, channels and structures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from studies.ablation.plan import evenly_spaced
 from studies.filters.choose import answering_layer
 
 IMAGES = 40
-"""Images that are studied when no number is given: enough for intervals, few enough for minutes."""
+"""The default number of images: enough for useful intervals, few enough to finish in minutes."""
 
 
 @dataclass(frozen=True)
 class DossierConfig:
     """The options of ``probe dossier``.
 
-    ``epsilon`` in ``norm`` is what the attack is reported at. ``layers`` are the convolutions, or layers that hold one,
-    whose channels are measured; None lets the dossier choose one. At most ``channels`` of a layer are measured,
-    ``pictured`` of them shown. ``quick`` attacks and makes pictures with fewer steps, and leaves the checks out.
+    ``epsilon`` in ``norm`` is the size of the reported attack. ``layers`` are the convolutions, or layers that contain
+    one, whose channels are measured; None: one is chosen automatically. At most ``channels`` channels of a layer are
+    measured, and ``pictured`` of them are shown. ``quick`` uses fewer steps for attacks and pictures, and no checks.
     """
 
     epsilon: float = 0.03
@@ -44,7 +44,7 @@ class DossierConfig:
 
 
 FEWEST = 16
-"""Channels that a layer should have: with fewer a rank correlation says next to nothing."""
+"""The minimum number of channels of a layer: with fewer, a rank correlation is hardly informative."""
 
 _STRUCTURES = ("block", "shortcut", "dense", "branch", "layer", "norm", "relu")
 _AT_ONCE = 2
@@ -52,7 +52,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class DossierChoice:
-    """A convolution, the layer at which its filters answer, and the channels to measure, ascending."""
+    """A convolution, the layer at which the outputs of its filters are measured, and the channels, ascending."""
 
     convolution: ConvolutionInfo
     answers: str
@@ -65,67 +65,73 @@ class DossierChoice:
 
     @property
     def total(self) -> int:
-        """The number of channels that there are."""
+        """The total number of channels."""
         return self.convolution.shape[0]
 
 
 def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -> tuple[DossierChoice, ...]:
-    """Return the convolutions to measure: the wanted ones, or the one that ``automatic`` prefers.
+    """Return the convolutions to measure: the requested ones, or the one that ``automatic`` chooses.
 
-    Raises UsageError for a name that is no convolution and holds none; NotApplicableError without convolutions.
+    Raises UsageError for a name that neither is nor contains a convolution; NotApplicableError without convolutions.
     """
     with torch.no_grad():
         example = model.module.normalise(model.example())
     every = convolutions(model.network, example)
     if not every:
         raise NotApplicableError("The network has no two-dimensional convolution.")
-    found = (
-        [automatic(every, most)]
-        if wanted is None
-        else [_named(every, name) for name in dict.fromkeys(wanted)]
+    chosen = (
+        [automatic(every, most)] if wanted is None else [_find(every, name) for name in dict.fromkeys(wanted)]
     )
     maps = feature_layers(model.network, example)
     return tuple(
-        DossierChoice(one, answering_layer(model.network, maps, one.name), evenly_spaced(one.shape[0], most))
-        for one in found
+        DossierChoice(
+            convolution,
+            answering_layer(model.network, maps, convolution.name),
+            evenly_spaced(convolution.shape[0], most),
+        )
+        for convolution in chosen
     )
 
 
 def automatic(every: Sequence[ConvolutionInfo], most: int) -> ConvolutionInfo:
-    """Prefer the last convolution with spatial kernels whose channels, 16 or more, can all be measured.
+    """Return the last convolution with spatial kernels and at least 16 channels, all of which can be measured.
 
-    Depthwise ones come after others. Where there is none, it is the one with the fewest channels of at least 16, else
-    the one with most channels.
+    Depthwise convolutions have lower priority. If there is no such convolution, return that with the fewest channels of
+    at least 16, else that with the most channels.
     """
-    fit = [one for one in every if FEWEST <= one.shape[0] <= most]
-    spatial = [one for one in fit if max(one.module.kernel_size) > 1]
-    dense = [one for one in spatial if one.module.groups == 1]
+    fit = [convolution for convolution in every if FEWEST <= convolution.shape[0] <= most]
+    spatial = [convolution for convolution in fit if max(convolution.module.kernel_size) > 1]
+    dense = [convolution for convolution in spatial if convolution.module.groups == 1]
     for group in (dense, spatial, fit):
         if group:
             return group[-1]
-    large = [one for one in every if one.shape[0] >= FEWEST]
-    return min(large, key=lambda one: one.shape[0]) if large else max(every, key=lambda one: one.shape[0])
+    large = [convolution for convolution in every if convolution.shape[0] >= FEWEST]
+    return (
+        min(large, key=lambda convolution: convolution.shape[0])
+        if large
+        else max(every, key=lambda convolution: convolution.shape[0])
+    )
 
 
-def _named(every: Sequence[ConvolutionInfo], name: str) -> ConvolutionInfo:
+def _find(every: Sequence[ConvolutionInfo], name: str) -> ConvolutionInfo:
     for one in every:
         if one.name == name or one.name.startswith(f"{name}."):
             return one
-    known = ", ".join(one.name for one in every[:6])
+    known = ", ".join(convolution.name for convolution in every[:6])
     raise UsageError(
-        f"There is no convolution '{name}', and no layer of that name holds one. Known: {known} …"
+        f"There is no convolution '{name}', and no layer of that name that contains one. Known: {known} …"
     )
 
 
 def present_structures(subject: CutSubject) -> tuple[str, ...]:
-    """Return the first structures, at most two, that the network has: residual ones before single layers."""
-    found = []
+    """Return the first structures, at most two, that the network has: residual structures before single layers."""
+    present = []
     for word in _STRUCTURES:
         try:
             if find_sites(subject, structure_named(word)):
-                found.append(word)
+                present.append(word)
         except NotApplicableError:
             continue
-        if len(found) == _AT_ONCE:
+        if len(present) == _AT_ONCE:
             break
-    return tuple(found)
+    return tuple(present)

@@ -1,4 +1,4 @@
-"""Do important channels look different? Rank correlations of what channels do with how they look and answer."""
+"""Rank correlations of a channel's importance and movement with its weights and activations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVEL = 0.05
 class RankCorrelation:
     """Spearman's correlation of two measures over the n channels of a layer.
 
-    ``ci`` is its 95% bootstrap interval over channels, ``p`` of a permutation test, ``corrected`` after Holm over all
+    ``ci`` is its 95% bootstrap interval over channels, ``p`` is from a permutation test, ``corrected`` after Holm over all
     correlations of the dossier.
     """
 
@@ -36,20 +36,22 @@ class RankCorrelation:
 
     @property
     def significant(self) -> bool:
-        """True when it remains after the correction."""
+        """Whether the correlation is significant after the correction."""
         return self.corrected < LEVEL
 
 
 def correlations(layers: Sequence[Channels], seed: int) -> tuple[RankCorrelation, ...]:
-    """Correlate what channels do with each other and with every other measure; one of equal values has none."""
-    found = [
-        one
+    """Correlate importance and movement with each other and with every other measure, unless a measure is constant."""
+    computed = [
+        result
         for layer in layers
         for first, second in _pairs(list(layer.measures))
-        if (one := _correlation(layer, first, second, seed)) is not None
+        if (result := _correlation(layer, first, second, seed)) is not None
     ]
-    corrected = stats.holm([one.p for one in found])
-    return tuple(replace(one, corrected=p) for one, p in zip(found, corrected, strict=True))
+    corrected = stats.holm([correlation.p for correlation in computed])
+    return tuple(
+        replace(correlation, corrected=p) for correlation, p in zip(computed, corrected, strict=True)
+    )
 
 
 def _pairs(names: list[str]) -> list[tuple[str, str]]:
@@ -68,7 +70,7 @@ def _correlation(layer: Channels, first: str, second: str, seed: int) -> RankCor
     def again(rows: np.ndarray) -> float:
         places = rows.astype(int)
         value = stats.spearman(a[places].tolist(), b[places].tolist())
-        # A resample in which one side is constant says nothing for either sign.
+        # A resample in which one measure is constant counts as no correlation.
         return 0.0 if math.isnan(value) else value
 
     ci = stats.bootstrap(range(len(a)), again, own, resamples=1000)
@@ -79,7 +81,7 @@ def _correlation(layer: Channels, first: str, second: str, seed: int) -> RankCor
 
 
 def detectable(n: int, tests: int = 1) -> float:
-    """Return the least |correlation| that a two-sided t-test of n pairs calls significant, corrected for ``tests``."""
+    """Return the smallest |correlation| that is significant in a two-sided t-test of n pairs, corrected for ``tests``."""
     from scipy.stats import t
 
     if n < 3:
@@ -88,87 +90,104 @@ def detectable(n: int, tests: int = 1) -> float:
     return bound / math.sqrt(n - 2 + bound**2)
 
 
-def correlations_section(found: Sequence[RankCorrelation], layers: Sequence[Channels]) -> Section:
-    """Return whether channels that matter look or answer differently."""
-    if not found:
+def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[Channels]) -> Section:
+    """Return the section on whether important channels look or respond differently."""
+    if not computed:
         reason = "No layer has three channels whose measures differ."
         return Section("looks", "Do important channels look different?", reason=reason)
-    kept = [one for one in found if one.significant]
-    n = min(one.n for one in found)
-    blocks: list[Block] = [Note(_honest(n, len(found)), "plain"), _table(found)]
-    blocks += [figure for layer in layers for figure in _scatters(layer, found)]
+    kept = [rank for rank in computed if rank.significant]
+    n = min(rank.n for rank in computed)
+    blocks: list[Block] = [Note(_power_note(n, len(computed)), "plain"), _table(computed)]
+    blocks += [figure for layer in layers for figure in _scatters(layer, computed)]
     return Section(
         "looks",
         "Do important channels look different?",
-        f"{len(found)} rank correlations over {n} channels; {len(kept)} remain at 5% after Holm's correction.",
+        f"{len(computed)} rank correlations over {n} channels; {len(kept)} are significant at 5% after Holm's correction.",
         tuple(blocks),
         results=tuple(
-            Result(f"correlation:{one.layer}:{one.first}:{one.second}", one.value, one.n, one.ci)
-            for one in found
+            Result(
+                f"correlation:{rank.layer}:{rank.first}:{rank.second}",
+                rank.value,
+                rank.n,
+                rank.ci,
+            )
+            for rank in computed
         ),
-        findings=(_finding(found, kept),),
+        findings=(_finding(computed, kept),),
     )
 
 
-def _honest(n: int, tests: int) -> str:
+def _power_note(n: int, tests: int) -> str:
     return (
-        f"With {n} channels a single test sees a rank correlation of about ±{detectable(n):.2f} or more, and one of "
-        f"{tests} tests, corrected, about ±{detectable(n, tests):.2f}; what is weaker stays unseen, which does not "
-        "mean that it is not there. Channels of one layer share inputs and readers, so they are not independent draws, "
-        "and nothing is said about other layers or networks. A correlation is no cause."
+        f"With {n} channels, a single test detects a rank correlation of about ±{detectable(n):.2f} or more, and each of "
+        f"{tests} corrected tests about ±{detectable(n, tests):.2f} or more. Weaker correlations may exist but are not "
+        "detected. Channels of one layer share inputs and later layers, so they are not independent samples, and the "
+        "result does not apply to other layers or networks. Correlation is not causation."
     )
 
 
-def _finding(found: Sequence[RankCorrelation], kept: Sequence[RankCorrelation]) -> str:
+def _finding(computed: Sequence[RankCorrelation], kept: Sequence[RankCorrelation]) -> str:
     if not kept:
-        strongest = max(found, key=lambda one: abs(one.value))
+        strongest = max(computed, key=lambda rank: abs(rank.value))
         return (
-            f"No correlation remains after correcting for {len(found)} tests; the strongest, of {strongest.first} with "
-            f"{strongest.second}, is {_rho(strongest)}, which may be chance."
+            f"No correlation is significant after correction for {len(computed)} tests; the strongest, of {strongest.first} "
+            f"with {strongest.second}, is {_rho(strongest)}, which may be due to chance."
         )
-    told = [
-        f"{one.first} with {one.second} {_rho(one)}"
-        for one in sorted(kept, key=lambda one: -abs(one.value))[:3]
+    texts = [
+        f"{rank.first} with {rank.second} {_rho(rank)}"
+        for rank in sorted(kept, key=lambda rank: -abs(rank.value))[:3]
     ]
     return (
-        f"{len(kept)} of {len(found)} rank correlations remain after Holm's correction; the strongest: "
-        f"{'; '.join(told)}."
+        f"{len(kept)} of {len(computed)} rank correlations are significant after Holm's correction; the strongest: "
+        f"{'; '.join(texts)}."
     )
 
 
-def _rho(one: RankCorrelation) -> str:
-    return f"ρ = {one.value:.2f} [{one.ci[0]:.2f}, {one.ci[1]:.2f}]".replace("-", "−")
+def _rho(rank: RankCorrelation) -> str:
+    return f"ρ = {rank.value:.2f} [{rank.ci[0]:.2f}, {rank.ci[1]:.2f}]".replace("-", "−")
 
 
-def _table(found: Sequence[RankCorrelation]) -> Table:
+def _table(computed: Sequence[RankCorrelation]) -> Table:
     return Table(
         "Spearman's rank correlations",
         (
             Column("Layer"),
-            Column("What the channel does"),
+            Column("Measure"),
             Column("With"),
-            Column("RankCorrelation", digits=2),
+            Column("Rank correlation", digits=2),
             Column("low", digits=2, help="95% bootstrap interval over channels."),
             Column("high", digits=2, help="95% bootstrap interval over channels."),
             Column("n"),
             Column("p", digits=2, help="Permutation test, not corrected."),
-            Column("p, Holm", digits=2, help=f"Corrected for all {len(found)} correlations."),
+            Column("p, Holm", digits=2, help=f"Corrected for all {len(computed)} correlations."),
         ),
         tuple(
-            (one.layer, one.first, one.second, one.value, *one.ci, one.n, one.p, one.corrected)
-            for one in sorted(found, key=lambda one: (one.corrected, one.p, -abs(one.value)))
+            (
+                rank.layer,
+                rank.first,
+                rank.second,
+                rank.value,
+                *rank.ci,
+                rank.n,
+                rank.p,
+                rank.corrected,
+            )
+            for rank in sorted(
+                computed,
+                key=lambda rank: (rank.corrected, rank.p, -abs(rank.value)),
+            )
         ),
-        "The surest first. A lesion counts by the rise of the loss when the channel is silenced.",
+        "The most significant first. A lesion is measured by the increase of the loss when the channel is silenced.",
     )
 
 
-def _scatters(layer: Channels, found: Sequence[RankCorrelation]) -> list[Figure]:
-    """Draw importance against movement, and the surest of the pairs of a channel's deeds and looks."""
-    own = [one for one in found if one.layer == layer.chosen.name]
-    looks = [one for one in own if one.second not in OUTCOMES]
+def _scatters(layer: Channels, computed: Sequence[RankCorrelation]) -> list[Figure]:
+    """Return the scatter plots of importance by movement, and of the most significant pair with another measure."""
+    own = [rank for rank in computed if rank.layer == layer.chosen.name]
+    looks = [rank for rank in own if rank.second not in OUTCOMES]
     pairs = [(MOVEMENT, IMPORTANCE)]
     if looks:
-        surest = min(looks, key=lambda one: (one.p, -abs(one.value)))
+        surest = min(looks, key=lambda rank: (rank.p, -abs(rank.value)))
         pairs.append((surest.second, surest.first))
     return [_scatter(layer, x, y) for x, y in pairs]
 
@@ -179,14 +198,14 @@ def _scatter(layer: Channels, x: str, y: str) -> Figure:
         "scatter",
         Axis(_UNITS.get(x, x)),
         Axis(_UNITS.get(y, y)),
-        f"One point for each of the {len(layer.channels)} channels measured.",
+        f"One point for each of the {len(layer.channels)} measured channels.",
         (Series("channels", tuple(map(float, layer.measures[x])), tuple(map(float, layer.measures[y]))),),
     )
 
 
 _UNITS = {
     MOVEMENT: "relative change under attack",
-    IMPORTANCE: "rise of the loss without it, clean (nats)",
-    ROBUST_IMPORTANCE: "rise of the loss without it, attacked (nats)",
-    "spatial frequency": "spatial frequency (cycles a pixel)",
+    IMPORTANCE: "increase of the loss without the channel, clean (nats)",
+    ROBUST_IMPORTANCE: "increase of the loss without the channel, attacked (nats)",
+    "spatial frequency": "spatial frequency (cycles per pixel)",
 }

@@ -1,4 +1,4 @@
-"""Numbers for channels and sites: what a lesion costs on clean and attacked images, movement, weights, activations."""
+"""Measurements of channels and sites: lesions on clean and attacked images, movement, weights, activations."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from studies.filters.views.weights import analyse
 
 Values = NDArray[np.float64]
 _PADDED = 32
-"""Kernels are padded to this side before their spectrum is taken."""
+"""Kernels are padded to this side before the Fourier transform."""
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """The images of a run, clean and attacked at ``epsilon``, (N, C, H, W), and the classes that count as right, (N,).
+    """The images of a run, clean and attacked at ``epsilon``, (N, C, H, W), and the reference classes, (N,).
 
-    The attack saw the intact network.
+    The images were made by an attack on the intact network.
     """
 
     clean: Tensor
@@ -45,7 +45,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Loss:
-    """What taking one site away does to the answers to clean images and to the attack's."""
+    """The effect of removing one site, on clean and on attacked images."""
 
     site: str
     clean: Comparison
@@ -54,7 +54,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Channels:
-    """The measured channels of one convolution: their lesions, and one number a channel for every measure."""
+    """The measured channels of one convolution: their lesions, and one number per channel for every measure."""
 
     chosen: DossierChoice
     losses: tuple[Loss, ...]
@@ -62,26 +62,27 @@ class Channels:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The channels' numbers, in the order of all values."""
+        """The indices of the channels, in the order of all values."""
         return self.chosen.channels
 
 
 IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT = "clean lesion", "attacked lesion", "movement under attack"
 OUTCOMES = (IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT)
-"""What a channel does; the other measures say what it looks like and how it answers."""
+"""The measures of a channel's role; the other measures describe its weights and activations."""
 
 
 def attacked_images(space: AdversarialWorkspace) -> Attacked:
-    """Attack all images of a run at the epsilon of its curve that leaves nearest to half of the right ones standing.
+    """Attack all images at the epsilon of the curve at which about half of the correct images are still correct.
 
-    At an epsilon that breaks everything, or nothing, no lesion could make robust accuracy worse, or it would tell no
-    more than the clean one.
+    At an epsilon that breaks all images, no lesion could reduce robust accuracy further; at one that breaks none, a
+    lesion would have the same effect as on clean images.
     """
     results = space.results
     half = float(results.clean_right.sum()) / 2
     epsilons = [epsilon for epsilon in results.epsilons if epsilon > 0] or [space.epsilon]
     epsilon = min(
-        epsilons, key=lambda one: (abs(float(results.robust(results.worst, one).sum()) - half), one)
+        epsilons,
+        key=lambda candidate: (abs(float(results.robust(results.worst, candidate).sum()) - half), candidate),
     )
     every = range(results.n)
     parts: list[Tensor] = []
@@ -94,8 +95,8 @@ def attacked_images(space: AdversarialWorkspace) -> Attacked:
             clean.append(images)
             parts.append(verdict.images)
             advance(len(places))
-    standing = int(results.robust(results.worst, epsilon).sum())
-    return Attacked(torch.cat(clean), torch.cat(parts), space.labels(every), epsilon, standing)
+    n_robust = int(results.robust(results.worst, epsilon).sum())
+    return Attacked(torch.cat(clean), torch.cat(parts), space.labels(every), epsilon, n_robust)
 
 
 def lesions(
@@ -107,9 +108,9 @@ def lesions(
     progress: Progress,
     what: str,
 ) -> tuple[Loss, ...]:
-    """Take each site away alone and compare with the intact network, on clean and on attacked images.
+    """Remove each site individually and compare with the intact network, on clean and on attacked images.
 
-    Sites that the network cannot do without are left out.
+    Sites that cannot be removed are skipped.
     """
     cuts = {}
     for site in sites:
@@ -131,8 +132,8 @@ def lesions(
             answers.append(evaluator.answer(batches, advance))
     (clean, *without), (hit, *without_hit) = answers
     return tuple(
-        Loss(name, compare(clean, one, labels), compare(hit, other, labels))
-        for name, one, other in zip(cuts, without, without_hit, strict=True)
+        Loss(name, compare(clean, loss, labels), compare(hit, other, labels))
+        for name, loss, other in zip(cuts, without, without_hit, strict=True)
     )
 
 
@@ -143,9 +144,9 @@ def measure_channels(
     space: AdversarialWorkspace,
     seen: Attacked,
 ) -> Channels:
-    """Measure the chosen channels of one convolution in every way that has a meaning for it.
+    """Measure the chosen channels of one convolution with all measures that apply to it.
 
-    Raises NotApplicableError where single channels cannot be cut.
+    Raises NotApplicableError if its channels cannot be removed individually.
     """
     names = {f"{chosen.name}:{channel}" for channel in chosen.channels}
     sites = [site for site in find_sites(subject, structure_named("filter")) if site.name in names]
@@ -155,24 +156,24 @@ def measure_channels(
         raise NotApplicableError(f"Not every channel of {chosen.name} can be silenced.")
     rows = list(chosen.channels)
     measures: dict[str, Values] = {
-        IMPORTANCE: np.array([one.clean.loss_change for one in losses]),
-        ROBUST_IMPORTANCE: np.array([one.attacked.loss_change for one in losses]),
+        IMPORTANCE: np.array([loss.clean.loss_change for loss in losses]),
+        ROBUST_IMPORTANCE: np.array([loss.attacked.loss_change for loss in losses]),
         MOVEMENT: _movement(model, chosen.answers, seen, config.batch_size)[rows],
         **_weights(chosen, rows),
     }
-    looked = observe(model, space.images, (chosen.answers,), config.batch_size, progress).layers[
+    activity = observe(model, space.images, (chosen.answers,), config.batch_size, progress).layers[
         chosen.answers
     ]
     measures |= {
-        "mean peak": looked.mean.double().numpy()[rows],
-        "spread of peaks": looked.deviation.double().numpy()[rows],
-        "images it fires in": looked.fired.double().numpy()[rows],
+        "mean peak": activity.mean.double().numpy()[rows],
+        "spread of peaks": activity.deviation.double().numpy()[rows],
+        "images it fires in": activity.fired.double().numpy()[rows],
     }
     return Channels(chosen, losses, measures)
 
 
 def _movement(model: LoadedModel, layer: str, seen: Attacked, batch_size: int) -> Values:
-    """Return how far the attack moves each channel's map, as a part of the map's own length, mean over images, (C,)."""
+    """Return the attack's change of each channel's map relative to the map's L2 norm, mean over images, (C,)."""
     parts = []
     for clean, hit in zip(
         torch.split(seen.clean, batch_size), torch.split(seen.images, batch_size), strict=True
@@ -190,7 +191,7 @@ def _map(model: LoadedModel, layer: str, images: Tensor) -> Tensor:
 
 
 def relative_change(clean: Tensor, attacked: Tensor) -> Tensor:
-    """Return |attacked − clean| / |clean| of every map, L2, (N, C) in float64; 0 where neither is anything.
+    """Return |attacked − clean| / |clean| of every map, L2, (N, C) in float64; 0 where both maps are zero.
 
     Both are (N, C, H, W).
     """
@@ -200,19 +201,23 @@ def relative_change(clean: Tensor, attacked: Tensor) -> Tensor:
 
 
 def _weights(chosen: DossierChoice, rows: list[int]) -> dict[str, Values]:
-    """Return norm, likeness to the most similar other filter, and for spatial kernels their mean frequency."""
+    """Return the measures of the filters' weights, one value for each of ``rows``.
+
+    ``filter norm`` is the L2 norm, ``likeness to another`` the cosine to the most similar other filter, and ``spatial
+    frequency``, for spatial kernels only, the mean frequency in cycles per pixel.
+    """
     weight = chosen.convolution.module.weight
     bank = analyse(weight)
-    found = {"filter norm": bank.norms[rows], "likeness to another": bank.cosine[rows]}
+    measures = {"filter norm": bank.norms[rows], "likeness to another": bank.cosine[rows]}
     if max(weight.shape[2:]) > 1:
-        found["spatial frequency"] = frequencies(weight)[rows]
-    return found
+        measures["spatial frequency"] = frequencies(weight)[rows]
+    return measures
 
 
 def frequencies(weight: Tensor) -> Values:
-    """Return each filter's mean spatial frequency in cycles a pixel, weighted by power, (C,).
+    """Return each filter's mean spatial frequency in cycles per pixel, weighted by power, (C,).
 
-    ``weight`` (C, C_in / groups, kh, kw). 0 is flat, 0.5 the finest stripes along an axis; NaN for a filter of zeros.
+    ``weight`` (C, C_in / groups, kh, kw). 0 is constant, 0.5 the finest stripes along an axis; NaN for a zero filter.
     """
     kernels = weight.detach().cpu().double().numpy()
     power = (np.abs(np.fft.fft2(kernels, s=(_PADDED, _PADDED))) ** 2).sum(1)

@@ -1,4 +1,4 @@
-"""The channels that the attack moves most: their pictures beside what they are worth."""
+"""Report sections of the dossier: the channels that the attack changes most, and the effect of removing each site."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _KINDS = (("", "most"), ("/least", "least"), ("/unit", "one unit"))
 
 
 def most_moved(layer: Channels, most: int) -> tuple[int, ...]:
-    """Return the channels that the attack moves most, the most moved first; equal ones by number."""
+    """Return the channels that the attack changes most, in descending order; ties in order of index."""
     order = np.argsort(-layer.measures[MOVEMENT], kind="stable")
     return tuple(layer.channels[place] for place in order[:most])
 
 
 def channels_section(layer: Channels, seen: Attacked, filters: Report, pictured: int, where: str) -> Section:
-    """Return the gallery of the most moved channels and the table of all."""
+    """Return the section with the gallery of the channels changed most, and the table of all measured channels."""
     name, shown = layer.chosen.name, most_moved(layer, pictured)
     pictures = {picture.anchor: picture for picture in _pictures(filters)}
     strips = tuple(_strip(layer, channel, pictures) for channel in shown)
@@ -48,11 +48,11 @@ def channels_section(layer: Channels, seen: Attacked, filters: Report, pictured:
     if any(strip.pictures for strip in strips):
         blocks.append(
             Gallery(
-                f"{name}: the {len(shown)} channels that the attack moves most",
+                f"{name}: the {len(shown)} channels that the attack changes most",
                 strips,
-                "Made by optimisation: what drives the channel up, what drives it down, and what its middle unit "
-                "wants. Beside it, how far the attack moves the channel and what silencing it costs, with the rank "
-                f"among the {len(layer.channels)} measured.",
+                "Images optimised to maximise the channel, to minimise it, and to maximise its central unit. Next to them, "
+                "how much the attack changes the channel and how much silencing it hurts, with the rank among the "
+                f"{len(layer.channels)} measured channels.",
                 size=SIDE,
             )
         )
@@ -60,8 +60,8 @@ def channels_section(layer: Channels, seen: Attacked, filters: Report, pictured:
         numbers = ",".join(map(str, sorted(shown)))
         blocks.append(
             Note(
-                "There are no feature pictures here: they are made for the first layer that is measured, where that "
-                f"can be done. To see others: probe filters --layers {layer.chosen.answers} --channels {numbers}"
+                "There are no feature pictures for this layer: they are made only for the first measured layer, if "
+                f"possible. To make them: probe filters --layers {layer.chosen.answers} --channels {numbers}"
             )
         )
     blocks.append(_table(layer))
@@ -88,24 +88,24 @@ def _pictures(report: Report) -> Iterator[Picture]:
 
 
 def _strip(layer: Channels, channel: int, pictures: dict[str, Picture]) -> Strip:
-    found = []
+    shown = []
     for ending, words in _KINDS:
         picture = pictures.get(f"{layer.chosen.answers}/ch{channel}{ending}")
         if picture is not None:
-            found.append(Picture(picture.pixels, picture.alt, words, pixelated=picture.pixelated))
+            shown.append(Picture(picture.pixels, picture.alt, words, pixelated=picture.pixelated))
     place = layer.channels.index(channel)
 
-    def told(measure: str, form: str = "+.2g") -> str:
+    def value_text(measure: str, form: str = "+.2g") -> str:
         values = layer.measures[measure]
         rank = int((values > values[place]).sum()) + 1
         return f"{format(values[place], form)} (rank {rank})".replace("-", "−")
 
     note = (
-        f"moved {told(MOVEMENT, '.1%')} of its length; silenced, the loss changes by {told(IMPORTANCE)} nats on "
-        f"clean and {told(ROBUST_IMPORTANCE)} on attacked images"
+        f"changed by {value_text(MOVEMENT, '.1%')} of its norm; silencing it changes the loss by "
+        f"{value_text(IMPORTANCE)} nats on clean and {value_text(ROBUST_IMPORTANCE)} on attacked images"
     )
     return Strip(
-        tuple(found), label=f"Channel {channel}", note=note, anchor=f"{layer.chosen.name}/ch{channel}"
+        tuple(shown), label=f"Channel {channel}", note=note, anchor=f"{layer.chosen.name}/ch{channel}"
     )
 
 
@@ -130,41 +130,46 @@ def _table(layer: Channels) -> Table:
         Column("Layer"),
         Column("Channel"),
         Column(
-            "Moved",
+            "Change",
             proportion=True,
-            help="L2 change of its map under attack, as a part of the map's length; mean over images.",
+            help="L2 change of the channel's map under attack, relative to the map's norm; mean over images.",
         ),
         Column(
-            "Loss, clean", unit="nats", help="Rise of the mean cross-entropy when the channel is silenced."
+            "Loss, clean",
+            unit="nats",
+            help="Increase of the mean cross-entropy when the channel is silenced.",
         ),
         Column(
-            "Loss, attacked", unit="nats", help="The same on the images of the attack on the intact network."
+            "Loss, attacked", unit="nats", help="The same for the images of the attack on the intact network."
         ),
-        Column("Flips, clean", help="Images whose answer changes when the channel is silenced."),
+        Column("Flips, clean", help="Images whose prediction changes when the channel is silenced."),
         Column("Flips, attacked"),
         *(Column(name[:1].upper() + name[1:], help=_HELP[name]) for name in others),
     )
     return Table(
-        f"{layer.chosen.name}: every measured channel", columns, tuple(rows), "The most moved first."
+        f"{layer.chosen.name}: every measured channel",
+        columns,
+        tuple(rows),
+        "Sorted by the change under attack.",
     )
 
 
 _HELP = {
-    "filter norm": "Euclidean length of the filter's weights.",
-    "likeness to another": "Largest cosine to another filter of the layer; a near-duplicate is above 0.95.",
-    "spatial frequency": "Mean frequency of the kernel weighted by power, in cycles a pixel.",
+    "filter norm": "L2 norm of the filter's weights.",
+    "likeness to another": "Largest cosine to another filter of the layer; near-duplicates are above 0.95.",
+    "spatial frequency": "Mean frequency of the kernel, weighted by power, in cycles per pixel.",
     "mean peak": "Largest activation in an image, mean over images.",
-    "spread of peaks": "Its standard deviation over images.",
-    "images it fires in": "Images in which the channel is positive anywhere.",
+    "spread of peaks": "Standard deviation of the largest activation over images.",
+    "images it fires in": "Images in which the channel is positive at any position.",
 }
 
 
 def _summary(layer: Channels, seen: Attacked) -> str:
     n, total = len(layer.channels), layer.chosen.total
-    which = f"All {total}" if n == total else f"{n} of the {total}, at even distances,"
+    which = f"All {total}" if n == total else f"{n} of the {total} (evenly spaced)"
     return (
-        f"{which} channels of {layer.chosen.name} were silenced one at a time, behind their norm and activation, on "
-        f"{len(seen.labels)} images, clean and attacked at epsilon {seen.epsilon:.4g}. Movement is measured at "
+        f"{which} channels of {layer.chosen.name} were silenced one at a time, after their norm and activation, on "
+        f"{len(seen.labels)} images, clean and attacked at epsilon {seen.epsilon:.4g}. Their change under attack is measured at "
         f"{layer.chosen.answers}."
     )
 
@@ -173,29 +178,30 @@ def _findings(layer: Channels) -> tuple[str, ...]:
     moved, lesion = layer.measures[MOVEMENT], layer.measures[IMPORTANCE]
     first, dear = int(np.argmax(moved)), int(np.argmax(lesion))
     return (
-        f"Of {len(layer.channels)} channels of {layer.chosen.name}, the attack moves channel {layer.channels[first]} "
-        f"most ({moved[first]:.1%} of its length); the loss rises most without channel {layer.channels[dear]} "
+        f"Of {len(layer.channels)} channels of {layer.chosen.name}, the attack changes channel {layer.channels[first]} "
+        f"most (by {moved[first]:.1%} of its norm); the loss increases most without channel {layer.channels[dear]} "
         f"(by {lesion[dear]:.2g} nats).",
     )
 
 
 def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, labelled: bool) -> Section:
-    """Return accuracy without each site, clean and attacked, the most harmful first."""
+    """Return the section on the accuracy without each site, clean and attacked, the largest effect first."""
     every = [(word, loss) for word, losses in structures.items() for loss in losses]
     if not every:
-        reason = "The network has no block, shortcut, branch or layer that can be taken out alone."
+        reason = "The network has no block, shortcut, branch or layer that can be removed individually."
         return Section("sites", "Sites: clean and robust", reason=reason)
     ps = holm([p for _, loss in every for p in (loss.clean.p, loss.attacked.p)])
     rows = [_row(word, loss, ps[2 * i], ps[2 * i + 1]) for i, (word, loss) in enumerate(every)]
     rows.sort(key=lambda row: (_number(row[2]) + _number(row[5]), str(row[0]), str(row[1])))
     measure = "accuracy" if labelled else "agreement"
     figure = Figure(
-        "What each site is worth, clean and attacked",
+        "Effect of removing each site, clean and attacked",
         "scatter",
-        Axis("rise of the loss on clean images (nats)"),
-        Axis("rise on attacked images (nats)"),
-        "One point a site. Far to the right: needed for clean images; high up: needed for attacked ones. Below 0 the "
-        "network does better on the attack's images without the site: the attack was made for the network with it.",
+        Axis("increase of the loss on clean images (nats)"),
+        Axis("increase on attacked images (nats)"),
+        "One point per site. Further right: more important for clean images; further up: more important for attacked "
+        "images. Below 0, the network is better on the attacked images without the site, because the images were made for "
+        "the network with the site.",
         tuple(
             Series(
                 word,
@@ -211,7 +217,7 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
             Column("Structure"),
             Column("Site"),
             Column(f"Clean {measure}", proportion=True),
-            Column("Change", unit="points", help="Against the intact network, on the same images."),
+            Column("Change", unit="points", help="Compared with the intact network, on the same images."),
             Column(
                 "p, Holm",
                 digits=2,
@@ -220,23 +226,23 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
             Column(
                 f"Attacked {measure}",
                 proportion=True,
-                help="On the images of the attack on the intact network.",
+                help="For the images of the attack on the intact network.",
             ),
             Column("Change, attacked", unit="points"),
             Column("p, Holm, attacked", digits=2),
-            Column("Loss, clean", unit="nats", help="Rise of the mean cross-entropy."),
+            Column("Loss, clean", unit="nats", help="Increase of the mean cross-entropy."),
             Column("Loss, attacked", unit="nats"),
         ),
         tuple(rows),
-        "What hurts both most stands first.",
+        "Sorted by total effect.",
     )
     first = every[0][1]
-    clean, hit = (_intact(one) / one.n for one in (first.clean, first.attacked))
+    clean, hit = (_intact(comparison) / comparison.n for comparison in (first.clean, first.attacked))
     summary = (
-        f"Intact: {percent(clean)} on {first.clean.n} clean images, {percent(hit)} on the attack's at epsilon "
-        f"{seen.epsilon:.4g} (the one of the curve that leaves nearest to half of the right images standing). The "
-        "attack's images were made against the intact network and are the same for all: a network without a site is "
-        "not attacked anew, so this is no robust accuracy of its own."
+        f"Intact: {percent(clean)} on {first.clean.n} clean images, {percent(hit)} on the attacked images at epsilon "
+        f"{seen.epsilon:.4g} (the ε at which about half of the correct images are still correct). The attacked images "
+        "were made for the intact network and are the same for all sites: a network without a site is not attacked "
+        "again, so this is not its own robust accuracy."
     )
     return Section(
         "sites",
@@ -248,9 +254,9 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
     )
 
 
-def _intact(one: Comparison) -> int:
-    """Return how many images the intact network has right."""
-    return one.right + one.lost - one.won
+def _intact(comparison: Comparison) -> int:
+    """Return how many images the intact network classifies correctly."""
+    return comparison.right + comparison.lost - comparison.won
 
 
 def _row(word: str, loss: Loss, p: float, p_attacked: float) -> tuple[Cell, ...]:
@@ -274,19 +280,26 @@ def _number(cell: Cell) -> float:
 
 
 def _results(every: Sequence[tuple[str, Loss]]) -> tuple[Result, ...]:
-    found = []
+    results = []
     for word, loss in every:
-        for name, one in (("clean", loss.clean), ("attacked", loss.attacked)):
-            found.append(
-                Result(f"without_{word}:{loss.site}:{name}", one.accuracy, one.n, one.ci, "proportion", True)
+        for name, comparison in (("clean", loss.clean), ("attacked", loss.attacked)):
+            results.append(
+                Result(
+                    f"without_{word}:{loss.site}:{name}",
+                    comparison.accuracy,
+                    comparison.n,
+                    comparison.ci,
+                    "proportion",
+                    True,
+                )
             )
-    return tuple(found)
+    return tuple(results)
 
 
 def _finding(rows: Sequence[tuple[Cell, ...]], measure: str) -> tuple[str, ...]:
     worst = rows[0]
     clean, hit = _number(worst[3]), _number(worst[6])
     return (
-        f"The site whose loss hurts most is {worst[0]} {worst[1]}: clean {measure} changes by {clean:+.1f} points, "
-        f"{measure} on the attack's images by {hit:+.1f}.".replace("-", "−"),
+        f"Removing {worst[0]} {worst[1]} has the largest effect: clean {measure} changes by {clean:+.1f} points, {measure} "
+        f"on the attacked images by {hit:+.1f}.".replace("-", "−"),
     )

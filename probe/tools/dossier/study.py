@@ -1,4 +1,4 @@
-"""The dossier: the three studies of one network, and what they say of each other."""
+"""The dossier: the three studies of one network, and how their results relate."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from studies.filters import run as look
 
 DEFAULTS = DossierConfig()
 STUDIES = ("filters", "adversarial", "ablation")
-"""The folders of the full reports beside the dossier's own."""
+"""The folders of the full reports, next to the dossier's own report."""
 _QUICK_STEPS = 10
-"""Steps of each attack with ``quick``: what it does not break may well be broken by more."""
+"""Steps of each attack with ``quick``; more steps may break more images."""
 _SITES = 24
-"""Sites of a structure that are cut alone, spread evenly."""
+"""Maximum number of sites of a structure that are removed individually, evenly spaced."""
 
 
 @dataclass(frozen=True)
 class Dossier:
-    """The report that links the three, and the full report of each study by its folder."""
+    """The report that links the three studies, and the full report of each study by its folder."""
 
     report: Report
     parts: Mapping[str, Report]
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the dossier measured itself: single channels and sites, on clean and attacked images."""
+class _Measurements:
+    """The dossier's own measurements: single channels and sites, on clean and attacked images."""
 
     attacked: Attacked
     layers: tuple[Channels, ...]
@@ -68,9 +68,9 @@ def run(
     progress: Progress = SILENT,
     command: str = "",
 ) -> Dossier:
-    """Attack a network, cut its parts, look at its filters, and relate what was found channel by channel.
+    """Attack a network, ablate its parts, examine its filters, and relate the results channel by channel.
 
-    Nothing is trained: parts are only cut out of the network as it is. Raises the studies' errors.
+    Nothing is trained: parts are removed without retraining. Raises the studies' errors.
     """
     started = time.perf_counter()
     chosen = choose_layers(model, config.layers, config.channels)
@@ -111,8 +111,8 @@ def _ablation(config: DossierConfig, words: tuple[str, ...]) -> AblationConfig:
     )
 
 
-def _filters(config: DossierConfig, seen: _Seen) -> FiltersConfig:
-    """Look at the most moved channels; of several layers at those of the first, numbers being shared by all."""
+def _filters(config: DossierConfig, seen: _Measurements) -> FiltersConfig:
+    """Return the config for the channels changed most; of several layers, only the first, as all share the indices."""
     layers = tuple(layer.chosen.answers for layer in seen.layers)
     first = most_moved(seen.layers[0], _pictured(config)) if seen.layers else None
     return FiltersConfig(
@@ -136,32 +136,34 @@ def _measure(
     chosen: tuple[DossierChoice, ...],
     space: AdversarialWorkspace,
     config: DossierConfig,
-) -> _Seen:
+) -> _Measurements:
     attacked = attacked_images(space)
     layers: list[Channels] = []
     refused: list[Section] = []
-    for one in chosen:
+    for choice in chosen:
         try:
-            layers.append(measure_channels(model, subject, one, space, attacked))
+            layers.append(measure_channels(model, subject, choice, space, attacked))
         except NotApplicableError as error:
-            refused.append(Section(f"channels-{one.name}", f"Channels of {one.name}", reason=str(error)))
+            refused.append(
+                Section(f"channels-{choice.name}", f"Channels of {choice.name}", reason=str(error))
+            )
     sites = {}
     for word in words:
         every = find_sites(subject, structure_named(word))
         picked = [every[place] for place in evenly_spaced(len(every), _SITES)]
         sites[word] = lesions(model, subject, picked, attacked, config.batch_size, space.progress, word)
-    return _Seen(attacked, tuple(layers), tuple(refused), sites)
+    return _Measurements(attacked, tuple(layers), tuple(refused), sites)
 
 
 def _report(
     model: LoadedModel,
     images: ImageSet,
     config: DossierConfig,
-    seen: _Seen,
+    seen: _Measurements,
     parts: Mapping[str, Report],
     command: str,
 ) -> Report:
-    found = correlations(seen.layers, config.seed)
+    computed = correlations(seen.layers, config.seed)
     sections = (
         _overview(parts),
         *(
@@ -170,12 +172,12 @@ def _report(
         ),
         *seen.refused,
         sites_section(seen.sites, seen.attacked, images.labelled),
-        correlations_section(found, seen.layers),
+        correlations_section(computed, seen.layers),
     )
     info = images.info(parts["adversarial"].data.n)
     return assemble(
         study="dossier",
-        title=f"{model.name}: what it learned, how fragile it is, which parts do the work",
+        title=f"{model.name}: what it has learned, how fragile it is, and which parts do the work",
         model=model.info(),
         data=info,
         config=config,
@@ -190,29 +192,29 @@ def _report(
         checks=_checks(parts),
         warnings=tuple(dict.fromkeys(line for part in parts.values() for line in part.warnings)),
         artifacts=tuple(f"{name}/{file}" for name in parts for file in (PAGE, "results.json")),
-        methods=_methods(seen, found),
+        methods=_methods(seen, computed),
         references=_REFERENCES,
         key=("sites", *(section.id for section in sections)),
     )
 
 
 def _checks(parts: Mapping[str, Report]) -> tuple[Check, ...]:
-    """Return the verdict of each study as one check; an attack that nothing tested is a reservation."""
-    found = []
+    """Return the verdict of each study as one check; an attack without checks is a warning."""
+    checks = []
     for name in STUDIES:
         every = parts[name].all_checks
         judged = verdict((check.name, check.status) for check in every)
-        made = sum(check.status != "not applicable" for check in every)
+        count = sum(check.status != "not applicable" for check in every)
         detail = f"{judged.word}: {judged.why}. Each check with its numbers is in the {name} report."
         status = judged.status
-        if name == "adversarial" and not made:
+        if name == "adversarial" and not count:
             status = "warn"
-            detail = "Nothing tested whether the attack's result can be believed: run without --quick."
-        found.append(Check(f"The {name} study's own checks", status, made, detail))
-    return tuple(found)
+            detail = "There are no checks of whether the attack's result can be trusted: run without --quick."
+        checks.append(Check(f"The {name} study's own checks", status, count, detail))
+    return tuple(checks)
 
 
-def _choices(seen: _Seen) -> dict[str, object]:
+def _choices(seen: _Measurements) -> dict[str, object]:
     return {
         "epsilon of the lesions": seen.attacked.epsilon,
         "measured channels": {layer.chosen.name: list(layer.channels) for layer in seen.layers},
@@ -229,9 +231,9 @@ def _overview(parts: Mapping[str, Report]) -> Section:
         judged = verdict((check.name, check.status) for check in part.all_checks)
         main = next((result for result in part.all_results if isinstance(result.value, int | float)), None)
         rows.append((name, *_main(main), judged.word, judged.why, part.seconds))
-        told = " ".join(part.headline[:2])
+        headline = " ".join(part.headline[:2])
         blocks.append(
-            Note(f"{name.capitalize()}: {told}", links=((f"The full {name} report", f"{name}/{PAGE}"),))
+            Note(f"{name.capitalize()}: {headline}", links=((f"The full {name} report", f"{name}/{PAGE}"),))
         )
     table = Table(
         "The three studies",
@@ -239,18 +241,18 @@ def _overview(parts: Mapping[str, Report]) -> Section:
             Column("Study"),
             Column("Main number"),
             Column("Value"),
-            Column("Verdict", help="Of the study's own checks."),
+            Column("Verdict", help="The verdict of the study's own checks."),
             Column("Why"),
             Column("Time", unit="s"),
         ),
         tuple(rows),
     )
-    made: tuple[Block, ...] = (*blocks, table)
+    all_blocks: tuple[Block, ...] = (*blocks, table)
     summary = (
-        "Each study has a report of its own beside this one. Nothing was trained here: parts were only cut out of the "
-        "network as it is; probe ablate trains without them too."
+        "Each study has its own report next to this one. Nothing was trained: parts were removed without retraining; use "
+        "probe ablate to retrain without them."
     )
-    return Section("studies", "The three studies", summary, made)
+    return Section("studies", "The three studies", summary, all_blocks)
 
 
 def _main(result: Result | None) -> tuple[str, str]:
@@ -272,7 +274,7 @@ def _headline(parts: Mapping[str, Report], sections: tuple[Section, ...]) -> tup
 
 
 def _results(parts: Mapping[str, Report]) -> tuple[Result, ...]:
-    """Return the first numbers of each study, under its name."""
+    """Return the first numbers of each study, with the study's name as prefix."""
     return tuple(
         dataclasses.replace(result, name=f"{name}:{result.name}")
         for name in ("adversarial", "ablation", "filters")
@@ -290,21 +292,21 @@ _REFERENCES = (
 )
 
 
-def _methods(seen: _Seen, found: tuple[RankCorrelation, ...]) -> tuple[str, ...]:
+def _methods(seen: _Measurements, computed: tuple[RankCorrelation, ...]) -> tuple[str, ...]:
     layers = ", ".join(f"{len(layer.channels)} channels of {layer.chosen.name}" for layer in seen.layers)
     lines = [
-        "One network was attacked, cut and looked at with the same images; nothing was trained.",
-        f"Attacked images were made against the intact network at epsilon {seen.attacked.epsilon:.4g}, the one of the "
-        "robustness curve that leaves nearest to half of the right images standing.",
+        "One network was attacked, ablated and examined with the same images; nothing was trained.",
+        f"Attacked images were made for the intact network at epsilon {seen.attacked.epsilon:.4g}, the ε of the robustness "
+        "curve at which about half of the correct images are still correct.",
     ]
     if layers:
         lines.append(
-            f"{layers} were silenced one at a time (Morcos et al. 2018): of the convolutions, the one asked for, or "
-            "the last with spatial kernels and 16 to 32 channels where there is one."
+            f"{layers} were silenced one at a time (Morcos et al. 2018); unless specified by the user, the convolution was "
+            "the last one with spatial kernels and 16 to 32 channels, if there was one."
         )
-    if found:
+    if computed:
         lines.append(
-            f"{len(found)} rank correlations (Spearman 1904) have bootstrap intervals over channels and p-values of "
-            "permutation tests, corrected by Holm's method (Holm 1979)."
+            f"{len(computed)} rank correlations (Spearman 1904) were computed with bootstrap intervals over channels and "
+            "p-values from permutation tests, corrected by Holm's method (Holm 1979)."
         )
     return tuple(lines)

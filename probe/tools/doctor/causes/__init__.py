@@ -1,1 +1,1 @@
-"""The causes: one file each, from the evidence to a Diagnosis."""
+"""The causes: one file each, which turns the evidence into a Diagnosis."""

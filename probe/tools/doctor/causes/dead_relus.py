@@ -1,4 +1,4 @@
-"""Are units behind a ReLU 0 whatever the image?"""
+"""Are the outputs of ReLUs 0 for every image?"""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from probe.tools.doctor.registries import CAUSES
 
 _NAME = "dead-relus"
 
-_ADVICE_START = (
-    "Draw biases around 0 (not far below) and weights by He's rule, normalise the input, or use a leaky ReLU."
-)
+_ADVICE_START = "Initialise the biases near 0 (not far below) and the weights with He's rule, normalise the input, or use a leaky ReLU."
 _ADVICE_AFTER = (
-    "Lower the learning rate, normalise before the ReLU, or use a leaky ReLU: a dead unit gets no gradient."
+    "Lower the learning rate, normalise before the ReLU, or use a leaky ReLU; a dead unit gets no gradient."
 )
 
 
@@ -26,15 +24,15 @@ def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
         raise NotApplicableError("No ReLU was called.")
     title = "Dead ReLUs"
     if start.mostly_dead:
-        # A dead layer passes on no gradient, whatever the rate.
+        # A dead layer passes no gradient on, whatever the learning rate.
         explains = frozenset({"vanishing-gradients", "learning-rate"})
-        text = f"{counted(start)} before the first step."
+        text = f"{count_text(start)} before the first step."
         return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_START, explains=explains)
     after = evidence.after
     if after is not None and after.mostly_dead:
         text = (
-            f"{counted(after)} after {len(evidence.trained.losses)} steps; before the first it was {start.dead:,} of "
-            f"{start.units:,}."
+            f"{count_text(after)} after {len(evidence.trained.losses)} steps; before the first step there were "
+            f"{start.dead:,} of {start.units:,}."
         )
         return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_AFTER)
     then = f", {after.dead:,} after {len(evidence.trained.losses)} steps" if after is not None else ""
@@ -46,9 +44,9 @@ def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
     )
 
 
-def counted(census: LayerStats) -> str:
-    """Say how many units are dead, and where most."""
-    most = max(census.relus, key=lambda one: one.dead / max(1, one.units))
+def count_text(census: LayerStats) -> str:
+    """Return how many units are dead, and which layer has the most."""
+    most = max(census.relus, key=lambda relu: relu.dead / max(1, relu.units))
     return (
         f"{census.dead:,} of {census.units:,} units behind a ReLU are 0 on all {census.images} images (most in "
         f"{short(most.name)}: {most.dead:,} of {most.units:,})"

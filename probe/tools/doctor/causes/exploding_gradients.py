@@ -1,4 +1,4 @@
-"""Are the gradients, or the signal on its way, enormous before anything is trained?"""
+"""Are the gradients or activations enormous before any training?"""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from probe.tools.doctor.registries import CAUSES
 _NAME = "exploding-gradients"
 
 LARGE = 100.0
-"""Gradient norm / weight norm at the first step. Networks that train have 0.001 to 10 in every layer; from 100 on a
-plain step of any usual size replaces the weights by noise."""
+"""Gradient norm / weight norm at the first step. Networks that train have 0.001 to 10 in every layer; from 100 on, a
+plain step of any usual size replaces the weights with noise."""
 
 _EXPLAINED = frozenset({"overflow", "dead-relus", "vanishing-gradients", "learning-rate", "undefined-loss"})
 _ADVICE = (
-    "Draw the weights such that the signal keeps its size from layer to layer (He: deviation sqrt(2 / inputs) for "
-    "ReLU), normalise between the layers, or add shortcuts; clipping the gradients helps where this is not enough."
+    "Initialise the weights so that activations keep their size from layer to layer (He: standard deviation "
+    "sqrt(2 / inputs) for ReLU), normalise between the layers, or add shortcuts; if this is not enough, clip the gradients."
 )
 
 
@@ -31,11 +31,11 @@ def exploding_gradients(evidence: TrainingEvidence) -> Diagnosis:
     gradients = evidence.gradients
     if not gradients:
         return Diagnosis(_NAME, "clear", title, "No layer has weights.")
-    layer, norm, share = max(gradients, key=lambda one: one[2])
+    layer, norm, share = max(gradients, key=lambda gradient: gradient[2])
     signal = _growth(evidence)
     facts = (
-        f"At the first step the gradient of {short(layer)} has norm {norm:.3g}, {share:.3g} times its weights (usual: "
-        f"below 10)"
+        f"At the first step, the gradient of {short(layer)} has norm {norm:.3g}, {share:.3g} times that of its weights "
+        f"(usual: below 10)"
     )
     if share < LARGE:
         return Diagnosis(_NAME, "clear", title, f"{facts}: the largest of {len(gradients)} layers.")
@@ -49,22 +49,24 @@ def _at_once(evidence: TrainingEvidence, title: str) -> Diagnosis:
     large = failure is not None and failure.wide and evidence.full_precision is None
     if failure is None or not large:
         return Diagnosis(
-            _NAME, "clear", title, "What is not finite at the first step is not merely too large."
+            _NAME, "clear", title, "The value that is not finite at the first step is not merely too large."
         )
     signal = _growth(evidence) or "in float64 the same step is finite"
-    text = f"{where(failure)}, before any update, because the numbers grow on their way: {signal}."
+    text = f"{where(failure)}, before any update, because the values grow through the network: {signal}."
     return Diagnosis(_NAME, "fault", title, text, _ADVICE, explains=_EXPLAINED)
 
 
 def _growth(evidence: TrainingEvidence) -> str:
-    """Say how the signal grows from the first to the last layer that is finite; empty when it does not."""
+    """Return how the outputs grow from the first to the last finite layer; empty if they do not."""
     sizes = [
-        (one.name, one.rms) for one in evidence.layer_stats.layers if math.isfinite(one.rms) and one.rms > 0
+        (activity.name, activity.rms)
+        for activity in evidence.layer_stats.layers
+        if math.isfinite(activity.rms) and activity.rms > 0
     ]
     if len(sizes) < 2 or sizes[-1][1] < 100 * sizes[0][1]:
         return ""
     (first, small), (last, large) = sizes[0], sizes[-1]
     return (
         f"the outputs grow from {small:.3g} (root mean square, {short(first)}) to {large:.3g} ({short(last)}), "
-        f"{(large / small) ** (1 / (len(sizes) - 1)):.3g}-fold a layer"
+        f"by a factor of {(large / small) ** (1 / (len(sizes) - 1)):.3g} per layer"
     )

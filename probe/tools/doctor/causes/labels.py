@@ -1,4 +1,4 @@
-"""Do the labels name classes that the network has?"""
+"""Are the labels valid classes of the network?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = "labels"
 
 @CAUSES.register("labels", order=2)
 def labels(evidence: TrainingEvidence) -> Diagnosis:
-    """Look for labels outside the classes."""
+    """Look for labels outside the network's classes."""
     given, shape = evidence.plan.labels, evidence.layer_stats.shape
     wrong = outside(given, shape)
     if wrong is None:
@@ -27,17 +27,17 @@ def labels(evidence: TrainingEvidence) -> Diagnosis:
                 _NAME,
                 "fault",
                 "No labels",
-                f"All {n:,} labels are {IGNORED}, which cross-entropy leaves out: its mean is 0 / 0.",
-                "Give the images labels from 0.",
+                f"All {n:,} labels are {IGNORED}, which cross-entropy ignores: its mean is 0 / 0.",
+                "Number the classes from 0.",
                 explains=frozenset(CAUSES) - {_NAME},
             )
-        return Diagnosis(_NAME, "clear", title, f"All {n:,} labels are among the classes 0 to {classes - 1}.")
+        return Diagnosis(_NAME, "clear", title, f"All {n:,} labels are classes from 0 to {classes - 1}.")
     if not evidence.refusal:
         return Diagnosis(
             _NAME,
             "clear",
             title,
-            f"{len(wrong):,} of {n:,} labels are no class numbers, and the loss takes them.",
+            f"{len(wrong):,} of {n:,} labels are outside the classes, but the loss accepts them.",
         )
     low, high = int(wrong.min()), int(wrong.max())
     span = f"{low}" if low == high else f"{low} to {high}"
@@ -45,8 +45,8 @@ def labels(evidence: TrainingEvidence) -> Diagnosis:
         _NAME,
         "fault",
         title,
-        f"The network has {classes} outputs, so classes 0 to {classes - 1}, but {len(wrong):,} of {n:,} labels are "
-        f"outside ({span}).",
+        f"The network has {classes} outputs (classes 0 to {classes - 1}), but {len(wrong):,} of {n:,} labels are "
+        f"outside this range ({span}).",
         _advice(low, high, classes),
         explains=frozenset(CAUSES) - {_NAME, "input-not-finite", "weights-not-finite", "input-scale"},
     )
@@ -54,7 +54,7 @@ def labels(evidence: TrainingEvidence) -> Diagnosis:
 
 def _advice(low: int, high: int, classes: int) -> str:
     if low == high == classes:
-        return f"If the classes are counted from 1, subtract 1; else give the last layer {high + 1} outputs."
+        return f"If the classes are numbered from 1, subtract 1; otherwise give the last layer {high + 1} outputs."
     if low < 0:
-        return f"Negative labels are no classes: number the classes from 0; only {IGNORED} is left out by the loss."
+        return f"Negative labels are not classes: number the classes from 0; the loss ignores only {IGNORED}."
     return f"Give the last layer {high + 1} outputs, or number the classes from 0 to {classes - 1}."

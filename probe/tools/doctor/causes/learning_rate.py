@@ -13,7 +13,7 @@ _NAME = "learning-rate"
 
 @CAUSES.register("learning-rate", order=11)
 def learning_rate(evidence: TrainingEvidence) -> Diagnosis:
-    """Train at other rates from the same start: does a smaller one learn where this one fails?"""
+    """Train at other rates from the same start, to see whether the network learns at one of them."""
     course, rate = evidence.trained, evidence.plan.lr
     title = "Learning rate"
     if evidence.at_once:
@@ -34,13 +34,13 @@ def learning_rate(evidence: TrainingEvidence) -> Diagnosis:
     higher = evidence.sweep.learned(above=rate * 1.01)
     if higher is not None and course.outcome == "stalled":
         text = (
-            f"At {rate:.3g} {course_in_words(course)}, but from the same start {higher.lr:.3g} takes it from "
+            f"At {rate:.3g} {course_in_words(course)}, but from the same start {higher.lr:.3g} reduces it from "
             f"{evidence.sweep.before:.3g} to {higher.after:.3g} in {evidence.sweep.steps} steps."
         )
         advice = f"Raise {_advice(evidence.sweep, higher)}, or train for longer."
         return Diagnosis(_NAME, "fault", "Learning rate too small", text, advice, certain=False)
     if course.outcome == "stalled" or lower is None:
-        text = f"At {rate:.3g} {course_in_words(course)}; no rate of {_span(evidence.sweep)} learns either."
+        text = f"At {rate:.3g} {course_in_words(course)}; the network does not learn at any of {_span(evidence.sweep)} either."
         return Diagnosis(_NAME, "clear", title, text)
     return _too_large(evidence, evidence.sweep, lower)
 
@@ -48,7 +48,7 @@ def learning_rate(evidence: TrainingEvidence) -> Diagnosis:
 def _too_large(evidence: TrainingEvidence, tried: Sweep, lower: Point) -> Diagnosis:
     course = evidence.trained
     text = (
-        f"At {course.lr:.3g} {course_in_words(course)}, but from the same start {lower.lr:.3g} takes it from "
+        f"At {course.lr:.3g} {course_in_words(course)}, but from the same start {lower.lr:.3g} reduces it from "
         f"{tried.before:.3g} to {lower.after:.3g} in {tried.steps} steps.{_limit(tried)}"
     )
     explains = {"overflow"}
@@ -69,10 +69,8 @@ def _too_large(evidence: TrainingEvidence, tried: Sweep, lower: Point) -> Diagno
 def _without_sweep(evidence: TrainingEvidence) -> Diagnosis:
     course = evidence.trained
     if course.outcome not in ("diverged", "grew"):
-        raise NotApplicableError(
-            f"The loss stays where it is, and no other rate was tried. {evidence.unswept}"
-        )
-    text = f"At {course.lr:.3g} {course_in_words(course)}, after steps that were finite; no other rate was tried."
+        raise NotApplicableError(f"The loss hardly changes, and no other rate was tried. {evidence.unswept}")
+    text = f"At {course.lr:.3g} {course_in_words(course)}, after finite steps; no other rate was tried."
     advice = f"Lower it to {course.lr / 10:.3g}, or let the sweep find a rate that trains."
     return Diagnosis(_NAME, "fault", "Learning rate too large", text, advice, certain=False)
 
@@ -86,8 +84,8 @@ def _limit(tried: Sweep | None) -> str:
     if tried is None or tried.stable is None:
         return ""
     if not tried.bounded:
-        return f" Up to the largest rate tried, {tried.stable:.3g}, {tried.steps} steps are stable."
-    return f" The largest rate tried that is stable over {tried.steps} steps is {tried.stable:.3g}."
+        return f" All rates up to the largest one tried, {tried.stable:.3g}, are stable over {tried.steps} steps."
+    return f" The largest tried rate that is stable over {tried.steps} steps is {tried.stable:.3g}."
 
 
 def _advice(tried: Sweep, point: Point) -> str:
@@ -95,4 +93,4 @@ def _advice(tried: Sweep, point: Point) -> str:
 
 
 def _span(tried: Sweep) -> str:
-    return f"{len(tried.points)} between {tried.points[0].lr:.2g} and {tried.points[-1].lr:.2g}"
+    return f"{len(tried.points)} rates between {tried.points[0].lr:.2g} and {tried.points[-1].lr:.2g}"

@@ -1,8 +1,8 @@
-"""Does the loss compute something that has no finite value?"""
+"""Does the loss use an operation where it has no finite value?"""
 
 from __future__ import annotations
 
-from probe.tools.doctor.causes._common import advice_for, described, where
+from probe.tools.doctor.causes._common import advice_for, describe, where
 from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.registries import CAUSES
@@ -15,7 +15,7 @@ _EXPLAINED = frozenset(
 
 @CAUSES.register("undefined-loss", order=6)
 def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
-    """Look for log of 0, division by 0 and their like in the loss, where the outputs are finite."""
+    """Look for log of 0, division by 0 and similar operations in the loss, given finite outputs."""
     title = "A loss without a finite value"
     failure = evidence.failure
     if failure is None:
@@ -24,7 +24,7 @@ def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
             _NAME, "clear", title, f"The loss of all {steps} batches and its gradients are finite."
         )
     operation = failure.operation
-    # Outside every module there is the loss alone: a gradient that fails there fails before any layer's.
+    # Outside all modules there is only the loss: its gradient is computed before that of any layer.
     outside = (
         operation is not None
         and operation.layer is None
@@ -33,13 +33,13 @@ def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
     if operation is None or not outside:
         if failure.fault.kind == "loss":
             return _without_operation(evidence, title)
-        return Diagnosis(_NAME, "clear", title, "What is not finite did not come from the loss.")
+        return Diagnosis(_NAME, "clear", title, "The value that is not finite did not come from the loss.")
     if not operation.singular:
         return _without_operation(evidence, title)
     what = "gradient" if operation.way == "backward" else "value"
     text = (
-        f"{where(failure)}, while the outputs of the network are finite: the {what} of {described(operation)} in the "
-        f"loss is not; {operation.reason}."
+        f"{where(failure)}, although the outputs of the network are finite: the {what} of {describe(operation)} in the "
+        f"loss is not finite; {operation.reason}."
     )
     grown = evidence.trained.rising
     return Diagnosis(
@@ -57,14 +57,17 @@ def _without_operation(evidence: TrainingEvidence, title: str) -> Diagnosis:
     failure = evidence.trained.failure
     if failure is None or failure.wide is not False:
         return Diagnosis(
-            _NAME, "clear", title, "What is not finite is only too large for its type, not undefined."
+            _NAME,
+            "clear",
+            title,
+            "The value that is not finite is only too large for its type, not undefined.",
         )
     return Diagnosis(
         _NAME,
         "fault",
         title,
-        f"{where(failure)}, while the outputs of the network are finite; in float64 it is not finite either.",
-        "Look for a logarithm of 0, a division by 0 (such as a mean over no elements) or a root in the loss.",
+        f"{where(failure)}, although the outputs of the network are finite; in float64 it is not finite either.",
+        "Look for a logarithm of 0, a division by 0 (such as a mean over no elements) or a square root in the loss.",
         certain=False,
         explains=_EXPLAINED,
     )

@@ -1,8 +1,8 @@
-"""Does the network compute something that has no finite value?"""
+"""Does the network use an operation where it has no finite value?"""
 
 from __future__ import annotations
 
-from probe.tools.doctor.causes._common import advice_for, described, where
+from probe.tools.doctor.causes._common import advice_for, describe, where
 from probe.tools.doctor.diagnosis import Diagnosis
 from probe.tools.doctor.evidence import TrainingEvidence
 from probe.tools.doctor.registries import CAUSES
@@ -22,7 +22,7 @@ _EXPLAINED = frozenset(
 
 @CAUSES.register("undefined-operation", order=5)
 def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
-    """Look for log of 0, division by 0, root of a negative number and their gradients inside the network."""
+    """Look for log of 0, division by 0, square root of negative numbers and their gradients inside the network."""
     title = "An operation in the network without a finite value"
     failure = evidence.failure
     if failure is None:
@@ -32,8 +32,11 @@ def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
     inside = failure.fault.kind in ("output", "gradient") and operation is not None
     if operation is None or operation.layer is None or not inside or not operation.singular:
         return Diagnosis(
-            _NAME, "clear", title, "What is not finite did not come from an operation in the network."
+            _NAME,
+            "clear",
+            title,
+            "The value that is not finite did not come from an operation in the network.",
         )
     what = "gradient" if operation.way == "backward" else "value"
-    text = f"{where(failure)}: the {what} of {described(operation)} is not finite; {operation.reason}."
+    text = f"{where(failure)}: the {what} of {describe(operation)} is not finite; {operation.reason}."
     return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), explains=_EXPLAINED)

@@ -1,4 +1,4 @@
-"""Do the gradients fade on their way to the first layers?"""
+"""Do the gradients vanish towards the first layers?"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from probe.tools.doctor.registries import CAUSES
 _NAME = "vanishing-gradients"
 
 SMALL = 1e-4
-"""Gradient / weights of a layer, divided by that of the last layer, at the first step. Networks that train have 0.01
-to 100 in their first layer; a depth of ten sigmoids has 1e-7."""
+"""Gradient norm / weight norm of a layer, divided by that of the last layer, at the first step. Networks that train have
+0.01 to 100 in their first layer; a network of ten sigmoid layers has 1e-7."""
 
 _EXPLAINED = frozenset({"learning-rate"})
 
@@ -21,18 +21,17 @@ def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
     title = "Vanishing gradients"
     gradients = evidence.gradients
     if len(gradients) < 2:
-        return Diagnosis(_NAME, "clear", title, "There are no gradients of two layers to compare.")
+        return Diagnosis(_NAME, "clear", title, "There are fewer than two layers with gradients to compare.")
     last = max(gradients[-1][2], TINY)
     layer, norm, share = gradients[0]
     ratio = share / last
     facts = (
-        f"At the first step the gradient of {short(layer)} has norm {norm:.3g}; relative to the weights it is "
-        f"{ratio:.2g} "
-        f"times that of {short(gradients[-1][0])} (usual: above 0.01)"
+        f"At the first step, the gradient of {short(layer)} has norm {norm:.3g}; relative to the weights, it is "
+        f"{ratio:.2g} times that of {short(gradients[-1][0])} (usual: above 0.01)"
     )
     if ratio >= SMALL:
         return Diagnosis(_NAME, "clear", title, f"{facts}.")
-    few = sum(one[2] / last < SMALL for one in gradients)
+    few = sum(gradient[2] / last < SMALL for gradient in gradients)
     return Diagnosis(
         _NAME,
         "fault" if evidence.training_failed else "risk",
@@ -45,11 +44,8 @@ def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
 
 def _advice(norm: float) -> str:
     if norm == 0:
-        return (
-            "No gradient arrives at all: look for detach(), a rounding, an argmax or dead units on its way."
-        )
+        return "No gradient arrives at all: look for detach(), rounding, argmax or dead units in the network."
     return (
-        "Use ReLU in place of sigmoid or tanh, draw the weights by He's or Glorot's rule, normalise between the "
-        "layers, "
-        "or add shortcuts."
+        "Use ReLU instead of sigmoid or tanh, initialise the weights with He's or Glorot's rule, normalise between the "
+        "layers, or add shortcuts."
     )

@@ -1,4 +1,4 @@
-"""Are the weights not numbers before anything is trained?"""
+"""Are there NaN or infinite weights before the training?"""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def weights_not_finite(evidence: TrainingEvidence) -> Diagnosis:
         "fault",
         title,
         f"Before the first step {count:,} of the {size:,} values of {short(name)} are not finite{more}.",
-        "Load a checkpoint from before the training failed, or look at how this tensor is initialised.",
+        "Load a checkpoint from before the training failed, or check how this tensor is initialised.",
         explains=frozenset(CAUSES) - {_NAME, "input-not-finite", "labels"},
     )
