@@ -1,4 +1,4 @@
-"""What every study does: run its views in order, put the report together, and say how it was done."""
+"""Code that all studies share: choosing and running views and checks, and sentences of the methods paragraph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WILSON = (
 
 
 class View(Protocol[Space]):
-    """One part of a report: looks at the workspace, returns a Section; may raise NotApplicableError."""
+    """One part of a report: computes a Section from the workspace; may raise NotApplicableError."""
 
     def __call__(self, space: Space, /) -> Section:
         """Compute the section."""
@@ -31,7 +31,7 @@ class View(Protocol[Space]):
 
 
 class Checker(Protocol[Space]):
-    """One statement about an evaluation: looks at the evidence, returns a Check; may raise NotApplicableError."""
+    """One statement about an evaluation: computes a Check from the evidence; may raise NotApplicableError."""
 
     def __call__(self, evidence: Space, /) -> Check:
         """Make the check."""
@@ -71,31 +71,31 @@ def run_views(
 def run_checks(
     checks: Sequence[tuple[str, Checker[Space]]], evidence: Space, progress: Progress
 ) -> tuple[Check, ...]:
-    """Make each check; one that does not apply is kept with the reason."""
-    made = []
+    """Run each check; one that does not apply is kept with the reason."""
+    results = []
     with progress.task("Checking", len(checks)) as advance:
         for name, check in checks:
             try:
-                made.append(check(evidence))
+                results.append(check(evidence))
             except NotApplicableError as error:
                 title = name.replace("-", " ").capitalize()
-                made.append(Check(title, "not applicable", None, str(error)))
+                results.append(Check(title, "not applicable", None, str(error)))
             advance(1)
-    return tuple(made)
+    return tuple(results)
 
 
 def subject(model: ModelInfo, data: DataInfo) -> str:
-    """Say which network was studied on which images."""
+    """Write which network was studied on which images."""
     channels, height, width = model.input_size
-    drawn = f" (of {data.total:,}, a seeded sample)" if data.n < data.total and not data.skipped else ""
+    sample_note = f" (of {data.total:,}, a seeded sample)" if data.n < data.total and not data.skipped else ""
     labels = "labelled" if data.labelled else "unlabelled"
     return (
         f"We studied {model.name} ({model.parameters:,} parameters; weights: {model.weights}; input "
         f"{channels}×{height}×{width} with pixels in [0, 1], normalisation inside the network) on {data.n:,} {labels} "
-        f"images of {data.name}{drawn}."
+        f"images of {data.name}{sample_note}."
     )
 
 
 def tools(seed: int, torch_version: str) -> str:
-    """Say with which software and which seed."""
+    """Write the software versions and the seed."""
     return f"Everything was computed with probe {probe.__version__} and PyTorch {torch_version}, seed {seed}."

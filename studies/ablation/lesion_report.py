@@ -130,11 +130,10 @@ def _map(made: Lesioned, right: str) -> Figure:
         "bar",
         Axis("site (↓ resizes)", categories=labels),
         Axis(right),
-        f"One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
-        "sites that "
-        f"change height and width; intact the network has "
-        f"{percent(made.intact.accuracy)}. High bars: the network does without this site. Low bars: what comes after "
-        "depends on it. In residual networks the sites that change the resolution usually matter most.",
+        "One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
+        f"sites that change height and width; intact the network has {percent(made.intact.accuracy)}. High bars: "
+        "the network does without this site. Low bars: what comes after depends on it. In residual networks the "
+        "sites that change the resolution usually matter most.",
         tuple(series),
     )
 

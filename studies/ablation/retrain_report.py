@@ -56,8 +56,7 @@ def curves_figure(made: Retrained, depth: int | None) -> Figure:
         Axis("epoch"),
         Axis("held-out accuracy"),
         "Mean over seeds; the band goes from the lowest to the highest seed. Bands that part early show a "
-        "structure that "
-        "makes training easier; bands that meet at the end, one that only makes it faster.",
+        "structure that makes training easier; bands that meet at the end, one that only makes it faster.",
         tuple(series),
     )
 
@@ -86,8 +85,7 @@ def loss_figure(made: Retrained, depth: int | None) -> Figure:
         Axis("epoch"),
         Axis("cross-entropy, nats"),
         f"Mean over seeds with the band of all seeds. A network that stays at {guess:.2f} (log of the number of "
-        "classes) "
-        "has learned nothing: it is dead.",
+        "classes) has learned nothing: it is dead.",
         tuple(series),
     )
 
@@ -117,9 +115,8 @@ def depth_figure(made: Retrained, train: bool) -> Figure:
         Axis(f"{what.lower()} error"),
         "Mean over seeds with its 95% t-interval. "
         + (
-            "Rising with depth it shows degradation (He et al. 2015): deeper networks that fit even their "
-            "training images "
-            "worse, which is no overfitting."
+            "Rising with depth it shows degradation (He et al. 2015): deeper networks that fit even their training "
+            "images worse, which is no overfitting."
             if train
             else "With shortcuts more depth does no harm; without them it does, once gradients no longer get through."
         ),

@@ -47,9 +47,8 @@ def _robustness(made: Retrained) -> Section:
         made,
         robust_accuracy,
         "Robust accuracy",
-        f"Right and still right under PGD with {ROBUST_STEPS} steps within {setting.norm} {setting.epsilon:g}, "
-        f"on {size} "
-        "held-out images of every seed. Worth: intact minus this arm.",
+        f"Right and still right under PGD with {ROBUST_STEPS} steps within {setting.norm} {setting.epsilon:g}, on "
+        f"{size} held-out images of every seed. Worth: intact minus this arm.",
     )
     return Section(
         "robustness",
@@ -157,8 +156,7 @@ def _diagram(made: Retrained) -> Figure:
         Axis("confidence"),
         Axis("accuracy"),
         "All seeds together, in 10 bins, with 95% Wilson intervals. On the diagonal confidence can be believed; "
-        "below it the "
-        "network is surer than it should be.",
+        "below it the network is surer than it should be.",
         tuple(series),
     )
 
@@ -206,10 +204,9 @@ def ledger_section(lesions: tuple[Lesioned, ...], made: Retrained | None) -> Sec
         "Confounds",
         _COLUMNS,
         tuple(rows),
-        "A difference in accuracy is that of the structure alone only where the other columns stay the same. A "
-        "cut that "
-        "also removes parameters or computation confounds structure with capacity; --match-parameters retrains the cut "
-        "arm at the intact one's number of parameters.",
+        "A difference in accuracy is that of the structure alone only where the other columns stay the same. A cut "
+        "that also removes parameters or computation confounds structure with capacity; --match-parameters "
+        "retrains the cut arm at the intact one's number of parameters.",
     )
     return Section("ledger", "What else changes", "", (table,))
 
@@ -285,8 +282,8 @@ def _start(made: Retrained, depth: int | None) -> Figure:
         Axis("layer with weights, from input to output"),
         Axis("L2 norm of the gradient", scale="log"),
         "Before anything is learned; geometric mean over seeds, band: lowest to highest seed. A level line is "
-        "good: all "
-        "layers learn. A line that falls towards the input is a vanishing gradient, one that rises an exploding one.",
+        "good: all layers learn. A line that falls towards the input is a vanishing gradient, one that rises an "
+        "exploding one.",
         tuple(series),
     )
 
@@ -301,9 +298,8 @@ def _heat(one: TrainedArm, name: str, largest: float) -> Figure:
         "heatmap",
         Axis("step", categories=tuple(str(step) for step in one.steps)),
         Axis("layer", categories=tuple(one.layers[layer].removeprefix("network.") for layer in layers)),
-        f"Seed {one.arm.seed}. 0 is the largest gradient of all arms ({largest:.2g}), -3 a thousandth of it. "
-        "Dark throughout "
-        "a row: this layer hardly learns. Dark towards the input: the gradient vanishes on its way.",
+        f"Seed {one.arm.seed}. 0 is the largest gradient of all arms ({largest:.2g}), -3 a thousandth of it. Dark "
+        "throughout a row: this layer hardly learns. Dark towards the input: the gradient vanishes on its way.",
         matrix=tuple(tuple(float(value) for value in row) for row in logs),
         value_label="log10 of gradient / largest",
     )

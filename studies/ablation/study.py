@@ -197,9 +197,8 @@ class _AblationRun:
             if work > AFFORDABLE:
                 return (
                     f"Not retrained: {arms} arms with {config.seeds} seeds on {len(training.training):,} images "
-                    "would take "
-                    f"about {work:.1g} multiply-accumulates. Ask for it with --mode both, with fewer --train-samples, "
-                    "--seeds or --epochs."
+                    f"would take about {work:.1g} multiply-accumulates. Ask for it with --mode both, with fewer "
+                    "--train-samples, --seeds or --epochs."
                 )
         return ""
 

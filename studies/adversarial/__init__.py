@@ -1,4 +1,4 @@
-"""Attack a network and know whether to believe it: ``run(model, images, AdversarialConfig(...))`` returns a Report."""
+"""Attacks with validity checks: ``run(model, images, AdversarialConfig(...))`` returns a Report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every image against every attack, batch by batch, each batch kept in the journal when it is done."""
+"""The run: every attack on every image, batch by batch; each finished batch is kept in the journal."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _IMAGES = "images"
 """The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
 
 _HALVINGS = 6
-"""How often the one epsilon asked for is halved for the curve; above it is doubled until nothing resists."""
+"""How often a single epsilon is halved for the curve; larger ones are doubled until no image resists."""
 
 
 @dataclass(frozen=True)
 class AttackRun:
-    """What is attacked, with what, and how; ``run`` does it. ``keep``: the adversarial images, too."""
+    """A run: the network, the images, the attacks and their options. ``keep``: keep the adversarial images, too."""
 
     model: LoadedModel
     attacked: AttackedModel
     images: ImageSet
     attacks: tuple[SelectedAttack, ...]
     task: Task
-    aim: Target | None
+    target: Target | None
     batch_size: int
     memory: MicroBatcher
     journal: Journal
@@ -56,7 +56,7 @@ class AttackRun:
     keep: bool = False
 
     def run(self) -> Results:
-        """Return what came of it; raises CannotRunError when no image can be judged."""
+        """Attack all images and return the results; raises CannotRunError when no image can be judged."""
         clean: list[Clean] = []
         outcomes: dict[str, list[Outcome]] = {}
         images: list[NDArray[Any]] = []
@@ -66,7 +66,7 @@ class AttackRun:
                 key = f"{batch.indices[0]}-{batch.indices[-1]}-{len(batch.indices)}"
                 arrays = self.journal.load(key)
                 if arrays is None:
-                    # A network that answers at random draws from the global generator.
+                    # A network with random outputs draws from the global generator.
                     with scoped(self.task.seed, "batch", key):
                         arrays = self._batch(batch, key, advance)
                     self._keep(key, arrays)
@@ -85,23 +85,23 @@ class AttackRun:
             self.journal.save(key, arrays)
         except OSError as error:
             # The run itself needs no journal; only a later --resume would.
-            self.progress.say(f"This batch cannot be kept for --resume: {error.strerror or error}.")
+            self.progress.say(f"This batch could not be saved for --resume: {error.strerror or error}.")
 
     def _batch(self, batch: Batch, key: str, advance: Any) -> dict[str, NDArray[Any]]:
         model = self.model
         images = batch.images.to(model.device, memory_format=model.memory_format)
         rows = torch.arange(len(images), device=images.device)
-        (logits,) = self.memory.over(rows, lambda part: [self.attacked.verdict(images[part])])
+        (logits,) = self.memory.map(rows, lambda part: [self.attacked.verdict(images[part])])
         if not bool(logits.isfinite().all()):
             raise CannotRunError(
-                f"{model.name} answers with values that are not finite for clean images of {self.images.name}: "
-                "such a network cannot be attacked, check its weights and --mean and --std."
+                f"{model.name} returns values that are not finite for clean images of {self.images.name}: such a "
+                "network cannot be attacked, check its weights and --mean and --std."
             )
         predictions = logits.argmax(1)
         labels = predictions if batch.labels is None else batch.labels.to(images.device)
         targets = None
-        if self.aim is not None:
-            targets = self.aim.targets(logits, labels, self.task.seed, key)
+        if self.target is not None:
+            targets = self.target.targets(logits, labels, self.task.seed, key)
         keep = torch.ones_like(labels, dtype=torch.bool) if targets is None else targets != labels
         clean = Clean(
             index=np.asarray(batch.indices, dtype=np.int64)[keep.cpu().numpy()],
@@ -135,7 +135,7 @@ class AttackRun:
 
     @property
     def _names(self) -> list[str]:
-        return [*(one.text for one in self.attacks), "worst"]
+        return [*(attack.text for attack in self.attacks), "worst"]
 
     def _results(self, clean: Sequence[Clean], outcomes: Mapping[str, Sequence[Outcome]]) -> Results:
         joined = {name: join(parts) for name, parts in outcomes.items()}
@@ -144,14 +144,14 @@ class AttackRun:
             **{field.name: np.concatenate([getattr(c, field.name) for c in clean]) for field in fields(Clean)}
         )
         if len(together.index) == 0:
-            raise CannotRunError("No image is left to attack: all of them are of the class aimed at.")
-        asked = self.task.epsilon
+            raise CannotRunError("No image is left to attack: all of them belong to the target class.")
+        reported = self.task.epsilon
         tried = [0.0, *self.task.epsilons]
         for epsilon in self.task.extra_epsilons if any(map(goes_further, self.attacks)) else ():
             if bool(worst.success(tried[-1]).all()):
                 break
             tried.append(epsilon)
-        return Results(together, joined, worst, tuple(sorted({*tried, asked})), asked)
+        return Results(together, joined, worst, tuple(sorted({*tried, reported})), reported)
 
 
 def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
@@ -159,31 +159,32 @@ def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:
 
 
 def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int], seed: int) -> Task:
-    """Return the task for the epsilons asked for; a single one is spread into a curve.
+    """Return the task for the given epsilons; a single one is extended to a curve.
 
-    Below it there are six more by halves, on which fragile images drop out at little cost; above, it is doubled
-    as long as anything resists and the range of the pixels allows.
+    Six smaller ones, each half of the next, sort out fragile images at little cost; larger ones are doubled as long
+    as any image resists and the pixel range allows.
     """
-    asked = epsilons[-1]
-    if len(epsilons) > 1 or asked == 0:
-        return Task(norm, tuple(e for e in epsilons if e > 0), asked, (), False, seed)
+    reported = epsilons[-1]
+    if len(epsilons) > 1 or reported == 0:
+        return Task(norm, tuple(e for e in epsilons if e > 0), reported, (), False, seed)
     largest = norm.largest(shape)
-    further = []
-    above = 2 * asked
+    extra = []
+    above = 2 * reported
     while above < largest:
-        further.append(above)
+        extra.append(above)
         above *= 2
-    if asked < largest:
-        further.append(largest)
-    spread = {asked / 2**halvings for halvings in range(_HALVINGS + 1)}
+    if reported < largest:
+        extra.append(largest)
+    curve = {reported / 2**halvings for halvings in range(_HALVINGS + 1)}
     if norm.name == "L0":
-        spread = {float(max(1, int(epsilon))) for epsilon in spread}
-        further = [float(int(epsilon)) for epsilon in further]
-    return Task(norm, tuple(sorted(spread)), asked, tuple(further), True, seed)
+        curve = {float(max(1, int(epsilon))) for epsilon in curve}
+        extra = [float(int(epsilon)) for epsilon in extra]
+    return Task(norm, tuple(sorted(curve)), reported, tuple(extra), True, seed)
 
 
 def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedModel:
-    """Return the model as attacks see it; ``bf16`` None takes bfloat16 gradients where the processor has it.
+    """Return the model as attacks see it; ``bf16`` None uses bfloat16 gradients where the processor is fast with
+    them.
 
     Gradients go through a graph of the network with its batch normalisation folded, where that gives the same
     logits and the same gradients as the network itself.
@@ -191,11 +192,11 @@ def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedMode
     if bf16 is None:
         bf16 = fast_bf16(model.device)
     return AttackedModel(
-        model.module, memory_format=model.memory_format, bf16=bf16, gradient_module=_folded(model)
+        model.module, memory_format=model.memory_format, bf16=bf16, gradient_module=_fold(model)
     )
 
 
-def _folded(model: LoadedModel) -> nn.Module | None:
+def _fold(model: LoadedModel) -> nn.Module | None:
     images = model.example(2, stream="folded")
     with torch.enable_grad(), frozen_parameters(model.module), scoped(0, "folded"):
         try:
@@ -205,18 +206,18 @@ def _folded(model: LoadedModel) -> nn.Module | None:
             return None
         if fast is graph:
             return None
-        plain, found = (_gradient(one, images) for one in (model.module, fast))
-    if not all(bool(part.isfinite().all()) for part in plain):
+        plain_gradients, folded_gradients = (_gradient(module, images) for module in (model.module, fast))
+    if not all(bool(part.isfinite().all()) for part in plain_gradients):
         return None
     close = all(
         torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
-        for a, b in zip(found, plain, strict=True)
+        for a, b in zip(folded_gradients, plain_gradients, strict=True)
     )
     return fast.requires_grad_(False) if close else None
 
 
 def _gradient(module: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits and the gradient of their spread towards the pixels."""
+    """Return logits and the gradient of a fixed weighted sum of them with respect to the pixels."""
     x = images.clone().requires_grad_()
     logits: Tensor = module(x)
     if not logits.requires_grad:

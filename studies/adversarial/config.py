@@ -17,13 +17,13 @@ DEFAULT_L0_ATTACKS = ("pgd?restarts=3", "pgd?loss=margin&restarts=3")
 class AdversarialConfig:
     """The options of ``probe adversarial``.
 
-    ``epsilons`` ascending, in pixel units; a single one stands for a curve that the study spreads around it, from
-    0 until robust accuracy collapses. ``attacks`` are names with options (``pgd?steps=100``); none means
-    APGD on two losses, or PGD where APGD does not know the norm. ``target``: a class name or number,
-    ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to the attacks that have such
-    options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures to show, or their
-    indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it. ``save_images``:
-    how the adversarial images are kept beside the report, None for not at all.
+    ``epsilons`` ascending, in pixel units; a single one is extended to a curve around it, from 0 until robust
+    accuracy collapses. ``attacks`` are names with options (``pgd?steps=100``); none means APGD on two losses, or PGD
+    where APGD does not support the norm. ``target``: a class name or number, ``least-likely`` or ``random``; None is
+    untargeted. ``restarts`` and ``steps`` go to the attacks that have such options. ``views`` and ``checks``: names,
+    or None for all. ``images``: how many pictures to show, or their indices. ``bf16``: gradients in bfloat16; None
+    means where the processor is faster with it. ``save_images``: the format in which adversarial images are saved
+    beside the report; None saves none.
     """
 
     epsilons: tuple[float, ...] = (0.03,)
@@ -41,6 +41,6 @@ class AdversarialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a form of images that there is not."""
+        """Refuse an unknown image format."""
         if self.save_images not in (None, "png", "npz"):
-            raise UsageError(f"Images are saved as png or npz, not '{self.save_images}'.")
+            raise UsageError(f"Images can be saved as png or npz, not as '{self.save_images}'.")

@@ -25,17 +25,17 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import MEASURES, Outcome, worst_of
 
 _PART, _FIRST_PART = 0.4, 0.5
-"""The part of an attack's steps that is made at a curve's other epsilons; at the first, where nothing precedes."""
+"""The part of an attack's steps used at the other epsilons of a curve; at the first one, without a warm start."""
 
 _BISECTIONS = 7
-"""Halvings of the way back from a success; the size is then known to 1% of it."""
+"""Bisections of the way from a success back to the image; the size is then known to 1%."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of every attack: the norm, the epsilons (ascending, above 0), and the one that is reported.
+    """The task of every attack: the norm, the epsilons (ascending, above 0), and the reported one.
 
-    With ``is_curve`` only the reported one was asked for by the user, and the others make the curve around it.
+    With ``is_curve`` the user gave only the reported one, and the others make the curve around it.
 
     ``extra_epsilons`` are epsilons beyond the last one, tried on what nothing has broken by then.
     """
@@ -49,11 +49,11 @@ class Task:
 
 
 class BatchAttack:
-    """One batch under attack: at least one image, (N, C, H, W) on the device, and what is done without any attack.
+    """The attacks on one batch of at least one image, (N, C, H, W) on the device.
 
-    ``done`` (N,) is what is wrong already, or at its target. ``logits`` (N, K) are those without attack, where they
-    are known. With ``keep``, ``kept`` (N, C, H, W) has the adversarial image that the worst case describes; the
-    image itself where there is none within the reported epsilon.
+    ``done`` (N,) marks images that are misclassified already, or in their target class. ``logits`` (N, K) are those
+    without attack, where they are known. With ``keep``, ``kept`` (N, C, H, W) has the adversarial image that the
+    worst case describes; the image itself where there is none within the reported epsilon.
     """
 
     def __init__(
@@ -72,86 +72,88 @@ class BatchAttack:
         self.task, self.memory, self.key = task, memory, key
         if logits is None:
             rows = torch.arange(len(images), device=images.device)
-            (logits,) = memory.over(rows, lambda part: [model.verdict(images[part])])
+            (logits,) = memory.map(rows, lambda part: [model.verdict(images[part])])
         self.done = adversarial(logits, labels, targets)
         self.kept = images.clone() if keep else None
         self._kept_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
 
     def run(self, chosen: Sequence[SelectedAttack]) -> Iterator[tuple[str, Outcome]]:
-        """Yield every attack's outcome as it is done, and at last ``worst``: what the best of them found."""
+        """Yield every attack's outcome as it finishes, and finally ``worst``: image by image that of the best."""
         outcomes: dict[str, Outcome] = {}
-        for one in chosen:
-            with _counted(self.model) as counted:
-                outcome = self._attack(one)
-            outcome.totals[:] = counted
-            outcomes[one.text] = outcome
-            yield one.text, outcome
-        with _counted(self.model) as counted:
+        for selected in chosen:
+            with _count_cost(self.model) as totals:
+                outcome = self._attack(selected)
+            outcome.totals[:] = totals
+            outcomes[selected.text] = outcome
+            yield selected.text, outcome
+        with _count_cost(self.model) as totals:
             worst = worst_of(list(outcomes.values()))
             self._go_further(chosen, worst)
-        worst.totals[:] = counted
+        worst.totals[:] = totals
         yield "worst", worst
 
-    def _attack(self, one: SelectedAttack) -> Outcome:
+    def _attack(self, selected: SelectedAttack) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.done)] = 0.0
-        if one.fixed:
-            self._climb(one, outcome)
+        if selected.fixed:
+            self._climb(selected, outcome)
         else:
-            self._minimum(one, outcome)
+            self._minimum(selected, outcome)
         return outcome
 
-    def _climb(self, one: SelectedAttack, outcome: Outcome) -> None:
-        """Attack at each epsilon what smaller ones have not broken, from where the last one ended.
+    def _climb(self, selected: SelectedAttack, outcome: Outcome) -> None:
+        """Attack at each epsilon the images that smaller ones have not broken, from where the last one ended.
 
-        At the reported epsilon the attack is made in full; at the others of a curve its steps are fewer, since they
-        add up from one epsilon to the next. An attack that does not go on from there is made in full at every
-        epsilon that was asked for.
+        At the reported epsilon the attack runs with all its steps; at the others of a curve with fewer, since steps
+        add up from one epsilon to the next. An attack without warm start runs with all its steps at every epsilon
+        that the user gave.
         """
-        known = self.images.clone()
-        continues = one.attack.can_warm_start(self.task.norm, self.targets)
+        warm_starts = self.images.clone()
+        continues = selected.attack.can_warm_start(self.task.norm, self.targets)
         for number, epsilon in enumerate(self.task.epsilons):
-            attack = one.attack
+            attack = selected.attack
             if epsilon != self.task.epsilon and (continues or self.task.is_curve):
-                attack = one.attack.with_fewer_steps(_PART if number or self.task.is_curve else _FIRST_PART)
+                attack = selected.attack.with_fewer_steps(
+                    _PART if number or self.task.is_curve else _FIRST_PART
+                )
             rows = self._left(outcome, epsilon)
             if len(rows) == 0:
                 return
-            cold = number == 0 and attack == one.attack
-            self._try(replace(one, attack=attack), rows, epsilon, epsilon, outcome, known, cold)
+            cold = number == 0 and attack == selected.attack
+            self._try(replace(selected, attack=attack), rows, epsilon, epsilon, outcome, warm_starts, cold)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         left = np.flatnonzero(~outcome.success(epsilon))
         return torch.from_numpy(left).to(self.images.device)
 
-    def _at(self, one: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
-        """Attack at one epsilon what smaller ones have not broken."""
+    def _at(self, selected: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
+        """Attack at one epsilon the images that smaller ones have not broken."""
         rows = self._left(outcome, epsilon)
         if len(rows):
-            self._try(one, rows, epsilon, epsilon, outcome)
+            self._try(selected, rows, epsilon, epsilon, outcome)
 
-    def _minimum(self, one: SelectedAttack, outcome: Outcome) -> None:
-        """Attack once; the sizes that come back serve every epsilon."""
+    def _minimum(self, selected: SelectedAttack, outcome: Outcome) -> None:
+        """Attack once; the sizes that a minimum-norm attack returns serve every epsilon."""
         rows = self._left(outcome, 0.0)
         reach = max((*self.task.epsilons, *self.task.extra_epsilons), default=0.0)
         anything = self.task.norm.largest(tuple(self.images.shape[1:]))
         if len(rows) and reach > 0:
-            self._try(one, rows, reach, anything, outcome)
+            self._try(selected, rows, reach, anything, outcome)
 
     def _try(
         self,
-        one: SelectedAttack,
+        selected: SelectedAttack,
         rows: Tensor,
         epsilon: float,
         allowed: float,
         outcome: Outcome,
-        known: Tensor | None = None,
+        warm_starts: Tensor | None = None,
         cold: bool = False,
     ) -> None:
-        """Let the attack propose at ``epsilon``, judge within ``allowed``, and note what it found.
+        """Let the attack propose images at ``epsilon``, judge them within ``allowed``, and record the outcome.
 
-        ``known`` (N, C, H, W) is where the attack ended at smaller epsilons (the image itself: nowhere yet), and
-        begins now unless ``cold``; it is brought up to date.
+        ``known`` (N, C, H, W) is where the attack ended at smaller epsilons (at first the image itself), and where it
+        starts now unless ``cold``; it is updated.
         """
         norm = self.task.norm
         first = int(rows[0])
@@ -159,43 +161,43 @@ class BatchAttack:
         def work(part: Tensor) -> list[Tensor]:
             images, labels, goal = self.images[part], self.labels[part], pick(self.targets, part)
             draws = generator(
-                self.task.seed, "attack", one.text, self.key, str(epsilon), int(part[0]) - first
+                self.task.seed, "attack", selected.text, self.key, str(epsilon), int(part[0]) - first
             )
-            start = None if known is None or cold else known[part]
+            start = None if warm_starts is None or cold else warm_starts[part]
             inputs = AttackInputs(self.model, images, labels, norm, epsilon, draws, goal, start)
             within = replace(inputs, epsilon=allowed)
-            verdict = within.judge(one.attack.run(inputs))
-            if known is not None:
-                known[part] = verdict.images
-            size, drawn = self._draw_back(images, verdict, labels, goal)
-            if not one.fixed:
-                verdict = within.judge(drawn)
+            verdict = within.judge(selected.attack.run(inputs))
+            if warm_starts is not None:
+                warm_starts[part] = verdict.images
+            size, closest = self._draw_back(images, verdict, labels, goal)
+            if not selected.fixed:
+                verdict = within.judge(closest)
             return [
                 verdict.success,
                 size.clamp_max(allowed),  # inside up to rounding, says the judge, is inside
                 verdict.outside,
                 verdict.invalid,
-                *_measured(images, verdict),
+                *_measures(images, verdict),
                 *([] if self.kept is None else [verdict.images]),
             ]
 
-        success, size, outside, invalid, prediction, *measures = self.memory.over(rows, work)
+        success, size, outside, invalid, prediction, *measures = self.memory.map(rows, work)
         where = _numpy(rows)
         outcome.outside[where] |= _numpy(outside)
         outcome.invalid[where] |= _numpy(invalid)
         won = _numpy(success)
         outcome.smallest[where[won]] = np.minimum(outcome.smallest[where[won]], _numpy(size)[won])
-        # What is reported is the image at the asked epsilon; those found beyond it only move the curve.
-        shown = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
-        outcome.prediction[where[shown]] = _numpy(prediction)[shown]
+        # The image within the reported epsilon is described; those found beyond it only extend the curve.
+        reported = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
+        outcome.prediction[where[reported]] = _numpy(prediction)[reported]
         if self.kept is not None:
-            self._keep(where, shown, _numpy(size), measures.pop())
+            self._keep(where, reported, _numpy(size), measures.pop())
         for name, values in zip(MEASURES, measures, strict=True):
-            getattr(outcome, name)[where[shown]] = _numpy(values)[shown]
+            getattr(outcome, name)[where[reported]] = _numpy(values)[reported]
 
-    def _keep(self, where: NDArray[Any], shown: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
-        """Keep the images at ``where`` that are ``shown`` and need less than those kept so far."""
-        better = np.flatnonzero(shown & (size < self._kept_size[where]))
+    def _keep(self, where: NDArray[Any], reported: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
+        """Keep the images at ``where`` that are ``reported`` and need less than those kept so far."""
+        better = np.flatnonzero(reported & (size < self._kept_size[where]))
         self._kept_size[where[better]] = size[better]
         if self.kept is not None and len(better):
             rows = torch.from_numpy(np.stack([where[better], better])).to(images.device)
@@ -204,15 +206,15 @@ class BatchAttack:
     def _draw_back(
         self, images: Tensor, verdict: Judgement, labels: Tensor, targets: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return how far each success can be drawn back along its perturbation: sizes (N,) and images.
+        """Scale each success back along its perturbation until it only just succeeds; return sizes (N,) and images.
 
-        By bisection of the way to the clean image: what is returned was seen to be adversarial.
+        By bisection between it and the clean image; every image returned was verified to be adversarial.
         """
         norm = self.task.norm
         rows = verdict.success.nonzero()[:, 0]
-        sizes, drawn = verdict.sizes.clone(), verdict.images.clone()
+        sizes, closest = verdict.sizes.clone(), verdict.images.clone()
         if isinstance(norm, L0) or len(rows) == 0:
-            return sizes, drawn
+            return sizes, closest
         origin, delta = images[rows], verdict.images[rows] - images[rows]
         low, high = torch.zeros_like(sizes[rows]), torch.ones_like(sizes[rows])
         for _ in range(_BISECTIONS):
@@ -222,26 +224,28 @@ class BatchAttack:
             low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
         back = origin + per_image(high, delta) * delta
         moved = high < 1
-        drawn[rows[moved]] = back[moved]
+        closest[rows[moved]] = back[moved]
         sizes[rows[moved]] = norm.size(back - origin)[moved]
-        return sizes, drawn
+        return sizes, closest
 
     def _go_further(self, chosen: Sequence[SelectedAttack], worst: Outcome) -> None:
-        """Try larger epsilons on what nothing has broken, so that the curve reaches its end; lightly, as below it."""
+        """Try larger epsilons, with few steps, on unbroken images, so that the curve reaches its end."""
         for epsilon in self.task.extra_epsilons:
-            for one in chosen:
-                if one.fixed and goes_further(one):
-                    self._at(replace(one, attack=one.attack.with_fewer_steps(_PART)), epsilon, worst)
+            for selected in chosen:
+                if selected.fixed and goes_further(selected):
+                    self._at(
+                        replace(selected, attack=selected.attack.with_fewer_steps(_PART)), epsilon, worst
+                    )
 
 
-def goes_further(one: SelectedAttack) -> bool:
-    """Tell whether an attack is tried at the further epsilons: those that look at the network are."""
-    return not one.fixed or one.attack.traits.access != "none"
+def goes_further(selected: SelectedAttack) -> bool:
+    """Tell whether an attack is tried at the extra epsilons: all are that use the network."""
+    return not selected.fixed or selected.attack.traits.access != "none"
 
 
 @contextmanager
-def _counted(model: AttackedModel) -> Iterator[NDArray[Any]]:
-    """Count what a block takes: an array of passes, gradients, seconds and rescued images, filled at its end."""
+def _count_cost(model: AttackedModel) -> Iterator[NDArray[Any]]:
+    """Count the cost of a block: an array of passes, gradients, seconds and rescued images, filled at its end."""
     totals: NDArray[Any] = np.zeros(4)
 
     def now() -> NDArray[Any]:
@@ -252,7 +256,7 @@ def _counted(model: AttackedModel) -> Iterator[NDArray[Any]]:
     totals[:] = now() - before
 
 
-def _measured(images: Tensor, verdict: Judgement) -> list[Tensor]:
+def _measures(images: Tensor, verdict: Judgement) -> list[Tensor]:
     """Return prediction, confidence, the perturbation's size in each norm, and SSIM, (N,) each."""
     delta = verdict.images - images
     sizes = [NORMS[name].size(delta) for name in ("Linf", "L2", "L1", "L0")]

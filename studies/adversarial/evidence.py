@@ -1,4 +1,4 @@
-"""What the validity checks look at: a few small experiments on a sample, each made once and shared."""
+"""Evidence for the validity checks: a few small experiments on a sample, each run once and shared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Climb:
-    """One run of a PGD: the attack, where it ended as the judge sees it, and what it passed through."""
+    """One run of a PGD: the attack, its judged end point, and the trace of its steps."""
 
     attack: PGD
     verdict: Judgement
@@ -40,12 +40,12 @@ class Climb:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A sample of images that are right without attack, and experiments on them.
+    """A sample of images that are classified correctly without attack, and experiments on them.
 
     ``images`` (M, C, H, W), ``labels`` (M,), ``targets`` (M,) or None; ``places`` are their positions in ``results``.
-    ``modes`` are the names of the modules that were found in train mode before the run, ``stuck`` those that stay
-    in it. All experiments are at ``epsilon`` unless they say otherwise, and each returns a mask (M,): who is
-    adversarial by the judge.
+    ``modes`` are the names of the modules that were in train mode before the run, ``stuck`` those that stay in it.
+    All experiments are at ``epsilon`` unless they say otherwise, and each returns a mask (M,) of the images that it
+    breaks, as judged by ``probe.attacks.judge``.
     """
 
     model: AttackedModel
@@ -83,19 +83,19 @@ class Evidence:
 
     @cached_property
     def chosen(self) -> Tensor:
-        """What the run's own attacks broke within epsilon, all of them together."""
-        return self._of_results(lambda one: True)
+        """Images that any of the run's own attacks broke within epsilon."""
+        return self._of_results(lambda attack: True)
 
     @cached_property
     def chosen_with_gradients(self) -> Tensor:
-        """What the run's white-box attacks broke within epsilon."""
-        return self._of_results(lambda one: one.attack.traits.access == "white-box")
+        """Images that the run's white-box attacks broke within epsilon."""
+        return self._of_results(lambda attack: attack.attack.traits.access == "white-box")
 
     def _of_results(self, wanted: Callable[[SelectedAttack], bool]) -> Tensor:
         mask = torch.zeros(self.n, dtype=torch.bool)
-        for one in self.attacks:
-            if wanted(one):
-                success = self.results.attacks[one.text].success(self.epsilon)[list(self.places)]
+        for attack in self.attacks:
+            if wanted(attack):
+                success = self.results.attacks[attack.text].success(self.epsilon)[list(self.places)]
                 mask |= torch.from_numpy(success)
         return mask.to(self.images.device)
 
@@ -109,8 +109,8 @@ class Evidence:
         """Where the reference PGD starts: images moved at random within epsilon, (M, C, H, W)."""
         return self.norm.start(self.images, self.epsilon, generator(self.seed, "check", "reference"))
 
-    def climbed(self, attack: PGD) -> Climb:
-        """Return one run of a PGD from ``start`` (or from the images where it wants that), judged, with its trace."""
+    def climb_from_start(self, attack: PGD) -> Climb:
+        """Run a PGD once from ``start`` (from the images if it has no random start) and judge it."""
         trace = Trace()
         start = self.start if attack.random_start else self.images
         with ExitStack() as stack:
@@ -128,36 +128,36 @@ class Evidence:
     @cached_property
     def reference_run(self) -> Climb:
         """A PGD of 40 steps on the margin."""
-        return self.climbed(replace(PGD(), steps=STEPS, loss="margin"))
+        return self.climb_from_start(replace(PGD(), steps=STEPS, loss="margin"))
 
     @cached_property
     def traced(self) -> tuple[str, Climb]:
-        """One run of the first PGD that the run used, under the name typed for it; else the reference's."""
-        for one in self.attacks:
-            if isinstance(one.attack, PGD):
-                return one.text, self.climbed(replace(one.attack, restarts=1, stop=True))
+        """One run of the first PGD among the run's attacks, with its text; else that of the reference PGD."""
+        for selected in self.attacks:
+            if isinstance(selected.attack, PGD):
+                return selected.text, self.climb_from_start(replace(selected.attack, restarts=1, stop=True))
         return "the reference PGD", self.reference_run
 
     @property
     def iterative(self) -> Tensor:
-        """What the reference PGD broke."""
+        """Images that the reference PGD broke."""
         return self.reference_run.verdict.success
 
     @cached_property
     def longer(self) -> Tensor:
-        """Return what it breaks, and what three times the steps and two restarts add to it and to the run."""
+        """Images that the reference PGD or one with three times the steps and two restarts breaks."""
         left = (~self.iterative & ~self.chosen).nonzero()[:, 0]
         attack = replace(PGD(), steps=3 * STEPS, restarts=2, loss="margin")
         return self.iterative | self.broken_by(attack, self.epsilon, "longer", left)
 
     @cached_property
     def noise(self) -> Tensor:
-        """Random noise of the same size, ten draws."""
+        """Images that random noise of the same size breaks, ten draws."""
         return self.broken_by(Noise(draws=10), self.epsilon, "noise")
 
     @cached_property
     def gradient_free_left(self) -> Tensor | None:
-        """What Square attack with 300 queries breaks of what the run's white-box attacks left.
+        """Images that Square attack with 300 queries breaks among those that the run's white-box attacks did not.
 
         None for the norms in which it is not defined.
         """
@@ -165,7 +165,7 @@ class Evidence:
 
     @cached_property
     def gradient_free(self) -> Tensor | None:
-        """What it breaks of the whole sample; None as above."""
+        """Images of the whole sample that Square attack breaks; None for the norms in which it is not defined."""
         left = self.gradient_free_left
         rest = self._square(self.chosen_with_gradients, "gradient-free, the rest")
         return None if left is None or rest is None else left | rest
@@ -178,7 +178,7 @@ class Evidence:
 
     @cached_property
     def unbounded(self) -> Tensor:
-        """The reference PGD with the largest epsilon that the pixels' range allows."""
+        """Images that the reference PGD breaks with the largest epsilon that the pixel range allows."""
         largest = self.norm.largest(tuple(self.images.shape[1:]))
         attack = replace(PGD(), steps=STEPS, loss="margin")
         return self.broken_by(attack, largest, "unbounded")

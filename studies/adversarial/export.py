@@ -1,4 +1,4 @@
-"""The adversarial images as files beside the report: exact as npz, to look at as PNG."""
+"""Adversarial images as files (exact as npz, for viewing as PNG), and the records of samples.jsonl."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class Saved:
-    """The files by their place beside the report; of ``n`` images ``robust`` are adversarial as they were saved."""
+    """The files by their path beside the report; of ``n`` images ``still_adversarial`` are adversarial as saved."""
 
     form: str
     files: dict[str, bytes]
     n: int
-    robust: int
+    still_adversarial: int
 
 
 @dataclass(frozen=True)
 class _Rounded:
-    """What rounding to 8 bit makes of M images, (M,) each: the answer, whether it is adversarial still, the size."""
+    """Effect of rounding M images to 8 bit, (M,) each; ``hits`` are still adversarial."""
 
     predictions: NDArray[Any]
     hits: NDArray[np.bool_]
@@ -50,13 +50,12 @@ class _Rounded:
 
 
 def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
-    """Return the adversarial images of a run as files: one for every image that was broken, by what needed least.
+    """Return the adversarial images of a run as files: for every broken image the one with the smallest perturbation.
 
     That is the image that ``worst`` in samples.jsonl describes, found at the smallest epsilon at which the attack
-    succeeded; it counts at every epsilon from its own size on. An image that is wrong without any attack has
-    none. ``npz`` keeps the float32 values. PNG rounds them to 8 bit, which can leave the ball or undo the
-    attack: every rounded image is judged anew, ``at_once`` together, and images/index.json says which still are
-    adversarial.
+    succeeded; it counts at every epsilon from its own size on. An image that is wrong without any attack has none.
+    ``npz`` keeps the float32 values. PNG rounds them to 8 bit, which can leave the ball or undo the attack: every
+    rounded image is judged again, ``at_once`` at a time, and images/index.json says which are still adversarial.
     """
     results = space.results
     if results.images is None:
@@ -68,7 +67,7 @@ def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
     if space.config.save_images == "npz":
         files = {ARRAYS: _arrays(space, rows, images), INDEX: _index(space, rows, {})}
         return Saved("npz", files, len(rows), len(rows))
-    rounded = _judged(space, places, images, at_once)
+    rounded = _judge_rounded(space, places, images, at_once)
     files = {}
     for place, row, image in zip(range(len(rows)), rows, images, strict=True):
         row["file"] = (
@@ -81,31 +80,31 @@ def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
             "inside": bool(rounded.inside[place]),
         }
         files[row["file"]] = _png(image)
-    standing, left = int(rounded.hits.sum()), int((~rounded.inside).sum())
-    told = {"still_adversarial": standing, "outside_the_ball": left}
-    return Saved("png", {**files, INDEX: _index(space, rows, told)}, len(rows), standing)
+    still, outside = int(rounded.hits.sum()), int((~rounded.inside).sum())
+    summary = {"still_adversarial": still, "outside_the_ball": outside}
+    return Saved("png", {**files, INDEX: _index(space, rows, summary)}, len(rows), still)
 
 
 def with_images(report: Report, saved: Saved) -> Report:
     """Return the report with the files, and with what rounding did to them among its findings and results."""
     if saved.form != "png" or saved.n == 0:
         return dataclasses.replace(report, files={**report.files, **saved.files})
-    found = Result.proportion("adversarial_after_rounding", saved.robust, saved.n)
+    survived = Result.proportion("adversarial_after_rounding", saved.still_adversarial, saved.n)
     line = (
-        f"Of {saved.n} adversarial images saved as PNG, {saved.robust} "
-        f"({percent(saved.robust / saved.n, found.ci)}) still are adversarial after rounding to 8 bit; "
+        f"Of {saved.n} adversarial images saved as PNG, {saved.still_adversarial} "
+        f"({percent(saved.still_adversarial / saved.n, survived.ci)}) are still adversarial after rounding to 8 bit; "
         "--save-images npz keeps the exact values."
     )
     return dataclasses.replace(
         report,
         files={**report.files, **saved.files},
         headline=(*report.headline, line),
-        results=(*report.results, found),
+        results=(*report.results, survived),
     )
 
 
 def _row(space: AdversarialWorkspace, place: int) -> dict[str, Json]:
-    """Return what is told about one image; ``epsilon`` is the size of its perturbation in the norm of the run."""
+    """Return the record of one image; ``epsilon`` is the size of its perturbation in the norm of the run."""
     clean, worst = space.results.clean, space.results.worst
     target = int(clean.target[place])
     return {
@@ -120,8 +119,10 @@ def _row(space: AdversarialWorkspace, place: int) -> dict[str, Json]:
     }
 
 
-def _judged(space: AdversarialWorkspace, places: list[int], images: NDArray[Any], at_once: int) -> _Rounded:
-    """Round images (M, C, H, W) to 8 bit and let the plain network answer them."""
+def _judge_rounded(
+    space: AdversarialWorkspace, places: list[int], images: NDArray[Any], at_once: int
+) -> _Rounded:
+    """Round images (M, C, H, W) to 8 bit and judge them again."""
     predictions, hits, sizes, inside = [], [], [], []
     device = space.model.device
     for start in range(0, len(places), at_once):
@@ -137,12 +138,12 @@ def _judged(space: AdversarialWorkspace, places: list[int], images: NDArray[Any]
         sizes.append(space.norm.size(rounded - origin).cpu().numpy())
         inside.append(within(origin, rounded, space.norm, space.epsilon).cpu().numpy())
     empty = [np.empty(0, dtype=bool)]
-    return _Rounded(*(np.concatenate(each or empty) for each in (predictions, hits, sizes, inside)))
+    return _Rounded(*(np.concatenate(column or empty) for column in (predictions, hits, sizes, inside)))
 
 
 def _arrays(space: AdversarialWorkspace, rows: list[dict[str, Json]], images: NDArray[Any]) -> bytes:
-    """Return the npz: images (M, C, H, W) float32 in [0, 1], and per image what ``_row`` tells; target −1 is none."""
-    told: dict[str, Any] = {
+    """Return the npz: images (M, C, H, W) float32 in [0, 1], and the fields of ``_row``; target −1 means none."""
+    columns: dict[str, Any] = {
         name: np.array([row[key] if row[key] is not None else -1 for row in rows])
         for name, key in (
             ("indices", "index"),
@@ -155,17 +156,17 @@ def _arrays(space: AdversarialWorkspace, rows: list[dict[str, Json]], images: ND
     }
     names = np.array([row["image"] for row in rows], dtype=str)
     file = io.BytesIO()
-    np.savez(file, images=images, names=names, norm=np.array(space.norm.name), **told)
+    np.savez(file, images=images, names=names, norm=np.array(space.norm.name), **columns)
     return file.getvalue()
 
 
-def _index(space: AdversarialWorkspace, rows: list[dict[str, Json]], told: dict[str, Json]) -> bytes:
+def _index(space: AdversarialWorkspace, rows: list[dict[str, Json]], summary: dict[str, Json]) -> bytes:
     document = {
         "norm": space.norm.name,
         "epsilon": space.epsilon,
         "form": space.config.save_images,
         "n": len(rows),
-        **told,
+        **summary,
         "images": rows,
     }
     text = json.dumps(jsonable(document), ensure_ascii=False, allow_nan=False, indent=2)
@@ -179,7 +180,7 @@ def _png(image: NDArray[Any]) -> bytes:
 
 
 def _safe(name: str) -> str:
-    """Return a name that is good in any file system: letters, digits, ``_``, ``-`` and ``.`` of ASCII."""
+    """Return a name that works in any file system: ASCII letters, digits, ``_``, ``-`` and ``.``."""
     stem, dot, ending = name.rpartition(".")
     known = dot and ending.lower() in (
         "jpg",
@@ -198,11 +199,11 @@ def _safe(name: str) -> str:
 
 
 def samples(space: AdversarialWorkspace) -> Iterator[dict[str, Json]]:
-    """Yield one record an image: what it was without attack, and what each attack and the worst of them did to it."""
+    """Yield one record for each image: clean prediction, and outcomes of each attack and the worst case."""
     results, labelled = space.results, space.images.labelled
     clean, epsilons = results.clean, results.epsilons
-    # What climbs from one epsilon to the next stops at the reported one; only the worst case goes on for the curve.
-    limits = {one.text: results.epsilon if one.fixed else max(epsilons) for one in space.attacks}
+    # Attacks at fixed epsilons stop at the reported one; only the worst case goes on for the curve.
+    limits = {attack.text: results.epsilon if attack.fixed else max(epsilons) for attack in space.attacks}
     for place in range(results.n):
         label, target = int(clean.label[place]), int(clean.target[place])
         yield {
@@ -227,7 +228,7 @@ def samples(space: AdversarialWorkspace) -> Iterator[dict[str, Json]]:
 
 
 def _outcome(outcome: Outcome, place: int, epsilons: Sequence[float], limit: float) -> dict[str, Json]:
-    """Return what one attack did to one image; ``limit`` is the largest epsilon at which it was tried."""
+    """Return the outcome of one attack on one image; ``limit`` is the largest epsilon at which it was tried."""
     won = [bool(outcome.success(epsilon)[place]) for epsilon in epsilons]
     prediction = int(outcome.prediction[place])
     return {

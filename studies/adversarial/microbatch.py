@@ -1,4 +1,4 @@
-"""Work over a batch in as many parts as memory needs."""
+"""Work on a batch in parts that fit into memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SIGNS = ("not enough memory", "can't allocate memory", "out of memory", "cannot
 
 @dataclass
 class MicroBatcher:
-    """How many images are worked on at once; halved when memory runs out, and never raised again.
+    """The number of images that are processed at once: halved when memory runs out, and never raised again.
 
-    ``told`` are the sentences about it, for console and report.
+    ``messages`` are the sentences about it, for console and report.
     """
 
     limit: int
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
-    def over(self, rows: Tensor, work: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-        """Return ``work(rows)`` done in parts of at most ``limit`` rows, its tensors concatenated.
+    def map(self, rows: Tensor, work: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
+        """Return the tensors of ``work``, applied to parts of at most ``limit`` rows and concatenated.
 
-        ``work`` gets a part of ``rows`` and returns tensors with one row for each. Out of memory halves the limit
-        and does that part again; with one image left, CannotRunError says so.
+        ``work`` gets a part of ``rows`` and returns tensors with one row for each. Running out of memory halves the
+        limit and repeats that part; raises CannotRunError with one image left.
         """
         parts: list[list[Tensor]] = []
         start = 0
@@ -50,7 +50,9 @@ class MicroBatcher:
                 "There is not enough memory for a single image: use --img-size, another --device, or a smaller network."
             ) from error
         self.limit = size // 2
-        self.told.append(f"Memory ran out at {size} images at once: the run went on with {self.limit}.")
+        self.messages.append(
+            f"Memory ran out with {size} images at once: the run continued with {self.limit}."
+        )
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

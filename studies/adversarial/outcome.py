@@ -1,4 +1,4 @@
-"""What an attack did to a number of images: arrays, one entry an image, that can be kept, joined and compared."""
+"""Outcome of an attack: arrays with one entry for each image, that can be saved, joined and compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
 
 @dataclass
 class Outcome:
-    """What one attack did to N images; float32 and bool arrays (N,), and totals.
+    """Outcome of one attack on N images: float32 and bool arrays (N,), and totals.
 
-    ``smallest`` is the size of the smallest adversarial perturbation found (0: wrong without any, inf: none). The rest
-    describes the adversarial image at the asked epsilon, where there is one: the network's prediction and its
-    confidence, the perturbation's size in every norm, SSIM. ``outside`` marks images for which some proposal
-    had left the ball, ``invalid`` those with values that were not finite.
+    ``smallest`` is the size of the smallest adversarial perturbation found (0: misclassified without any, inf: none
+    found). The rest describes the adversarial image at the reported epsilon, where there is one: the network's
+    prediction and its confidence, the perturbation's size in every norm, SSIM. ``outside`` marks images for which
+    some proposal was outside the ball, ``invalid`` those with values that were not finite.
     """
 
     smallest: NDArray[Any]
@@ -48,7 +48,7 @@ class Outcome:
         )
 
     def success(self, epsilon: float) -> NDArray[np.bool_]:
-        """Return which images are broken within ``epsilon``, those wrong from the start included, (N,)."""
+        """Return which images are broken within ``epsilon``, those misclassified from the start included, (N,)."""
         return np.asarray(self.smallest <= np.float32(epsilon * (1 + 1e-6) + 1e-9))
 
     @property
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def gradients(self) -> float:
-        """Images of which a gradient was taken."""
+        """Images for which a gradient was computed."""
         return float(self.totals[1])
 
     @property
@@ -75,11 +75,11 @@ class Outcome:
 def join(outcomes: Sequence[Outcome]) -> Outcome:
     """Put the outcomes of successive batches together."""
     columns = {
-        field.name: np.concatenate([getattr(one, field.name) for one in outcomes])
+        field.name: np.concatenate([getattr(outcome, field.name) for outcome in outcomes])
         for field in fields(Outcome)
         if field.name != "totals"
     }
-    return Outcome(totals=np.sum([one.totals for one in outcomes], axis=0), **columns)
+    return Outcome(totals=np.sum([outcome.totals for outcome in outcomes], axis=0), **columns)
 
 
 def to_arrays(name: str, outcome: Outcome) -> dict[str, NDArray[Any]]:
@@ -93,15 +93,18 @@ def from_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> Outcome:
 
 
 def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return, image by image, the outcome of the attack that needed least; totals are 0."""
-    stacked = np.stack([one.smallest for one in outcomes])
+    """Return, image by image, the outcome of the attack with the smallest perturbation; totals are 0."""
+    stacked = np.stack([outcome.smallest for outcome in outcomes])
     best = stacked.argmin(0)
     columns = {
-        field.name: np.stack([getattr(one, field.name) for one in outcomes])[best, np.arange(len(best))]
+        field.name: np.stack([getattr(outcome, field.name) for outcome in outcomes])[
+            best, np.arange(len(best))
+        ]
         for field in fields(Outcome)
         if field.name not in ("totals", "outside", "invalid")
     }
     flags = {
-        name: np.any([getattr(one, name) for one in outcomes], axis=0) for name in ("outside", "invalid")
+        name: np.any([getattr(outcome, name) for outcome in outcomes], axis=0)
+        for name in ("outside", "invalid")
     }
     return Outcome(totals=np.zeros(4), **columns, **flags)

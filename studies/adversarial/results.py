@@ -1,4 +1,4 @@
-"""What came of attacking every image: the outcomes of all batches, and the numbers drawn from them."""
+"""Results of a run: the outcomes of all batches, and the numbers computed from them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Clean:
-    """The images without attack, (N,) each: index in the set, the class they are judged against, the network's answer.
+    """The images without attack, (N,) each: index in the set, reference class, prediction and confidence.
 
-    ``target`` is the class that an attack aims at, −1 where it aims at none.
+    ``target`` is the target class, −1 in an untargeted run.
     """
 
     index: NDArray[Any]
@@ -33,9 +33,10 @@ class Clean:
 class Results:
     """All outcomes, over the same N images.
 
-    ``attacks`` has one outcome for each attack as it was asked for; ``worst`` is, image by image, the best of them.
-    ``epsilons`` are those of the curve, ascending, 0 first; ``epsilon`` the one that is reported. ``images``, where they
-    were kept, (N, C, H, W) float32: the adversarial images that ``worst`` describes, else the images themselves.
+    ``attacks`` has the outcome of each attack by its text with options; ``worst`` is, image by image, that of the
+    best. ``epsilons`` are those of the curve, ascending, 0 first; ``epsilon`` the one that is reported. ``images``,
+    where they were kept, (N, C, H, W) float32: the adversarial images that ``worst`` describes, else the images
+    themselves.
     """
 
     clean: Clean
@@ -52,20 +53,20 @@ class Results:
 
     @property
     def right(self) -> Bools:
-        """Which images an attack has something to do on: right without it, or in a targeted run not at the target."""
+        """Images that an attack can break: classified correctly, or in a targeted run not in the target class."""
         return np.asarray(self.worst.smallest > 0)
 
     @property
     def clean_right(self) -> Bools:
-        """Which images get the class that they are judged against without attack, in a targeted run too."""
+        """Images whose prediction without attack is their reference class, in a targeted run too."""
         return np.asarray(self.clean.prediction == self.clean.label)
 
     def robust(self, outcome: Outcome, epsilon: float) -> Bools:
-        """Return which images are right (targeted: not at the target) and stay so within ``epsilon``, (N,)."""
+        """Return which images remain correct (targeted: outside the target class) within ``epsilon``, (N,)."""
         return np.asarray(~outcome.success(epsilon))
 
     def robust_accuracy(self, outcome: Outcome, epsilon: float, name: str = "robust_accuracy") -> Result:
-        """Return the part of the images that ``robust`` says stands within ``epsilon``, with its Wilson interval."""
+        """Return the part of the images that are ``robust`` within ``epsilon``, with its Wilson interval."""
         attack = next((key for key, value in self.attacks.items() if value is outcome), None)
         path = "smallest_epsilon" if attack is None else f"attacks.{attack}.smallest_epsilon"
         return Result.proportion(
@@ -83,7 +84,7 @@ class Results:
         return Result.proportion(name, broken, int(right.sum()), higher_is_better=False)
 
     def quartiles(self, outcome: Outcome) -> tuple[float, float, float]:
-        """Return the quartiles of the smallest perturbation found for images that are right; inf where not found."""
+        """Return the quartiles of the smallest perturbation over images in ``right``; inf where none was found."""
         return quartiles(outcome.smallest[self.right])
 
 
@@ -98,10 +99,11 @@ def quartiles(values: Sequence[float] | NDArray[Any]) -> tuple[float, float, flo
 
 @dataclass(frozen=True)
 class Phrases:
-    """The words for what stands under attack.
+    """The wording for one kind of run: labelled, unlabelled or targeted.
 
-    ``name`` is a result's, ``measure`` a part of the images, ``robust`` their number; ``broken`` is what happens to
-    the others, and ``were`` says which images that can happen to. What is in braces is filled in by ``str.format``.
+    ``name`` is the name of the result, ``measure`` what it measures, ``robust`` the column of the number of images;
+    ``remain`` says what robust images do, ``broken`` what happens to the others, and ``were`` to which images that
+    can happen. Texts in braces are filled in by ``str.format``.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Phrases:
     measure_help: str
     robust: str
     robust_help: str
+    remain: str
     broken: str
     success_help: str
     were: str
@@ -125,61 +128,64 @@ class Phrases:
 LABELLED = Phrases(
     name="robust_accuracy",
     measure="robust accuracy",
-    measure_help="Images that are right and stay right, of all images.",
-    robust="Right",
-    robust_help="Images right under the worst case over all attacks.",
+    measure_help="Images that are classified correctly and remain correct under attack, as a part of all images.",
+    robust="Correct",
+    robust_help="Images that remain correct under every attack.",
+    remain="remain correct",
     broken="broken",
-    success_help="Images broken, of those that are right without attack.",
-    were=" that were right",
-    begin_help="Images that are right without attack.",
-    nobody="No image is right without attack",
-    few="Fewer than two images are right without attack.",
-    nothing_to_do="The network is wrong on every image without any attack: there is nothing to break.",
-    strongest="breaks {value} of the {n} images that were right",
-    answer="the wrong answer",
-    keeps="keeps {value} of {n} images right",
-    only="Images that only the {which} network keeps right.",
+    success_help="Images broken, as a part of those classified correctly without attack.",
+    were=" classified correctly",
+    begin_help="Images classified correctly without attack.",
+    nobody="No image is classified correctly without attack",
+    few="Fewer than two images are classified correctly without attack.",
+    nothing_to_do="The network misclassifies every image even without attack: there is nothing to break.",
+    strongest="breaks {value} of the {n} images classified correctly",
+    answer="the wrong class",
+    keeps="classifies {value} of {n} images correctly",
+    only="Images that only the {which} network classifies correctly.",
 )
 
 UNLABELLED = Phrases(
     name="robust_agreement",
     measure="agreement under attack",
-    measure_help="Images whose answer stays what it is without attack, of all images.",
-    robust="Same answer",
-    robust_help="Images whose answer no attack changes.",
+    measure_help="Images whose prediction stays the same under attack, as a part of all images.",
+    robust="Same prediction",
+    robust_help="Images whose prediction no attack changes.",
+    remain="keep their prediction",
     broken="broken",
-    success_help="Images whose answer changes, of all images.",
+    success_help="Images whose prediction changes, as a part of all images.",
     were="",
-    begin_help="Images with an answer to change.",
-    nobody="No image has an answer that stays the same without attack",
-    few="Fewer than two images have an answer that stays the same without attack.",
-    nothing_to_do="No answer stays the same without any attack: there is nothing to break.",
-    strongest="changes the answer for {value} of the {n} images",
-    answer="the new answer",
-    keeps="keeps its own answer for {value} of {n} unlabelled images",
-    only="Images for which only the {which} network keeps its own answer.",
+    begin_help="Images whose prediction an attack can change.",
+    nobody="No image keeps its prediction even without attack",
+    few="Fewer than two images keep their prediction even without attack.",
+    nothing_to_do="No image keeps its prediction even without attack: there is nothing to break.",
+    strongest="changes the prediction for {value} of the {n} images",
+    answer="the new prediction",
+    keeps="keeps its own prediction for {value} of {n} unlabelled images",
+    only="Images for which only the {which} network keeps its own prediction.",
 )
 
 TARGETED = Phrases(
     name="resistance",
     measure="resistance",
-    measure_help="Images that are not moved to the class aimed at, right or not, of all images.",
+    measure_help="Images that are not moved to the target class, correct or not, as a part of all images.",
     robust="Resist",
-    robust_help="Images that no attack moves to the class aimed at, right or not.",
-    broken="moved to the class aimed at",
-    success_help="Images moved to the class aimed at, of those that are not there without attack.",
-    were=" that began elsewhere",
-    begin_help="Images that are not at the class aimed at without attack.",
-    nobody="Every image is at the class aimed at without attack",
-    few="Fewer than two images are not at the class aimed at without attack.",
-    nothing_to_do="Every image is at the class aimed at without any attack: there is nothing to move.",
-    strongest="moves {value} of the {n} images that began elsewhere to the class aimed at",
-    answer="the class aimed at",
-    keeps="keeps {value} of {n} images from the class aimed at",
-    only="Images that only the {which} network keeps from the class aimed at.",
+    robust_help="Images that no attack moves to the target class, correct or not.",
+    remain="resist",
+    broken="moved to the target class",
+    success_help="Targeted success rate (among images not already in the target class).",
+    were=" not already in the target class",
+    begin_help="Images that are not in the target class without attack.",
+    nobody="Every image is in the target class without attack",
+    few="Fewer than two images are outside the target class without attack.",
+    nothing_to_do="Every image is in the target class even without attack: there is nothing to move.",
+    strongest="moves {value} of the {n} images that were not in the target class into it",
+    answer="the target class",
+    keeps="resists the targeted attack on {value} of {n} images",
+    only="Images on which only the {which} network resists the targeted attack.",
 )
 
 
 def phrases_for(*, targeted: bool, labelled: bool) -> Phrases:
-    """Return the words of a run."""
+    """Return the wording of a run."""
     return TARGETED if targeted else LABELLED if labelled else UNLABELLED

@@ -1,4 +1,4 @@
-"""The adversarial study: how fragile is the network, and can that number be believed?"""
+"""The adversarial study: how robust is the network, and can that number be trusted?"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEFAULTS = AdversarialConfig()
 
 @dataclass(frozen=True)
 class ComparisonModels:
-    """Further models: those that adversarial images are carried over to, and one to compare with."""
+    """Other models: those on which adversarial images are tested, and one to compare with."""
 
     transfer: tuple[LoadedModel, ...] = ()
     against: LoadedModel | None = None
@@ -53,10 +53,10 @@ def run(
     command: str = "",
     journal: Journal = NOTHING,
 ) -> Report:
-    """Attack a network, judge every result, and test whether the evaluation can be believed.
+    """Attack a network, judge every result, and test whether the evaluation can be trusted.
 
     Parameters: a loaded model, images, the options, and other models. ``journal`` keeps finished batches, so that an
-    interrupted run can go on. A view or a check that cannot apply says why. Raises UsageError for unknown or unfit
+    interrupted run can go on. A view or a check that does not apply says why. Raises UsageError for unknown or unfit
     names and numbers; CannotRunError when no image can be read or the network answers with NaN.
     """
     return examine(model, images, config, others=others, progress=progress, command=command, journal=journal)[
@@ -74,14 +74,16 @@ def examine(
     command: str = "",
     journal: Journal = NOTHING,
 ) -> tuple[Report, AdversarialWorkspace]:
-    """Do what ``run`` does, and return with the report what its views were given, to ask more of it."""
+    """Do what ``run`` does, and return the report together with the workspace of its views."""
     started = time.perf_counter()
     if images.labelled and images.num_classes is not None:
-        for one in (model, *others.transfer, *filter(None, [others.against])):
-            one.check_classes(images.class_names or images.num_classes, images.name)
+        for network in (model, *others.transfer, *filter(None, [others.against])):
+            network.check_classes(images.class_names or images.num_classes, images.name)
     _check_images(config, images)
     unused = {
-        name for name, given in (("transfer", others.transfer), ("against", others.against)) if not given
+        name
+        for name, networks in (("transfer", others.transfer), ("against", others.against))
+        if not networks
     }
     views, checks = choose_views(VIEWS, config.views, unused), _chosen_checks(config)
     with ExitStack() as stack:
@@ -90,14 +92,14 @@ def examine(
         stuck = train_modes(model.module)
         memory = MicroBatcher(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
-        sections = run_views(views, space, config.seed, progress, "Looking at what happened")
-        made: tuple[Check, ...] = ()
+        sections = run_views(views, space, config.seed, progress, "Computing the views")
+        results: tuple[Check, ...] = ()
         if checks:
             evidence = make_evidence(space, min(SAMPLE, memory.limit), modes, stuck)
-            made = run_checks(checks, evidence, progress)
+            results = run_checks(checks, evidence, progress)
         saved = save_images(space, memory.limit) if config.save_images else None
-    verdict = Reliability.of(made)
-    report = _report(space, sections, made, verdict, memory, command, time.perf_counter() - started)
+    verdict = Reliability.of(results)
+    report = _report(space, sections, results, verdict, memory, command, time.perf_counter() - started)
     return (report if saved is None else with_images(report, saved)), space
 
 
@@ -112,40 +114,40 @@ def _attack(
     stack: ExitStack,
 ) -> AdversarialWorkspace:
     norm = norm_named(config.norm)
-    aim = None
+    target = None
     if config.target is not None:
-        aim = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
+        target = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
     chosen = _chosen_attacks(config)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.bf16)
-    campaign = AttackRun(
+    attack_run = AttackRun(
         model,
         attacked,
         images,
         chosen,
         task,
-        aim,
+        target,
         config.batch_size,
         memory,
         journal,
         progress,
         keep=config.save_images is not None,
     )
-    results = campaign.run()
+    results = attack_run.run()
     against = None
     if others.against is not None:
         _enter(others.against, stack)
         # The same task, so that the second network is attacked neither harder nor less hard than the first.
-        rival = dataclasses.replace(
-            campaign,
+        against_run = dataclasses.replace(
+            attack_run,
             model=others.against,
             attacked=attacked_model(others.against, config.bf16),
             journal=NOTHING,
             keep=False,
         )
-        against = (others.against, rival.run())
-    for one in others.transfer:
-        _enter(one, stack)
+        against = (others.against, against_run.run())
+    for network in others.transfer:
+        _enter(network, stack)
     return AdversarialWorkspace(
         model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
     )
@@ -158,7 +160,7 @@ def _enter(model: LoadedModel, stack: ExitStack) -> None:
 
 
 def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
-    """Refuse pictures to show that there are not."""
+    """Refuse indices of pictures that do not exist."""
     wanted = config.images
     if isinstance(wanted, int):
         if wanted < 1:
@@ -196,7 +198,7 @@ def train_modes(module: nn.Module) -> tuple[str, ...]:
 def make_evidence(
     space: AdversarialWorkspace, most: int = SAMPLE, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
 ) -> Evidence:
-    """Return the sample on which the checks experiment: up to ``most`` images that are right without attack."""
+    """Return the sample of the checks: up to ``most`` images that are classified correctly without attack."""
     places = space.sample[:most]
     return Evidence(
         model=space.attacked,
@@ -229,7 +231,7 @@ def _report(
     info = space.images.info(results.n)
     return assemble(
         study="adversarial",
-        title=f"How fragile {model.name} is",
+        title=f"Adversarial robustness of {model.name}",
         model=model.info(),
         data=info,
         config=config,
@@ -242,7 +244,7 @@ def _report(
         sections=sections,
         results=_results(space, results, verdict),
         checks=checks,
-        warnings=(*model.provenance.notes, *memory.told),
+        warnings=(*model.provenance.notes, *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
@@ -252,10 +254,10 @@ def _report(
 
 
 def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any]:
-    """What the study chose where the user left it open."""
+    """Return what the study chose where the user left it open."""
     return {
-        "attacks": [one.text for one in space.attacks],
-        "attack options": {one.text: dataclasses.asdict(one.attack) for one in space.attacks},  # type: ignore[call-overload]
+        "attacks": [attack.text for attack in space.attacks],
+        "attack options": {attack.text: dataclasses.asdict(attack.attack) for attack in space.attacks},  # type: ignore[call-overload]
         "epsilons": list(space.results.epsilons),
         "bf16": space.attacked.bf16,
         "images": [int(space.results.clean.index[place]) for place in space.shown],
@@ -268,18 +270,20 @@ def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability
     right, clean = int(results.right.sum()), int(results.clean_right.sum())
     lower, middle, upper = results.quartiles(worst)
     known = "clean_accuracy" if space.images.labelled else "clean_agreement"
-    stands = space.phrases.name
-    found = [
-        results.robust_accuracy(worst, epsilon, stands),
+    name_of_robust = space.phrases.name
+    rows = [
+        results.robust_accuracy(worst, epsilon, name_of_robust),
         Result.proportion(known, clean, results.n, higher_is_better=True, per_image="prediction = reference"),
         results.success_rate(worst, epsilon),
         Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
         Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),
         Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit or norm.name, True),
     ]
-    found += [
-        results.robust_accuracy(outcome, epsilon, f"{stands}:{name}")
+    rows += [
+        results.robust_accuracy(outcome, epsilon, f"{name_of_robust}:{name}")
         for name, outcome in results.attacks.items()
     ]
-    found += [results.robust_accuracy(worst, one, f"{stands}@{one:.6g}") for one in results.epsilons]
-    return (*found, Result("verdict", verdict.text))
+    rows += [
+        results.robust_accuracy(worst, value, f"{name_of_robust}@{value:.6g}") for value in results.epsilons
+    ]
+    return (*rows, Result("verdict", verdict.text))

@@ -1,4 +1,4 @@
-"""Which class an attack aims at, from the word given for --target."""
+"""Target classes of a targeted attack, from the value of --target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Target:
     label: int | None = None
 
     def targets(self, logits: Tensor, labels: Tensor, seed: int, key: str) -> Tensor:
-        """Return a class for each image, (N,), given clean ``logits`` (N, K); only a fixed one may be the label."""
+        """Return target classes (N,), given clean ``logits`` (N, K); only a fixed class may equal the label."""
         if self.label is not None:
             return torch.full_like(labels, self.label)
         others = logits.scatter(1, labels[:, None], torch.inf)
@@ -34,7 +34,7 @@ class Target:
 
 
 def parse_target(word: str, class_names: tuple[str, ...] | None, num_classes: int) -> Target:
-    """Return the aim that a word means: ``least-likely``, ``random``, a class's number or its name.
+    """Parse the value of ``--target``: ``least-likely``, ``random``, a class's number or its name.
 
     Raises UsageError for anything else, with the nearest names.
     """

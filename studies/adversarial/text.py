@@ -1,4 +1,4 @@
-"""The answer first: how fragile, and whether to believe it, in sentences with their numbers."""
+"""Headline, verdict, methods paragraph and references of the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from studies.base import WILSON, subject, tools
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether the evaluation can be believed: ``reliable`` is None when no check was made, or none could be."""
+    """Whether the evaluation can be trusted; ``reliable`` is None when no check was made, or none was applicable."""
 
     reliable: bool | None
     text: str
@@ -27,14 +27,14 @@ class Reliability:
         """Return the verdict: not to be trusted when a check fails, reliable otherwise."""
         failed = tuple(check.name for check in checks if check.status == "fail")
         warned = tuple(check.name for check in checks if check.status == "warn")
-        made = sum(check.status != "not applicable" for check in checks)
-        if made == 0:
+        n_made = sum(check.status != "not applicable" for check in checks)
+        if n_made == 0:
             return cls(None, "not checked", ())
         if failed:
             return cls(False, f"not to be trusted: {', '.join(failed)}", failed)
         if warned:
             return cls(True, f"reliable, with reservations: {', '.join(warned)}", warned)
-        return cls(True, f"reliable: {made} check{'' if made == 1 else 's'} passed", ())
+        return cls(True, f"reliable: {n_made} check{'' if n_made == 1 else 's'} passed", ())
 
 
 def headline(
@@ -45,7 +45,7 @@ def headline(
     lines += [finding for section in sections for finding in section.findings]
     refused = [section.title for section in sections if section.reason]
     if refused:
-        lines.append(f"Not applicable here, with the reason in the section: {', '.join(refused)}.")
+        lines.append(f"Not applicable here (each section gives the reason): {', '.join(refused)}.")
     return tuple(lines)
 
 
@@ -59,31 +59,32 @@ def _robustness(space: AdversarialWorkspace) -> str:
     if space.config.target is not None:
         return (
             f"{model.name}: within {space.words(space.epsilon)}, {n - robust} of {n} images of {data.name} can be "
-            f"moved to the class aimed at ({space.config.target}); {value} (95% interval) resist. Attacks: {names}."
+            f"moved to the target class ({space.config.target}); {value} (95% interval) resist. Attacks: {names}."
         )
     if not data.labelled:
         return (
-            f"{model.name} keeps its answer for {robust} of {n} unlabelled images of {data.name} within "
-            f"{space.words(space.epsilon)}: {value} (95% interval). The reference is its own answer without attack; "
-            f"nothing is said about accuracy. Attacks: {names}."
+            f"{model.name} keeps its prediction for {robust} of {n} unlabelled images of {data.name} within "
+            f"{space.words(space.epsilon)}: {value} (95% interval). The reference is its own prediction without "
+            f"attack, so this says nothing about accuracy. Attacks: {names}."
         )
     return (
-        f"{model.name} names {right} of {n} images of {data.name} right, and {robust} of {n} under attack within "
-        f"{space.words(space.epsilon)}: robust accuracy {value} (95% interval), worst case over {names}."
+        f"{model.name} classifies {right} of {n} images of {data.name} correctly, and {robust} of {n} remain "
+        f"correct under attack within {space.words(space.epsilon)}: robust accuracy {value} (95% interval), worst "
+        f"case over {names}."
     )
 
 
 def _verdict(verdict: Reliability, measure: str) -> str:
     if verdict.reliable is None:
-        return "Whether this can be believed was not checked."
+        return "The reliability of this evaluation was not checked."
     if not verdict.reliable:
         return (
             f"This evaluation is not to be trusted: {', '.join(verdict.reasons)}. The {measure} may be too high; "
-            "the checks say why and what to do."
+            "the checks say why and how to fix it."
         )
     if verdict.reasons:
         return f"This evaluation is reliable, with reservations: {', '.join(verdict.reasons)}."
-    return "This evaluation is reliable: no check found a fault in it."
+    return "This evaluation is reliable: no check found a problem."
 
 
 def _smallest(space: AdversarialWorkspace) -> list[str]:
@@ -110,28 +111,28 @@ def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tup
     """Return the sentences of the paragraph; ``n`` images were used."""
     config, norm = space.config, space.norm
     sizes = ", ".join(shown(epsilon, norm) for epsilon in space.results.epsilons if epsilon > 0)
-    aim = (
-        f"; they aimed at the class {config.target}"
+    goal = (
+        f"; the attacks were targeted ({config.target})"
         if config.target is not None
-        else "; they looked for any other class"
+        else "; the attacks were untargeted"
     )
-    names = ", ".join(one.text for one in space.attacks)
+    names = ", ".join(attack.text for attack in space.attacks)
     sentences = [
         subject(space.model.info(), space.images.info(n, fingerprint=False)),
-        f"It was attacked within {norm.name} balls of radius {sizes} by {names}{aim}.",
-        "An image counted as broken only where the plain network in float32 decided so on an image inside the ball "
-        "and inside [0, 1]; the worst case over all attacks is reported.",
+        f"It was attacked within {norm.name} balls of radius {sizes} by {names}{goal}.",
+        "An image counted as broken only if the unmodified network, evaluated in float32, confirmed it on an "
+        "image inside the ball and inside [0, 1]; the worst case over all attacks is reported.",
         "Proportions have 95% Wilson intervals.",
     ]
     if not space.images.labelled:
-        sentences.insert(2, "The reference was the network's own answer without attack.")
-    made = [check for check in checks if check.status != "not applicable"]
-    if made:
-        sentences.append(f"{len(made)} checks looked for signs that the evaluation itself had failed.")
+        sentences.insert(2, "The reference was the network's own prediction without attack.")
+    applied = [check for check in checks if check.status != "not applicable"]
+    if applied:
+        sentences.append(f"{len(applied)} checks looked for signs that the evaluation itself had failed.")
     return (*sentences, tools(config.seed, torch.__version__))
 
 
 def references(space: AdversarialWorkspace, checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the works behind the attacks and the checks, each once."""
-    papers = [one.attack.traits.paper for one in space.attacks]
+    """Return the papers behind the attacks and the checks, each once."""
+    papers = [attack.attack.traits.paper for attack in space.attacks]
     return tuple(dict.fromkeys([*papers, *(_CHECKING if checks else ()), WILSON]))

@@ -1,4 +1,4 @@
-"""What every view of the adversarial study is given."""
+"""The workspace: everything that the views of the adversarial study use."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from studies.adversarial.config import AdversarialConfig
 from studies.adversarial.results import Phrases, Results, phrases_for
 
 FULL_STEPS = 10
-"""Steps of the PGD whose images are looked at and carried over: enough to be sure of the mistake."""
+"""Steps of the PGD whose images are shown and transferred: enough to make the network confident of its mistake."""
 
 _PICTURED = 6
 
 
 @dataclass(frozen=True)
 class AdversarialWorkspace:
-    """A model, its images, what the attacks did, and the pictures that this run shows.
+    """A model, its images, the results of the attacks, and the pictures that this run shows.
 
-    ``transfer`` are the models that adversarial images are carried over to; ``against`` is another model with
-    its own results on the same images. Pictures are told by their position in ``results``.
+    ``transfer`` are the models on which adversarial images are tested; ``against`` is another model with its own
+    results on the same images. Pictures are identified by their position in ``results``.
     """
 
     model: LoadedModel
@@ -52,7 +52,7 @@ class AdversarialWorkspace:
 
     @property
     def phrases(self) -> Phrases:
-        """What this run's numbers are called."""
+        """The wording for this kind of run."""
         return phrases_for(targeted=self.config.target is not None, labelled=self.images.labelled)
 
     @property
@@ -66,7 +66,7 @@ class AdversarialWorkspace:
 
     @cached_property
     def shown(self) -> tuple[int, ...]:
-        """The images to look at: the user's, or a seeded draw with one that resists and one wrong from the start."""
+        """The images to show: the user's, or a seeded draw of images that can be broken, with the most robust one."""
         wanted, results = self.config.images, self.results
         if not isinstance(wanted, int):
             places = {int(index): place for place, index in enumerate(results.clean.index)}
@@ -80,10 +80,10 @@ class AdversarialWorkspace:
         return tuple(sorted(picked))
 
     def look(self) -> tuple[int, ...]:
-        """Return ``shown``; raises NotApplicableError when none of the images asked for is in the results."""
+        """Return ``shown``; raises NotApplicableError when none of the requested images is in the results."""
         if not self.shown:
             raise NotApplicableError(
-                "None of the images asked for was attacked: they cannot be read, or are of the class aimed at."
+                "None of the requested images was attacked: they could not be read, or belong to the target class."
             )
         return self.shown
 
@@ -96,19 +96,19 @@ class AdversarialWorkspace:
         return stacked.to(self.model.device, memory_format=self.model.memory_format)
 
     def labels(self, places: Sequence[int]) -> Tensor:
-        """Return the classes that the images are judged against, (N,)."""
+        """Return the reference classes of the images, (N,)."""
         return torch.from_numpy(np.asarray(self.results.clean.label)[list(places)]).to(self.model.device)
 
     def targets(self, places: Sequence[int]) -> Tensor | None:
-        """Return the classes aimed at, (N,), or None."""
+        """Return the target classes, (N,), or None."""
         chosen = np.asarray(self.results.clean.target)[list(places)]
         return None if (chosen < 0).all() else torch.from_numpy(chosen).to(self.model.device)
 
     def full(self, images: Tensor, labels: Tensor, targets: Tensor | None, epsilon: float) -> Judgement:
-        """Return the judged images of a PGD that uses all of ``epsilon`` and stops at nothing.
+        """Return the judged images of a PGD that uses all of ``epsilon`` and does not stop at success.
 
-        What an attack that stops at its first success returns lies at the boundary; to look at, and to carry over
-        to another network, one wants the image of which the network is surest.
+        An attack that stops at its first success returns an image at the decision boundary; for pictures and
+        transfer, an image is wanted for which the network is as confident of its mistake as possible.
         """
         attack = PGD(steps=FULL_STEPS, stop=False)
         draws = generator(self.config.seed, "full", str(epsilon))
@@ -126,7 +126,7 @@ class AdversarialWorkspace:
 
     @cached_property
     def sample(self) -> tuple[int, ...]:
-        """Up to 24 positions of images that are right without attack, seeded: what the views measure on."""
+        """Up to 24 positions of images classified correctly without attack, seeded: the sample of the views."""
         order = torch.randperm(self.results.n, generator=generator(self.config.seed, "sample")).tolist()
         return tuple(sorted([place for place in order if self.results.right[place]][:24]))
 
@@ -156,7 +156,7 @@ class AdversarialWorkspace:
         return self.images.item_name(int(self.results.clean.index[place]))
 
     def short_name(self, place: int) -> str:
-        """Return the name of an image without a picture file's ending, to stand beside it."""
+        """Return the name of an image without the ending of picture files, for captions."""
         name = self.item_name(place)
         stem, dot, ending = name.rpartition(".")
         return (

@@ -43,7 +43,7 @@ from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
 from studies.adversarial.checks.incomplete_optimisation import last_rises
-from studies.adversarial.checks.zero_epsilon import shortened
+from studies.adversarial.checks.zero_epsilon import shorten
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -70,8 +70,8 @@ def fabricated() -> Evidence:
     """A run in which attacks of another library returned something else than what they found."""
     evidence = evidence_of(Wrapped())
     outcomes = {
-        name: dataclasses.replace(one, totals=one.totals + np.array([0, 0, 0, 3]))
-        for name, one in evidence.results.attacks.items()
+        name: dataclasses.replace(outcome, totals=outcome.totals + np.array([0, 0, 0, 3]))
+        for name, outcome in evidence.results.attacks.items()
     }
     return dataclasses.replace(evidence, results=dataclasses.replace(evidence.results, attacks=outcomes))
 
@@ -152,7 +152,7 @@ WARNS = {
 
 
 @cache
-def made(name: str) -> Evidence:
+def evidence_for(name: str) -> Evidence:
     return MADE[name]()
 
 
@@ -180,7 +180,7 @@ def test_every_check_has_a_control() -> None:
 
 @pytest.mark.parametrize(("name", "control"), [(n, c) for n, cs in CONTROLS.items() for c in cs])
 def test_checks_fire_on_what_is_broken(name: str, control: str) -> None:
-    check = outcome(name, made(control))
+    check = outcome(name, evidence_for(control))
     assert check is not None
     assert check.status == ("warn" if (name, control) in WARNS else "fail"), check.detail
     well_formed(check)
@@ -265,7 +265,7 @@ def test_averaged_gradients_soften_what_is_said_about_chance() -> None:
 
 
 def test_a_weak_attack_is_not_taken_for_masked_gradients() -> None:
-    evidence = made("few steps")
+    evidence = evidence_for("few steps")
     assert fired(evidence).keys().isdisjoint({"gradient-free", "unavailable-gradients", "zero-gradients"})
     check = outcome("black-box-beats-white-box", evidence)
     assert check is not None
@@ -382,16 +382,14 @@ def test_rises_of_known_losses() -> None:
 
 
 def test_attacks_are_shortened_and_otherwise_the_same() -> None:
-    assert shortened(PGD(steps=100, restarts=5, step=0.1, eot=20)) == PGD(
-        steps=3, restarts=1, step=0.1, eot=1
-    )
-    assert shortened(PGD(steps=2)) == PGD(steps=2)
-    assert shortened(Careless()) == Careless()
+    assert shorten(PGD(steps=100, restarts=5, step=0.1, eot=20)) == PGD(steps=3, restarts=1, step=0.1, eot=1)
+    assert shorten(PGD(steps=2)) == PGD(steps=2)
+    assert shorten(Careless()) == Careless()
 
 
 def test_a_reference_that_still_climbs_is_no_fault_of_another_attack() -> None:
-    found = CHECKS.get("incomplete-optimisation")(evidence_of(Narrow(), ["apgd-ce", "apgd-dlr"]))
-    assert found.status == "pass"
-    assert isinstance(found.value, int)
-    assert found.value > 0
-    assert "a longer climb breaks nothing" in found.detail
+    check = CHECKS.get("incomplete-optimisation")(evidence_of(Narrow(), ["apgd-ce", "apgd-dlr"]))
+    assert check.status == "pass"
+    assert isinstance(check.value, int)
+    assert check.value > 0
+    assert "a longer run breaks nothing" in check.detail

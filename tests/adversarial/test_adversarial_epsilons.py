@@ -25,7 +25,7 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Results
 
 
-def made(
+def attacks_tried(
     monkeypatch: pytest.MonkeyPatch,
     attack: Attack,
     epsilons: tuple[float, ...],
@@ -33,12 +33,12 @@ def made(
     targets: Tensor | None,
 ) -> dict[float, Attack]:
     """The attack that was made at each epsilon."""
-    found: dict[float, Attack] = {}
+    attacks: dict[float, Attack] = {}
     plain = Attack.run
 
     def run(self: Attack, inputs: AttackInputs) -> Tensor:
         if type(self) is type(attack):
-            found[inputs.epsilon] = self
+            attacks[inputs.epsilon] = self
         return plain(self, inputs)
 
     monkeypatch.setattr(Attack, "run", run)
@@ -46,7 +46,7 @@ def made(
     task = make_task(epsilons, NORMS[norm], (1, 8, 8), 0)
     bench = BatchAttack(AttackedModel(trained()), images, labels, targets, task, MicroBatcher(8), "test")
     dict(bench.run([SelectedAttack("it", "it", attack)]))
-    return found
+    return attacks
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_attacks_that_begin_anew_are_made_in_full_where_it_was_asked(
     monkeypatch: pytest.MonkeyPatch, attack: Attack, epsilons: tuple[float, ...], norm: str
 ) -> None:
     assert not attack.can_warm_start(NORMS[norm], None)
-    found = made(monkeypatch, attack, epsilons, norm, None)
+    found = attacks_tried(monkeypatch, attack, epsilons, norm, None)
     assert found == dict.fromkeys(epsilons, attack)
 
 
@@ -73,12 +73,12 @@ def test_attacks_that_go_on_are_shortened_below_the_last(monkeypatch: pytest.Mon
         (ApgdT(steps=10), (labels + 1) % 10),
     ):
         assert attack.can_warm_start(NORMS["Linf"], targets)
-        found = made(monkeypatch, attack, (0.01, 0.02, 0.03), "Linf", targets)
+        found = attacks_tried(monkeypatch, attack, (0.01, 0.02, 0.03), "Linf", targets)
         assert [getattr(found[epsilon], "steps", 0) for epsilon in (0.01, 0.02, 0.03)] == [5, 4, 10]
 
 
 def test_on_a_curve_that_was_not_asked_for_all_are_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = made(monkeypatch, ApgdT(steps=10, classes=2), (0.04,), "Linf", None)
+    found = attacks_tried(monkeypatch, ApgdT(steps=10, classes=2), (0.04,), "Linf", None)
     assert found.pop(0.04) == ApgdT(steps=10, classes=2)
     assert {getattr(one, "steps", 0) for one in found.values()} == {4}
 

@@ -61,7 +61,7 @@ def test_a_run_says_everything(whole: Report) -> None:
     assert not [s.reason for s in whole.sections if s.reason]
     assert {check.name for check in whole.checks} >= {"Silent success"}
     assert len(whole.checks) == len(CHECKS.names())
-    assert "right" in whole.headline[0]
+    assert "correctly" in whole.headline[0]
     assert whole.extra["verdict"]["reliable"] in (True, False)
     assert whole.extra["verdict"]["text"] == value(whole, "verdict")
 
@@ -145,7 +145,7 @@ def test_so_they_are_when_an_attack_fails(monkeypatch: pytest.MonkeyPatch) -> No
 def test_unlabelled_images_are_judged_by_the_clean_answer() -> None:
     report = study(dataclasses.replace(QUICK, views=("attacks",), checks=NONE), image_set(labelled=False))
     assert value(report, "clean_agreement") == 1.0
-    assert "its own answer without attack" in report.headline[0]
+    assert "its own prediction without attack" in report.headline[0]
     assert "not checked" in report.headline[1]
 
 
@@ -203,7 +203,7 @@ def test_targeted_attacks_reach_their_class(target: str) -> None:
         QUICK, epsilons=(0.6,), target=target, steps=40, views=("attacks", "pictures"), checks=NONE
     )
     report = study(config)
-    assert "class aimed at" in report.headline[0]
+    assert "target class" in report.headline[0]
     assert value(report, "success_rate") > 0.5
     if target == "3":
         threes = int((batch(n=20)[1] == 3).sum())
@@ -302,7 +302,7 @@ def test_memory_that_runs_out_halves_the_batch_and_is_told(monkeypatch: pytest.M
 
     monkeypatch.setattr(AttackedModel, "verdict", limited)
     report = study(dataclasses.replace(QUICK, attacks=("fgsm",), views=NONE, checks=NONE))
-    assert any("Memory ran out at 8" in warning for warning in report.warnings)
+    assert any("Memory ran out with 8" in warning for warning in report.warnings)
     assert value(report, "robust_accuracy") == value(whole, "robust_accuracy")
 
 

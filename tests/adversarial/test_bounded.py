@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -46,13 +47,13 @@ def test_results_are_in_order_and_complete_whatever_the_room(n: int, limit: int,
     rows = torch.arange(n)
     memory = MicroBatcher(limit)
     work, sizes = worker(room)
-    squares, pairs = memory.over(rows, work)
+    squares, pairs = memory.map(rows, work)
     assert squares.tolist() == [i * i for i in range(n)]
     assert pairs.tolist() == [[i, 2 * i] for i in range(n)]
     assert max(sizes) <= limit
     assert sum(size for size in sizes if size <= room) == n, "nothing twice"
     assert memory.limit <= limit
-    assert len(memory.told) == sum(size > room for size in sizes)
+    assert len(memory.messages) == sum(size > room for size in sizes)
     assert memory.limit == limit or memory.limit <= max(room, limit // 2)
 
 
@@ -60,17 +61,14 @@ def test_results_are_in_order_and_complete_whatever_the_room(n: int, limit: int,
 def test_halves_and_tells_and_never_raises_the_limit_again(error: BaseException) -> None:
     memory = MicroBatcher(16)
     work, sizes = worker(5, error)
-    memory.over(torch.arange(20), work)
+    memory.map(torch.arange(20), work)
     assert sizes == [16, 8, 4, 4, 4, 4, 4]
     assert memory.limit == 4
-    assert memory.told == [
-        "Memory ran out at 16 images at once: the run went on with 8.",
-        "Memory ran out at 8 images at once: the run went on with 4.",
-    ]
+    assert [re.findall(r"\d+", message) for message in memory.messages] == [["16", "8"], ["8", "4"]]
     again, sizes = worker(100)
-    memory.over(torch.arange(6), again)
+    memory.map(torch.arange(6), again)
     assert sizes == [4, 2]
-    assert len(memory.told) == 2
+    assert len(memory.messages) == 2
 
 
 def test_running_out_late_repeats_only_that_part() -> None:
@@ -82,14 +80,14 @@ def test_running_out_late_repeats_only_that_part() -> None:
             raise MemoryError
         return [rows]
 
-    assert memory.over(torch.arange(9), work)[0].tolist() == list(range(9))
+    assert memory.map(torch.arange(9), work)[0].tolist() == list(range(9))
     assert sizes == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [6, 7], [8]]
 
 
 def test_a_small_last_part_that_runs_out_is_halved_from_its_own_size() -> None:
     memory = MicroBatcher(64)
     work, sizes = worker(2)
-    memory.over(torch.arange(5), work)
+    memory.map(torch.arange(5), work)
     assert sizes == [5, 2, 2, 1]
     assert memory.limit == 2
 
@@ -98,7 +96,7 @@ def test_no_room_for_a_single_image_cannot_run() -> None:
     memory = MicroBatcher(3)
     work, sizes = worker(0)
     with pytest.raises(CannotRunError, match="memory for a single image") as caught:
-        memory.over(torch.arange(3), work)
+        memory.map(torch.arange(3), work)
     assert sizes == [3, 1]
     assert caught.value.__cause__ is SAID[0]
 
@@ -108,10 +106,10 @@ def test_other_errors_pass_through(error: Exception) -> None:
     memory = MicroBatcher(3)
     work, sizes = worker(0, error)
     with pytest.raises(type(error)) as caught:
-        memory.over(torch.arange(3), work)
+        memory.map(torch.arange(3), work)
     assert caught.value is error
     assert sizes == [3]
-    assert (memory.limit, memory.told) == (3, [])
+    assert (memory.limit, memory.messages) == (3, [])
 
 
 def test_what_says_that_memory_ran_out() -> None:

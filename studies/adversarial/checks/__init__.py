@@ -1,1 +1,1 @@
-"""The validity checks: one file each, from the evidence to a Check."""
+"""Validity checks: each file computes one Check from the evidence."""

@@ -1,4 +1,4 @@
-"""What the checks share: when there is a sample, what is more than chance, and how grave a fault is."""
+"""Helpers that the checks share: the sample, what exceeds chance, the status of a failure, and wording."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from probe.core.verdict import CheckStatus
 from studies.adversarial.evidence import Evidence
 
 SHARE = 0.05
-"""Up to this part of the sample, or one image of several, is taken for chance."""
+"""Up to this part of the sample, or one image of several, may be chance."""
 
 
 def sample(evidence: Evidence) -> int:
     """Return the size of the sample; NotApplicableError when there is none, or no attack is allowed anything."""
     if evidence.n == 0:
-        aimed = bool((evidence.results.clean.target >= 0).any())
-        none = "Every image is at the class aimed at" if aimed else "No image is right"
-        raise NotApplicableError(f"{none} without attack, so there is nothing to experiment on.")
+        targeted = bool((evidence.results.clean.target >= 0).any())
+        none = "Every image is in the target class" if targeted else "No image is classified correctly"
+        raise NotApplicableError(f"{none} without attack, so there is nothing to test.")
     if evidence.epsilon <= 0:
         raise NotApplicableError("Epsilon is 0: no attack may change anything.")
     return evidence.n
@@ -28,24 +28,24 @@ def count(mask: Tensor) -> int:
     return int(mask.sum())
 
 
-def tolerated(n: int) -> int:
-    """Return how many of ``n`` images are taken for chance: one or 5%; none where there is only one image."""
+def tolerance(n: int) -> int:
+    """Return how many of ``n`` images may be chance: one or 5%; none where there is only one image."""
     return max(1, int(SHARE * n)) if n > 1 else 0
 
 
-def exceeds_chance(found: int, n: int) -> bool:
+def exceeds_chance(hits: int, n: int) -> bool:
     """Tell whether ``found`` of ``n`` images are more than chance."""
-    return found > tolerated(n)
+    return hits > tolerance(n)
 
 
 def criterion_text(n: int) -> str:
     """Write the criterion of ``exceeds_chance``: ``accepted: up to 1``."""
-    return f"accepted: up to {tolerated(n)}" if tolerated(n) else "accepted: none"
+    return f"accepted: up to {tolerance(n)}" if tolerance(n) else "accepted: none"
 
 
-def fraction_text(found: int, n: int) -> str:
+def fraction_text(hits: int, n: int) -> str:
     """Write ``3 of 16 images``."""
-    return f"{found} of {images(n)}"
+    return f"{hits} of {images(n)}"
 
 
 def images(n: int) -> str:
@@ -61,9 +61,9 @@ def fail_or_warn(evidence: Evidence) -> CheckStatus:
     return "warn" if bool(evidence.chosen.all()) else "fail"
 
 
-def averaging(evidence: Evidence) -> list[str]:
-    """Return the run's attacks that average their gradients over several passes."""
-    return [one.text for one in evidence.attacks if getattr(one.attack, "eot", 1) > 1]
+def averaging_attacks(evidence: Evidence) -> list[str]:
+    """Return the run's attacks that average gradients over several passes."""
+    return [attack.text for attack in evidence.attacks if getattr(attack.attack, "eot", 1) > 1]
 
 
 def hint(fired: bool, what: str) -> str:

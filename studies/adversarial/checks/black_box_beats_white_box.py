@@ -1,4 +1,4 @@
-"""Does an attack without gradients break what attacks with gradients left?"""
+"""Black box beats white box: images that only the gradient-free attack breaks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NAME = "Black box beats white box"
 
 @CHECKS.register("black-box-beats-white-box")
 def black_box_beats_white_box(evidence: Evidence) -> Check:
-    """Count the images that Square attack breaks and the run's white-box attacks left.
+    """Count the images that Square attack breaks and the run's white-box attacks did not.
 
-    A flag of AutoAttack (Croce and Hein 2020), where any such image is one. The value is their number.
+    A flag of AutoAttack (Croce and Hein 2020), which any such image raises. The value is the number of these images.
     """
     n = sample(evidence)
-    if not any(one.attack.traits.access == "white-box" for one in evidence.attacks):
+    if not any(attack.attack.traits.access == "white-box" for attack in evidence.attacks):
         raise NotApplicableError("The run used no white-box attack.")
     left = ~evidence.chosen_with_gradients
     if not bool(left.any()):
@@ -27,24 +27,24 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
             NAME,
             "pass",
             0,
-            f"All {images(n)} were broken by the white-box attacks, so none was left to break.",
+            f"All {images(n)} were broken by the white-box attacks, so none is left to break.",
         )
     square = evidence.gradient_free_left
     if square is None:
         raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
-    found = count(square)
+    n_broken = count(square)
     status: CheckStatus = "pass"
     more = ""
-    if found:
-        status = fail_or_warn(evidence) if exceeds_chance(found, n) else "warn"
+    if n_broken:
+        status = fail_or_warn(evidence) if exceeds_chance(n_broken, n) else "warn"
         weak = not exceeds_chance(count(square & ~evidence.iterative), n)
         more = (
-            ": a plain PGD breaks these too, so the run's attacks are weak, use `--attack standard`"
+            ": a plain PGD breaks these too, so the run's attacks are weak: use `--attack standard`"
             if weak
-            else ": the gradients mislead, use `--attack standard` or add `--attack square`"
+            else ": the gradients are misleading: use `--attack standard` or add `--attack square`"
         )
     detail = (
-        f"Square attack with {QUERIES} queries broke {found} of the {count(left)} that the white-box attacks left of "
-        f"{images(n)} (accepted: none; a single one is a reservation){more}."
+        f"Square attack with {QUERIES} queries broke {n_broken} of the {count(left)} that the white-box attacks did "
+        f"not break, out of {images(n)} (accepted: none; a single one gives a warning){more}."
     )
-    return Check(NAME, status, found, detail)
+    return Check(NAME, status, n_broken, detail)

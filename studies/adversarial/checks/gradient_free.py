@@ -1,4 +1,4 @@
-"""Is the attack without gradients the better one, overall?"""
+"""Gradient free: success of an attack without gradients against those with gradients."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ NAME = "Gradient free"
 
 @CHECKS.register("gradient-free")
 def gradient_free(evidence: Evidence) -> Check:
-    """Compare the success of Square attack with the best that gradients achieve.
+    """Compare the success of Square attack with that of the best gradient-based attack.
 
-    Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. Gradients get the
-    better of the run's white-box attacks and the reference PGD, so that a weak choice of attack is not taken for masked
-    gradients. The value is by how many images Square is ahead, at most.
+    Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. The run's
+    white-box attacks and the reference PGD are looked at and the better one counts, so that a weak choice of attack
+    is not mistaken for masked gradients. The value is an upper bound of the number of images by which Square leads.
     """
     n = sample(evidence)
     ours = evidence.chosen_with_gradients
     if bool(ours.all()):
-        return Check(NAME, "pass", 0, f"White-box attacks broke all {images(n)}: nothing can do better.")
+        return Check(NAME, "pass", 0, f"White-box attacks broke all {images(n)}: no attack can do better.")
     alone = evidence.gradient_free_left
     if alone is None:
         raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
     if not exceeds_chance(count(alone), n):
         detail = (
             f"Square attack with {QUERIES} queries broke {count(alone)} of the {count(~ours)} that the white-box "
-            f"attacks left of {images(n)}, so it cannot be ahead of them by more ({criterion_text(n)})."
+            f"attacks did not break, out of {images(n)}, so it cannot lead by more ({criterion_text(n)})."
         )
         return Check(NAME, "pass", count(alone), detail)
     with_gradients = max(count(ours), count(evidence.iterative))
@@ -46,10 +46,12 @@ def gradient_free(evidence: Evidence) -> Check:
     ahead = max(without - with_gradients, 0)
     fired = exceeds_chance(ahead, n)
     more = hint(
-        fired, "the gradients are masked, use `--attack square` or differentiate around what masks them"
+        fired,
+        "the gradients are masked, use `--attack square` or differentiate around the part that masks them",
     )
     detail = (
-        f"Square attack with {QUERIES} queries broke {fraction_text(without, n)} and the best with gradients (the run's attacks "
-        f"or a PGD of {STEPS} steps) {with_gradients}, so it is ahead by {ahead} ({criterion_text(n)}){more}."
+        f"Square attack with {QUERIES} queries broke {fraction_text(without, n)}, and the best attack with "
+        f"gradients (the run's or a PGD with {STEPS} steps) broke {with_gradients}, so Square leads by {ahead} "
+        f"({criterion_text(n)}){more}."
     )
     return Check(NAME, fail_or_warn(evidence) if fired else "pass", ahead, detail)

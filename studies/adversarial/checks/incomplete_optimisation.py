@@ -1,4 +1,4 @@
-"""Was the attack still climbing when it stopped?"""
+"""Incomplete optimisation: attacks whose loss was still rising when they stopped."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ _FLAT = 1e-5
 def incomplete_optimisation(evidence: Evidence) -> Check:
     """Count the images that stayed robust although the loss still rose in the attack's last ten steps.
 
-    The fourth indicator of Pintor et al. 2022, with their limit of 0.05 for the range of the last ten losses. Here each
-    image's loss is divided by its range over the whole run, and what is looked at is the best loss so far, so that an
-    attack that swings about its maximum is not taken for one that climbs. The run is that of the first ``pgd`` that
-    was asked for, else of the reference PGD on the margin: that one is not the run's own attack, so its climb counts
-    only where a longer one breaks what the run did not. The value is the number of images.
+    The fourth indicator of Pintor et al. 2022, with their limit of 0.05 for the range of the last ten losses. Here
+    each image's loss is divided by its range over the whole run, and the best loss so far is used, so that an attack
+    that oscillates around its maximum does not count as rising. The run is that of the first ``pgd`` among the run's
+    attacks, else of the reference PGD on the margin. The latter is not the run's own attack, so it counts only where
+    a longer one breaks what the run did not. The value is the number of images.
     """
     n = sample(evidence)
     name, climb = evidence.traced
     robust = ~climb.verdict.success
     if not bool(robust.any()):
         return Check(
-            NAME, "pass", 0, f"All {images(n)} were broken by {name}, so no climb was left incomplete."
+            NAME, "pass", 0, f"All {images(n)} were broken by {name}, so no optimisation was cut short."
         )
     rises = last_rises(climb.trace)
-    found = count(robust & (rises > LIMIT))
-    fired = exceeds_chance(found, n)
+    n_rising = count(robust & (rises > LIMIT))
+    fired = exceeds_chance(n_rising, n)
     status: CheckStatus = "pass"
     more = ""
     if fired:
-        more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the steps' size"
+        more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the step size"
         if exceeds_chance(count(evidence.longer & ~evidence.chosen), n):
             status = "fail"
         elif climb is evidence.reference_run:
-            more = "; a longer climb breaks nothing that the run's own attacks left"
+            more = "; a longer run breaks nothing that the run's own attacks did not"
         else:
             status = "warn"
     detail = (
-        f"{fraction_text(count(robust), n)} resisted {name}, and for {found} of them the loss still rose by more than "
+        f"{fraction_text(count(robust), n)} resisted {name}, and for {n_rising} of them the loss still rose by more than "
         f"{100 * LIMIT:.0f}% of its range in the last {LAST} steps ({criterion_text(n)}){more}."
     )
-    return Check(NAME, status, found, detail)
+    return Check(NAME, status, n_rising, detail)
 
 
 def last_rises(trace: Trace) -> Tensor:
-    """Return by how much the best loss rose in the last ten steps, as a part of the loss' whole range, (M,).
+    """Return the rise of the best loss in the last ten steps, as a part of the loss's whole range, (M,).
 
     Not-a-number for images that were dropped; 0 where the loss does not change.
     """

@@ -1,4 +1,4 @@
-"""Does the network differentiate something inside its own forward pass?"""
+"""Inner optimisation: networks that call autograd inside their own forward pass."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ def inner_optimisation(evidence: Evidence) -> Check:
     """Count the calls of autograd during a forward pass with gradients and one without.
 
     A flag of AutoAttack (Croce and Hein 2020, ``check_dynamic``): the gradient through an optimisation is seldom the
-    one that an attack needs. Calls from Python are seen, those inside compiled code are not. The value is their number.
+    one that an attack needs. Calls from Python are seen, those inside compiled code are not. The value is the number
+    of calls.
     """
     sample(evidence)
     calls: list[CodeType] = []
     image = evidence.images[:1].detach().clone()
-    with scoped(evidence.seed, "check", "inner"), _profiled(calls):
+    with scoped(evidence.seed, "check", "inner"), _record_calls(calls):
         evidence.model.verdict(image)
         with torch.enable_grad():
             evidence.model(image.requires_grad_())
-    found = len(calls)
+    n_calls = len(calls)
     more = hint(
-        found > 0,
+        n_calls > 0,
         "the attack may not see through it, so attack the network without that step too, and add `--attack square`",
     )
     detail = (
-        f"The network called autograd {found} times inside two forward passes of one image, one with and one without "
+        f"The network called autograd {n_calls} times inside two forward passes of one image, one with and one without "
         f"gradients (accepted: never){more}."
     )
-    return Check("Inner optimisation", "warn" if found else "pass", found, detail)
+    return Check("Inner optimisation", "warn" if n_calls else "pass", n_calls, detail)
 
 
 @contextmanager
-def _profiled(calls: list[CodeType]) -> Iterator[None]:
-    """Note every call of autograd inside the block; a profile function that is set goes on and comes back."""
+def _record_calls(calls: list[CodeType]) -> Iterator[None]:
+    """Record every call of autograd inside the block; an existing profile function keeps running and is restored."""
     wanted = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     before: Any = sys.getprofile()
     if before is not None and not callable(before):

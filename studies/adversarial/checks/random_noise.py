@@ -1,4 +1,4 @@
-"""Does noise do what the attack does?"""
+"""Random noise compared with the attack."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def random_noise(evidence: Evidence) -> Check:
     missed = count(evidence.noise & ~evidence.chosen)
     equal = noise >= ours and ours < n
     fired = exceeds_chance(missed, n) or (exceeds_chance(noise, n) and equal)
-    more = hint(fired, "the attack is no better than chance, use `--attack standard` or more steps")
+    more = hint(fired, "the attack is no better than chance: use `--attack standard` or more steps")
     detail = (
-        f"Ten draws of noise broke {fraction_text(noise, n)} where the run's attacks broke {ours}, {missed} of them left by the "
-        f"attacks ({criterion_text(n)}, and fewer altogether than the attacks){more}."
+        f"Ten draws of noise broke {fraction_text(noise, n)} and the run's attacks broke {ours}; {missed} were "
+        f"broken by noise alone ({criterion_text(n)}, and fewer in total than the attacks){more}."
     )
     return Check(NAME, fail_or_warn(evidence) if fired else "pass", noise, detail)

@@ -1,4 +1,4 @@
-"""Does the network answer the same image twice alike?"""
+"""Randomised forward: networks whose outputs differ between passes of the same image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from probe.core.document import Check
 from probe.core.seeds import scoped
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import averaging, fail_or_warn, fraction_text, sample
+from studies.adversarial.checks._common import averaging_attacks, fail_or_warn, fraction_text, sample
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
 ACCEPTED = 1e-4
-"""Rounding that a repeated pass may differ by, as a part of the largest |logit|."""
+"""Accepted rounding difference between repeated passes, as a part of the largest |logit|."""
 
 _PASSES, _GRADIENT_PASSES = 2, 2
 
@@ -22,19 +22,19 @@ _PASSES, _GRADIENT_PASSES = 2, 2
 def randomised_forward(evidence: Evidence) -> Check:
     """Compare the logits of repeated passes, with gradients and without.
 
-    The first flag of AutoAttack (Croce and Hein 2020): a network that answers at random needs gradients averaged over
+    The first flag of AutoAttack (Croce and Hein 2020): a network with random outputs needs gradients averaged over
     several passes (expectation over transformation, Athalye et al. 2018). The value is the number of images whose
     logits differ by more than 1e-4 of the largest.
     """
     n = sample(evidence)
-    changed = int(_changed(evidence).sum())
-    averaged = averaging(evidence)
+    changed = int(_differing_images(evidence).sum())
+    averaged = averaging_attacks(evidence)
     status: CheckStatus = "pass"
     more = ""
     if changed:
         status = "warn" if averaged else fail_or_warn(evidence)
         more = (
-            f": the gradients are averaged by {', '.join(averaged)}, but the prediction is still one draw"
+            f": the gradients are averaged by {', '.join(averaged)}, but each prediction is still a single draw"
             if averaged
             else ": average the gradients with `--attack rand` or `--attack pgd?eot=20`"
         )
@@ -45,7 +45,7 @@ def randomised_forward(evidence: Evidence) -> Check:
     return Check("Randomised forward", status, changed, detail)
 
 
-def _changed(evidence: Evidence) -> Tensor:
+def _differing_images(evidence: Evidence) -> Tensor:
     """Return which images get different logits, (M,); passes with gradients are compared among themselves."""
     model, images = evidence.model, evidence.images
     with scoped(evidence.seed, "check", "randomised"):

@@ -1,4 +1,4 @@
-"""Does a plain reference attack break what the run's attacks left?"""
+"""Reference attack: images that a plain PGD breaks and the run's attacks did not."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ NAME = "Reference attack"
 
 @CHECKS.register("reference-attack")
 def reference_attack(evidence: Evidence) -> Check:
-    """Count the images that a PGD of 40 steps on the margin breaks and the run's attacks left.
+    """Count the images that a PGD with 40 steps on the margin breaks and the run's attacks did not.
 
     A robust accuracy is only as good as the strongest attack that was tried (Carlini et al. 2019). The value is the
     number of images.
     """
     n = sample(evidence)
     if bool(evidence.chosen.all()):
-        return Check(NAME, "pass", 0, f"All {images(n)} were broken, so the reference has nothing to add.")
-    found = count(evidence.iterative & ~evidence.chosen)
-    fired = exceeds_chance(found, n)
-    names = ", ".join(one.text for one in evidence.attacks)
+        return Check(NAME, "pass", 0, f"All {images(n)} were broken, so the reference cannot break any more.")
+    n_broken = count(evidence.iterative & ~evidence.chosen)
+    fired = exceeds_chance(n_broken, n)
+    names = ", ".join(attack.text for attack in evidence.attacks)
     more = hint(
-        fired, f"{names} is too weak to rely on, add `--attack pgd?loss=margin` or use `--attack standard`"
+        fired, f"{names} is too weak to rely on: add `--attack pgd?loss=margin` or use `--attack standard`"
     )
     detail = (
-        f"A PGD of {STEPS} steps on the margin broke {found} of the {count(~evidence.chosen)} that the run's attacks "
-        f"left of {n} ({criterion_text(n)}){more}."
+        f"A PGD with {STEPS} steps on the margin broke {n_broken} of the {count(~evidence.chosen)} that the run's "
+        f"attacks did not break, out of {n} ({criterion_text(n)}){more}."
     )
-    return Check(NAME, fail_or_warn(evidence) if fired else "pass", found, detail)
+    return Check(NAME, fail_or_warn(evidence) if fired else "pass", n_broken, detail)

@@ -1,4 +1,4 @@
-"""Does a larger epsilon help the attack?"""
+"""Rising epsilon: success of independent attacks at growing epsilon."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from studies.adversarial.registries import CHECKS
 def rising_epsilon(evidence: Evidence) -> Check:
     """Compare independent runs of PGD at a quarter, half, all and twice of epsilon.
 
-    Carlini et al. 2019: what is allowed more must not achieve less. The run's own curve cannot fall, because it keeps
-    what smaller epsilons broke; these runs start anew. The value is the largest fall in images.
+    Carlini et al. 2019: a larger epsilon must not achieve less. The run's own curve cannot fall, because it keeps
+    what smaller epsilons broke; these runs are independent. The value is the largest drop, in images.
     """
     n = sample(evidence)
     falls = _falls(evidence.rising)
@@ -25,20 +25,24 @@ def rising_epsilon(evidence: Evidence) -> Check:
     more = ""
     if exceeds_chance(largest, n):
         status = fail_or_warn(evidence) if exceeds_chance(within, n) else "warn"
-        more = ": the attack gets lost where it is allowed more, add `--attack square` and more steps and restarts"
-    said = ", ".join(f"{found} at {shown(epsilon, evidence.norm)}" for epsilon, found in evidence.rising)
+        more = (
+            ": the attack gets worse with a larger epsilon: add `--attack square` and more steps and restarts"
+        )
+    counts = ", ".join(
+        f"{n_broken} at {shown(epsilon, evidence.norm)}" for epsilon, n_broken in evidence.rising
+    )
     detail = (
-        f"Of {images(n)}, runs of PGD that know nothing of each other broke {said}, which falls by "
-        f"{largest} at most ({criterion_text(n)}){more}."
+        f"Of {images(n)}, independent runs of PGD broke {counts}; the largest drop is {largest} "
+        f"({criterion_text(n)}){more}."
     )
     return Check("Rising epsilon", status, largest, detail)
 
 
 def _falls(rising: tuple[tuple[float, int], ...]) -> dict[float, int]:
-    """Return, for each epsilon, by how much its success is below the best at a smaller one."""
+    """Return, for each epsilon, how far its success lies below the best at a smaller one."""
     falls: dict[float, int] = {}
     best = 0
-    for epsilon, found in rising:
-        falls[epsilon] = best - found if found < best else 0
-        best = max(best, found)
+    for epsilon, n_broken in rising:
+        falls[epsilon] = best - n_broken if n_broken < best else 0
+        best = max(best, n_broken)
     return falls

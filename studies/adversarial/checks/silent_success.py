@@ -1,4 +1,4 @@
-"""Did an attack pass an adversarial example and return another image?"""
+"""Silent success: attacks that found an adversarial example and returned another image."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from studies.adversarial.registries import CHECKS
 def silent_success(evidence: Evidence) -> Check:
     """Count how often an attack of the run found an adversarial example and did not return it.
 
-    The third indicator of Pintor et al. 2022. probe's own attacks return the first adversarial image they meet;
-    those of other libraries are watched, and what they passed is counted as found, so that the robust accuracy
-    holds. The value is the number of times, over all images and epsilons.
+    The third indicator of Pintor et al. 2022. probe's own attacks return the first adversarial image they meet; those
+    of other libraries are monitored, and what they passed counts as found, so that the robust accuracy stays valid.
+    The value is the number of times, over all images and epsilons.
     """
     rescued = {name: outcome.rescued for name, outcome in evidence.results.attacks.items()}
     total = sum(rescued.values())
     if total == 0:
         names = ", ".join(rescued)
-        detail = (
-            f"In no case did an attack of the run ({names}) pass an adversarial image and return another."
-        )
+        detail = f"No attack of the run ({names}) found an adversarial image and returned another."
         return Check("Silent success", "pass", 0, detail)
-    said = ", ".join(f"{name} {times} times" for name, times in rescued.items() if times)
+    counts = ", ".join(f"{name} {times} times" for name, times in rescued.items() if times)
     detail = (
-        f"An adversarial image was passed and another returned {total} times over all images and epsilons (accepted: "
-        f"never): {said}, and what was passed is counted here, but elsewhere these attacks look weaker than they "
-        "are: use one that stops at its first success, such as pgd."
+        f"An attack found an adversarial image and returned another {total} times over all images and epsilons "
+        f"(accepted: never): {counts}; these images count as broken here, but elsewhere these attacks look weaker "
+        "than they are: use one that stops at its first success, such as pgd."
     )
     return Check("Silent success", "warn", total, detail)

@@ -1,4 +1,4 @@
-"""Does one step break more than many?"""
+"""Single step: images that one step breaks and many steps do not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from studies.adversarial.registries import CHECKS
 
 @CHECKS.register("single-step")
 def single_step(evidence: Evidence) -> Check:
-    """Count the images that one step breaks and an iterative attack leaves.
+    """Count the images that one step breaks and an iterative attack does not.
 
     Carlini et al. 2019, "On Evaluating Adversarial Robustness": iterative attacks do at least as well as single-step
     ones; where they do not, the loss is masked away from the images. The value is the larger of two numbers: against
@@ -29,14 +29,14 @@ def single_step(evidence: Evidence) -> Check:
     missed = count(fast & ~evidence.chosen)
     surplus = count(fast & ~evidence.iterative)
     fired = exceeds_chance(max(missed, surplus), n)
-    cure = (
-        "the gradients mislead away from the images, so add `--attack fgsm` and `--attack square`"
+    remedy = (
+        "the gradients away from the images are misleading: add `--attack fgsm` and `--attack square`"
         if exceeds_chance(surplus, n)
-        else "the run's attacks are weaker than one step, so raise `--steps` or use `--attack standard`"
+        else "the run's attacks are weaker than one step: raise `--steps` or use `--attack standard`"
     )
-    more = hint(fired, cure)
+    more = hint(fired, remedy)
     detail = (
-        f"FGSM broke {fraction_text(count(fast), n)}: {missed} that the run's attacks left and {surplus} that a PGD of {STEPS} "
-        f"steps left ({criterion_text(n)}){more}."
+        f"FGSM broke {fraction_text(count(fast), n)}: {missed} that the run's attacks did not break and {surplus} "
+        f"that a PGD with {STEPS} steps did not ({criterion_text(n)}){more}."
     )
     return Check("Single step", fail_or_warn(evidence) if fired else "pass", max(missed, surplus), detail)

@@ -1,4 +1,4 @@
-"""Are there enough classes for the DLR loss?"""
+"""Too few classes: networks with fewer classes than the DLR loss needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
 TARGETED = ("apgd-t", "standard")
-"""Attacks that climb the targeted DLR loss."""
+"""Attacks that maximise the targeted DLR loss."""
 
 UNTARGETED = ("apgd-dlr", "rand")
 
@@ -19,14 +19,14 @@ def too_few_classes(evidence: Evidence) -> Check:
     """Compare the number of classes with what the losses of the run's attacks need.
 
     The difference of logits ratio (Croce and Hein 2020) divides by the distance to the third largest logit, its
-    targeted version to the third and fourth: 3 and 4 classes at least. With fewer, probe climbs the plain
-    difference of logits (two classes) or divides by the distance to the third (three, targeted). The
-    value is the number of classes.
+    targeted version to the third and fourth: 3 and 4 classes at least. With fewer, probe maximises the plain
+    difference of logits (two classes) or divides by the distance to the third (three, targeted). The value is the
+    number of classes.
     """
-    aimed = bool((evidence.results.clean.target >= 0).any())
-    needs = {one.text: need for one in evidence.attacks if (need := _needed(one, aimed))}
+    targeted = bool((evidence.results.clean.target >= 0).any())
+    needs = {attack.text: need for attack in evidence.attacks if (need := _classes_needed(attack, targeted))}
     if not needs:
-        raise NotApplicableError("No attack of the run climbs the DLR loss.")
+        raise NotApplicableError("No attack of the run uses the DLR loss.")
     classes = evidence.num_classes
     short = [name for name, need in needs.items() if classes < need]
     if not short:
@@ -39,17 +39,17 @@ def too_few_classes(evidence: Evidence) -> Check:
         else "the ratio to the distance between the first and the third logit"
     )
     detail = (
-        f"The network has {classes} classes, fewer than the {max(needs[name] for name in short)} that the DLR loss of "
-        f"{', '.join(short)} needs, so {used} was climbed instead: numbers of these attacks are not those of the "
-        "published ones, and `pgd?loss=margin` says the same more plainly."
+        f"The network has {classes} classes, fewer than the {max(needs[name] for name in short)} that the DLR "
+        f"loss of {', '.join(short)} needs, so the attacks used {used} instead: their numbers cannot be compared "
+        "with those of the published attacks, and `pgd?loss=margin` is the simpler choice."
     )
     return Check("Too few classes", "warn", classes, detail)
 
 
-def _needed(one: SelectedAttack, aimed: bool) -> int:
-    """Return how many classes the attack's DLR loss needs, 0 when it climbs another loss."""
-    if one.name in TARGETED:
+def _classes_needed(selected: SelectedAttack, targeted: bool) -> int:
+    """Return how many classes the attack's DLR loss needs, 0 when it uses another loss."""
+    if selected.name in TARGETED:
         return 4
-    if one.name in UNTARGETED or getattr(one.attack, "loss", "") == "dlr":
-        return 4 if aimed else 3
+    if selected.name in UNTARGETED or getattr(selected.attack, "loss", "") == "dlr":
+        return 4 if targeted else 3
     return 0

@@ -1,4 +1,4 @@
-"""Is the network that gives the gradients the one that is judged?"""
+"""Transfer failure: images that are adversarial only while gradients are recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from studies.adversarial.registries import CHECKS
 
 @CHECKS.register("transfer-failure")
 def transfer_failure(evidence: Evidence) -> Check:
-    """Count the images that are adversarial for the network that is differentiated and not for the one that is judged.
+    """Count the images that are adversarial for the differentiated network and not for the judged one.
 
     The fifth indicator of Pintor et al. 2022. The first is the network while gradients are recorded, in reduced
     precision where the run used it; the second is the plain network in float32. Both see the images at which the
@@ -32,15 +32,16 @@ def transfer_failure(evidence: Evidence) -> Check:
     with torch.enable_grad(), scoped(evidence.seed, "check", "transfer"):
         logits = evidence.model(verdict.images.detach().clone().requires_grad_()).detach()
     believed = adversarial(logits, evidence.labels, evidence.targets)
-    found = count(believed & ~verdict.success)
-    fired = exceeds_chance(found, n)
-    cure = (
-        "the gradients in reduced precision mislead, use float32"
+    n_failed = count(believed & ~verdict.success)
+    fired = exceeds_chance(n_failed, n)
+    remedy = (
+        "the gradients in reduced precision are misleading: use float32"
         if evidence.model.bf16
-        else "attacks stop at images that the network itself gets right, so make both alike, or use `--attack square`"
+        else "attacks stop at images that the network itself classifies correctly: make both behave alike, or use `--attack square`"
     )
     detail = (
-        f"Of the {count(believed)} of {n} images that a PGD of {STEPS} steps broke where gradients are recorded, "
-        f"{found} are not adversarial for the plain network in float32 ({criterion_text(n)}){hint(fired, cure)}."
+        f"Of the {count(believed)} of {n} images that a PGD with {STEPS} steps broke while gradients were "
+        f"recorded, {n_failed} are not adversarial for the plain network in float32 "
+        f"({criterion_text(n)}){hint(fired, remedy)}."
     )
-    return Check("Transfer failure", fail_or_warn(evidence) if fired else "pass", found, detail)
+    return Check("Transfer failure", fail_or_warn(evidence) if fired else "pass", n_failed, detail)

@@ -1,4 +1,4 @@
-"""Is there a gradient where the attack starts?"""
+"""Unavailable gradients: images without a gradient where the attack starts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from studies.adversarial.registries import CHECKS
 def unavailable_gradients(evidence: Evidence) -> Check:
     """Measure for which part of the sample the attack's first step has no gradient to follow.
 
-    The first indicator of Pintor et al. 2022. Unlike the clean images, where the attack starts lies anywhere within
-    epsilon. A gradient that is not finite counts as none. The value is the part of the sample.
+    The first indicator of Pintor et al. 2022. This looks at the attack's random start within epsilon, not at the
+    clean images. A gradient that is not finite counts as missing. The value is the part of the sample.
     """
     n = sample(evidence)
     sizes = evidence.reference_run.trace.gradients
-    found = n if sizes is None else int((sizes == 0).sum() + (~torch.isfinite(sizes)).sum())
+    n_missing = n if sizes is None else int((sizes == 0).sum() + (~torch.isfinite(sizes)).sum())
     status: CheckStatus = "pass"
     more = ""
-    if found:
-        status = fail_or_warn(evidence) if exceeds_chance(found, n) else "warn"
-        more = ": no step can be taken, use an attack without gradients (`--attack square`)"
+    if n_missing:
+        status = fail_or_warn(evidence) if exceeds_chance(n_missing, n) else "warn"
+        more = ": the attack cannot take a step: use an attack without gradients (`--attack square`)"
     detail = (
-        f"At its random start the reference PGD has a gradient of the margin that is zero or not finite for "
-        f"{fraction_text(found, n)} (accepted: none; a single one is a reservation){more}."
+        "At its random start the reference PGD has a gradient of the margin that is zero or not finite for "
+        f"{fraction_text(n_missing, n)} (accepted: none; a single one gives a warning){more}."
     )
-    return Check("Unavailable gradients", status, found / n, detail)
+    return Check("Unavailable gradients", status, n_missing / n, detail)

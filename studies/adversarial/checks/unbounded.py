@@ -1,4 +1,4 @@
-"""Does accuracy reach guessing when the attack may do anything?"""
+"""Unbounded: accuracy under an attack that may change anything."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from studies.adversarial.registries import CHECKS
 
 @CHECKS.register("unbounded")
 def unbounded(evidence: Evidence) -> Check:
-    """Measure what stays right under PGD with the largest epsilon that the pixels' range allows.
+    """Measure the accuracy under PGD with the largest epsilon that the pixel range allows.
 
     Carlini et al. 2019: with no bound accuracy is at most that of guessing, one over the number of classes. The value
-    is the part of the sample that stays right.
+    is the part of the sample that remains correct.
     """
     n = sample(evidence)
     if evidence.targets is not None:
-        raise NotApplicableError("Guessing has no meaning for an attack that aims at a class.")
+        raise NotApplicableError("Guessing is not defined for a targeted attack.")
     left = count(~evidence.unbounded)
     guessing = 1 / max(evidence.num_classes, 1)
     fired = left > guessing * n and exceeds_chance(left, n)
-    more = hint(fired, "the attack is hindered, look for masked gradients and use `--attack square`")
+    more = hint(fired, "the attack is hindered: look for masked gradients and use `--attack square`")
     detail = (
-        f"A PGD of {STEPS} steps without bound left {fraction_text(left, n)} right, {100 * left / n:.3g}% where guessing "
-        f"among {evidence.num_classes} classes gives {100 * guessing:.2g}% (accepted: that, or one image){more}."
+        f"Under a PGD with {STEPS} steps without bound, {fraction_text(left, n)} remain correct: "
+        f"{100 * left / n:.3g}%, where guessing among {evidence.num_classes} classes gives {100 * guessing:.2g}% "
+        f"(accepted: that, or one image){more}."
     )
     return Check("Unbounded", fail_or_warn(evidence) if fired else "pass", left / n, detail)

@@ -1,4 +1,4 @@
-"""Does the attack without bound break every single image?"""
+"""Unconstrained failure: images that an attack without bound does not break."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from studies.adversarial.registries import CHECKS
 
 @CHECKS.register("unconstrained-failure")
 def unconstrained_failure(evidence: Evidence) -> Check:
-    """Count the images that PGD leaves when it may change them into anything.
+    """Count the images that PGD does not break when it may change them into anything.
 
     The sixth indicator of Pintor et al. 2022, "Indicators of Attack Failure": every image has an adversarial example
-    within the whole range. The value is the number of images left.
+    within the whole range. The value is the number of images not broken.
     """
     n = sample(evidence)
     left = count(~evidence.unbounded)
@@ -22,10 +22,10 @@ def unconstrained_failure(evidence: Evidence) -> Check:
     more = ""
     if left:
         status = fail_or_warn(evidence) if exceeds_chance(left, n) else "warn"
-        more = ": the loss does not lead to them, try `pgd?loss=margin`, restarts, or `--attack square`"
-    words = "the target" if evidence.targets is not None else "a wrong answer"
+        more = ": the loss gives no direction for them: try `pgd?loss=margin`, restarts, or `--attack square`"
+    words = "the target class" if evidence.targets is not None else "a wrong class"
     detail = (
-        f"A PGD of {STEPS} steps without bound brought {fraction_text(n - left, n)} to {words} and left {left} (accepted: none; a "
-        f"single one is a reservation){more}."
+        f"A PGD with {STEPS} steps without bound moved {fraction_text(n - left, n)} to {words} and failed on "
+        f"{left} (accepted: none; a single one gives a warning){more}."
     )
     return Check("Unconstrained failure", status, left, detail)

@@ -1,4 +1,4 @@
-"""Is the loss smooth where the attack starts?"""
+"""Unstable predictions: smoothness of the loss where the attack starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator, scoped
 from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import (
-    averaging,
+    averaging_attacks,
     criterion_text,
     exceeds_chance,
     fail_or_warn,
@@ -31,18 +31,20 @@ _SMALL_DRAWS, _LARGE_DRAWS = 6, 2
 
 @CHECKS.register("unstable-predictions")
 def unstable_predictions(evidence: Evidence) -> Check:
-    """Compare how much noise of a hundredth of epsilon changes the loss with what noise of size epsilon does.
+    """Compare the change of the loss under noise of epsilon/100 with that under noise of size epsilon.
 
     The second indicator of Pintor et al. 2022 is the change in a small ball as a part of the loss, 10% at most. The
     margin may be near 0, so here it is a part of the change in the ball of size epsilon, both root mean squares over
     draws and images, each image's margins in units of its logits' spread: near 1% where the loss is smooth, near 10%
-    (the root of 1/100) where it moves in jumps, near 100% where it is random; more than 5% is a reservation and more
-    than 20% a fault. A loss that moves in jumps may also stay exactly the same in the small ball; images for which
+    (the root of 1/100) where it moves in jumps, near 100% where it is random; more than 5% gives a warning and more
+    than 20% a failure. A loss that moves in jumps may also stay exactly the same in the small ball; images for which
     it does are counted. The value is the ratio.
     """
     n = sample(evidence)
     if evidence.norm.name == "L0":
-        raise NotApplicableError("In L0 a pixel counts whatever it changes by, so there is no small ball.")
+        raise NotApplicableError(
+            "In L0 a pixel counts no matter how much it changes, so there is no small ball."
+        )
     small, large = _changes(evidence, PART, _SMALL_DRAWS), _changes(evidence, 1.0, _LARGE_DRAWS)
     whole = float(large.square().mean().sqrt())
     if whole == 0:
@@ -52,11 +54,11 @@ def unstable_predictions(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if ratio > RANDOM:
-        status = "warn" if averaging(evidence) else fail_or_warn(evidence)
-        more = ": the network answers at random, average gradients with `pgd?eot=20` or `--attack rand`"
+        status = "warn" if averaging_attacks(evidence) else fail_or_warn(evidence)
+        more = ": the network's outputs are random: average gradients with `pgd?eot=20` or `--attack rand`"
     elif ratio > LIMIT or exceeds_chance(constant, n):
         status = "warn"
-        more = ": the loss moves in jumps, where gradients may say little, so add `--attack square`"
+        more = ": the loss changes in jumps, where gradients say little: add `--attack square`"
     detail = (
         f"At the attack's start noise of epsilon/100 changes the margin by {100 * ratio:.2g}% of what noise of size "
         f"epsilon does (accepted: {100 * LIMIT:.0f}%; a smooth loss gives 1%), and not at all for {fraction_text(constant, n)} "

@@ -1,4 +1,4 @@
-"""Does an attack that may change nothing change nothing?"""
+"""Zero epsilon: an attack that may change nothing must change nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from studies.adversarial.registries import CHECKS
 
 IMAGES = 4
 SHORT = {"steps": 3, "restarts": 1, "queries": 10, "classes": 1, "eot": 1, "draws": 2}
-"""What an attack's options are lowered to: at epsilon 0 there is nothing to search for."""
+"""Upper limits of an attack's options here: at epsilon 0 there is nothing to search for."""
 
 
 @CHECKS.register("zero-epsilon")
 def zero_epsilon(evidence: Evidence) -> Check:
-    """Run the attacks with epsilon 0: images and predictions have to be those without attack.
+    """Run the attacks with epsilon 0: images and predictions must be those without attack.
 
     Each attack that takes an epsilon, or the reference PGD where none does, is run on four images with few steps. The
     value is the number of attacks at fault.
@@ -32,7 +32,7 @@ def zero_epsilon(evidence: Evidence) -> Check:
     moved: list[str] = []
     wrong: list[str] = []
     names = []
-    for name, attack in _fixed(evidence):
+    for name, attack in _fixed_attacks(evidence):
         names.append(name)
         outside, success = _at_zero(evidence, name, attack)
         moved += [name] if outside else []
@@ -40,27 +40,27 @@ def zero_epsilon(evidence: Evidence) -> Check:
     status: CheckStatus = "fail" if wrong else "warn" if moved else "pass"
     more = ""
     if wrong:
-        more = f": with {', '.join(wrong)} predictions change all the same, so the network does not answer alike twice"
+        more = f": with {', '.join(wrong)} predictions change nevertheless, so the network's outputs differ from pass to pass"
     elif moved:
-        more = f": {', '.join(moved)} left the ball, and what is judged is cut back to it, so the attack looks weak"
-    shown = images(min(evidence.n, IMAGES))
+        more = f": {', '.join(moved)} left the ball; such images are projected back before they are judged, so the attack looks weak"
+    sample_text = images(min(evidence.n, IMAGES))
     faulty = len({*wrong, *moved})
     detail = (
-        f"With epsilon 0, {faulty} of {len(names)} attacks returned something else than {shown} "
-        f"or another prediction (accepted: none){more}."
+        f"With epsilon 0, {faulty} of {len(names)} attacks changed an image or a prediction, tried on {sample_text} "
+        f"(accepted: none){more}."
     )
     return Check("Zero epsilon", status, faulty, detail)
 
 
-def _fixed(evidence: Evidence) -> Iterator[tuple[str, Attack]]:
-    fixed = [one for one in evidence.attacks if one.fixed]
+def _fixed_attacks(evidence: Evidence) -> Iterator[tuple[str, Attack]]:
+    fixed = [attack for attack in evidence.attacks if attack.fixed]
     if not fixed:
-        yield "the reference PGD", shortened(PGD())
-    for one in fixed:
-        yield one.text, shortened(one.attack)
+        yield "the reference PGD", shorten(PGD())
+    for attack in fixed:
+        yield attack.text, shorten(attack.attack)
 
 
-def shortened(attack: Attack) -> Attack:
+def shorten(attack: Attack) -> Attack:
     """Return the attack with its steps, queries, restarts and targets lowered to a few."""
     options: dict[str, Any] = {
         field.name: min(value, SHORT[field.name])
@@ -72,7 +72,7 @@ def shortened(attack: Attack) -> Attack:
 
 
 def _at_zero(evidence: Evidence, name: str, attack: Attack) -> tuple[bool, bool]:
-    """Return whether some image came back changed, and whether some prediction did."""
+    """Return whether any image changed, and whether any prediction did."""
     images, labels = evidence.images[:IMAGES], evidence.labels[:IMAGES]
     goal = (
         None

@@ -1,4 +1,4 @@
-"""Is there a gradient at the clean images?"""
+"""Zero gradients: clean images at which the loss has no usable gradient."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from studies.adversarial.registries import CHECKS
 def zero_gradients(evidence: Evidence) -> Check:
     """Count the clean images whose loss has a gradient of exactly zero, or one that is not finite.
 
-    A flag of AutoAttack (Croce and Hein 2020). Two losses are looked at: where the margin has a gradient and the
-    cross-entropy has none, the logits are so far apart that the softmax is exactly 1. The value is the larger
-    number.
+    A flag of AutoAttack (Croce and Hein 2020). Two losses are tested: where the margin has a gradient and the
+    cross-entropy has none, the logits are so far apart that the softmax is exactly 1. The value is the larger number.
     """
     n = sample(evidence)
     margin, entropy = int(_useless(evidence, "margin").sum()), int(_useless(evidence, "ce").sum())
@@ -31,10 +30,10 @@ def zero_gradients(evidence: Evidence) -> Check:
     more = ""
     if margin:
         status = fail_or_warn(evidence) if exceeds_chance(margin, n) else "warn"
-        more = ": no attack can follow it, use one that needs none (`--attack square`) or differentiate around it"
+        more = ": attacks cannot follow such a gradient: use one that needs none (`--attack square`) or differentiate around the cause"
     elif entropy:
         status = fail_or_warn(evidence) if _only_entropy(evidence) else "warn"
-        more = ": the logits saturate the softmax, attack the margin with `pgd?loss=margin` or `apgd-dlr`"
+        more = ": the logits saturate the softmax: attack the margin with `pgd?loss=margin` or `apgd-dlr`"
     detail = (
         f"At the clean images the gradient is zero or not finite for {fraction_text(margin, n)} with the margin as loss and "
         f"for {entropy} with the cross-entropy (accepted: none){more}."
@@ -43,7 +42,7 @@ def zero_gradients(evidence: Evidence) -> Check:
 
 
 def _useless(evidence: Evidence, name: LossName) -> Tensor:
-    """Return for which images the gradient of the loss says nothing, (M,)."""
+    """Return for which images the gradient of the loss is zero or not finite, (M,)."""
     with ExitStack() as stack:
         stack.enter_context(frozen_parameters(evidence.model.module))
         stack.enter_context(torch.enable_grad())
@@ -52,8 +51,8 @@ def _useless(evidence: Evidence, name: LossName) -> Tensor:
         losses = LOSSES[name](evidence.model(x), evidence.labels, evidence.targets)
         if not losses.requires_grad:
             return torch.ones_like(evidence.labels, dtype=torch.bool)
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(losses.sum(), x, allow_unused=True)
-    gradient = found[0]
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(losses.sum(), x, allow_unused=True)
+    gradient = gradients[0]
     if gradient is None:
         return torch.ones_like(evidence.labels, dtype=torch.bool)
     flat: Tensor = gradient.flatten(1)
@@ -62,8 +61,8 @@ def _useless(evidence: Evidence, name: LossName) -> Tensor:
 
 def _only_entropy(evidence: Evidence) -> bool:
     losses = {
-        str(getattr(one.attack, "loss", ""))
-        for one in evidence.attacks
-        if one.attack.traits.access == "white-box"
+        str(getattr(attack.attack, "loss", ""))
+        for attack in evidence.attacks
+        if attack.attack.traits.access == "white-box"
     }
     return losses == {"ce"}

@@ -1,1 +1,1 @@
-"""The parts of the adversarial report: one file each, compute from the workspace to a Section."""
+"""Views of the adversarial report: each file computes one Section from the workspace."""

@@ -1,4 +1,4 @@
-"""Two networks on the same images."""
+"""Comparison of two networks on the same images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from studies.adversarial.workspace import AdversarialWorkspace
 def against(space: AdversarialWorkspace) -> Section:
     """Draw two networks' curves in one figure, with a paired test at each epsilon."""
     if space.against is None:
-        raise NotApplicableError("No other network was named: --against MODEL.")
+        raise NotApplicableError("No second network was given: use --against MODEL.")
     other, theirs = space.against
     ours = space.results
     common = np.intersect1d(ours.clean.index, theirs.clean.index)
@@ -31,9 +31,8 @@ def against(space: AdversarialWorkspace) -> Section:
         "line",
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units'})"),
         Axis(measure),
-        "The worst case over the same attacks on the same images; bands are 95% Wilson intervals. "
-        "Where the bands overlap, the "
-        "paired test in the table still tells whether the difference is more than chance.",
+        "The worst case over the same attacks on the same images; bands are 95% Wilson intervals. Where the "
+        "bands overlap, look at the paired test in the table: it shows whether the difference is significant.",
         tuple(_series(name, epsilons, [pair[i] for pair in pairs]) for i, name in enumerate(names)),
     )
     tests = [mcnemar_exact(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in pairs]
@@ -44,7 +43,7 @@ def against(space: AdversarialWorkspace) -> Section:
     table = Table(
         "Difference at each epsilon",
         (
-            Column("epsilon", help="The radius as it was asked for."),
+            Column("epsilon", help="The requested radius."),
             Column(names[0], proportion=True, help=f"{measure.capitalize()}."),
             Column(names[1], proportion=True, help=f"{measure.capitalize()}."),
             Column("Difference", unit="points", help="First minus second, in percentage points."),
@@ -63,12 +62,12 @@ def _names(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 
-def _series(name: str, epsilons: tuple[float, ...], standing: list[np.ndarray]) -> Series:
-    bounds = [wilson(int(one.sum()), len(one)) for one in standing]
+def _series(name: str, epsilons: tuple[float, ...], masks: list[np.ndarray]) -> Series:
+    bounds = [wilson(int(mask.sum()), len(mask)) for mask in masks]
     return Series(
         name,
         epsilons,
-        tuple(float(one.mean()) for one in standing),
+        tuple(float(mask.mean()) for mask in masks),
         tuple(low for low, _ in bounds),
         tuple(high for _, high in bounds),
     )
@@ -104,15 +103,14 @@ def _section(
     corrected: list[float],
     blocks: tuple[Figure, Table],
 ) -> Section:
-    asked = min(range(len(ours.epsilons)), key=lambda i: abs(ours.epsilons[i] - space.epsilon))
-    a, b = pairs[asked]
+    reported = min(range(len(ours.epsilons)), key=lambda i: abs(ours.epsilons[i] - space.epsilon))
+    a, b = pairs[reported]
     first = percent(float(a.mean()), wilson(int(a.sum()), len(a)))
     second = percent(float(b.mean()), wilson(int(b.sum()), len(b)))
     finding = (
         f"At {space.words(space.epsilon)} {names[0]} {space.phrases.keeps.format(value=first, n=len(a))} and "
-        f"{names[1]} {second}: "
-        f"a difference of {100 * float(a.mean() - b.mean()):+.1f} points (exact McNemar test p = "
-        f"{tests[asked]:.2g}, {corrected[asked]:.2g} after Holm's correction over {len(tests)} epsilons)."
+        f"{names[1]} {second}: a difference of {100 * float(a.mean() - b.mean()):+.1f} points (exact McNemar test p "
+        f"= {tests[reported]:.2g}, {corrected[reported]:.2g} after Holm's correction over {len(tests)} epsilons)."
     )
     results = tuple(
         Result(f"difference@{e:.6g}", float(x.mean() - y.mean()), len(x), None, "proportion", True)

@@ -1,4 +1,4 @@
-"""What each attack achieved at the epsilon that was asked for."""
+"""Success, size and cost of each attack at the reported epsilon."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from studies.adversarial.workspace import AdversarialWorkspace
 _WORST = "worst case"
 
 _COSTS = (
-    Column("Passes", help="Images forwarded, per attacked image, over all epsilons."),
-    Column("Gradients", help="Images of which a gradient was taken, per attacked image, over all epsilons."),
-    Column("Time", unit="s", help="Over all epsilons."),
+    Column("Passes", help="Forward passes per attacked image, over all epsilons."),
+    Column("Gradients", help="Gradients computed per attacked image, over all epsilons."),
+    Column("Time", unit="s", help="Wall time over all epsilons."),
     Column(
         "Rescued",
-        help="Adversarial images that the attack passed on its way and did not return; counted here.",
+        help="Adversarial images that the attack found on its way but did not return; they count as found here.",
     ),
     Column(
-        "Projected", help="Images for which a proposal had left the ball or [0, 1] and was projected first."
+        "Projected",
+        help="Images for which a proposal lay outside the ball or [0, 1] and was projected back before it was judged.",
     ),
 )
 
@@ -34,15 +35,15 @@ _SIZES = (
     Column("L0", unit="pixels", help="Median number of pixels that changed."),
     Column(
         "SSIM",
-        help="Median structural similarity with the original; 1 is the same picture (Wang et al. 2004).",
+        help="Median structural similarity with the original; 1 means identical (Wang et al. 2004).",
     ),
 )
 
 
 @VIEWS.register("attacks", order=1)
 def attacks(space: AdversarialWorkspace) -> Section:
-    """Compare the attacks: what each broke, with how much change, at what cost."""
-    rows = [_row(space, one.text, one.attack.traits.access) for one in space.attacks]
+    """Compare the attacks: their success, the size of their perturbations, and their cost."""
+    rows = [_row(space, attack.text, attack.attack.traits.access) for attack in space.attacks]
     if len(space.attacks) > 1:
         rows.append(_row(space, _WORST, "all of them"))
     sizes = [_sizes(space, name, outcome) for name, outcome in space.results.attacks.items()]
@@ -51,25 +52,25 @@ def attacks(space: AdversarialWorkspace) -> Section:
             f"At {space.words(space.epsilon)}",
             _columns(space.phrases),
             tuple(rows),
-            "An attack that leaves much more standing than another is weak here, not the network "
-            "strong. The worst case "
-            "counts an image as broken if any attack breaks it: only that row says something about the network.",
+            "An attack that breaks far fewer images than another is weak here; it does not show that the network "
+            "is robust. The worst case counts an image as broken if any attack breaks it: only that row "
+            "describes the network.",
         ),
         Table(
-            "The perturbations that worked",
+            "Successful perturbations",
             _size_columns(space.phrases),
             tuple(sizes),
-            "Of the first adversarial image found for each picture, at the smallest epsilon that "
-            "broke it. Attacks stop "
-            "there, so that the confidence is that of a network just misled, not of one misled as far as possible.",
+            "For the first adversarial image found for each picture, at the smallest epsilon that broke it. "
+            "Attacks stop there, so the confidence is that of a network that is only just misled, not of one "
+            "misled as far as possible.",
         ),
     ]
     invalid = int(space.results.worst.invalid.sum())
     if invalid:
         blocks.append(
             Note(
-                f"For {invalid} images an attack returned values that are not numbers; the clean image was "
-                "judged in their place.",
+                f"For {invalid} images an attack returned values that are not finite; the clean image was judged "
+                "instead.",
                 "warning",
             )
         )
@@ -84,7 +85,7 @@ def _columns(phrases: Phrases) -> tuple[Column, ...]:
             help="The attack with its options; the worst case counts an image as broken if any attack breaks it.",
         ),
         Column(
-            "Access", help="What the attack asks of the network: gradients, logits, decisions, or nothing."
+            "Access", help="What the attack needs from the network: gradients, logits, decisions, or nothing."
         ),
         Column(measure.capitalize(), proportion=True, help=phrases.measure_help),
         Column("low", proportion=True, help=f"Lower end of the 95% Wilson interval of the {measure}."),
@@ -100,13 +101,15 @@ def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
             "Attack",
             help="The attack with its options; the worst case counts an image as broken if any attack breaks it.",
         ),
-        Column("n", help="Images that it broke."),
+        Column("n", help="Images that the attack broke."),
         Column(
             "Confidence before",
             proportion=True,
-            help="Median of the network's confidence in its answer, clean.",
+            help="Median confidence of the network in its prediction without attack.",
         ),
-        Column("Confidence after", proportion=True, help=f"Median of its confidence in {phrases.answer}."),
+        Column(
+            "Confidence after", proportion=True, help=f"Median confidence of the network in {phrases.answer}."
+        ),
         *_SIZES,
     )
 

@@ -1,4 +1,4 @@
-"""Where the network looked, before and after the attack."""
+"""GradCAM maps before and after the attack."""
 
 from __future__ import annotations
 
@@ -33,26 +33,27 @@ def attention(space: AdversarialWorkspace) -> Section:
     layer = last_map_layer(space.model.module, space.sampled[0][:1])
     if not layer:
         raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1.")
-    images, steps, found = space.pictured
+    images, steps, verdicts = space.pictured
     if not steps:
         raise NotApplicableError("At epsilon 0 there is nothing to compare.")
     rows = tuple(
-        _row(space, layer, row, place, images[row : row + 1], found[-1])
+        _row(space, layer, row, place, images[row : row + 1], verdicts[-1])
         for row, place in enumerate(places)
         if space.results.right[place]
     )
     gallery = Gallery(
         f"GradCAM at {layer.removeprefix('network.')}",
         rows,
-        "Bright: what raised the class named under the picture (Selvaraju et al. 2017). If the maps for the old class "
-        "before and after are alike, the network still looks at the same place and reads it differently; if the map "
-        "has moved, the attack has drawn its attention away. A map without anything bright says that nothing in the "
-        "image speaks for that class any more. GradCAM is coarse: one value for each position of the layer.",
+        "Bright: regions that raised the score of the class named below the picture (Selvaraju et al. 2017). If "
+        "the maps for the old class before and after the attack are similar, the network still looks at the same "
+        "place but interprets it differently; if the map has moved, the attack has shifted its attention. A map "
+        "without anything bright means that nothing in the image supports that class any more. GradCAM is "
+        "coarse: one value for each position of the layer.",
         _SIDE,
     )
     similar, vanished, n = _similarity(space, layer)
-    result, said = _told(space, similar, vanished, n)
-    return Section("attention", "Where it looks", said, (gallery,), results=(result,))
+    result, text = _similarity_result(space, similar, vanished, n)
+    return Section("attention", "Where it looks", text, (gallery,), results=(result,))
 
 
 def _maps(space: AdversarialWorkspace, layer: str, images: Tensor, classes: Tensor) -> Tensor:
@@ -63,8 +64,8 @@ def _maps(space: AdversarialWorkspace, layer: str, images: Tensor, classes: Tens
         cam = LayerGradCam(module, module.get_submodule(layer)).attribute(
             inputs, classes, relu_attributions=True
         )
-    found: Tensor = cam.detach()
-    return found
+    maps: Tensor = cam.detach()
+    return maps
 
 
 def _row(
@@ -83,45 +84,49 @@ def _row(
         cam = _maps(space, layer, pixels, wanted)
         size = [int(pixels.shape[2]), int(pixels.shape[3])]
         wide = F.interpolate(cam.float(), size=size, mode="bilinear", align_corners=False)[0]
-        told = space.class_name(int(wanted[0]))
-        drawn = picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True)
-        pictures.append(Picture(drawn, f"GradCAM of the {what} for {told}", f"{when}: {told}"))
-    note = f"Taken for {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[row]))}."
+        class_name = space.class_name(int(wanted[0]))
+        overlay_picture = picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True)
+        pictures.append(
+            Picture(overlay_picture, f"GradCAM of the {what} for {class_name}", f"{when}: {class_name}")
+        )
+    note = f"Classified as {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[row]))} confidence."
     return Strip(tuple(pictures), space.short_name(place), note)
 
 
 def _similarity(space: AdversarialWorkspace, layer: str) -> tuple[list[float], int, int]:
-    """Return the rank correlation of each map with itself under attack, how many vanished, and of how many.
+    """Return each clean map's rank correlation with the map under attack, the number that vanished, and of how many.
 
-    Over the sampled images whose map for the right class is not constant without attack.
+    Only sampled images whose clean map for the correct class is not constant are compared.
     """
     images, labels, _ = space.sampled
     rows = torch.arange(len(labels), device=images.device)[:_MOST]
-    found: list[float] = []
+    similar: list[float] = []
     vanished = n = 0
     for part in torch.split(rows, 8):
         before = _maps(space, layer, images[part], labels[part]).flatten(1).cpu()
         after = _maps(space, layer, space.sample_full[part], labels[part]).flatten(1).cpu()
-        for one, other in zip(before, after, strict=True):
-            if float(one.std()) == 0:
+        for clean, attacked in zip(before, after, strict=True):
+            if float(clean.std()) == 0:
                 continue
             n += 1
-            if float(other.std()) == 0:
+            if float(attacked.std()) == 0:
                 vanished += 1
             else:
-                found.append(float(spearmanr(one.numpy(), other.numpy()).statistic))
-    return found, vanished, n
+                similar.append(float(spearmanr(clean.numpy(), attacked.numpy()).statistic))
+    return similar, vanished, n
 
 
-def _told(space: AdversarialWorkspace, similar: list[float], vanished: int, n: int) -> tuple[Result, str]:
-    """Return the mean correlation as a result, and what is to be said of it."""
-    said = f"In {vanished} of {n} images nothing speaks for the right class any more under attack. "
+def _similarity_result(
+    space: AdversarialWorkspace, similar: list[float], vanished: int, n: int
+) -> tuple[Result, str]:
+    """Return the mean correlation as a result, and the sentences that describe it."""
+    text = f"For {vanished} of {n} images no region supports the correct class any more under attack. "
     if len(similar) < 2:
-        return Result("gradcam_rank_correlation", None, len(similar)), said if n else ""
+        return Result("gradcam_rank_correlation", None, len(similar)), text if n else ""
     mean = float(np.mean(similar))
     low, high = bootstrap(similar, lambda v: float(v.mean()), derive(space.config.seed, "attention"))
-    said += (
-        f"In the other {len(similar)} the map keeps a rank correlation of {mean:.2f} [{low:.2f}, {high:.2f}] with "
-        f"itself without attack ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
+    text += (
+        f"For the other {len(similar)} the map under attack has a rank correlation of {mean:.2f} [{low:.2f}, "
+        f"{high:.2f}] with the clean map ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
     )
-    return Result("gradcam_rank_correlation", mean, len(similar), (low, high)), said
+    return Result("gradcam_rank_correlation", mean, len(similar), (low, high)), text

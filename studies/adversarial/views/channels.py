@@ -1,4 +1,4 @@
-"""How the perturbation grows through the network, and which channels it moves most."""
+"""Growth of the perturbation through the network, and the channels that change most."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class _Moves:
-    """What one layer did, over N images: relative distances (N,), and means per channel (N, C)."""
+    """Effect of the perturbations on one layer: relative distances (N,), and means per channel (N, C)."""
 
     adversarial: Tensor
     noise: Tensor
@@ -34,7 +34,7 @@ class _Moves:
 
 @VIEWS.register("channels", order=6)
 def channels(space: AdversarialWorkspace) -> Section:
-    """Follow the perturbation layer by layer, and name the channels that moved most."""
+    """Follow the perturbation layer by layer, and list the channels that change most."""
     if len(space.sample) < 2:
         raise NotApplicableError(space.phrases.few)
     images = space.sampled[0]
@@ -49,8 +49,8 @@ def channels(space: AdversarialWorkspace) -> Section:
     first, last = (float(moves[name].adversarial.mean()) for name in (names[0], names[-1]))
     still = float(moves[names[-1]].noise.mean())
     finding = (
-        f"Under attack the activations move by {first:.0%} of their size at {names[0]} and by {last:.0%} at "
-        f"{names[-1]}; noise of the same size moves the latter by {still:.0%} ({len(images)} images)."
+        f"Under attack the activations change by {first:.0%} of their norm at {names[0]} and by {last:.0%} at "
+        f"{names[-1]}; noise of the same size changes the latter by {still:.0%} ({len(images)} images)."
     )
     return Section("channels", "Layer by layer", finding, (figure, table))
 
@@ -62,9 +62,9 @@ def _observe(
     rows = torch.arange(len(images), device=images.device)
     size = max(1, min(8, space.config.batch_size))
     for part in torch.split(rows, size):
-        seen = [_activations(space, names, x[part]) for x in (images, moved, noisy)]
+        activations = [_activations(space, names, x[part]) for x in (images, moved, noisy)]
         for name in names:
-            clean, adversarial, noise = (one[name].float() for one in seen)
+            clean, adversarial, noise = (outputs[name].float() for outputs in activations)
             length = clean.flatten(1).norm(dim=1).clamp_min(1e-12)
             parts[name].append(
                 _Moves(
@@ -75,8 +75,8 @@ def _observe(
                 )
             )
     return {
-        name: _Moves(*(torch.cat([getattr(p, f) for p in found]).cpu() for f in _FIELDS))
-        for name, found in parts.items()
+        name: _Moves(*(torch.cat([getattr(p, f) for p in batches]).cpu() for f in _FIELDS))
+        for name, batches in parts.items()
     }
 
 
@@ -108,11 +108,10 @@ def _figure(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str
         "How far activations move",
         "line",
         Axis("layer, first to last", categories=names),
-        Axis("distance / size of the activations"),
-        "The L2 distance between a layer's activations with and without perturbation, as a part of "
-        "their own length; mean over "
-        f"{len(moves[names[0]].noise)} images with its 95% t-interval. The attack grows on its way through the network "
-        "while noise of the same size does not: that is what makes it an attack.",
+        Axis("distance / norm of the activations"),
+        "The L2 distance between a layer's activations with and without perturbation, relative to their norm; "
+        f"mean over {len(moves[names[0]].noise)} images with its 95% t-interval. The network amplifies an attack "
+        "from layer to layer; it does not amplify noise of the same size.",
         (series("attack", "adversarial"), series("noise of the same size", "noise")),
     )
 
@@ -136,7 +135,7 @@ def _table(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str,
                 )
             )
     return Table(
-        "The channels that moved most",
+        "Channels that change most",
         (
             Column("Layer", help="The layer's name in the network."),
             Column("Channel", help="The channel's number, from 0."),
@@ -147,11 +146,11 @@ def _table(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str,
             Column("Clean", help="Mean activation over positions and images."),
             Column(
                 "Under attack",
-                help="How far the activation moves between the image and its adversarial version.",
+                help="Mean activation over positions and adversarial images.",
             ),
             Column("Raised in", proportion=True, help="Part of the images in which the channel rose."),
         ),
         tuple(rows),
-        "A channel with a shift above 1 changed by more than images usually differ from each other. "
-        "`probe filters --layers … --channels …` shows what these channels look for.",
+        "A channel with a shift above 1 changed by more than images usually differ from one another. `probe "
+        "filters --layers … --channels …` shows what these channels respond to.",
     )

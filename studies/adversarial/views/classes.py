@@ -1,4 +1,4 @@
-"""Which classes are fragile."""
+"""Robustness by class."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from studies.adversarial.workspace import AdversarialWorkspace
 
 @VIEWS.register("classes", order=9)
 def classes(space: AdversarialWorkspace) -> Section:
-    """Compare what is right without attack with what stands under it, class by class."""
+    """Compare clean and robust accuracy, class by class."""
     labels = np.asarray(space.results.clean.label)
     if len(np.unique(labels)) < 2:
         raise NotApplicableError("All images are of one class, so there is nothing to compare.")
     robust = space.results.robust(space.results.worst, space.epsilon)
     rows = [_row(space, int(label), labels == label, robust) for label in np.unique(labels)]
     rows.sort(key=lambda row: (float(row[4] or 0), str(row[0])))
-    what, clean = "class", "Right without attack."
+    what, clean = "class", "Classified correctly without attack."
     if not space.images.labelled:
-        what, clean = "answer without attack", "The answer without attack is what the others are judged by."
+        what, clean = (
+            "prediction without attack",
+            "The prediction without attack is the reference for the others.",
+        )
     few = int(min((labels == label).sum() for label in np.unique(labels)))
-    note = " With so few images a class the intervals are wide." if few < 10 else ""
+    note = " With so few images per class the intervals are wide." if few < 10 else ""
     table = Table(
         f"By {what}, at {space.words(space.epsilon)}",
         (
             Column(what.capitalize(), help="The class of the images."),
             Column("n", help="The number of images."),
             Column("Clean", proportion=True, help=clean),
-            Column(_standing(space), help=space.phrases.robust_help),
+            Column(_robust_column(space), help=space.phrases.robust_help),
             Column(
                 space.phrases.measure.capitalize(),
                 proportion=True,
@@ -39,29 +42,29 @@ def classes(space: AdversarialWorkspace) -> Section:
             ),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
-            Column("Goes to", help="The class that broken images are most often taken for, and how often."),
+            Column("Predicted as", help="The class most often predicted for broken images, and how often."),
         ),
         tuple(rows),
-        f"The most fragile first.{note}",
+        f"The least robust classes come first.{note}",
     )
     return Section("classes", "Classes", blocks=(table,))
 
 
-def _standing(space: AdversarialWorkspace) -> str:
+def _robust_column(space: AdversarialWorkspace) -> str:
     return "Robust" if space.config.target is None else space.phrases.robust
 
 
 def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np.ndarray) -> tuple[Cell, ...]:
     results = space.results
-    n, standing = int(member.sum()), int((member & robust).sum())
-    low, high = wilson(standing, n)
+    n, n_robust = int(member.sum()), int((member & robust).sum())
+    low, high = wilson(n_robust, n)
     broken = member & results.right & ~robust
-    taken = results.worst.prediction[broken]
-    taken = taken[taken >= 0]
-    goes = None
-    if len(taken):
-        names, counts = np.unique(taken, return_counts=True)
+    predicted = results.worst.prediction[broken]
+    predicted = predicted[predicted >= 0]
+    predicted_as = None
+    if len(predicted):
+        names, counts = np.unique(predicted, return_counts=True)
         best = int(counts.argmax())
-        goes = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(taken)})"
+        predicted_as = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(predicted)})"
     clean = float((member & results.clean_right).sum() / n)
-    return (space.class_name(label), n, clean, standing, standing / n, low, high, goes)
+    return (space.class_name(label), n, clean, n_robust, n_robust / n, low, high, predicted_as)

@@ -1,4 +1,4 @@
-"""Ordinary corruptions beside the adversary."""
+"""Common corruptions compared with the attack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 256
 
 @VIEWS.register("corruption", order=7)
 def corruption(space: AdversarialWorkspace) -> Section:
-    """Set the attack beside noise, blur, JPEG, brightness, contrast and shift at five severities."""
+    """Compare the attack with noise, blur, JPEG, bcorrectness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
     places = sorted(order[:_MOST])
     n = len(places)
@@ -51,28 +51,28 @@ def _section(
     rows: list[tuple[Cell, ...]] = []
     results = []
     for kind in kinds:
-        for severity, right in enumerate(counts[kind.name], 1):
-            low, high = wilson(right, n)
-            rows.append((kind.name, severity, kind.amounts[severity - 1], right, n, right / n, low, high))
+        for severity, correct in enumerate(counts[kind.name], 1):
+            low, high = wilson(correct, n)
+            rows.append((kind.name, severity, kind.amounts[severity - 1], correct, n, correct / n, low, high))
             name = f"{_accuracy(space)}:{kind.name.lower().replace(' ', '_')}@{severity}"
-            results.append(Result.proportion(name, right, n, higher_is_better=True))
+            results.append(Result.proportion(name, correct, n, higher_is_better=True))
     if space.config.target is None:
         low, high = wilson(attacked, n)
         rows.append(
             (f"attack, {space.words(space.epsilon)}", None, None, attacked, n, attacked / n, low, high)
         )
-    worst, severity, right = min(
-        ((name, s, right) for name, values in counts.items() for s, right in enumerate(values, 1)),
+    worst, severity, correct = min(
+        ((name, s, correct) for name, values in counts.items() for s, correct in enumerate(values, 1)),
         key=lambda row: row[2],
     )
-    word = "right" if space.images.labelled else "with the answer they had"
+    word = "correct" if space.images.labelled else "with an unchanged prediction"
     finding = (
-        f"Ordinary corruption at its worst ({worst}, severity {severity} of 5) leaves "
-        f"{percent(right / n, wilson(right, n))} of {n} images {word}; {_beside(space, attacked, n)}."
+        f"The most harmful common corruption ({worst}, severity {severity} of 5) leaves "
+        f"{percent(correct / n, wilson(correct, n))} of {n} images {word}; {_beside(space, attacked, n)}."
     )
     return Section(
         "corruption",
-        "Merely noisy",
+        "Common corruptions",
         blocks=(*_figures(space, kinds, counts, clean, attacked, n), _table(space, tuple(rows))),
         results=tuple(results),
         findings=(finding,),
@@ -83,7 +83,7 @@ def _beside(space: AdversarialWorkspace, attacked: int, n: int) -> str:
     if space.config.target is None:
         return f"the attack leaves {percent(attacked / n, wilson(attacked, n))}"
     moved = n - attacked
-    return f"under attack {percent(moved / n, wilson(moved, n))} are at the class aimed at"
+    return f"under attack {percent(moved / n, wilson(moved, n))} are in the target class"
 
 
 def _accuracy(space: AdversarialWorkspace) -> str:
@@ -98,7 +98,7 @@ def _figures(
     attacked: int,
     n: int,
 ) -> tuple[Figure, ...]:
-    """Return two charts of three corruptions each: six bands in one could not be told apart."""
+    """Return two charts of three corruptions each: six bands in one chart would be unreadable."""
 
     def series(label: str, values: list[int]) -> Series:
         bounds = [wilson(value, n) for value in values]
@@ -112,8 +112,8 @@ def _figures(
 
     names, measure = list(counts), _accuracy(space)
     # An image that an attack has not moved to its target may be wrong: that is no floor for accuracy.
-    aimed = space.config.target is not None
-    floor = () if aimed else (series(f"attack, {space.words(space.epsilon)}", [attacked] * 6),)
+    targeted = space.config.target is not None
+    floor = () if targeted else (series(f"attack, {space.words(space.epsilon)}", [attacked] * 6),)
     charts = []
     for group in (names[:3], names[3:]):
         lines = [series(name, [clean, *counts[name]]) for name in group]
@@ -123,9 +123,9 @@ def _figures(
                 "line",
                 Axis("severity (0: none)"),
                 Axis(measure),
-                "Kinds and strengths after Hendrycks and Dietterich 2019, with 95% Wilson intervals. A network can "
-                "stand every corruption and still fall to a perturbation that nobody sees: the two are different "
-                "questions.",
+                "Kinds and strengths after Hendrycks and Dietterich 2019, with 95% Wilson intervals. A network "
+                "can be robust to every corruption and yet fail on an imperceptible perturbation: these are "
+                "different questions.",
                 (*lines, *floor),
             )
         )
@@ -135,15 +135,16 @@ def _figures(
 def _table(space: AdversarialWorkspace, rows: tuple[tuple[Cell, ...], ...]) -> Table:
     measure = _accuracy(space).capitalize()
     return Table(
-        f"{measure} under ordinary corruption, in numbers",
+        f"{measure} under common corruptions, in numbers",
         (
-            Column("Corruption", help="An ordinary disturbance of the image."),
-            Column("Severity", help="From 1, barely seen, to 5."),
+            Column("Corruption", help="The kind of corruption."),
+            Column("Severity", help="From 1, barely visible, to 5."),
             Column(
                 "Amount", help="Noise: standard deviation; blur and shift: part of the side; JPEG: quality."
             ),
             Column(
-                "Right" if space.images.labelled else "Same answer", help="Images that keep the right answer."
+                "Correct" if space.images.labelled else "Same prediction",
+                help="Images whose prediction equals the reference.",
             ),
             Column("of", help="The number of images."),
             Column(measure, proportion=True, help="With its 95% Wilson interval beside it."),

@@ -1,4 +1,4 @@
-"""Robust accuracy against epsilon, and how small a perturbation each image needs."""
+"""Robust accuracy against epsilon, and the smallest perturbation of each image."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ _POINTS = 80
 def curve(space: AdversarialWorkspace) -> Section:
     """Draw robust accuracy against epsilon until it collapses, and the smallest perturbation of each image."""
     epsilons, measure = space.results.epsilons, space.phrases.measure
-    drawn = _until_collapse(space)
+    plotted = _until_collapse(space)
     figure = Figure(
         f"{measure.capitalize()} against epsilon",
         "line",
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units, 1 is black to white'})"),
         Axis(measure),
-        "A network that is not defended falls within a few 255ths; a robust one falls slowly. The "
-        "band is the 95% Wilson "
-        "interval of the worst case. A curve that does not reach the floor means that the attack is at its limits, "
-        "not that the network is safe. Single attacks lie above the worst case. The curve is drawn a little further "
-        "than where it reaches 0.",
-        _series(space, drawn),
+        "The curve of an undefended network falls within a few 255ths; that of a robust one falls slowly. The "
+        "band is the 95% Wilson interval of the worst case. A curve that does not reach 0 shows the limits of "
+        "the attack, not that the network is safe. Single attacks lie above the worst case. The curve is drawn "
+        "slightly beyond the point where it reaches 0.",
+        _series(space, plotted),
     )
     blocks = (figure, _table(space, epsilons), *_distribution(space))
     return Section("curve", "Robustness curve", _summary(space), blocks)
 
 
 def _until_collapse(space: AdversarialWorkspace) -> tuple[float, ...]:
-    """Return the epsilons up to the second one at which nothing is left."""
-    results, kept, over = space.results, [], 0
+    """Return the epsilons up to the second one at which no image is robust."""
+    results, epsilons, collapsed = space.results, [], 0
     for epsilon in results.epsilons:
-        kept.append(epsilon)
-        over += not results.robust(results.worst, epsilon).any()
-        if over == 2:
+        epsilons.append(epsilon)
+        collapsed += not results.robust(results.worst, epsilon).any()
+        if collapsed == 2:
             break
-    return tuple(kept)
+    return tuple(epsilons)
 
 
 def _series(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> tuple[Series, ...]:
@@ -60,7 +59,7 @@ def _series(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> tuple[S
     )
     if len(results.attacks) == 1:
         return (first,)
-    # A single attack is only run up to the epsilon asked for; beyond it, what nothing has broken is left to all.
+    # A single attack is only run up to the epsilon asked for; beyond it, all attacks work on what none has broken.
     own = tuple(e for e in epsilons if e <= space.epsilon * (1 + 1e-9))
     others = tuple(
         Series(name, own, tuple(float(results.robust(outcome, e).mean()) for e in own))
@@ -75,12 +74,12 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
     for epsilon in epsilons:
         accuracy = results.robust_accuracy(results.worst, epsilon)
         low, high = accuracy.ci or (None, None)
-        standing = int(results.robust(results.worst, epsilon).sum())
-        rows.append((shown(epsilon, space.norm), epsilon, standing, results.n, accuracy.value, low, high))
+        n_robust = int(results.robust(results.worst, epsilon).sum())
+        rows.append((shown(epsilon, space.norm), epsilon, n_robust, results.n, accuracy.value, low, high))
     return Table(
         "The curve in numbers",
         (
-            Column("epsilon", help="The radius as it was asked for."),
+            Column("epsilon", help="The requested radius."),
             Column("in pixel units", digits=4, help="1 is the distance from black to white."),
             Column(space.phrases.robust, help=space.phrases.robust_help),
             Column("of", help="The number of images."),
@@ -93,30 +92,30 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),
         tuple(rows),
-        "An image broken at one epsilon is broken at every larger one: a larger ball holds the "
-        "smaller one. Each larger "
-        "epsilon is therefore tried only on what still stands.",
+        "An image broken at one epsilon is broken at every larger one: a larger ball contains the smaller one. "
+        "Each larger epsilon is therefore tried only on images that are not broken yet.",
     )
 
 
 def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
     sizes = np.sort(space.results.worst.smallest[space.results.right])
-    found = sizes[np.isfinite(sizes)].astype(float)
-    if len(found) == 0:
+    finite = sizes[np.isfinite(sizes)].astype(float)
+    if len(finite) == 0:
         return ()
-    places = np.unique(np.linspace(0, len(found) - 1, min(_POINTS, len(found))).round().astype(int))
+    places = np.unique(np.linspace(0, len(finite) - 1, min(_POINTS, len(finite))).round().astype(int))
     figure = Figure(
         "The smallest perturbation of each image",
         "line",
         Axis(f"size of the smallest perturbation found ({space.norm.name})"),
-        Axis(f"part of the images {space.phrases.broken} by it"),
-        "Each success is drawn back along its own perturbation until it is just one. These are upper bounds: a better "
-        "attack may find less. A steep rise means that the images are alike in this; a long tail that a few resist.",
-        (Series("images", tuple(found[places]), tuple((places + 1) / len(sizes))),),
+        Axis(f"part of the images {space.phrases.broken} at that size"),
+        "Each successful perturbation is scaled back until it only just succeeds. These are upper bounds: a "
+        "better attack may find smaller ones. A steep rise means that the images need perturbations of similar "
+        "size; a long tail means that a few images resist.",
+        (Series("images", tuple(finite[places]), tuple((places + 1) / len(sizes))),),
     )
     names = [*space.results.attacks, *(["worst case"] if len(space.results.attacks) > 1 else [])]
     outcomes = [*space.results.attacks.values(), space.results.worst]
-    rows = tuple(_quartile_row(space, name, one) for name, one in zip(names, outcomes, strict=False))
+    rows = tuple(_quartile_row(space, name, outcome) for name, outcome in zip(names, outcomes, strict=False))
     table = Table(
         "Quartiles of the smallest perturbation",
         (
@@ -131,7 +130,7 @@ def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
             Column("Upper quartile", digits=3, help="Three quarters of the images need no more than this."),
         ),
         rows,
-        f"In {space.norm.unit or 'pixel units'}; a dash where no perturbation was found for so many images.",
+        f"In {space.norm.unit or 'pixel units'}; a dash means that no perturbation was found for that many images.",
     )
     return figure, table
 
@@ -145,8 +144,8 @@ def _quartile_row(space: AdversarialWorkspace, name: str, outcome: Outcome) -> t
 def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
     last = results.epsilons[-1]
-    standing = int(results.robust(results.worst, last).sum())
-    if standing == 0:
+    n_robust = int(results.robust(results.worst, last).sum())
+    if n_robust == 0:
         end = next(e for e in results.epsilons if not results.robust(results.worst, e).any())
-        return f"Nothing is left standing from {space.words(end)} on, of {results.n} images."
-    return f"{standing} of {results.n} images still stand at {space.words(last)}, the largest epsilon tried."
+        return f"None of the {results.n} images {space.phrases.remain} at {space.words(end)} or above."
+    return f"{n_robust} of {results.n} images {space.phrases.remain} at {space.words(last)}, the largest epsilon tried."

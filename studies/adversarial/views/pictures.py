@@ -1,4 +1,4 @@
-"""The attack to look at: original, perturbation, adversarial image, at every epsilon."""
+"""Pictures of the attack: original, perturbation, adversarial image, at every epsilon."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SIDE = 176
 def pictures(space: AdversarialWorkspace) -> Section:
     """Show original, perturbation and adversarial image, with a slider over the epsilons."""
     places = space.look()
-    images, steps, found = space.pictured
+    images, steps, verdicts = space.pictured
     if not steps:
         raise NotApplicableError("There is no epsilon above 0.")
     clean = space.attacked.verdict(images).double().softmax(1)
     rows = tuple(
         tuple(
             _strip(space, place, row, epsilon, images[row], clean[row], verdict, first=number == 0)
-            for number, (epsilon, verdict) in enumerate(zip(steps, found, strict=True))
+            for number, (epsilon, verdict) in enumerate(zip(steps, verdicts, strict=True))
         )
         for row, place in enumerate(places)
     )
@@ -34,11 +34,10 @@ def pictures(space: AdversarialWorkspace) -> Section:
         "Original, perturbation, adversarial",
         tuple(f"ε = {shown(epsilon, space.norm)}" for epsilon in steps),
         rows,
-        "Move the slider to change epsilon. The perturbation is amplified by the factor under it, "
-        "mid-grey being no change. "
-        f"Made by PGD that uses all of epsilon in {space.norm.name} and climbs on after its first "
-        "success, so that you see "
-        "how sure of its mistake the network can be made. Good: nothing happens until you can see the change yourself.",
+        "Move the slider to change epsilon. The perturbation is amplified by the factor below it; mid-grey means "
+        f"no change. Made by PGD, which uses all of epsilon in {space.norm.name} and continues after its first "
+        "success, so that you see how confident of its mistake the network can become. Good: the prediction does "
+        "not change until you can see the perturbation yourself.",
         _SIDE,
         len(steps) - 1,
     )
@@ -63,7 +62,7 @@ def _strip(
     peak = float(delta.abs().max())
     factor = 0.5 / peak if peak > 0 else 1.0
     word = "broken" if bool(verdict.success[row]) else "not broken by this PGD"
-    told = f"{space.class_name(after)} {percent(float(verdict.confidences[row]))}"
+    prediction = f"{space.class_name(after)} {percent(float(verdict.confidences[row]))}"
     return Strip(
         (
             Picture(
@@ -81,7 +80,7 @@ def _strip(
             Picture(
                 magnified(adversarial.cpu(), _SIDE),
                 f"{name} with the perturbation added",
-                f"adversarial: {told}",
+                f"adversarial: {prediction}",
                 f"image/{place}" if first else "",
                 pixelated=min(image.shape[1:]) < _SIDE // 2,
             ),
@@ -95,5 +94,9 @@ def _strip(
 def _truth(space: AdversarialWorkspace, label: int, before: int) -> str:
     if not space.images.labelled:
         return ""
-    named = space.class_name(label)
-    return f"It is {named}." if before == label else f"It is {named}, wrong without attack."
+    class_name = space.class_name(label)
+    return (
+        f"True class: {class_name}."
+        if before == label
+        else f"True class: {class_name}, misclassified without attack."
+    )

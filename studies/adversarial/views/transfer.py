@@ -1,4 +1,4 @@
-"""Do images made against one network mislead another?"""
+"""Transfer of adversarial images from one network to another."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from studies.adversarial.workspace import AdversarialWorkspace
 
 @dataclass(frozen=True)
 class _Side:
-    """One network with the sample as it sees it: names unique, images, and which of them there is something to do on.
+    """One network and the sample in its input format; ``name`` is unique.
 
-    ``robust`` (N,) are right without attack, or with targets (N,) not at theirs.
+    ``robust`` (N,): images classified correctly without attack, or in a targeted run not in their target class.
     """
 
     name: str
@@ -36,21 +36,21 @@ class _Side:
 
 @VIEWS.register("transfer", order=8)
 def transfer(space: AdversarialWorkspace) -> Section:
-    """Carry adversarial images over to other networks: the source × target matrix."""
+    """Test adversarial images on other networks: the source × target matrix."""
     if not space.transfer:
-        raise NotApplicableError("No other network was named: --transfer-to MODEL,MODEL.")
+        raise NotApplicableError("No other network was given: use --transfer-to MODEL,MODEL.")
     if not space.sample:
         raise NotApplicableError(f"{space.phrases.nobody}.")
     labels, targets = space.labels(space.sample), space.targets(space.sample)
     sides = _sides(space, labels, targets)
     with space.progress.task("Transfer", len(sides)) as advance:
-        made = []
+        images = []
         for side in sides:
-            made.append(_attack(space, side, labels, targets))
+            images.append(_attack(space, side, labels, targets))
             advance(1)
     cells = [
         [_cell(moved, source, target, labels, targets) for target in sides]
-        for source, moved in zip(sides, made, strict=True)
+        for source, moved in zip(sides, images, strict=True)
     ]
     return _section(space, sides, cells)
 
@@ -71,7 +71,7 @@ def _sides(space: AdversarialWorkspace, labels: Tensor, targets: Tensor | None) 
 
 
 def _attack(space: AdversarialWorkspace, side: _Side, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Return the sample attacked through one network with all of epsilon, stopping at nothing."""
+    """Return the sample attacked on one network by a PGD that uses all of epsilon and does not stop at success."""
     attacked = attacked_model(side.model, space.config.bf16)
     attack, parts = PGD(steps=20, stop=False), []
     targets = None if targets is None else targets.to(side.images.device)
@@ -87,7 +87,7 @@ def _attack(space: AdversarialWorkspace, side: _Side, labels: Tensor, targets: T
 def _cell(
     moved: Tensor, source: _Side, target: _Side, labels: Tensor, targets: Tensor | None
 ) -> tuple[int, int]:
-    """Return (broken, standing before) on the tested network: with targets broken means moved to them."""
+    """Return (broken, robust before) on the tested network; targeted, broken means moved to the target class."""
     pixels = moved
     if source.model.input != target.model.input:
         # The perturbation is carried over, not the picture: each network sees its own crop of the original.
@@ -100,23 +100,23 @@ def _cell(
         wide = F.interpolate(delta, size=size, mode="bilinear", align_corners=False, antialias=True)
         pixels = (target.images + wide.to(target.images)).clamp(0, 1)
     broken = adversarial(target.model.logits(pixels).to(labels.device), labels, targets).cpu()
-    standing = target.robust
-    return int((broken & standing).sum()), int(standing.sum())
+    robust = target.robust
+    return int((broken & robust).sum()), int(robust.sum())
 
 
-def _counted(space: AdversarialWorkspace) -> str:
+def _of_help(space: AdversarialWorkspace) -> str:
     if space.config.target is not None:
-        return "Images that the tested network does not take for the class aimed at without attack."
+        return "Images that the tested network does not assign to the target class without attack."
     if not space.images.labelled:
-        return f"Images that the tested network takes for what {space.model.name} does, without attack."
-    return "Images that the tested network names right without attack."
+        return f"Images on which the tested network agrees with {space.model.name} without attack."
+    return "Images that the tested network classifies correctly without attack."
 
 
-def _aim(space: AdversarialWorkspace) -> str:
+def _target_note(space: AdversarialWorkspace) -> str:
     if space.config.target is not None:
-        return " All networks are led to the same classes; an image that goes to another one is not counted."
+        return " All networks are attacked with the same target classes; an image that moves to another class does not count."
     if not space.images.labelled:
-        return f" An image is broken when its class is not the one that {space.model.name} gives it without attack."
+        return f" An image counts as broken when its class differs from the prediction of {space.model.name} without attack."
     return ""
 
 
@@ -139,10 +139,10 @@ def _section(
         "heatmap",
         Axis("tested on", categories=names),
         Axis("made against", categories=names),
-        "Rows: the network that the images were made against. Columns: the network that they were "
-        "tried on. The diagonal is the "
-        "white-box attack. A dark row off the diagonal is a source whose images mislead others; a pale column is a "
-        "network that others' images do not reach, which says nothing about attacks made for it.",
+        "Rows: the network that was attacked. Columns: the network on which the images were tested. The diagonal "
+        "is the white-box attack. A row that is dark off the diagonal is a source whose images also mislead "
+        "others; a pale column is a network that the others' images do not mislead, which says nothing about "
+        "attacks on that network itself.",
         matrix=tuple(tuple(broken / n if n else 0.0 for broken, n in line) for line in cells),
         value_label=f"part of the images {happens}",
     )
@@ -150,18 +150,18 @@ def _section(
         "Transfer, in numbers",
         (
             Column("Made against", help="The network whose gradients were used."),
-            Column("Tested on", help="The network that was asked about the same images."),
+            Column("Tested on", help="The network that classified these images."),
             Column(
                 "Broken" if space.config.target is None else "Moved",
                 help="Images on which the attack succeeded there.",
             ),
-            Column("of", help=_counted(space)),
+            Column("of", help=_of_help(space)),
             Column("Rate", proportion=True, help="With its 95% Wilson interval beside it."),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
         ),
         tuple(rows),
-        f"PGD of 20 steps with all of {space.words(space.epsilon)} that climbs on after its first "
-        f"success. Where networks take images of different size or crop, the perturbation is resized.{_aim(space)}",
+        f"PGD with 20 steps that uses all of {space.words(space.epsilon)} and continues after its first success. "
+        f"Where networks need images of different size or crop, the perturbation is resized.{_target_note(space)}",
     )
     return Section("transfer", "Transfer", blocks=(figure, table), results=tuple(results))

@@ -66,11 +66,10 @@ def gallery(cases: Sequence[AttributedImage], images: Tensor, found: Sequence[Ex
     order = sorted(range(len(cases)), key=lambda number: cases[number].row)
     strips = tuple(_strip(number, cases[number], images[cases[number].row], found) for number in order)
     reading = (
-        "Maps are summed over colours and scaled one by one: full colour is the "
-        f"{PERCENTILE:.0f}th percentile of |map|. Red speaks for the class, blue against it, white is "
-        "neutral; GradCAM, which has no sign, runs from black to yellow. Coarse maps (GradCAM, occlusion) "
-        "lie over the greyed image, fine ones stand alone. Which of them to trust, the table says: a map "
-        "that looks convincing need not depend on what the network learned."
+        f"Maps are summed over colours and scaled one by one: full colour is the {PERCENTILE:.0f}th percentile of "
+        "|map|. Red speaks for the class, blue against it, white is neutral; GradCAM, which has no sign, runs from "
+        "black to yellow. Coarse maps (GradCAM, occlusion) lie over the greyed image, fine ones stand alone. Which "
+        "of them to trust, the table says: a map that looks convincing need not depend on what the network learned."
     )
     return Gallery("Which pixels speak for the class", strips, reading, size=112)
 
@@ -130,10 +129,10 @@ def table(found: Sequence[Explained], left: Mapping[str, Randomised], n: int) ->
         Column("Time", "s", f"For the {n} maps shown."),
     )
     reading = (
-        "Parameter randomisation (Adebayo et al. 2018): the same logit is explained in the trained network "
-        "and in copies with redrawn weights, and |map|, summed over colours, is compared by Spearman's ρ. 1: "
-        "the map does not depend on those weights; 0: nothing of it is left. The verdict calls "
-        f"ρ ≥ {HARDLY} hardly changed, and ρ ≥ {PARTLY} with all layers redrawn partly kept."
+        "Parameter randomisation (Adebayo et al. 2018): the same logit is explained in the trained network and in "
+        "copies with redrawn weights, and |map|, summed over colours, is compared by Spearman's ρ. 1: the map does "
+        f"not depend on those weights; 0: nothing of it is left. The verdict calls ρ ≥ {HARDLY} hardly changed, and "
+        f"ρ ≥ {PARTLY} with all layers redrawn partly kept."
     )
     rows = tuple(
         (method, verdict, *numbers)
@@ -245,8 +244,8 @@ def findings(found: Sequence[Explained], left: Mapping[str, Randomised]) -> tupl
     kept = [(title, both) for title, both in judged if _kept(both) >= HARDLY]
     lowest, least = min(judged, key=lambda pair: _kept(pair[1]))
     sentences = [
-        f"{title} maps hardly change when {_what(both)} redrawn (ρ = {_kept(both):.2f}, {images}): "
-        "do not read them as an explanation of the class."
+        f"{title} maps hardly change when {_what(both)} redrawn (ρ = {_kept(both):.2f}, {images}): do not read them "
+        "as an explanation of the class."
         for title, both in kept
     ]
     if _kept(least) < HARDLY:

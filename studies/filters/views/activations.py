@@ -32,9 +32,9 @@ def activations(space: FiltersWorkspace) -> Section:
     reading = (
         "Bright, coloured regions are where the channel is active; the rest is darkened. For every layer the "
         f"{PER_LAYER} channels are those whose peak in this image stands furthest above the channel's usual peak "
-        f"(in standard deviations over the {space.observed.n} images, written σ). Early layers light up on edges and "
-        "colours, late ones on whole parts: one bright patch on the subject is good, "
-        "light everywhere means that the channel does not tell this image from others."
+        f"(in standard deviations over the {space.observed.n} images, written σ). Early layers light up on edges "
+        "and colours, late ones on whole parts: one bright patch on the subject is good, light everywhere means "
+        "that the channel does not tell this image from others."
     )
     gallery = Gallery("Strongest channels at each depth", strips, reading, size=SIDE)
     summary = f"{len(space.shown)} images through {len(space.layers)} layers: {', '.join(space.layers)}."

@@ -101,8 +101,8 @@ def weights(space: FiltersWorkspace) -> Section:
             findings.append(_finding(convolution, bank, space))
             advance(1)
     summary = (
-        f"{len(chosen)} of the network's {len(every)} convolutions. The first is always shown; "
-        "others by --layers. Filters stand in the order in which alike ones are neighbours."
+        f"{len(chosen)} of the network's {len(every)} convolutions. The first is always shown; others by --layers. "
+        "Filters stand in the order in which alike ones are neighbours."
     )
     return Section(
         "weights", "Filters", summary, tuple(blocks), results=tuple(results), findings=tuple(findings[:1])
