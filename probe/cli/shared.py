@@ -27,7 +27,14 @@ Form = Literal["text", "json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FIGURES = option(
+    "--figures",
+    type=click.Choice(["pdf", "svg", "png"]),
+    help="Also write each chart as a file for a paper, in figures/.",
+)
+
 _REPORTING: tuple[Callable[[F], F], ...] = (
+    FIGURES,
     option(
         "--format",
         "form",
@@ -88,13 +95,14 @@ def finish(
     form: Form = "text",
     gates: Sequence[ResultGate] = (),
     gate_on: GateOn = "value",
+    figures: str | None = None,
 ) -> int:
     """Write the report, print its path, and return the exit code: of the gates, else of skipped inputs, else 0.
 
     Raises CannotRunError when the report cannot be written. A gate that fails, or that names no result, is reported
     on stderr after everything else, and the report is kept.
     """
-    page = write_page(report, out, console)
+    page = write_page(report, out, console, figures)
     if form == "json":
         from probe.report.results import dumps
 
@@ -112,15 +120,18 @@ def finish(
     return EXIT_SKIPPED if report.data.skipped else 0
 
 
-def write_page(report: Report, out: Path | None, console: Console) -> Path:
-    """Write the report into ``out``, or into a new folder of reports/, whose index is then updated."""
+def write_page(report: Report, out: Path | None, console: Console, figures: str | None = None) -> Path:
+    """Write the report into ``out``, or into a new folder of reports/, whose index is then updated.
+
+    ``figures``: pdf, svg or png, to write each chart as a file too.
+    """
     from probe.report.files import report_folder
     from probe.report.index import update_index
     from probe.report.render import write_report
 
     folder = out or report_folder(REPORTS, report.study, report.model.name, report.data.name, datetime.now())
     with console.task("Writing the report", None):
-        page = write_report(report, folder)
+        page = write_report(report, folder, figures)
         if out is None:
             update_index(REPORTS)
     return page
@@ -128,7 +139,7 @@ def write_page(report: Report, out: Path | None, console: Console) -> Path:
 
 def report_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that ``reporting`` adds, as arguments for ``finish``."""
-    return {name: options[name] for name in ("form", "gates", "gate_on")}
+    return {name: options[name] for name in ("form", "gates", "gate_on", "figures")}
 
 
 def command_line() -> str:

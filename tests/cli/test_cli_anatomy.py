@@ -97,3 +97,11 @@ def test_help_loads_nothing_heavy_and_says_what_flops_are() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LOADED []"
     assert "FLOPs = 2 × MACs" in done.stdout
+
+
+def test_charts_are_written_as_files(tmp_path: Path) -> None:
+    words = ["anatomy", "-m", "zoo:lenet", "-q", "--out", str(tmp_path / "a"), "--figures", "svg"]
+    assert cli.run(words) == 0
+    files = sorted(path.name for path in (tmp_path / "a" / "figures").iterdir())
+    assert files
+    assert all(name.endswith(".svg") for name in files)

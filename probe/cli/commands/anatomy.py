@@ -9,7 +9,7 @@ import click
 
 from probe.cli.console import Console, line, table
 from probe.cli.options import NameList, Size, option
-from probe.cli.shared import command_line, write_page
+from probe.cli.shared import FIGURES, command_line, write_page
 from probe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ Examples:
 @option("--all", "everything", is_flag=True, help="Also list norms, activations and additions.")
 @option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What to print.")
 @option("--html", is_flag=True, help="Also write a report with figures.")
+@FIGURES
 @option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -84,7 +85,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             report = study.compare(
                 models[0], models[1], config, both=(examined[0], examined[1]), command=command_line()
             )
-        page = write_page(report, options["out"], console)
+        page = write_page(report, options["out"], console, options["figures"])
         if options["form"] == "json":  # stdout gets nothing else
             console.say(f"Report: {page}")
         else:  # the headline has been printed already

@@ -71,7 +71,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     result = dossier.run(model, images, config, progress=console, command=command_line())
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
     for name, part in result.parts.items():
-        write_report(part, folder / name)
+        write_report(part, folder / name, options["figures"])
     code = finish(result.report, folder, console, **report_options(options))
     if options["out"] is None:
         update_index(REPORTS)
