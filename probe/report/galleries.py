@@ -12,7 +12,7 @@ from probe.report.templating import Anchors
 Supply = Iterator[pictures.Encoded | None]
 _SIDE_BY_SIDE = 430
 _IN_ONE_LINE = 750
-_ALL = 930
+_ALL = 970
 """The width of the page beside its contents, in CSS pixels, on a screen of 1280."""
 
 

@@ -70,7 +70,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Beside:
+class HeadlinePicture:
     """What stands beside the headline, and the fragment of where the whole of it is."""
 
     kind: str
@@ -120,7 +120,7 @@ def _render(
     )
     checks = _checks(report, ids, anchors)
     key = _beside(find_key(report), parts, anchors, supply)
-    blocks: list[Block | Beside] = [block for part in parts for block in part.blocks]
+    blocks: list[Block | HeadlinePicture] = [block for part in parts for block in part.blocks]
     blocks += [key] if key else []
     views = [block.content for block in blocks if block.kind in ("gallery", "slides")]
     widths = {width for view in views for width in view.widths}
@@ -149,13 +149,13 @@ def _render(
 
 def _beside(
     key: Key | None, parts: Sequence[Part], anchors: Anchors, supply: Iterator[pictures.Encoded | None]
-) -> Beside | None:
+) -> HeadlinePicture | None:
     if key is None:
         return None
     where = parts[key.section].blocks[key.block].id
     if isinstance(key.content, Figure):
-        return Beside("chart", key.content.title, key_chart(key.content, "key"), where)
-    return Beside("gallery", key.content.title, key_view(key.content, anchors, supply), where)
+        return HeadlinePicture("chart", key.content.title, key_chart(key.content, "key"), where)
+    return HeadlinePicture("gallery", key.content.title, key_view(key.content, anchors, supply), where)
 
 
 def _blocks(

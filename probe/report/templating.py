@@ -118,7 +118,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["measured"] = _measured
     environment.filters["spoken"] = _spoken
     environment.tests["numeric"] = _numeric
-    environment.tests["telling"] = _telling
+    environment.tests["telling"] = _says_more
     return environment
 
 
@@ -163,7 +163,7 @@ def _measured(value: Cell) -> str:
     return text.cell(value, Column(""))
 
 
-def _telling(check: Check) -> bool:
+def _says_more(check: Check) -> bool:
     """Tell whether what a check measured says more than its sentence does."""
     value = check.value
     if value is None or isinstance(value, bool) or value == 0:

@@ -30,11 +30,11 @@ def thumbnail(report: Report) -> bytes | None:
     for block in (*([key.content] if key else []), *galleries, *charts):
         image = _chart(block) if isinstance(block, Figure) else _sheet(list(_first(block)))
         if image:
-            return _coded(image)
+            return _encode(image)
     return None
 
 
-def _coded(image: Image.Image) -> bytes:
+def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=70, method=5)
     return buffer.getvalue()

@@ -23,7 +23,7 @@ from probe.core.document import Axis, Figure, Series
 from probe.report.charts import figures as module
 from probe.report.charts.draw import draw
 from probe.report.charts.figures import chart
-from probe.report.charts.looks import HUES, ROLES, fitted, lines, text_width
+from probe.report.charts.looks import HUES, ROLES, fit, lines, text_width
 from probe.report.charts.scales import tick_label
 
 X, Y = Axis("Epsilon (pixel units)"), Axis("Accuracy")
@@ -329,7 +329,7 @@ def test_whole_numbers_get_whole_ticks(top: int, width: float) -> None:
 
 @given(st.text(max_size=60), st.floats(20, 300))
 def test_fitted_text_fits(text: str, width: float) -> None:
-    short = fitted(text, width)
+    short = fit(text, width)
     assert text_width(short) <= width or len(short) <= 4
 
 
@@ -443,4 +443,4 @@ def test_long_labels_break_into_two_lines_before_they_are_cut() -> None:
     label = "variance of the filters explained (%)"
     assert lines(label, 400) == label
     assert lines(label, 190) == "variance of the\nfilters explained (%)"
-    assert lines("x" * 100, 60) == fitted("x" * 100, 60)
+    assert lines("x" * 100, 60) == fit("x" * 100, 60)

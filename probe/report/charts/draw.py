@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from probe.core.document import Figure
 from probe.report.charts import heatmap, marks
-from probe.report.charts.looks import FONT, fitted, settings, text_width
+from probe.report.charts.looks import FONT, fit, settings, text_width
 from probe.report.charts.scales import drawable, names_fit, set_axis
 
 _LEGEND_ROW = 20.0
@@ -46,7 +46,7 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
     unit = font / FONT
     across = 72 * width / unit
     with quiet(unit):
-        flat = figure.kind == "bar" and _crowded(figure, across)
+        flat = figure.kind == "bar" and _names_turn(figure, across)
         if figure.kind == "heatmap":
             across, down = heatmap.size(figure, across)
         else:
@@ -83,7 +83,7 @@ def has_marks(figure: Figure) -> bool:
     return any(True for series in figure.series for _ in marks.rows_of(figure, series))
 
 
-def _crowded(figure: Figure, across: float) -> bool:
+def _names_turn(figure: Figure, across: float) -> bool:
     """Tell whether names along x have to be turned; bars lie instead."""
     names = figure.x.categories
     return bool(names) and not names_fit(names, (across - _SIDES) / len(names))
@@ -93,7 +93,7 @@ def _height(figure: Figure, across: float, flat: bool) -> float:
     if flat:
         down = 80 + (marks.thickness(figure) * marks.abreast(figure) + 9) * len(figure.x.categories)
     else:
-        down = min(380.0, max(250.0, 0.44 * across)) + (60 if _crowded(figure, across) else 0)
+        down = min(380.0, max(250.0, 0.44 * across)) + (60 if _names_turn(figure, across) else 0)
     return down + _LEGEND_ROW * (_legend_rows(figure, across) if len(figure.series) > 1 else 0)
 
 
@@ -114,7 +114,7 @@ def _scales(axes: Axes, figure: Figure, across: float, down: float, flat: bool) 
 
 
 def _legend_columns(figure: Figure, across: float) -> int:
-    widest = max(text_width(fitted(series.label, across - 60)) for series in figure.series)
+    widest = max(text_width(fit(series.label, across - 60)) for series in figure.series)
     return max(1, min(len(figure.series), int(across / (widest + 50))))
 
 
@@ -126,7 +126,7 @@ def _legend(canvas: mpl.Figure, axes: Axes, figure: Figure, across: float) -> No
     handles: list[Any] = [line for line in axes.lines if (line.get_gid() or "").startswith("point:")]
     canvas.legend(
         handles or list[Any](axes.containers),
-        [fitted(series.label, across - 60) for series in figure.series],
+        [fit(series.label, across - 60) for series in figure.series],
         loc="outside upper left",
         ncols=_legend_columns(figure, across),
         frameon=False,

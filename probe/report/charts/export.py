@@ -51,7 +51,7 @@ def figure_files(report: Report, form: str) -> dict[str, bytes]:
         if has_marks(figure):
             stem = safe_name(_APART.sub("-", f"{section} {figure.title}".lower()))
             name = next(name for name in _names(stem, form) if name not in files)
-            files[name] = _coded(figure, form)
+            files[name] = _encode(figure, form)
     return files
 
 
@@ -81,7 +81,7 @@ def _names(stem: str, form: str) -> Iterator[str]:
     yield from (f"{stem}-{number}.{form}" for number in count(2))
 
 
-def _coded(figure: Figure, form: str) -> bytes:
+def _encode(figure: Figure, form: str) -> bytes:
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     buffer = io.BytesIO()
     canvas = draw(figure, COLUMN, LETTERS)

@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from probe.core.document import Figure
-from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fitted, lines, text_width
+from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fit, lines, text_width
 from probe.report.charts.marks import Told, position
-from probe.report.charts.scales import Numbers, drawable, names_fit, set_names
+from probe.report.charts.scales import TickNumbers, drawable, names_fit, set_names
 from probe.report.text import number
 
 _CELLS_DRAWN = 900
@@ -65,8 +65,8 @@ def fill(axes: Axes, figure: Figure, told: Told, across: float, down: float, uni
     key = axes.figure.colorbar(colours, ax=axes, **look)
     key.outline.set_visible(False)
     key.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
-    key.formatter = Numbers()
-    key.set_label(fitted(figure.value_label or "value", across), loc="left")
+    key.formatter = TickNumbers()
+    key.set_label(fit(figure.value_label or "value", across), loc="left")
 
 
 def _beside(figure: Figure, across: float) -> float:

@@ -26,7 +26,7 @@ def inline(drawing: Drawing, title: str, description: str, own: str, *, kind: st
     It takes its share of a place that is ``full`` points wide. Colours of the page's palette become the classes
     ``fill-hue0``, ``stroke-ink`` …, so that they follow the page into the dark.
     """
-    root = _parsed(drawing)
+    root = _parse(drawing)
     wide = float(root.attrib["viewBox"].split()[2])
     links = (_LINK.match(element.get(name, "")) for element in root.iter() for name in ("href", "clip-path"))
     linked = {found[1] or found[2] for found in links if found}
@@ -34,7 +34,7 @@ def inline(drawing: Drawing, title: str, description: str, own: str, *, kind: st
         _mark(element, drawing.told)
     for element in root.iter():
         _dress(element, linked, own)
-    root[:] = _unwrapped(root)
+    root[:] = _unwrap(root)
     named = [Element(tag, id=f"{own}-{tag}") for tag in ("title", "desc")]
     named[0].text, named[1].text = visible(title), visible(description)
     root[:] = [*named, *root]
@@ -49,7 +49,7 @@ def inline(drawing: Drawing, title: str, description: str, own: str, *, kind: st
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def _parsed(drawing: Drawing) -> Element:
+def _parse(drawing: Drawing) -> Element:
     """Let matplotlib write the drawing and read it back, without namespaces, white space and what only viewers need."""
     buffer = io.StringIO()
     with quiet():
@@ -88,14 +88,14 @@ def _mark(group: Element, told: dict[str, list[str]]) -> None:
         ElementTree.SubElement(mark, "title").text = visible(sentence)
 
 
-def _unwrapped(group: Element) -> list[Element]:
+def _unwrap(group: Element) -> list[Element]:
     """Return what a group holds, without the groups in it that say nothing."""
     found = []
     for child in group:
         if child.tag == "defs" and not len(child):
             continue
         if child.tag == "g":
-            child[:] = _unwrapped(child)
+            child[:] = _unwrap(child)
         found += list(child) if child.tag == "g" and not child.attrib else [child]
     return found
 

@@ -78,7 +78,7 @@ def text_width(text: str, size: float = FONT) -> float:
     return size * (1.0 * wide + 0.36 * thin + 0.6 * (len(text) - wide - thin))
 
 
-def fitted(text: str, width: float) -> str:
+def fit(text: str, width: float) -> str:
     """Return a text on one line, cut in its middle so that it fits; both ends of a layer's name tell something."""
     text = " ".join(visible(text).split())
     if text_width(text) <= width:
@@ -93,9 +93,9 @@ def lines(text: str, width: float) -> str:
     """Return a text on one line, or broken into two at a space where it is longer; what does not fit then is cut."""
     words = visible(text).split()
     if text_width(" ".join(words)) <= width or len(words) < 2:
-        return fitted(text, width)
+        return fit(text, width)
     pairs = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
-    return "\n".join(fitted(part, width) for part in min(pairs, key=lambda pair: max(map(text_width, pair))))
+    return "\n".join(fit(part, width) for part in min(pairs, key=lambda pair: max(map(text_width, pair))))
 
 
 def _cut(text: str, keep: int) -> str:

@@ -151,9 +151,9 @@ def _bars(axes: Axes, figure: Figure, told: Told, unit: float, width: float, *, 
             drawn = axes.barh(places, lengths, 0.94 * each, left=base, **look)
         else:
             drawn = axes.bar(places, lengths, 0.94 * each, bottom=base, **look)
-        for number_, (bar, row) in enumerate(zip(drawn, rows, strict=True)):
-            bar.set_gid(f"bar:{index}:{number_}")
-            told[f"bar:{index}:{number_}"] = [_sentence(figure, series, row)]
+        for order, (bar, row) in enumerate(zip(drawn, rows, strict=True)):
+            bar.set_gid(f"bar:{index}:{order}")
+            told[f"bar:{index}:{order}"] = [_sentence(figure, series, row)]
         measured = [(x, *row[1:]) for x, row in zip(places, rows, strict=True) if row[2] != row[3]]
         for colour, thick in ((PAPER, 4.5), (INK, 1.5)):
             _intervals(axes, measured, colour, thick * unit, lying=lying)

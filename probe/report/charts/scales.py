@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import Formatter, LogLocator, MaxNLocator
 
 from probe.core.document import Axis
-from probe.report.charts.looks import fitted, lines, text_width
+from probe.report.charts.looks import fit, lines, text_width
 from probe.report.text import MINUS, number, visible
 
 Reach = Literal["tight", "round", "zero"]
@@ -32,7 +32,7 @@ def drawable(value: float, axis: Axis | None = None) -> bool:
     return axis.scale == "linear" or value > 1 / _LARGEST
 
 
-class Numbers(Formatter):
+class TickNumbers(Formatter):
     """Ticks as readers expect them: ``1,000``, ``−0.50``, ``2 × 10⁻⁵``."""
 
     def __init__(self, *, log: bool = False) -> None:
@@ -99,7 +99,7 @@ def set_axis(
             low, high = min(low, places[0]), max(high, places[-1])
         own.set_major_locator(locator)
         _limit(axes, which, low, high)
-    own.set_major_formatter(Numbers(log=log))
+    own.set_major_formatter(TickNumbers(log=log))
 
 
 def _near(places: Sequence[float], low: float, high: float) -> list[float]:
@@ -151,7 +151,7 @@ def set_names(
         turned = not names_fit(names, slot)
         every, limit = (math.ceil(16 / slot), most) if turned else (1, slot)
     places = range(0, len(names), max(1, every))
-    labels = [fitted(names[place], limit) for place in places]
+    labels = [fit(names[place], limit) for place in places]
     if which == "y":
         axes.set_yticks(list(places), labels)
     elif turned:
