@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from probe.api.studies import dossier as dossier
     from probe.api.studies import filters as filters
     from probe.core import stats as stats
-    from probe.core.document import Report as Report
     from probe.core.errors import ProbeError as ProbeError
     from probe.data.images import ImageSet as ImageSet
     from probe.data.load import load_images as load_images
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from probe.models.load import load_model as load_model
     from probe.models.loaded import LoadedModel as LoadedModel
     from probe.models.wrap import wrap as wrap
+    from probe.report import Report as Report
     from probe.report.render import write_report as write_report
 
 _PLACES = {
@@ -41,7 +41,7 @@ _PLACES = {
     "ImageSet": "probe.data.images",
     "LoadedModel": "probe.models.loaded",
     "ProbeError": "probe.core.errors",
-    "Report": "probe.core.document",
+    "Report": "probe.report",
     "images": "probe.data.memory",
     "load_images": "probe.data.load",
     "load_model": "probe.models.load",
