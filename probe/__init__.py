@@ -9,7 +9,7 @@ from probe.core.lazy import lazy_exports
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from probe import attacks as attacks
+    from probe import attacks
     from probe.api.parts import attribute as attribute
     from probe.api.parts import cut as cut
     from probe.api.parts import feature_picture as feature_picture
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from probe.api.studies import doctor as doctor
     from probe.api.studies import dossier as dossier
     from probe.api.studies import filters as filters
-    from probe.core import stats as stats
+    from probe.core import stats
     from probe.core.errors import ProbeError as ProbeError
     from probe.data.images import ImageSet as ImageSet
     from probe.data.load import load_images as load_images

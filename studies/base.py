@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 import probe
-from probe.core.document import Check, DataInfo, ModelInfo, Section
+from probe.core.document import Check, Section
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Progress
 from probe.core.registry import Registry
 from probe.core.seeds import scoped
+from probe.core.subject import DataInfo, ModelInfo
 
 Space = TypeVar("Space", contravariant=True)
 

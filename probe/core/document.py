@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from probe.core import stats
 from probe.core.errors import CannotRunError, unknown
+from probe.core.rendering import renderer
+from probe.core.subject import DataInfo, ModelInfo
 from probe.core.verdict import CheckStatus, Verdict, verdict
 
 if TYPE_CHECKING:
@@ -277,48 +279,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """An input that was not used, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """The model as the report names it; ``sha256`` is of the weights file, ``notes`` must be read."""
-
-    name: str
-    source: str
-    weights: str
-    sha256: str | None
-    parameters: int
-    macs: int | None
-    input_size: tuple[int, int, int]
-    num_classes: int
-    licence: str = ""
-    file: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """The images as the report names them; ``n`` are those used, ``total`` those there are.
-
-    ``sha256`` is over names, labels and contents of the images, where it was taken.
-    """
-
-    name: str
-    n: int
-    total: int
-    labelled: bool
-    source: str = ""
-    licence: str = ""
-    skipped: tuple[Skipped, ...] = ()
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything a study found out, with what is needed to do it again.
 
@@ -392,49 +352,18 @@ class Report:
 
         With ``figures`` (pdf, svg or png) every chart is also written as a file of its own.
         """
-        return _renderer().save(self, folder, figures)
+        return renderer().save(self, folder, figures)
 
     def figure(self, name: str, width: float = 6.4, font: float = 10.0) -> matplotlib.figure.Figure:
         """Draw the first chart of the section with this id, or with this title, to restyle or save it.
 
         ``width`` is in inches, ``font`` in points. Raises UsageError that lists the names for one that there is not.
         """
-        return _renderer().figure(self, name, width, font)
+        return renderer().figure(self, name, width, font)
 
     def _repr_html_(self) -> str:
         """Show the same page in a notebook."""
-        return _renderer().notebook(self)
-
-
-@dataclass(frozen=True)
-class Renderer:
-    """What turns reports into pages and drawings; ``probe.report`` puts its own into ``RENDERERS``."""
-
-    save: Callable[[Report, Path | str, str | None], Path]
-    figure: Callable[[Report, str, float, float], matplotlib.figure.Figure]
-    notebook: Callable[[Report], str]
-
-
-RENDERERS: list[Renderer] = []
-"""The renderer in use is the last one."""
-
-
-def _renderer() -> Renderer:
-    if not RENDERERS:
-        raise RuntimeError("Import probe.report first: it is what writes, draws and shows reports.")
-    return RENDERERS[-1]
-
-
-def to_uint8(image: Any) -> NDArray[np.uint8]:
-    """Turn a (C, H, W) float image in [0, 1] into (H, W, 3) or (H, W) uint8 pixels, rounding to nearest.
-
-    Values outside [0, 1] are clipped; not-a-number becomes 0. Accepts tensors and arrays with 1 or 3 channels.
-    """
-    array = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
-    if array.ndim != 3 or array.shape[0] not in (1, 3):
-        raise ValueError(f"expected (1 or 3, H, W), got {array.shape}")
-    pixels = np.rint(array.clip(0, 1) * 255).astype(np.uint8)
-    return pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, 2)
+        return renderer().notebook(self)
 
 
 def finite(value: float | None) -> float | None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from probe.core.document import DataInfo, Skipped
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.subject import DataInfo, Skipped
 from probe.data.preprocess import check_channels, fit
 from probe.data.sampling import choose, digest
 from probe.data.spec import Batch, InputSpec, Interpolation, Item, UnreadableError

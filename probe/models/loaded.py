@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.core import seeds
-from probe.core.document import ModelInfo
 from probe.core.errors import UsageError
+from probe.core.subject import ModelInfo
 from probe.data.images import InputSpec
 
 

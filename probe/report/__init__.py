@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probe.core.document import RENDERERS, Renderer
 from probe.core.document import Report as Report
+from probe.core.rendering import RENDERERS, Renderer
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from probe.core.document import DataInfo, Json, ModelInfo, Report, Section
+from probe.core.document import Json, Report, Section
+from probe.core.subject import DataInfo, ModelInfo
 
 _PACKAGES = ("cnn-probe", "torch", "torchvision", "timm", "captum", "numpy", "pillow", "scikit-learn")
 

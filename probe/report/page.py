@@ -8,19 +8,8 @@ from itertools import repeat
 from typing import Any
 
 import probe
-from probe.core.document import (
-    Cell,
-    Check,
-    Column,
-    Figure,
-    Gallery,
-    Note,
-    Picture,
-    Report,
-    Section,
-    Skipped,
-    Table,
-)
+from probe.core.document import Cell, Check, Column, Figure, Gallery, Note, Picture, Report, Section, Table
+from probe.core.subject import Skipped
 from probe.core.verdict import unremarkable, verdict
 from probe.report import pictures
 from probe.report.charts.figures import chart, key_chart

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from probe.core.document import to_uint8
+from probe.core.pixels import to_uint8
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]

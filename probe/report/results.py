@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from probe.core.document import Check, DataInfo, Json, ModelInfo, Report, Result
+from probe.core.document import Check, Json, Report, Result
+from probe.core.subject import DataInfo, ModelInfo
 from probe.report.text import encodable
 
 SCHEMA_VERSION = 1

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from probe.core.document import Skipped
 from probe.core.errors import CannotRunError
 from probe.core.stats import wilson
+from probe.core.subject import Skipped
 from probe.models.weights.cache import write_state
 from probe.models.weights.record import Record, Score
 from probe.report.assemble import environment

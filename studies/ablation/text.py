@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from probe.core.document import DataInfo, Json, ModelInfo
+from probe.core.document import Json
+from probe.core.subject import DataInfo, ModelInfo
 from probe.data.images import ImageSet
 from studies.ablation.config import AblationConfig
 from studies.ablation.evaluate import Answers

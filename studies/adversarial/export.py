@@ -18,7 +18,8 @@ from torch import Tensor
 
 from probe.attacks.judge import within
 from probe.attacks.losses import adversarial
-from probe.core.document import Json, Report, Result, percent, to_uint8
+from probe.core.document import Json, Report, Result, percent
+from probe.core.pixels import to_uint8
 from probe.report.results import jsonable
 from studies.adversarial.outcome import MEASURES, Outcome
 from studies.adversarial.workspace import AdversarialWorkspace

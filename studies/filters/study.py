@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from probe.core.document import DataInfo, Report, Result, Section, percent
+from probe.core.document import Report, Result, Section, percent
 from probe.core.progress import SILENT, Progress
+from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel

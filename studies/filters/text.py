@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from probe.core.document import DataInfo, Json
+from probe.core.document import Json
+from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
 from studies.base import WILSON, subject, tools
 from studies.filters.observe import Observations

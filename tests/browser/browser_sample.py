@@ -15,21 +15,19 @@ from probe.core.document import (
     Axis,
     Check,
     Column,
-    DataInfo,
     Figure,
     Gallery,
-    ModelInfo,
     Note,
     Picture,
     Report,
     Result,
     Section,
     Series,
-    Skipped,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 Pixels = NDArray[np.uint8]
 LAYERS = ("conv_stem", "blocks.1.0.conv_pw", "blocks.3.2.conv_pwl", "blocks.6.0.conv_pwl")

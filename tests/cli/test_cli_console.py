@@ -17,7 +17,8 @@ from helpers.cli_networks import make
 from rich.console import Console as RichConsole
 
 from probe.cli.console import Console, summary
-from probe.core.document import Check, DataInfo, ModelInfo, Report, Result
+from probe.core.document import Check, Report, Result
+from probe.core.subject import DataInfo, ModelInfo
 
 REPORT = Report(
     study="adversarial",

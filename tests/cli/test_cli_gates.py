@@ -11,8 +11,9 @@ from helpers.cli_networks import MODEL, break_one, make, strict, values
 
 from probe.cli import main as cli
 from probe.cli.gates import ResultGate, check_gates
-from probe.core.document import DataInfo, ModelInfo, Report, Result, Section
+from probe.core.document import Report, Result, Section
 from probe.core.errors import GateFailedError, UsageError
+from probe.core.subject import DataInfo, ModelInfo
 
 QUICK = ["filters", *MODEL, "-d", "data", "--views", "weights", "--out", "out"]
 LOUD = [word for word in QUICK if word != "-q"]

@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from probe.cli import main as cli
-from probe.core.document import Skipped
 from probe.core.errors import GateFailedError
+from probe.core.subject import Skipped
 from probe.train import trainer as training
 from probe.train.setup import RecipeOptions
 from probe.train.trainer import TrainOptions

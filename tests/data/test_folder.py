@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.core.document import Skipped
 from probe.core.errors import CannotRunError, ProbeError
+from probe.core.subject import Skipped
 from probe.data.images import ImageSet, InputSpec
 from probe.data.load import load_images
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from probe.core.document import Skipped
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.subject import Skipped
 from probe.data.images import ImageSet, InputSpec, Item, LazyItems, UnreadableError, array_items, shown
 
 SPEC = InputSpec((1, 2, 2), 1.0)

@@ -12,21 +12,19 @@ from probe.core.document import (
     Axis,
     Check,
     Column,
-    DataInfo,
     Figure,
     Gallery,
-    ModelInfo,
     Note,
     Picture,
     Report,
     Result,
     Section,
     Series,
-    Skipped,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 HOSTILE = (
     "<script>alert(1)</script>",

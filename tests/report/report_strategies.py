@@ -13,21 +13,19 @@ from probe.core.document import (
     Axis,
     Check,
     Column,
-    DataInfo,
     Figure,
     Gallery,
-    ModelInfo,
     Note,
     Picture,
     Report,
     Result,
     Section,
     Series,
-    Skipped,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
 numbers = st.floats(width=64)

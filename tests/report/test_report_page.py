@@ -24,11 +24,11 @@ from probe.core.document import (
     Report,
     Result,
     Section,
-    Skipped,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.subject import Skipped
 from probe.report.page import LIMIT, page
 from probe.report.text import visible
 

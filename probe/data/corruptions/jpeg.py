@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from probe.core.document import to_uint8
+from probe.core.pixels import to_uint8
 from probe.data.corruptions import CORRUPTIONS
 from probe.data.corruptions._base import Amounts, begin
 

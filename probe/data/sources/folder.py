@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.document import Skipped
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import Progress
+from probe.core.subject import Skipped
 from probe.data.images import ImageSet, LazyItems, shown
 from probe.data.pictures import picture_kind, read_picture
 from probe.data.source import SOURCES, Request

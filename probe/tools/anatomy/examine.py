@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from probe.core.document import ModelInfo
+from probe.core.subject import ModelInfo
 from probe.graph.cost.operations import OperationRow, OperationTable, operation_table
 from probe.graph.cost.paths import Paths, paths
 from probe.graph.cost.summary import count_macs

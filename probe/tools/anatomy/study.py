@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from probe.core.document import Check, DataInfo, ModelInfo, Report, Result, percent
+from probe.core.document import Check, Report, Result, percent
 from probe.core.progress import SILENT, Progress
+from probe.core.subject import DataInfo, ModelInfo
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.tools.anatomy.cost_report import cost_section, field_section, layers_section, stages

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from probe.core.document import DataInfo, ModelInfo, Report, Result, percent
+from probe.core.document import Report, Result, percent
+from probe.core.subject import DataInfo, ModelInfo
 from probe.report.assemble import environment
 from probe.tools.compare.checks import checks
 from probe.tools.compare.differences import Difference, Fact, differences, differing_facts

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite, to_uint8
+from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite
 from probe.core.errors import NotApplicableError
+from probe.core.pixels import to_uint8
 from probe.core.progress import Advance
 from studies.filters.optimise import (
     Channel,
