@@ -16,7 +16,7 @@ from probe.models.loaded import LoadedModel, Provenance
 from probe.models.loaded import prepare as prepared
 from studies.ablation import evaluate
 from studies.ablation.config import AblationConfig
-from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator, answer_plain, recalibrated
+from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator, answer_plain, recalibrate
 from studies.ablation.lesion import EvaluationSet, lesion
 
 
@@ -49,7 +49,7 @@ def bench_of(network: nn.Module) -> EvaluationSet:
 def alone(bench: EvaluationSet, network: nn.Module) -> Answers:
     with torch.no_grad():
         parts = [Answers.of(network(bench.model.module.normalise(b.images)), b.labels) for b in bench.batches]
-    return Answers.joined(parts)
+    return Answers.join(parts)
 
 
 @pytest.mark.parametrize("kept", [1 << 30, 1])
@@ -97,7 +97,7 @@ def test_recalibration_changes_a_copy_alone_and_only_its_statistics() -> None:
     network = nets.random_statistics(nets.Residual())
     bench = bench_of(network)
     before = fingerprint(bench.model.module)
-    made = recalibrated(bench.subject.network, bench.calibration)
+    made = recalibrate(bench.subject.network, bench.calibration)
     assert fingerprint(bench.model.module) == before
     images = torch.cat(list(bench.calibration))
     first = network.a.conv1(network.stem(images))
@@ -121,6 +121,6 @@ def test_a_lesion_study_compares_each_cut_with_the_intact_network() -> None:
         assert one.right == bench.n - one.lost
         assert made.corrected[site] >= one.p
     again = made.recalibrated[made.plan.everything]
-    plain = recalibrated(cut(bench.subject, list(made.sites)), bench.calibration)
+    plain = recalibrate(cut(bench.subject, list(made.sites)), bench.calibration)
     answers = answer_plain(bench.model, plain, bench.batches)
     assert again.right == int((answers.predictions == bench.labels).sum())

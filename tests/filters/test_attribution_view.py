@@ -114,10 +114,10 @@ def test_every_image_has_a_strip_and_a_mistake_a_second_one(section: Section) ->
         "photo 1",
         "photo 2",
     ]
-    assert "but it is" in gallery.strips[0].note
+    assert "true class" in gallery.strips[0].note
     assert "true class" in gallery.strips[1].note
-    assert gallery.strips[2].note == "predicted, right"
-    true = gallery.strips[0].note.removeprefix("predicted, but it is ")
+    assert gallery.strips[2].note == "predicted, correct"
+    true = gallery.strips[0].note.removeprefix("predicted, true class ")
     assert gallery.strips[1].label == f"photo 0: {true}"
     for strip in gallery.strips:
         assert [picture.caption for picture in strip.pictures] == ["image", *(m.title for m in METHODS)]
@@ -215,7 +215,7 @@ def test_random_weights_get_maps_but_no_check() -> None:
 def test_a_network_that_no_graph_can_follow_keeps_the_other_methods() -> None:
     section = VIEWS.get("attribution")(workspace(loaded(Moody)))
     verdicts = column(section, "Verdict")
-    refused = {title for title, text in verdicts.items() if str(text).startswith("Does not apply")}
+    refused = {title for title, text in verdicts.items() if str(text).startswith("Not applicable")}
     assert refused == {"Guided backprop", "DeepLIFT"}
     assert "cannot be rewritten" in str(verdicts["DeepLIFT"])
     assert isinstance(column(section, "ρ all layers")["Gradient"], float)
@@ -226,7 +226,7 @@ def test_a_network_that_no_graph_can_follow_keeps_the_other_methods() -> None:
 def test_guided_backprop_does_not_apply_without_relu() -> None:
     section = VIEWS.get("attribution")(workspace(loaded(Gelu)))
     verdicts = column(section, "Verdict")
-    assert str(verdicts["Guided backprop"]).startswith("Does not apply")
+    assert str(verdicts["Guided backprop"]).startswith("Not applicable")
     assert "GELU" in str(verdicts["Guided backprop"])
     assert column(section, "Completeness error")["DeepLIFT"] == pytest.approx(0.0, abs=1e-3)
 

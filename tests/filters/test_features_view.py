@@ -18,7 +18,7 @@ from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel, random_provenance
-from studies.filters.optimise.report import Reached, checks, findings, results, table
+from studies.filters.optimise.report import OptimisedValue, checks, findings, results, table
 from studies.filters.study import prepare
 from studies.filters.views.features import CLASSES, features
 from studies.filters.workspace import FiltersConfig, FiltersWorkspace
@@ -263,8 +263,11 @@ def test_small_pictures_where_the_network_allows_them() -> None:
     assert found[-1].strips[0].pictures[0].pixels.shape == (96, 96, 3)
 
 
-FAR, NEAR = Reached("a", 1, 2.0, 6.0, 3.0), Reached("a", 2, 1.0, 0.5, 4.0)
-SILENT_CHANNEL, NOT_A_NUMBER = Reached("b", 0, 0.5, 0.1, 0.0), Reached("b", 1, float("nan"), 1.0, 2.0)
+FAR, NEAR = OptimisedValue("a", 1, 2.0, 6.0, 3.0), OptimisedValue("a", 2, 1.0, 0.5, 4.0)
+SILENT_CHANNEL, NOT_A_NUMBER = (
+    OptimisedValue("b", 0, 0.5, 0.1, 0.0),
+    OptimisedValue("b", 1, float("nan"), 1.0, 2.0),
+)
 
 
 def test_the_report_compares_with_the_best_image() -> None:
