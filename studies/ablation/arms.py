@@ -65,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant to train: ``cuts`` are the structures taken away (none: intact), ``sites`` the sites to keep to.
+    """A variant to train: ``cuts`` are the structures removed (none: intact), ``sites`` limits the sites.
 
     ``match`` is the number of parameters to widen it to, 0 for none.
     """
@@ -87,10 +87,10 @@ class TrainedArm:
     """The results of one arm.
 
     ``history``: loss and accuracy on the training batches by epoch; ``curve``: held-out accuracy after each epoch.
-    ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and
-    ``norms`` (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire.
-    ``confidence`` (n,) of the answer, where calibration was asked for; ``robust`` (m,) under PGD, else empty.
-    ``dropout``: arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
+    ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and ``norms``
+    (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire. ``confidence``
+    (n,) of the prediction, where calibration was requested; ``robust`` (m,) under PGD, else empty. ``dropout``:
+    arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
     """
 
     arm: Arm

@@ -39,7 +39,7 @@ AFFORDABLE = 6e13
 """Multiply-accumulates that ``auto`` spends on retraining at most: a few minutes on two cores."""
 
 Variant = tuple[str, ...]
-"""The structures taken away in an arm; () is the intact network."""
+"""The structures removed in an arm; () is the intact network."""
 
 
 @dataclass(frozen=True)

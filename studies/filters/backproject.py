@@ -20,7 +20,7 @@ Rule = Literal["deconvnet", "guided"]
 RULES: tuple[Rule, ...] = ("deconvnet", "guided")
 Box = tuple[int, int, int, int]
 
-_WORTHWHILE = 0.6  # a window this part of the image, or larger, is not worth the cutting
+_WORTHWHILE = 0.6  # windows of this part of the image, or larger, are not used
 _TOLERANCE = 1e-3
 _AT_ONCE = 8  # the activations of a whole batch are kept for the way back
 

@@ -169,7 +169,7 @@ def test_one_mask_is_as_right_as_single_masks_are_on_average() -> None:
     images, labels = batches(20, 20)[0]
     logits = Sampler(graph, shared=False).passes(images, voting.PASSES, 4, "masks", 0, 0).double()
     right = (logits.argmax(-1) == labels).double()
-    loss = torch.stack([F.cross_entropy(one, labels, reduction="none") for one in logits])
+    loss = torch.stack([F.cross_entropy(row, labels, reduction="none") for row in logits])
     assert votes.accuracy[0] == pytest.approx(float(right.mean()))
     assert votes.loss[0] == pytest.approx(float(loss.mean()))
     assert votes.accuracy_sd[0] == pytest.approx(float(right.mean(1).std()))
@@ -313,9 +313,9 @@ def test_a_channel_removed_is_gone_from_every_reader_and_in_the_cut_copy() -> No
     assert isinstance(without, fx.GraphModule)
     data = batches()
     for node in nodes.values():
-        first, second = (Removal(one, node).harm(data, range(6)) for one in (subject.graph, without))
+        first, second = (Removal(network, node).harm(data, range(6)) for network in (subject.graph, without))
         assert np.allclose(first, second, atol=1e-7)
-        seen = [observe(one, [node], data)[node] for one in (subject.graph, without)]
+        seen = [observe(network, [node], data)[node] for network in (subject.graph, without)]
         assert np.array_equal(*seen)
     last = Removal(without, nodes["drop2"])
     values = network.norm(2 * F.relu(network.conv(data[0][0])))
@@ -371,10 +371,10 @@ def test_an_arm_brings_its_measures_home(arms: RetrainResult) -> None:
 def test_trained_arms_become_sections(arms: RetrainResult) -> None:
     voting_section, units = dropout_sections(arms)
     assert [section.reason for section in (voting_section, units)] == ["", ""]
-    results = {one.name: one for section in (voting_section, units) for one in section.results}
-    means = [one.accuracy for one in arms.of(())]
+    results = {item.name: item for section in (voting_section, units) for item in section.results}
+    means = [item.accuracy for item in arms.of(())]
     assert results["voting_trained_accuracy:weight_scaling"].value == pytest.approx(np.mean(means))
-    both = np.mean([one.dropout["probabilities"] for one in arms.of(("dropout",))], axis=0)
+    both = np.mean([item.dropout["probabilities"] for item in arms.of(("dropout",))], axis=0)
     right = float((both.argmax(1) == arms.setting.held_labels).mean())
     assert results["ensemble_accuracy:without_dropout:2_networks"].value == pytest.approx(right)
     parts = [
@@ -399,21 +399,21 @@ def test_verdicts_follow_the_interval(arms: RetrainResult) -> None:
     def pairs(differences: list[float]) -> list[tuple[int, object, object]]:
         units = [dataclasses.replace(base, correlation=np.array([0.5 + d])) for d in differences]
         plain = dataclasses.replace(base, correlation=np.array([0.5]))
-        return [(seed, one, plain) for seed, one in enumerate(units)]
+        return [(seed, units_of_seed, plain) for seed, units_of_seed in enumerate(units)]
 
-    for differences, said in (
+    for differences, verdict in (
         ([-0.1, -0.11, -0.12], "the data support it"),
         ([0.1, 0.11, 0.12], "the data show the opposite"),
         ([-0.1, 0.1, 0.0], "not significant with 3 seeds"),
         ([-0.1], "one seed is not enough"),
     ):
-        assert said in _verdict(pairs(differences), measure)  # type: ignore[arg-type]
+        assert verdict in _verdict(pairs(differences), measure)  # type: ignore[arg-type]
 
 
 def test_the_network_as_it_is_votes_too() -> None:
     bench = bench_of(nets.random_statistics(nets.Plain()))
     (section,) = loaded_dropout_sections(bench, labelled=True, seed=0)
-    results = {one.name: one for one in section.results}
+    results = {result.name: result for result in section.results}
     assert results["voting_accuracy:weight_scaling"].value == 1.0
     assert results["voting_accuracy:mean_of_100_masks"].n == 24
     (unlabelled,) = loaded_dropout_sections(bench, labelled=False, seed=0)
@@ -430,6 +430,6 @@ def test_a_network_that_is_no_graph_says_why_its_units_are_not_compared() -> Non
     bench = bench_of(nets.random_statistics(Untraceable()))
     assert bench.subject.reason
     first, second = loaded_dropout_sections(bench, labelled=True, seed=0)
-    assert {one.name for one in first.results} >= {"voting_accuracy:weight_scaling", "voting_p"}
+    assert {result.name for result in first.results} >= {"voting_accuracy:weight_scaling", "voting_p"}
     assert "cannot be written as" in second.reason
     assert model_of(Untraceable()).name in second.reason

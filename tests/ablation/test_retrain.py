@@ -57,7 +57,7 @@ def same(first: TrainedArm, second: TrainedArm) -> None:
 def test_one_seed_gives_one_training_and_another_another() -> None:
     arm = Arm(("shortcut",), seed=1)
     first, again, other = (
-        train_arm((setting(), one)) for one in (arm, arm, dataclasses.replace(arm, seed=2))
+        train_arm((setting(), variant)) for variant in (arm, arm, dataclasses.replace(arm, seed=2))
     )
     same(first, again)
     assert first.history != other.history
@@ -148,13 +148,13 @@ def test_a_network_that_holds_its_channel_numbers_is_not_widened() -> None:
             return self.fc(self.conv2(self.conv(x)).mean((2, 3)).view(-1, 8))
 
     with pytest.raises(NotApplicableError, match="cannot be widened"):
-        widen_to(Fixed().eval(), 2000, lambda one: one, nets.image())
+        widen_to(Fixed().eval(), 2000, lambda network: network, nets.image())
 
 
 def test_widening_changes_nothing_in_the_network() -> None:
     network = Wide().eval()
     before = fingerprint(network)
-    widen_to(network, 30000, lambda one: one, nets.image())
+    widen_to(network, 30000, lambda wide: wide, nets.image())
     assert fingerprint(network) == before
 
 

@@ -216,7 +216,7 @@ def test_methods_with_fewer_draws_stop_earlier() -> None:
     found = trust.randomise(trials, lambda _draw: (subject, subject), images, TARGETS, work.append)
     assert [found[method.key].draws for method in methods] == [2, 1]
     assert sum(work) == 3 * 2 * (2 * methods[0].passes((12, 14)) + methods[1].passes((12, 14)))
-    assert all(one.everything.value == pytest.approx(1.0) for one in found.values())
+    assert all(result.everything.value == pytest.approx(1.0) for result in found.values())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Co-adaptation: correlation of the units at a dropout, and the effect of removing a single one.
 
-Hinton et al. 2012 and Srivastava et al. 2014: a unit that cannot rely on others to be there must be useful by itself.
-Two things would follow: units are less alike, and the network leans less on any one of them.
+Hinton et al. 2012 and Srivastava et al. 2014: a unit that cannot rely on the presence of others must be useful by
+itself. Then units should be less correlated, and the network should depend less on any single unit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNITS = 64
 """Units of a site that are removed, one at a time, at most: evenly spread."""
 
 SITES = 8
-"""Sites that are looked at, at most: evenly spread."""
+"""Sites that are measured, at most: evenly spread."""
 
 BINS = 20
 """Bins of the distribution of |r| between 0 and 1."""

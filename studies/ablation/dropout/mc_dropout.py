@@ -1,8 +1,8 @@
 """MC dropout: one pass with scaled weights against the mean over sampled masks.
 
 Hinton et al. 2012 and Srivastava et al. 2014 read a network trained with dropout as very many networks that share
-weights, and its pass in eval mode (weight scaling) as an approximation of their mean; Gal and Ghahramani 2016 take the
-mean itself.
+weights, and its pass in eval mode (weight scaling) as an approximation of their mean; Gal and Ghahramani 2016 compute
+the mean itself.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Tally:
     """Count votes batch by batch.
 
     The same ``passes`` serve every number of masks. All passes are independent draws from one distribution, so that
-    any T of them, chosen without a look at their answers, are a fair draw of T masks. An order of the passes is cut
+    any T of them, chosen without regard to their outputs, are a fair draw of T masks. An order of the passes is cut
     into as many blocks of T as there are; blocks of one order share no pass and are independent of one another, which
     makes the variance between them an unbiased estimate of that between draws. Several orders only steady both.
     """

@@ -83,11 +83,11 @@ def unit_backprop(
 ) -> Tensor:
     """Return the signal that activates one unit per image, (N, C, H, W), in one forward and one backward pass.
 
-    ``module`` is a rewritten network cut off after the layer, with output (N, channels, rows, cols); image i
-    is explained for unit (channels[i], rows[i], cols[i]), and one number stands for all images. At each ReLU
-    'deconvnet' lets the positive part of the backward signal pass (Zeiler, Fergus 2013), 'guided' only where
-    the ReLU's input was positive too (Springenberg et al. 2014). Max-pools send the signal back to the
-    recorded positions of the maxima.
+    ``module`` is a rewritten network cut off after the layer, with output (N, channels, rows, cols); image i is
+    explained for unit (channels[i], rows[i], cols[i]), and a single number applies to all images. At each ReLU
+    'deconvnet' lets the positive part of the backward signal pass (Zeiler, Fergus 2013), 'guided' only where the
+    ReLU's input was positive too (Springenberg et al. 2014). Max-pools send the signal back to the recorded positions
+    of the maxima.
 
     Raises NotApplicableError when the network's activations are not ReLUs, ValueError for an unknown rule.
     """

@@ -201,8 +201,8 @@ class DeepLift:
 class _Repeated:
     """The different images of a batch with all their target logits: each covered image is computed only once.
 
-    ``firsts`` are the rows of the different images, ``targets`` (images, logits) what is asked of them, and
-    ``places`` where each row of the batch stands among images × logits.
+    ``firsts`` are the rows of the different images, ``targets`` (images, logits) their target logits, and ``places``
+    the position of each row of the batch in images × logits.
     """
 
     firsts: tuple[int, ...]

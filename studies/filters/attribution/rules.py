@@ -146,7 +146,7 @@ def _replace_products(graph_module: fx.GraphModule) -> None:
 class DeepLiftRule(captum.DeepLift):  # type: ignore[misc]
     """captum's DeepLift with the rescale rule for every elementwise activation and for overlapping max-pools.
 
-    captum knows six activations (no ReLU6, SiLU, GELU …), loses contributions where the windows of a max-pool
+    captum supports six activations (no ReLU6, SiLU, GELU …), loses contributions where the windows of a max-pool
     overlap, and mixes gradients of different images where a pool's input equals its reference.
     """
 
