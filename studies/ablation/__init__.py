@@ -1,4 +1,4 @@
-"""Take structure away and measure what it was worth: ``run(model, images, AblationConfig(...))`` returns a Report."""
+"""Remove parts of a network and measure the effect: ``run(model, images, AblationConfig(...))`` returns a Report."""
 
 from __future__ import annotations
 

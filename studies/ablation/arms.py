@@ -28,7 +28,7 @@ from probe.models.loaded import PixelModel
 from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
 from studies.ablation.dropout.arm import measure_dropout
-from studies.ablation.widen import widened
+from studies.ablation.widen import widen_to
 
 ROBUST_IMAGES = 200
 ROBUST_STEPS = 20
@@ -38,11 +38,11 @@ _RECORDS = 24
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms have in common.
+    """The settings that all arms share.
 
     ``factories`` build the network, packed, by depth (None: as it is). Images are (N, C, H, W) float32 with C = 1
     where all channels are alike; ``size`` is the network's (C, H, W). ``also`` and the rest as in AblationConfig;
-    ``dropout``: whether dropout is among what is removed, and is looked at.
+    ``dropout``: whether dropout is removed in some arm, and measured.
     """
 
     factories: Mapping[int | None, bytes]
@@ -65,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant to train: ``cuts`` are the structures taken away (none: intact), ``sites`` the sites to keep to.
+    """A variant to train: ``cuts`` are the structures removed (none: intact), ``sites`` limits the sites.
 
     ``match`` is the number of parameters to widen it to, 0 for none.
     """
@@ -84,13 +84,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class TrainedArm:
-    """What came of one arm.
+    """The results of one arm.
 
     ``history``: loss and accuracy on the training batches by epoch; ``curve``: held-out accuracy after each epoch.
-    ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and
-    ``norms`` (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire.
-    ``confidence`` (n,) of the answer, where calibration was asked for; ``robust`` (m,) under PGD, else empty.
-    ``dropout``: arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
+    ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and ``norms``
+    (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire. ``confidence``
+    (n,) of the prediction, where calibration was requested; ``robust`` (m,) under PGD, else empty. ``dropout``:
+    arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
     """
 
     arm: Arm
@@ -137,7 +137,9 @@ def build(setting: Setting, arm: Arm) -> tuple[PixelModel, int, float]:
     factor = 1.0
     if arm.match:
         with seeds.scoped(arm.seed, "fresh weights"):
-            wide, factor = widened(network, arm.match, lambda one: _without(one, arm, example)[0], example)
+            wide, factor = widen_to(
+                network, arm.match, lambda wider: _without(wider, arm, example)[0], example
+            )
         graph, removed = _without(wide, arm, example)
     module = PixelModel(graph, setting.mean, setting.std).requires_grad_(True)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
@@ -151,8 +153,8 @@ def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, 
         raise CannotRunError(f"This network cannot be retrained as a graph: {subject.trains}")
     sites = []
     for text in arm.cuts:
-        found = find_sites(subject, structure_named(text))
-        sites += [site for site in found if arm.sites is None or site.name in arm.sites]
+        all_sites = find_sites(subject, structure_named(text))
+        sites += [site for site in all_sites if arm.sites is None or site.name in arm.sites]
     return cut(subject, sites), len(sites)
 
 
@@ -201,8 +203,8 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
         layers=watch.layers,
         steps=tuple(step for step, _ in watch.norms),
         norms=np.array([norms for _, norms in watch.norms]).reshape(len(watch.norms), len(watch.layers)),
-        dead=sum(one[1] for one in dead),
-        units=sum(one[2] for one in dead),
+        dead=sum(layer[1] for layer in dead),
+        units=sum(layer[2] for layer in dead),
         fault=fault,
         removed=removed,
         widening=factor,
@@ -213,7 +215,7 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
 def _dropout(
     setting: Setting, arm: Arm, module: PixelModel, held: Tensor, labels: Tensor
 ) -> dict[str, NDArray[Any]]:
-    """Return what is measured at the dropout of an arm that has everything else; empty if not asked."""
+    """Return the measurements at the dropout of an arm without other cuts; empty if not requested."""
     if not setting.dropout or any(structure_named(text).name != "dropout" for text in arm.cuts):
         return {}
     with seeds.scoped(arm.seed, "fresh weights"):
@@ -233,7 +235,7 @@ def _faster(module: PixelModel) -> PixelModel:
 def _tensors(
     setting: Setting, images: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    # A worker's arrays may be mapped read-only; torch wants to own what it is given.
+    # A worker's arrays may be mapped read-only; torch needs memory that it owns.
     pixels = torch.from_numpy(np.array(images)).expand(-1, setting.size[0], -1, -1)
     return pixels.to(setting.device), torch.from_numpy(np.array(labels)).to(setting.device)
 
@@ -241,9 +243,9 @@ def _tensors(
 def _right(
     module: nn.Module, images: Tensor, labels: Tensor, bf16: bool = False, batch_size: int = 128
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return who is right (n,) and the confidence of each answer (n,), in eval mode.
+    """Return which predictions are correct (n,) and their confidence (n,), in eval mode.
 
-    ``bf16`` is for the curve along training; final answers are computed in float32.
+    ``bf16`` is for the curve along training; final predictions are computed in float32.
     """
     training = module.training
     module.eval()
@@ -263,7 +265,7 @@ def _right(
 def _robust(
     setting: Setting, module: PixelModel, images: Tensor, labels: Tensor, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which of the first held-out images are right and stay so under PGD; empty if not asked."""
+    """Return which of the first held-out images are correct before and under PGD; empty if not requested."""
     if "robustness" not in setting.also:
         return np.empty(0, bool)
     norm = norm_named(setting.norm)
@@ -275,8 +277,8 @@ def _robust(
     for x, y in zip(
         torch.split(images[:ROBUST_IMAGES], 64), torch.split(labels[:ROBUST_IMAGES], 64), strict=True
     ):
-        found = attack.judged(AttackInputs(attacked, x.contiguous(), y, norm, setting.epsilon, draws))
-        robust.append(~found.success)
+        verdict = attack.judged(AttackInputs(attacked, x.contiguous(), y, norm, setting.epsilon, draws))
+        robust.append(~verdict.success)
     return torch.cat(robust).cpu().numpy()
 
 

@@ -19,13 +19,13 @@ class AblationConfig:
     """The options of ``probe ablate``.
 
     ``remove``: structures, with options (``pool?to=max``); ``swap``: exchanges (``activation?to=gelu``), which are
-    retrained only. ``mode``: ``lesion`` cuts the network as it is,
-    ``retrain`` trains it with and without, ``both``; ``auto`` is both where there is something to train on and it is
-    not too much work. ``sites``: names to keep to, None for all, of which at most ``max_sites`` are cut alone.
-    ``draws`` random choices for each number of cut sites. ``calibration_samples`` images re-estimate the statistics of
-    batch normalisation. ``seeds`` trainings for each arm; ``depths`` sweeps the network's ``depth`` argument.
-    ``match_parameters`` widens the cut arm to the intact one's number of parameters. ``also``: robustness (PGD within
-    ``epsilon`` in ``norm``), calibration. ``jobs`` processes, or a dask ``cluster`` such as ``tcp://host:8786``.
+    only retrained. ``mode``: ``lesion`` ablates without retraining, ``retrain`` trains the network with and without,
+    ``both`` does both; ``auto`` is both where there are training images and it is cheap enough. ``sites``: names to
+    keep to, None for all, of which at most ``max_sites`` are cut alone. ``draws`` random choices for each number of
+    cut sites. ``calibration_samples`` images re-estimate the statistics of batch normalisation. ``seeds`` trainings
+    for each arm; ``depths`` sweeps the network's ``depth`` argument. ``match_parameters`` widens the cut arm to the
+    intact one's number of parameters. ``also``: robustness (PGD within ``epsilon`` in ``norm``), calibration.
+    ``jobs`` processes, or a dask ``cluster`` such as ``tcp://host:8786``.
     """
 
     remove: tuple[str, ...] = ("shortcut",)
@@ -48,18 +48,16 @@ class AblationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse words and numbers that have no meaning."""
+        """Refuse unknown values and numbers that are too small."""
         if self.mode not in MODES:
             raise UsageError(f"There is no mode '{self.mode}'. Known: {', '.join(MODES)}.")
         for word in self.also:
             if word not in ALSO:
-                raise UsageError(f"--also knows {' and '.join(ALSO)}, not '{word}'.")
+                raise UsageError(f"--also supports {' and '.join(ALSO)}, not '{word}'.")
         if not self.remove and not self.swap:
             raise UsageError("--remove needs at least one structure: see probe structures.")
         if self.swap and self.mode == "lesion":
-            raise UsageError(
-                "What is swapped in has to be trained: write --mode retrain, or leave --mode out."
-            )
+            raise UsageError("A swap has to be trained: use --mode retrain, or leave --mode out.")
         for name, least in (
             ("max_sites", 1),
             ("draws", 1),
@@ -74,5 +72,5 @@ class AblationConfig:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is removed and what is swapped, as ``structure_named`` takes them, each once."""
+        """The texts of removals and swaps for ``structure_named``, each once."""
         return tuple(dict.fromkeys((*self.remove, *(SWAP + text for text in self.swap))))

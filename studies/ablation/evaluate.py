@@ -1,4 +1,4 @@
-"""Answers of the intact network and of many cut copies, sharing what they have in common."""
+"""Predictions of the intact network and of many cut copies, which share common computations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answers:
         return cls(predictions.cpu().numpy(), losses.cpu().numpy())
 
     @classmethod
-    def joined(cls, parts: Sequence[Answers]) -> Answers:
+    def join(cls, parts: Sequence[Answers]) -> Answers:
         """Return the answers to all images of several batches."""
         return cls(
             np.concatenate([part.predictions for part in parts]),
@@ -53,11 +53,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A network without something against the intact one, on the same n images.
+    """A cut network against the intact one, on the same n images.
 
-    ``right`` of n with its Wilson interval; ``lost`` and ``won``: images right only with, and only without;
-    ``changed``: other answers, whether right or not; ``p``: exact McNemar test of lost against won; ``loss`` and
-    ``loss_change`` (mean over images whose loss is finite in both, with its 95% t-interval).
+    ``right`` of n with its Wilson interval; ``lost`` and ``won``: images correct only with the structure, and only
+    without; ``changed``: other predictions, whether correct or not; ``p``: exact McNemar test of lost against won;
+    ``loss`` and ``loss_change`` (mean over images whose loss is finite in both, with its 95% t-interval).
     """
 
     n: int
@@ -104,10 +104,10 @@ def compare(intact: Answers, cut: Answers, labels: NDArray[np.int64]) -> Compari
 
 
 KEPT = 1 << 30
-"""Bound in bytes for the activations that are kept at once: larger batches are split."""
+"""Bound in bytes on the activations that are kept at once: larger batches are split."""
 
 _CLOSE = 1e-4
-"""Two largest logits that differ by less than this part of the largest one are computed again, in the plain way."""
+"""Two largest logits that differ by less than this part of the largest one are computed again without folding."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +128,19 @@ def subject_of(model: LoadedModel) -> CutSubject:
 class Evaluator:
     """A network and cut copies of it, ready to answer.
 
-    Copies answer as if each had been run alone: what is computed with folded normalisation is computed again in the
-    plain way wherever two classes are close.
+    Copies answer as if each had been run alone: logits computed with folded normalisation are computed again without
+    folding wherever two classes are close.
     """
 
     def __init__(self, model: LoadedModel, subject: CutSubject, cuts: Sequence[nn.Module]) -> None:
         self.model = model
         self.plain = [subject.network, *cuts]
-        graphs = [one for one in self.plain if isinstance(one, fx.GraphModule)]
+        graphs = [network for network in self.plain if isinstance(network, fx.GraphModule)]
         self.shared: SharedPass | None = None
         if len(graphs) == len(self.plain) and not subject.reason and not any(map(mutates, graphs)):
             known: dict[str, nn.Module] = {}
             fast = [_fast(graph, model.memory_format, known) for graph in graphs]
-            self.shared = SharedPass(fast[0], [variant(fast[0], one) for one in fast[1:]])
+            self.shared = SharedPass(fast[0], [variant(fast[0], network) for network in fast[1:]])
 
     @property
     def at_once(self) -> int:
@@ -149,16 +149,16 @@ class Evaluator:
 
     def answer(self, batches: Iterable[EvaluationBatch], advance: Advance | None = None) -> list[Answers]:
         """Return the answers of the intact network, then of each copy."""
-        found: list[list[Answers]] = [[] for _ in self.plain]
+        answers: list[list[Answers]] = [[] for _ in self.plain]
         with torch.inference_mode():
             for batch in batches:
                 for images, labels in _parts(batch, self.at_once):
                     x = self.model.module.normalise(images)
                     for index, logits in self._logits(x):
-                        found[index].append(Answers.of(logits, labels))
+                        answers[index].append(Answers.of(logits, labels))
                 if advance is not None:
                     advance(len(batch.labels))
-        return [Answers.joined(parts) for parts in found]
+        return [Answers.join(parts) for parts in answers]
 
     def _logits(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         if self.shared is None:
@@ -185,7 +185,7 @@ def _fast(graph: fx.GraphModule, layout: torch.memory_format, known: dict[str, n
     return fast if isinstance(fast, fx.GraphModule) else graph
 
 
-def recalibrated(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
+def recalibrate(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
     """Return a copy whose batch normalisation has the statistics of the given (normalised) images as it is now."""
     copy = shared_copy(network)
     for sub in copy.modules():
@@ -196,7 +196,7 @@ def recalibrated(network: nn.Module, batches: Sequence[Tensor]) -> nn.Module:
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Say whether a network has running statistics that can be estimated again."""
+    """Tell whether a network has running statistics that can be estimated again."""
     kinds = nn.modules.batchnorm._BatchNorm
     return any(isinstance(sub, kinds) and sub.track_running_stats for sub in network.modules())
 
@@ -207,7 +207,7 @@ def answer_plain(model: LoadedModel, network: nn.Module, batches: Iterable[Evalu
     with training_mode(network, False), torch.inference_mode():
         for batch in batches:
             parts.append(Answers.of(network(model.module.normalise(batch.images)), batch.labels))
-    return Answers.joined(parts)
+    return Answers.join(parts)
 
 
 def true_classes(batches: Sequence[EvaluationBatch]) -> NDArray[np.int64]:
@@ -234,7 +234,9 @@ def mean(values: Sequence[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def paired(first: Values, second: Values) -> tuple[float | None, tuple[float, float] | None, float | None]:
+def paired_difference(
+    first: Values, second: Values
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
     """Return mean difference (first − second) over seeds, its t-interval, and the paired test's p."""
     both = np.isfinite(first) & np.isfinite(second)
     differences = (first - second)[both]

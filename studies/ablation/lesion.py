@@ -1,4 +1,4 @@
-"""Cut at test time: the same weights without a structure, on the same images."""
+"""Lesions: the same weights without a structure, on the same images, at test time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from studies.ablation.evaluate import (
     answer_plain,
     compare,
     has_batch_norm,
-    recalibrated,
+    recalibrate,
     true_classes,
 )
 from studies.ablation.plan import SIZES, LesionPlan, make_plan
@@ -36,15 +36,16 @@ _TOGETHER = 2e12
 """Multiply-accumulates that lesions of several sites may cost."""
 
 _SHARED = 0.6
-"""The part of a network that a lesion computes anew, on average."""
+"""The part of a network that a lesion computes again, on average."""
 
 _RECALIBRATED = 1e12
-"""Multiply-accumulates that re-estimated statistics of single sites may cost: beyond, the most harmful ones have it."""
+"""Multiply-accumulates that re-estimated statistics of single sites may cost; beyond it, only the most harmful
+ones."""
 
 
 @dataclass(frozen=True)
-class Lesioned:
-    """What came of cutting one structure.
+class LesionResult:
+    """The lesions of one structure.
 
     ``alone[i]`` belongs to site ``plan.single[i]``, ``corrected`` holds the Holm-corrected p-values of these;
     ``answers`` are those of the intact network (the empty set) and, where it can be cut, without any site;
@@ -67,7 +68,7 @@ class Lesioned:
     costs: dict[int, Anatomy] = field(default_factory=dict)
 
     def alone(self, site: int) -> Comparison | None:
-        """Return the lesion of one site, None where the network cannot do without it."""
+        """Return the lesion of one site, None where it cannot be cut."""
         return self.sets.get(frozenset({site}))
 
     @property
@@ -78,7 +79,7 @@ class Lesioned:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What lesions are measured on; ``calibration`` are normalised images, in batches.
+    """The network and images that lesions are measured on; ``calibration`` are normalised images, in batches.
 
     ``indices`` (n,) are the places of the images in their set.
     """
@@ -101,33 +102,33 @@ class EvaluationSet:
         return sum(len(batch.labels) for batch in self.batches)
 
 
-def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -> Lesioned:
+def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -> LesionResult:
     """Cut a structure in every way of the plan and compare with the intact network.
 
     Raises NotApplicableError when there is no site.
     """
     sites = chosen_sites(find_sites(bench.subject, structure), structure, config.sites, bench.model.name)
     plan = make_plan(len(sites), config.max_sites, config.draws, config.seed, _sizes(bench, config.draws))
-    # Where a cut changes nothing at test time, one look at all sites together shows it.
+    # Where a cut changes nothing at test time, cutting all sites together shows it.
     wanted = [plan.everything] if structure.no_effect_reason else plan.sets()
     cuts, refused = {}, {}
     with bench.progress.task(f"Cutting {structure.name}", len(wanted)) as advance:
-        for one in wanted:
+        for subset in wanted:
             try:
-                cuts[one] = cut(bench.subject, [sites[site] for site in sorted(one)])
+                cuts[subset] = cut(bench.subject, [sites[site] for site in sorted(subset)])
             except NotApplicableError as error:
-                if len(one) == 1:
-                    refused[min(one)] = str(error)
+                if len(subset) == 1:
+                    refused[min(subset)] = str(error)
             advance(1)
     evaluator = Evaluator(bench.model, bench.subject, list(cuts.values()))
     with bench.progress.task(f"Lesions of {structure.name}", bench.n) as advance:
         intact, *answers = evaluator.answer(bench.batches, advance)
     labels = bench.labels
-    sets = {one: compare(intact, answer, labels) for one, answer in zip(cuts, answers, strict=True)}
+    sets = {subset: compare(intact, answer, labels) for subset, answer in zip(cuts, answers, strict=True)}
     alone = [site for site in plan.single if frozenset({site}) in sets]
     corrected = dict(zip(alone, holm([sets[frozenset({site})].p for site in alone]), strict=True))
     example = bench.subject.example
-    made = Lesioned(
+    result = LesionResult(
         structure,
         sites,
         refused,
@@ -140,21 +141,21 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
         without=anatomy(cuts[plan.everything], example) if plan.everything in cuts else None,
         costs={site: anatomy(cuts[frozenset({site})], example, field=False) for site in alone},
     )
-    return replace(made, recalibrated=_recalibrate(bench, made, cuts, intact))
+    return replace(result, recalibrated=_recalibrate(bench, result, cuts, intact))
 
 
 def _answers(
     intact: Answers, cut: dict[frozenset[int], Answers], everything: frozenset[int]
 ) -> dict[frozenset[int], Answers]:
-    """Return the answers that are kept image by image: all of them would be too many."""
-    kept = {everything: cut[everything]} if everything in cut else {}
-    return {frozenset[int](): intact, **kept}
+    """Return the predictions that are kept for each image: all of them would be too many."""
+    without_all = {everything: cut[everything]} if everything in cut else {}
+    return {frozenset[int](): intact, **without_all}
 
 
 def chosen_sites(
     sites: Sequence[Site], structure: Structure, wanted: Sequence[str] | None, model: str
 ) -> tuple[Site, ...]:
-    """Return the sites that are named, or all; raises NotApplicableError for none and UsageError for unknown ones."""
+    """Return the requested sites, or all; raises NotApplicableError for none and UsageError for unknown ones."""
     if not sites:
         raise NotApplicableError(f"{model} has no {structure.name} to remove.")
     if wanted is None:
@@ -170,27 +171,31 @@ def chosen_sites(
 
 
 def _sizes(bench: EvaluationSet, draws: int) -> int:
-    """Return for how many numbers of sites several are cut together: fewer for large networks."""
-    each = max(1.0, _SHARED * bench.n * (bench.model.macs or 1))
-    return max(3, min(SIZES, int(_TOGETHER / each) // (draws + 2)))
+    """Return how many numbers of jointly cut sites are tried: fewer for large networks."""
+    cost = max(1.0, _SHARED * bench.n * (bench.model.macs or 1))
+    return max(3, min(SIZES, int(_TOGETHER / cost) // (draws + 2)))
 
 
 def _recalibrate(
-    bench: EvaluationSet, made: Lesioned, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
+    bench: EvaluationSet, result: LesionResult, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
 ) -> dict[frozenset[int], Comparison]:
     """Return the lesions after batch-norm statistics were estimated again; the most harmful first, within bounds."""
-    if not bench.calibration or made.structure.no_effect_reason or not has_batch_norm(bench.subject.network):
+    if (
+        not bench.calibration
+        or result.structure.no_effect_reason
+        or not has_batch_norm(bench.subject.network)
+    ):
         return {}
-    single = [frozenset({site}) for site in made.plan.single if frozenset({site}) in cuts]
-    single.sort(key=lambda one: made.sets[one].right)
+    single = [frozenset({site}) for site in result.plan.single if frozenset({site}) in cuts]
+    single.sort(key=lambda subset: result.sets[subset].right)
     images = bench.n + sum(map(len, bench.calibration))
-    each = images * (bench.model.macs or 1)
-    wanted = [frozenset[int](), made.plan.everything, *single[: max(4, int(_RECALIBRATED // each))]]
-    wanted = list(dict.fromkeys(one for one in wanted if not one or one in cuts))
-    found, labels = {}, bench.labels
+    cost = images * (bench.model.macs or 1)
+    wanted = [frozenset[int](), result.plan.everything, *single[: max(4, int(_RECALIBRATED // cost))]]
+    wanted = list(dict.fromkeys(subset for subset in wanted if not subset or subset in cuts))
+    comparisons, labels = {}, bench.labels
     with bench.progress.task("Estimating batch-norm statistics again", len(wanted)) as advance:
-        for one in wanted:
-            network = recalibrated(cuts[one] if one else bench.subject.network, bench.calibration)
-            found[one] = compare(intact, answer_plain(bench.model, network, bench.batches), labels)
+        for subset in wanted:
+            network = recalibrate(cuts[subset] if subset else bench.subject.network, bench.calibration)
+            comparisons[subset] = compare(intact, answer_plain(bench.model, network, bench.batches), labels)
             advance(1)
-    return found
+    return comparisons

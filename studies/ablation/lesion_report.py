@@ -23,45 +23,45 @@ from probe.core.document import (
     percent,
 )
 from studies.ablation.evaluate import Comparison
-from studies.ablation.lesion import Lesioned
+from studies.ablation.lesion import LesionResult
 from studies.ablation.plan import names
 
 _SIGNIFICANT = 0.05
 _BARS = 64
 
 
-def lesion_section(made: Lesioned, right: str, calibration: int) -> Section:
-    """Return what lesions of one structure came to.
+def lesion_section(lesioned: LesionResult, right: str, calibration: int) -> Section:
+    """Return the section of the lesions of one structure.
 
-    ``right`` names what is counted: ``accuracy``, or ``agreement`` where the reference is the network's own answer.
-    ``calibration`` is the number of images that re-estimated statistics come from.
+    ``right`` names the measure: ``accuracy``, or ``agreement`` where the reference is the network's own prediction.
+    ``calibration`` is the number of images on which statistics were re-estimated.
     """
-    word = made.structure.name
-    identity = f"lesion-{made.structure.name}"
+    word = lesioned.structure.name
+    identity = f"lesion-{lesioned.structure.name}"
     title = f"Lesion: {word}"
-    if made.structure.no_effect_reason:
-        block = _sites_table(made, right)
+    if lesioned.structure.no_effect_reason:
+        block = _sites_table(lesioned, right)
         return Section(
             identity,
             title,
-            made.structure.no_effect_reason,
+            lesioned.structure.no_effect_reason,
             (block,),
-            findings=(f"{word}: {made.structure.no_effect_reason}",),
+            findings=(f"{word}: {lesioned.structure.no_effect_reason}",),
         )
-    blocks: list[Block] = [_map(made, right), *_curves(made, right), _sites_table(made, right)]
-    blocks += _recalibration(made, right, calibration)
-    if made.refused:
-        blocks.append(Note("Not cut: " + " ".join(made.refused.values()), "warning"))
-    findings = _findings(made, right)
-    return Section(identity, title, "", tuple(blocks), results=_results(made, right), findings=findings)
+    blocks: list[Block] = [_map(lesioned, right), *_curves(lesioned, right), _sites_table(lesioned, right)]
+    blocks += _recalibration(lesioned, right, calibration)
+    if lesioned.refused:
+        blocks.append(Note("Not cut: " + " ".join(lesioned.refused.values()), "warning"))
+    findings = _findings(lesioned, right)
+    return Section(identity, title, "", tuple(blocks), results=_results(lesioned, right), findings=findings)
 
 
-def _findings(made: Lesioned, right: str) -> tuple[str, ...]:
-    word, intact, found = made.structure.name, made.intact, []
-    together = made.together
-    count = len(made.sites)
+def _findings(lesioned: LesionResult, right: str) -> tuple[str, ...]:
+    word, intact, lines = lesioned.structure.name, lesioned.intact, []
+    together = lesioned.together
+    count = len(lesioned.sites)
     if together is not None:
-        found.append(
+        lines.append(
             f"Without any {word} ({count} site{'s' if count > 1 else ''}, weights unchanged) {right} falls from "
             f"{percent(intact.accuracy)} to {percent(together.accuracy, together.ci)} (95% interval, n = {intact.n})."
             if together.accuracy < intact.accuracy
@@ -69,60 +69,66 @@ def _findings(made: Lesioned, right: str) -> tuple[str, ...]:
             f"{percent(together.accuracy, together.ci)} (95% interval, n = {intact.n}); intact it is "
             f"{percent(intact.accuracy)}."
         )
-    alone = {site: one for site in made.plan.single if (one := made.alone(site)) is not None}
+    alone = {
+        site: comparison for site in lesioned.plan.single if (comparison := lesioned.alone(site)) is not None
+    }
     if len(alone) > 1:
         worst = min(alone, key=lambda site: (alone[site].right, -alone[site].loss_change))
-        harmful = [s for s, one in alone.items() if made.corrected[s] < _SIGNIFICANT and one.lost > one.won]
+        harmful = [
+            s
+            for s, comparison in alone.items()
+            if lesioned.corrected[s] < _SIGNIFICANT and comparison.lost > comparison.won
+        ]
         tests = "exact McNemar tests, Holm-corrected"
-        found.append(
-            f"Cut alone, {made.sites[worst].name} matters most: {right} "
+        lines.append(
+            f"Cut alone, {lesioned.sites[worst].name} matters most: {right} "
             f"{percent(alone[worst].accuracy, alone[worst].ci)}. {len(harmful)} of {len(alone)} single cuts lower it "
-            f"significantly ({tests}): {names([made.sites[s].name for s in harmful])}."
+            f"significantly ({tests}): {names([lesioned.sites[s].name for s in harmful])}."
             if harmful
             else f"None of the {len(alone)} single cuts lowers {right} significantly ({tests})."
         )
-    again = made.recalibrated.get(made.plan.everything)
+    again = lesioned.recalibrated.get(lesioned.plan.everything)
     if again is not None and together is not None:
-        found.append(_recalibrated_words(made, together, again, right))
-    return tuple(line for line in found if line)
+        lines.append(_recalibration_text(lesioned, together, again, right))
+    return tuple(line for line in lines if line)
 
 
-def _recalibrated_words(made: Lesioned, before: Comparison, after: Comparison, right: str) -> str:
-    lost, gained = made.intact.right - before.right, after.right - before.right
+def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Comparison, right: str) -> str:
+    lost, gained = lesioned.intact.right - before.right, after.right - before.right
     if lost <= 0:
         return ""
     if gained <= 0:
-        verdict = "so none of the harm was shifted statistics; what was cut carried information"
+        verdict = "so none of the loss is due to shifted statistics; the removed part carried information"
     else:
         share = min(1.0, gained / lost)
-        verdict = f"so {percent(share)} of the harm was shifted statistics"
-        verdict += ", the rest lost information" if share < 1 else ""
+        verdict = f"so {percent(share)} of the loss is due to shifted statistics"
+        verdict += ", the rest to lost information" if share < 1 else ""
     return (
-        f"With batch-norm statistics estimated again, the network without any {made.structure.name} reaches "
+        f"With batch-norm statistics estimated again, the network without any {lesioned.structure.name} reaches "
         f"{percent(after.accuracy, after.ci)} {right}, {verdict}."
     )
 
 
-def _map(made: Lesioned, right: str) -> Figure:
-    """Draw one bar for each site in depth order, coloured by what it is, resizing ones marked."""
-    shown = [site for site in made.plan.single if made.alone(site) is not None][:_BARS]
-    labels = tuple(made.sites[s].name + (" ↓" if made.sites[s].resizes else "") for s in shown)
+def _map(lesioned: LesionResult, right: str) -> Figure:
+    """Draw one bar for each site in depth order, coloured by kind; sites that change the resolution are marked."""
+    bars = [site for site in lesioned.plan.single if lesioned.alone(site) is not None][:_BARS]
+    labels = tuple(lesioned.sites[s].name + (" ↓" if lesioned.sites[s].resizes else "") for s in bars)
     forms: dict[str, list[int]] = {}
-    for place, site in enumerate(shown):
-        forms.setdefault(_kind(made.sites[site].form), []).append(place)
+    for place, site in enumerate(bars):
+        forms.setdefault(_kind(lesioned.sites[site].form), []).append(place)
     if len(forms) > 4:
-        forms = {"site": list(range(len(shown)))}
+        forms = {"site": list(range(len(bars)))}
     series = []
     for form, places in forms.items():
-        found = [made.alone(shown[place]) for place in places]
-        kept = [one for one in found if one is not None]
+        comparisons = [lesioned.alone(bars[place]) for place in places]
+        measured = [comparison for comparison in comparisons if comparison is not None]
         series.append(
             Series(
                 form,
                 tuple(float(place) for place in places),
-                tuple(one.accuracy for one in kept),
-                tuple(one.ci[0] for one in kept),
-                tuple(one.ci[1] for one in kept),
+                tuple(comparison.accuracy for comparison in measured),
+                tuple(comparison.ci[0] for comparison in measured),
+                tuple(comparison.ci[1] for comparison in measured),
             )
         )
     return Figure(
@@ -131,31 +137,35 @@ def _map(made: Lesioned, right: str) -> Figure:
         Axis("site (↓ resizes)", categories=labels),
         Axis(right),
         "One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
-        f"sites that change height and width; intact the network has {percent(made.intact.accuracy)}. High bars: "
-        "the network does without this site. Low bars: what comes after depends on it. In residual networks the "
+        f"sites that change height and width; intact the network has {percent(lesioned.intact.accuracy)}. High bars: "
+        "the network does not need this site. Low bars: later layers depend on it. In residual networks the "
         "sites that change the resolution usually matter most.",
         tuple(series),
     )
 
 
 def _kind(form: str) -> str:
-    """Return a form without its numbers, so that like sites share a colour."""
+    """Return a form without its numbers, so that similar sites share a colour."""
     return form.split(",")[0].rstrip("0123456789. ")
 
 
-def _curves(made: Lesioned, right: str) -> list[Figure]:
-    sizes = sorted(made.plan.random)
-    if len(made.sites) < 2 or not sizes:
+def _curves(lesioned: LesionResult, right: str) -> list[Figure]:
+    sizes = sorted(lesioned.plan.random)
+    if len(lesioned.sites) < 2 or not sizes:
         return []
-    series = [_random(made, sizes)]
+    series = [_random(lesioned, sizes)]
     for label, sets in (
-        ("from the input on", made.plan.forward),
-        ("from the output back", made.plan.backward),
+        ("from the input on", lesioned.plan.forward),
+        ("from the output back", lesioned.plan.backward),
     ):
-        found = [(k, made.sets[sets[k]]) for k in sizes if sets[k] in made.sets]
-        points = [(0, made.intact), *found]
+        steps = [(k, lesioned.sets[sets[k]]) for k in sizes if sets[k] in lesioned.sets]
+        points = [(0, lesioned.intact), *steps]
         series.append(
-            Series(label, tuple(float(k) for k, _ in points), tuple(1 - one.accuracy for _, one in points))
+            Series(
+                label,
+                tuple(float(k) for k, _ in points),
+                tuple(1 - comparison.accuracy for _, comparison in points),
+            )
         )
     return [
         Figure(
@@ -163,19 +173,22 @@ def _curves(made: Lesioned, right: str) -> list[Figure]:
             "line",
             Axis("sites cut at once"),
             Axis("error" if right == "accuracy" else "disagreement"),
-            "At k, k sites are cut together: a random choice (mean over the draws, band: from the best to the worst "
-            "draw), or the first or last k in depth order. A smooth rise means many paths that can stand in for one "
-            "another (Veit et al. 2016); a jump at the first cuts means a chain in which every link counts.",
+            "At k, k sites are cut together: a random choice (mean over the draws, band: from the best to the "
+            "worst draw), or the first or last k in depth order. A smooth rise means many paths that can replace "
+            "one another (Veit et al. 2016); a jump at the first cuts means a chain in which every link is "
+            "needed.",
             tuple(series),
         )
     ]
 
 
-def _random(made: Lesioned, sizes: Sequence[int]) -> Series:
-    intact = 1 - made.intact.accuracy
+def _random(lesioned: LesionResult, sizes: Sequence[int]) -> Series:
+    intact = 1 - lesioned.intact.accuracy
     xs, ys, low, high = [0.0], [intact], [intact], [intact]
     for k in sizes:
-        errors = [1 - made.sets[one].accuracy for one in made.plan.random[k] if one in made.sets]
+        errors = [
+            1 - lesioned.sets[sites].accuracy for sites in lesioned.plan.random[k] if sites in lesioned.sets
+        ]
         if errors:
             xs.append(float(k))
             ys.append(float(np.mean(errors)))
@@ -184,130 +197,138 @@ def _random(made: Lesioned, sizes: Sequence[int]) -> Series:
     return Series("k random sites", tuple(xs), tuple(ys), tuple(low), tuple(high))
 
 
-def _sites_table(made: Lesioned, right: str) -> Table:
+def _sites_table(lesioned: LesionResult, right: str) -> Table:
     columns = (
-        Column("Site", help="Name of the module it is in; --sites takes these."),
-        Column("What", help="What is counted."),
+        Column("Site", help="Name of the module that contains it, for --sites."),
+        Column("What", help="The kind of site."),
         Column("Shape", help="Channels × height × width of the value there."),
         Column(right.capitalize(), proportion=True, help="With this site cut alone."),
         Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
         Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
-        Column("Lost", help="Images right only in the intact network."),
-        Column("Won", help="Images right only without the site."),
-        Column("Flips", help="Images with another answer than the intact network's."),
+        Column("Lost", help="Images that only the intact network classifies correctly."),
+        Column("Won", help="Images that only the network without the site classifies correctly."),
+        Column("Flips", help="Images whose prediction differs from the intact network's."),
         Column("p", help="Exact McNemar test of lost against won, Holm-corrected over the sites.", digits=2),
         Column("Loss change", help="Mean change of the cross-entropy, in nats.", digits=2),
         Column("low", help="Lower end of its 95% t-interval.", digits=2),
         Column("high", help="Upper end of its 95% t-interval.", digits=2),
-        Column("Parameters", help="That go with the site."),
-        Column("MACs", help="Multiply-accumulates for one image that go with the site."),
+        Column("Parameters", help="Parameters that are removed with the site."),
+        Column("MACs", help="Multiply-accumulates for one image that are removed with the site."),
     )
-    rows = tuple(_site_row(made, site) for site in made.plan.single)
-    left = len(made.sites) - len(rows)
+    rows = tuple(_site_row(lesioned, site) for site in lesioned.plan.single)
+    left = len(lesioned.sites) - len(rows)
     return Table(
-        f"Every {made.structure.name}, cut alone",
+        f"Every {lesioned.structure.name}, cut alone",
         columns,
         rows,
-        "Sorted from input to output. Small p: more answers were lost than chance explains."
-        + (f" {left} further sites were not cut alone (--max-sites)." if left else ""),
+        "Sorted from input to output. Small p: more correct predictions were lost than chance explains."
+        + (f" {left} other sites were not cut alone (--max-sites)." if left else ""),
     )
 
 
-def _site_row(made: Lesioned, number: int) -> tuple[Cell, ...]:
-    site, one, cost = made.sites[number], made.alone(number), made.costs.get(number)
+def _site_row(lesioned: LesionResult, number: int) -> tuple[Cell, ...]:
+    site, comparison, cost = lesioned.sites[number], lesioned.alone(number), lesioned.costs.get(number)
     head = (site.name, site.form, "×".join(map(str, site.shape)))
-    if one is None or cost is None or made.whole is None:
+    if comparison is None or cost is None or lesioned.whole is None:
         return (*head, *[None] * 12)
-    low, high = one.loss_ci or (None, None)
+    low, high = comparison.loss_ci or (None, None)
     return (
         *head,
-        one.accuracy,
-        *one.ci,
-        one.lost,
-        one.won,
-        one.changed,
-        made.corrected[number],
-        finite(one.loss_change),
+        comparison.accuracy,
+        *comparison.ci,
+        comparison.lost,
+        comparison.won,
+        comparison.changed,
+        lesioned.corrected[number],
+        finite(comparison.loss_change),
         low,
         high,
-        made.whole.parameters - cost.parameters,
-        made.whole.macs - cost.macs,
+        lesioned.whole.parameters - cost.parameters,
+        lesioned.whole.macs - cost.macs,
     )
 
 
-def _recalibration(made: Lesioned, right: str, calibration: int) -> list[Block]:
-    if not made.recalibrated:
+def _recalibration(lesioned: LesionResult, right: str, calibration: int) -> list[Block]:
+    if not lesioned.recalibrated:
         return []
-    rows = tuple(_recalibrated_row(made, one, again) for one, again in made.recalibrated.items())
+    rows = tuple(_recalibration_row(lesioned, sites, again) for sites, again in lesioned.recalibrated.items())
     table = Table(
         "With batch-norm statistics estimated again",
         (
             Column("Cut", help="What was cut together."),
-            Column(right.capitalize(), proportion=True, help="As it is, statistics of the intact network."),
+            Column(right.capitalize(), proportion=True, help="With the statistics of the intact network."),
             Column("again", proportion=True, help="After the statistics were estimated again."),
             Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
             Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
             Column("p", help="Exact McNemar test against the intact network.", digits=2),
         ),
         rows,
-        f"Means and variances of all batch normalisation re-estimated on {calibration} images, weights unchanged. What "
-        "comes back was shifted statistics; what stays lost was information. The first row is the intact network with "
-        "statistics estimated again: what this itself changes.",
+        f"Means and variances of all batch normalisation re-estimated on {calibration} images, weights unchanged. "
+        "Accuracy that comes back was lost to shifted statistics; the rest was lost information. The first row "
+        "is the intact network with statistics estimated again: it shows the effect of re-estimation alone.",
     )
     return [table]
 
 
-def _recalibrated_row(made: Lesioned, one: frozenset[int], again: Comparison) -> tuple[Cell, ...]:
-    if not one:
+def _recalibration_row(lesioned: LesionResult, sites: frozenset[int], again: Comparison) -> tuple[Cell, ...]:
+    if not sites:
         label = "nothing"
-    elif one == made.plan.everything and len(made.sites) > 1:
-        label = f"all {len(made.sites)}"
+    elif sites == lesioned.plan.everything and len(lesioned.sites) > 1:
+        label = f"all {len(lesioned.sites)}"
     else:
-        label = names([made.sites[site].name for site in sorted(one)])
-    before = made.intact if not one else made.sets[one]
+        label = names([lesioned.sites[site].name for site in sorted(sites)])
+    before = lesioned.intact if not sites else lesioned.sets[sites]
     return label, before.accuracy, again.accuracy, *again.ci, again.p
 
 
-def _results(made: Lesioned, right: str) -> tuple[Result, ...]:
-    word, n = made.structure.name, made.intact.n
-    found = []
-    if made.together is not None:
-        found.append(
+def _results(lesioned: LesionResult, right: str) -> tuple[Result, ...]:
+    word, n = lesioned.structure.name, lesioned.intact.n
+    results = []
+    if lesioned.together is not None:
+        results.append(
             Result.proportion(
                 f"lesion_{right}:{word}:all",
-                made.together.right,
+                lesioned.together.right,
                 n,
                 higher_is_better=True,
-                per_image=f"lesions.{made.structure.text}.right",
+                per_image=f"lesions.{lesioned.structure.text}.right",
             )
         )
-        found.append(Result(f"lesion_p:{word}:all", made.together.p, n))
-    for site in made.plan.single:
-        one = made.alone(site)
-        if one is not None:
-            name = f"{word}:{made.sites[site].name}"
-            found.append(Result.proportion(f"lesion_{right}:{name}", one.right, n, higher_is_better=True))
-            found.append(
-                Result(f"lesion_loss_change:{name}", finite(one.loss_change), n, one.loss_ci, "nats")
+        results.append(Result(f"lesion_p:{word}:all", lesioned.together.p, n))
+    for site in lesioned.plan.single:
+        comparison = lesioned.alone(site)
+        if comparison is not None:
+            name = f"{word}:{lesioned.sites[site].name}"
+            results.append(
+                Result.proportion(f"lesion_{right}:{name}", comparison.right, n, higher_is_better=True)
             )
-            found.append(Result(f"lesion_p_holm:{name}", made.corrected[site], n))
-    for k, errors in _draw_errors(made).items():
-        found.append(
+            results.append(
+                Result(
+                    f"lesion_loss_change:{name}",
+                    finite(comparison.loss_change),
+                    n,
+                    comparison.loss_ci,
+                    "nats",
+                )
+            )
+            results.append(Result(f"lesion_p_holm:{name}", lesioned.corrected[site], n))
+    for k, errors in _draw_errors(lesioned).items():
+        results.append(
             Result(f"lesion_error:{word}:{k} random", float(np.mean(errors)), n, _mean_interval(errors))
         )
-    again = made.recalibrated.get(made.plan.everything)
+    again = lesioned.recalibrated.get(lesioned.plan.everything)
     if again is not None:
-        found.append(
+        results.append(
             Result.proportion(f"recalibrated_{right}:{word}:all", again.right, n, higher_is_better=True)
         )
-    return tuple(found)
+    return tuple(results)
 
 
-def _draw_errors(made: Lesioned) -> Mapping[int, list[float]]:
+def _draw_errors(lesioned: LesionResult) -> Mapping[int, list[float]]:
     return {
         k: errors
-        for k, draws in made.plan.random.items()
-        if (errors := [1 - made.sets[one].accuracy for one in draws if one in made.sets])
+        for k, draws in lesioned.plan.random.items()
+        if (errors := [1 - lesioned.sets[sites].accuracy for sites in draws if sites in lesioned.sets])
     }
 
 

@@ -1,4 +1,4 @@
-"""Which sites are cut together: each alone, all, random choices of k, and one after the other in depth order."""
+"""The plan of the lesions: each site alone, all, random choices of k, and the first or last k in depth order."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class LesionPlan:
     def sets(self) -> list[frozenset[int]]:
         """Return every set that is to be cut, each once, singles first."""
         wanted = [frozenset({site}) for site in self.single]
-        wanted += [one for draws in self.random.values() for one in draws]
+        wanted += [subset for draws in self.random.values() for subset in draws]
         wanted += [*self.forward.values(), *self.backward.values(), self.everything]
-        return list(dict.fromkeys(one for one in wanted if one))
+        return list(dict.fromkeys(subset for subset in wanted if subset))
 
 
 def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SIZES) -> LesionPlan:
@@ -48,7 +48,7 @@ def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SI
     The draws for k sites are ``draws`` different sets where there are as many, drawn by ``seed``.
     """
     single = evenly_spaced(count, most)
-    sizes = [one + 1 for one in evenly_spaced(count, most_sizes)] if count else []
+    sizes = [index + 1 for index in evenly_spaced(count, most_sizes)] if count else []
     draw = generator(seed, "random lesions")
     chosen = {k: _draws(count, k, draws, draw) for k in sizes}
     return LesionPlan(
@@ -72,12 +72,12 @@ def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
 def _draws(count: int, k: int, draws: int, draw: torch.Generator) -> tuple[frozenset[int], ...]:
     if k == count:
         return (frozenset(range(count)),)
-    found: dict[frozenset[int], None] = {}
+    subsets: dict[frozenset[int], None] = {}
     for _ in range(20 * draws):
-        found[frozenset(torch.randperm(count, generator=draw)[:k].tolist())] = None
-        if len(found) == draws:
+        subsets[frozenset(torch.randperm(count, generator=draw)[:k].tolist())] = None
+        if len(subsets) == draws:
             break
-    return tuple(found)
+    return tuple(subsets)
 
 
 def names(sites: Sequence[str], most: int = 3) -> str:
@@ -89,10 +89,10 @@ def names(sites: Sequence[str], most: int = 3) -> str:
 def structure_rows(
     model: LoadedModel, wanted: Sequence[str] | None
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Return (structure, site, place, what, shape, parameters, MACs) of every site, and what could not be found.
+    """Return (structure, site, place, form, shape, parameters, MACs) of every site, and notes on failures.
 
-    Without ``wanted`` all structures but single filters, of which there are thousands. Parameters and MACs are
-    those that go when the site is cut.
+    Without ``wanted`` all structures but single filters, of which there are thousands. Parameters and MACs are those
+    that are removed with the site.
     """
     subject = subject_of(model)
     whole = count_macs(subject.network, subject.example)

@@ -1,4 +1,4 @@
-"""Build it without, and train again: the same recipe, data and seeds with and without a structure."""
+"""Retraining: the same recipe, data and seeds with and without a structure."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from studies.ablation.arms import Arm, Setting, TrainedArm, from_arrays, to_arra
 from studies.ablation.config import AblationConfig
 
 _PART = 0.8
-"""The part of the usual epochs that arms are trained for when nothing is said."""
+"""The part of the usual epochs that arms are trained for by default."""
 
 AFFORDABLE = 6e13
 """Multiply-accumulates that ``auto`` spends on retraining at most: a few minutes on two cores."""
 
 Variant = tuple[str, ...]
-"""The structures taken away in an arm; () is the intact network."""
+"""The structures removed in an arm; () is the intact network."""
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainResult:
     """All arms of a comparison.
 
-    ``variants`` in the order of the report, the intact one first; ``arms[variant, depth]`` are the trainings by
-    seed (depth None: the network as it is). ``split`` says how the held-out images were parted from the others.
+    ``variants`` in the order of the report, the intact one first; ``arms[variant, depth]`` are the trainings by seed
+    (depth None: the network as it is). ``split`` says how the held-out images were separated from the others.
     """
 
     variants: tuple[Variant, ...]
@@ -62,15 +62,15 @@ class Retrained:
 
     def accuracies(self, variant: Variant, depth: int | None = None) -> NDArray[np.float64]:
         """Return held-out accuracies by seed; NaN for those that diverged."""
-        return np.array([one.accuracy for one in self.of(variant, depth)])
+        return np.array([trained.accuracy for trained in self.of(variant, depth)])
 
     def anatomy(self, variant: Variant, depth: int | None = None) -> Anatomy:
-        """Return what the variant's network is."""
+        """Return the size, cost and depth of the variant's network."""
         return self.of(variant, depth)[0].anatomy
 
-    def dead(self, one: TrainedArm) -> bool:
-        """Say whether a training never left the loss of guessing."""
-        return one.fault is None and is_dead(one.history, self.setting.num_classes, one.train_n)
+    def dead(self, trained: TrainedArm) -> bool:
+        """Tell whether a training never left the loss of guessing."""
+        return trained.fault is None and is_dead(trained.history, self.setting.num_classes, trained.train_n)
 
 
 def label_of(variant: Variant) -> str:
@@ -78,19 +78,19 @@ def label_of(variant: Variant) -> str:
     return " and ".join(structure_named(text).arm for text in variant) or "intact"
 
 
-def named(variant: Variant, depth: int | None, many: bool) -> str:
+def arm_name(variant: Variant, depth: int | None, many: bool) -> str:
     """Name an arm, with its depth where there are several."""
     return label_of(variant) + (f", depth {depth}" if many and depth is not None else "")
 
 
 def variants_of(texts: Sequence[str]) -> tuple[Variant, ...]:
-    """Return the arms: intact, each structure away, and all of them away where there are several."""
+    """Return the arms: intact, each structure removed, and all of them removed where there are several."""
     single = [(text,) for text in texts]
     return ((), *single, *([tuple(texts)] if len(texts) > 1 else []))
 
 
 def cost(model: LoadedModel, images: int, epochs: int, config: AblationConfig, arms: int) -> float:
-    """Return about how many multiply-accumulates the retraining takes: three passes an image and epoch."""
+    """Estimate the multiply-accumulates of the retraining: three passes for each image and epoch."""
     return 3.0 * (model.macs or 0) * images * epochs * arms * config.seeds
 
 
@@ -101,7 +101,7 @@ def make_setting(
     factories: Mapping[int | None, Callable[[], nn.Module]],
     progress: Progress,
 ) -> Setting:
-    """Return what all arms have in common, images and labels in memory."""
+    """Return the settings that all arms share, images and labels in memory."""
     spec = model.input
     mean, std = (
         tuple(t.flatten().tolist()) for t in (model.module.normalise.mean, model.module.normalise.std)
@@ -142,8 +142,8 @@ def retrain(
     config: AblationConfig,
     journal: Journal,
     progress: Progress,
-) -> Retrained:
-    """Train every arm at every depth and seed, and return what came of them.
+) -> RetrainResult:
+    """Train every arm at every depth and seed.
 
     Finished trainings are kept in the journal. With ``match_parameters`` the intact arms are trained first,
     because the others are widened to their number of parameters.
@@ -152,11 +152,11 @@ def retrain(
         Arm(v, seed, depth, config.sites) for depth in depths for v in variants for seed in _seeds(config)
     ]
     workers = config.jobs or max(1, min(len(plan), os.cpu_count() or 1))
-    found: dict[str, TrainedArm] = {}
+    trained: dict[str, TrainedArm] = {}
     with progress.task("Training arms", len(plan)) as advance:
 
         def train(arms: Sequence[Arm]) -> None:
-            found.update(
+            trained.update(
                 run_jobs(
                     train_arm,
                     {arm.key: (setting, arm) for arm in arms},
@@ -171,17 +171,19 @@ def retrain(
 
         if config.match_parameters:
             train([arm for arm in plan if not arm.cuts])
-            sizes = {one.arm.depth: one.anatomy.parameters for one in found.values()}
+            sizes = {result.arm.depth: result.anatomy.parameters for result in trained.values()}
             plan = [replace(arm, match=sizes[arm.depth]) if arm.cuts else arm for arm in plan]
             train([arm for arm in plan if arm.cuts])
         else:
             train(plan)
     arms = {
-        (variant, depth): tuple(found[arm.key] for arm in plan if arm.cuts == variant and arm.depth == depth)
+        (variant, depth): tuple(
+            trained[arm.key] for arm in plan if arm.cuts == variant and arm.depth == depth
+        )
         for variant in variants
         for depth in depths
     }
-    return Retrained(tuple(variants), tuple(depths), arms, setting, split)
+    return RetrainResult(tuple(variants), tuple(depths), arms, setting, split)
 
 
 def _seeds(config: AblationConfig) -> range:
@@ -189,18 +191,18 @@ def _seeds(config: AblationConfig) -> range:
 
 
 def _compact(images: Tensor) -> NDArray[np.float32]:
-    """Return the images with a single channel where all channels are one in memory."""
+    """Return the images with a single channel where all channels share memory."""
     if images.shape[1] > 1 and images.stride(1) == 0:
         images = images[:, :1]
-    found: NDArray[np.float32] = np.ascontiguousarray(images.numpy())
-    return found
+    array: NDArray[np.float32] = np.ascontiguousarray(images.numpy())
+    return array
 
 
 def at_depths(model: LoadedModel, depths: Sequence[int]) -> Mapping[int | None, Callable[[], nn.Module]]:
     """Return factories of the model's family by depth; without depths that of the model itself, under None.
 
     The family is the model's factory with ``depth=N``, or the one whose name lacks the number at the end
-    (``zoo:resnet20`` → ``zoo:resnet?depth=56``). Raises UsageError when neither takes a depth.
+    (``zoo:resnet20`` → ``zoo:resnet?depth=56``). Raises UsageError when neither has a depth option.
     """
     if not depths:
         return {None: model.factory}
@@ -225,6 +227,6 @@ def _at(model: LoadedModel, depth: int) -> Callable[[], nn.Module]:
             continue
         return factory
     raise UsageError(
-        f"--depths needs a network whose factory takes depth=N, such as zoo:resnet20: {source} does not take "
-        f"depth={depth}. {failure}"
+        f"--depths needs a network whose factory supports depth=N, such as zoo:resnet20; {source} does not "
+        f"support depth={depth}. {failure}"
     )

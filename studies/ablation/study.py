@@ -26,11 +26,11 @@ from probe.train.data import Parts
 from studies.ablation.config import AblationConfig
 from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
 from studies.ablation.evaluate import KEPT, EvaluationBatch, answer_plain, compare, subject_of
-from studies.ablation.lesion import EvaluationSet, Lesioned, chosen_sites, lesion
+from studies.ablation.lesion import EvaluationSet, LesionResult, chosen_sites, lesion
 from studies.ablation.lesion_report import lesion_section
 from studies.ablation.retrain import (
     AFFORDABLE,
-    Retrained,
+    RetrainResult,
     at_depths,
     cost,
     make_setting,
@@ -55,13 +55,13 @@ def run(
     command: str = "",
     journal: Journal = NOTHING,
 ) -> Report:
-    """Take structures out of a network and measure what they were worth.
+    """Remove structures from a network and measure the effect.
 
     Parameters: a loaded model, images, the options, and labelled images to train on; without these nothing is
     retrained, and ``untrainable`` says why there are none. ``journal`` keeps finished trainings, so that an
     interrupted run can go on. A structure that the network does not have becomes a section that says so. Raises
     UsageError for unknown structures, options and sites; CannotRunError when no image can be read, the network's
-    answers are not finite, or ``retrain`` is asked for and cannot be done.
+    outputs are not finite, or ``retrain`` is requested and impossible.
     """
     started = time.perf_counter()
     structures = [structure_named(text) for text in config.texts]
@@ -70,39 +70,41 @@ def run(
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
         bench = _bench(model, images, config, training, progress)
         run = _AblationRun(model, images, config, training, bench, structures, journal, progress)
-        # What would end the run is looked for before minutes are spent on trainings.
+        # Errors that would end the run are looked for before minutes are spent on trainings.
         intact = _intact(run)
         run.check_sites()
-        made, refusal = run.retrain(untrainable)
+        retrained, refusal = run.retrain(untrainable)
         lesions, sections = run.lesions()
-    if made is not None:
-        retrained = [
-            retrain_section(made),
-            *also_sections(made),
-            *dropout_sections(made),
-            gradients_section(made),
+    if retrained is not None:
+        arm_sections = [
+            retrain_section(retrained),
+            *also_sections(retrained),
+            *dropout_sections(retrained),
+            gradients_section(retrained),
         ]
-        sections = [*retrained, *sections]
-    if lesions or made is not None:
-        sections.append(ledger_section(tuple(lesions), made))
+        sections = [*arm_sections, *sections]
+    if lesions or retrained is not None:
+        sections.append(ledger_section(tuple(lesions), retrained))
     if refusal and config.mode != "lesion":
-        sections.append(Section("retrain", "Retrain: built without, trained again", reason=refusal))
+        sections.append(
+            Section("retrain", "Retrain: built without the structure, trained again", reason=refusal)
+        )
     report = _report(run, sections, intact, command, time.perf_counter() - started)
-    extra = {} if made is None else {"learning_curves": learning_curves(made)}
-    cut = tuple(one.structure.name for one in lesions if not one.structure.no_effect_reason)
+    extra = {} if retrained is None else {"learning_curves": learning_curves(retrained)}
+    cut = tuple(result.structure.name for result in lesions if not result.structure.no_effect_reason)
     calibration = sum(map(len, bench.calibration))
     return dataclasses.replace(
         report,
-        samples=run.samples(lesions, made),
+        samples=run.samples(lesions, retrained),
         extra=extra,
-        methods=methods(report.model, report.data, config, cut, calibration, made),
-        references=references(cut, made),
+        methods=methods(report.model, report.data, config, cut, calibration, retrained),
+        references=references(cut, retrained),
     )
 
 
 @dataclass(frozen=True)
 class _AblationRun:
-    """One run of the study: what it works on."""
+    """The inputs of one run of the study."""
 
     model: LoadedModel
     images: ImageSet
@@ -115,12 +117,12 @@ class _AblationRun:
 
     @property
     def right(self) -> str:
-        """What counts as right: the label, or the network's own answer."""
+        """What is measured: accuracy against the labels, or agreement with the network's own predictions."""
         return "accuracy" if self.images.labelled else "agreement"
 
-    def lesions(self) -> tuple[list[Lesioned], list[Section]]:
+    def lesions(self) -> tuple[list[LesionResult], list[Section]]:
         """Cut each structure at test time; what cannot be cut becomes a section with the reason."""
-        lesions: list[Lesioned] = []
+        lesions: list[LesionResult] = []
         sections: list[Section] = []
         if self.config.mode == "retrain":
             return lesions, sections
@@ -138,8 +140,8 @@ class _AblationRun:
                 sections += loaded_dropout_sections(self.bench, self.images.labelled, self.config.seed)
         return lesions, sections
 
-    def retrain(self, untrainable: str) -> tuple[Retrained | None, str]:
-        """Train all arms, or say why not; raises CannotRunError where it was asked for by name."""
+    def retrain(self, untrainable: str) -> tuple[RetrainResult | None, str]:
+        """Train all arms, or return the reason why not; raises CannotRunError where retraining was requested."""
         config = self.config
         if config.mode == "lesion":
             return None, ""
@@ -148,7 +150,7 @@ class _AblationRun:
             raise CannotRunError(reason)
         if reason or self.training is None:
             return None, reason
-        present = [one.text for one in self.structures if self._is_there(one)]
+        present = [structure.text for structure in self.structures if self._is_there(structure)]
         setting = make_setting(
             self.model, self.training, config, at_depths(self.model, config.depths), self.progress
         )
@@ -158,18 +160,20 @@ class _AblationRun:
             setting, variants, depths, self.training.split, config, self.journal, self.progress
         ), ""
 
-    def samples(self, lesions: list[Lesioned], made: Retrained | None) -> tuple[dict[str, Any], ...]:
-        """Return what is known of each image: those that were cut on, then those held out of training."""
+    def samples(
+        self, lesions: list[LesionResult], retrained: RetrainResult | None
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the records of all images: those that lesions are measured on, then the held-out ones."""
         held_out = None if self.training is None else self.training.held_out
-        return (*lesion_samples(self.bench, self.images, lesions), *held_out_samples(made, held_out))
+        return (*lesion_samples(self.bench, self.images, lesions), *held_out_samples(retrained, held_out))
 
     def check_sites(self) -> None:
-        """Raise UsageError for a site that is named and that a structure does not have; see ``lesion.chosen_sites``."""
+        """Raise UsageError for a requested site that a structure does not have; see ``lesion.chosen_sites``."""
         if self.config.sites is not None:
             for structure in self.structures:
                 if self._is_there(structure):
-                    found = find_sites(self.bench.subject, structure)
-                    chosen_sites(found, structure, self.config.sites, self.model.name)
+                    sites = find_sites(self.bench.subject, structure)
+                    chosen_sites(sites, structure, self.config.sites, self.model.name)
 
     def _is_there(self, structure: Structure) -> bool:
         try:
@@ -182,8 +186,8 @@ class _AblationRun:
         config, training = self.config, self.training
         if training is None:
             return untrainable or "Nothing was retrained: there are no labelled images to train on."
-        if not any(self._is_there(one) for one in self.structures):
-            words = " or ".join(_described(one) for one in self.structures)
+        if not any(self._is_there(structure) for structure in self.structures):
+            words = " or ".join(_describe(structure) for structure in self.structures)
             return f"Nothing was retrained: {self.model.name} has no {words}."
         if self.bench.subject.trains or self.bench.subject.reason:
             reason = self.bench.subject.trains or self.bench.subject.reason
@@ -197,7 +201,7 @@ class _AblationRun:
             if work > AFFORDABLE:
                 return (
                     f"Not retrained: {arms} arms with {config.seeds} seeds on {len(training.training):,} images "
-                    f"would take about {work:.1g} multiply-accumulates. Ask for it with --mode both, with fewer "
+                    f"would take about {work:.1g} multiply-accumulates. Request it with --mode both, or use fewer "
                     "--train-samples, --seeds or --epochs."
                 )
         return ""
@@ -231,7 +235,7 @@ def _bench(
 def _calibration(
     model: LoadedModel, batches: list[EvaluationBatch], config: AblationConfig, training: Parts | None
 ) -> tuple[Tensor, ...]:
-    """Return normalised images to estimate statistics on: of the training part, else the images looked at."""
+    """Return normalised images to estimate statistics on: from the training part, else the evaluated images."""
     if training is not None:
         chosen = training.training.sample(config.calibration_samples, config.seed)
         pixels = [batch.images for batch in chosen.batches(model.input, config.batch_size)]
@@ -247,7 +251,7 @@ def _intact(run: _AblationRun) -> Result:
     answers = answer_plain(bench.model, bench.model.network, bench.batches)
     if answers.broken == bench.n:
         raise CannotRunError(
-            f"{bench.model.name} answers with values that are not finite for all images of {run.images.name}: check "
+            f"{bench.model.name} returns values that are not finite for all images of {run.images.name}: check "
             "its weights and --mean and --std."
         )
     right = compare(answers, answers, bench.labels).right
@@ -263,7 +267,7 @@ def _report(
     chosen, sections = _main(sections)
     return assemble(
         study="ablation",
-        title=f"What the parts of {model.name} are worth",
+        title=f"Contribution of each part of {model.name}",
         model=model.info(),
         data=info,
         config=config,
@@ -291,18 +295,20 @@ def _choices(run: _AblationRun) -> dict[str, Any]:
 
 
 def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
-    """Take the numbers that stand at the top of the report out of the sections: what each structure is worth."""
-    found = [result for section in sections for result in section.results]
-    worth = [result for result in found if result.name.startswith("retrain_worth:")]
+    """Move the main results, the effect of removing each structure, from the sections to the top of the report."""
+    results = [result for section in sections for result in section.results]
+    effects = [result for result in results if result.name.startswith("retrain_worth:")]
     alone = [
         result
-        for result in found
+        for result in results
         if result.name.startswith(("lesion_accuracy:", "lesion_agreement:")) and result.name.endswith(":all")
     ]
     # The deepest network of a sweep comes last and is what the sweep is about.
-    chosen = tuple((*reversed(worth), *alone)[:3])
+    chosen = tuple((*reversed(effects), *alone)[:3])
     rest = [
-        dataclasses.replace(section, results=tuple(one for one in section.results if one not in chosen))
+        dataclasses.replace(
+            section, results=tuple(result for result in section.results if result not in chosen)
+        )
         for section in sections
     ]
     return chosen, rest
@@ -313,24 +319,25 @@ def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tup
     lines = [finding for section in sections for finding in section.findings]
     if images.labelled and isinstance(intact.value, float):
         lines.append(
-            f"Intact, {model.name} names {percent(intact.value, intact.ci)} of {n} images of {images.name} right."
+            f"Intact, {model.name} classifies {percent(intact.value, intact.ci)} of {n} images of {images.name} "
+            "correctly."
         )
     else:
         lines.append(
-            f"The {n} images of {images.name} have no labels: the reference is the intact network's own answer, "
-            "and nothing is said about accuracy."
+            f"The {n} images of {images.name} have no labels: the reference is the intact network's own "
+            "prediction, so this says nothing about accuracy."
         )
     if images.labelled and intact.ci is not None and intact.ci[0] <= 1 / model.num_classes:
         lines.insert(
             0,
-            f"Intact, {model.name} is no better than guessing on these images: lesions cannot take away what is not "
-            "there, and only flips and changes of the loss say what a part does.",
+            f"Intact, {model.name} is no better than guessing on these images: lesions cannot lower its accuracy, "
+            "and only changed predictions and changes of the loss show what a part does.",
         )
     lines += [f"{section.title}: {section.reason}" for section in sections if section.reason]
     return tuple(lines)
 
 
-def _described(structure: Structure) -> str:
+def _describe(structure: Structure) -> str:
     """Write ``shortcut to remove`` or ``place for the swap kernel?to=large``."""
     if isinstance(structure, Swap):
         return f"place for the swap {structure.text.removeprefix(SWAP)}"

@@ -1,4 +1,4 @@
-"""The methods paragraph of an ablation, ready to be pasted, and the works that it rests on."""
+"""Methods paragraph, references and per-image records of an ablation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from probe.core.subject import DataInfo, ModelInfo
 from probe.data.images import ImageSet
 from studies.ablation.config import AblationConfig
 from studies.ablation.evaluate import Answers
-from studies.ablation.lesion import EvaluationSet, Lesioned
-from studies.ablation.retrain import Retrained, label_of
+from studies.ablation.lesion import EvaluationSet, LesionResult
+from studies.ablation.retrain import RetrainResult, label_of
 from studies.base import WILSON, subject, tools
 
 _LESION = (
@@ -30,55 +30,55 @@ def methods(
     config: AblationConfig,
     lesioned: tuple[str, ...],
     calibration: int,
-    made: Retrained | None,
+    retrained: RetrainResult | None,
 ) -> tuple[str, ...]:
-    """Return the sentences of the paragraph; ``lesioned`` are the words of the structures that were cut."""
+    """Return the sentences of the paragraph; ``lesioned`` are the names of the structures that were cut."""
     sentences = [subject(model, data)]
     if lesioned:
         sentences.append(
             f"At test time, with unchanged weights, we removed {' and '.join(lesioned)}: every site alone, all "
-            "together, random choices and in order of depth, on the same images, with exact McNemar tests and Holm's "
-            "correction over sites."
+            "together, in random choices and in order of depth, on the same images, with exact McNemar tests and "
+            "Holm's correction over sites."
         )
         if calibration:
             sentences.append(
-                f"Statistics of batch normalisation were also estimated anew, on {calibration:,} images that were "
-                "not evaluated."
+                f"Statistics of batch normalisation were also estimated again, on {calibration:,} images that "
+                "were not evaluated."
                 if data.labelled
-                else f"Statistics of batch normalisation were also estimated anew, on {calibration:,} images."
+                else f"Statistics of batch normalisation were also estimated again, on {calibration:,} images."
             )
-    if made is not None:
-        setting, recipe = made.setting, made.setting.recipe
-        arms = ", ".join(label_of(variant) for variant in made.variants)
+    if retrained is not None:
+        setting, recipe = retrained.setting, retrained.setting.recipe
+        arms = ", ".join(label_of(variant) for variant in retrained.variants)
         sentences.append(
             f"We trained these arms from random weights: {arms}; {config.seeds} seeds each, {recipe.epochs} epochs of "
             f"{recipe.optimiser} (peak learning rate {recipe.lr:g}, batches of {recipe.batch_size}, weight decay "
             f"{recipe.weight_decay:g}, {recipe.schedule} schedule) on {len(setting.labels):,} images, measured on "
-            f"{len(setting.held_labels):,} held-out ones ({made.split}); differences are paired over seeds "
+            f"{len(setting.held_labels):,} held-out ones ({retrained.split}); differences are paired over seeds "
             "(t-intervals)."
         )
     sentences.append("Proportions have 95% Wilson intervals.")
     return (*sentences, tools(config.seed, torch.__version__))
 
 
-def references(lesioned: tuple[str, ...], made: Retrained | None) -> tuple[str, ...]:
-    """Return the works behind what was done."""
-    return (*(_LESION if lesioned else ()), *(_RETRAIN if made is not None else ()), WILSON)
+def references(lesioned: tuple[str, ...], retrained: RetrainResult | None) -> tuple[str, ...]:
+    """Return the papers behind the methods used."""
+    return (*(_LESION if lesioned else ()), *(_RETRAIN if retrained is not None else ()), WILSON)
 
 
 def lesion_samples(
-    bench: EvaluationSet, images: ImageSet, lesions: Sequence[Lesioned]
+    bench: EvaluationSet, images: ImageSet, lesions: Sequence[LesionResult]
 ) -> Iterator[dict[str, Json]]:
-    """Yield one record an image: the answer of the intact network, and that without all sites of each structure."""
+    """Yield one record for each image: predictions of the intact network and without all sites of each structure."""
     if not lesions:
         return
     labels = bench.labels.tolist()
     intact = lesions[0].answers[frozenset()]
-    # What cannot be done without has no answer.
+    # Where the network cannot do without a structure, there is no prediction.
     cut = {
-        one.structure.text: one.answers[one.plan.everything]
-        for one in lesions
-        if one.plan.everything in one.answers
+        result.structure.text: result.answers[result.plan.everything]
+        for result in lesions
+        if result.plan.everything in result.answers
     }
     for row, (index, label) in enumerate(zip(bench.indices, labels, strict=True)):
         yield {
@@ -98,13 +98,13 @@ def _answer(answers: Answers, row: int, label: int) -> dict[str, Json]:
     return {"prediction": prediction if prediction >= 0 else None, "right": prediction == label}
 
 
-def held_out_samples(made: Retrained | None, held_out: ImageSet | None) -> Iterator[dict[str, Json]]:
-    """Yield one record a held-out image: whether each arm, trained with each seed, names it right."""
-    if made is None or held_out is None:
+def held_out_samples(retrained: RetrainResult | None, held_out: ImageSet | None) -> Iterator[dict[str, Json]]:
+    """Yield one record for each held-out image: whether each arm, trained with each seed, classifies it correctly."""
+    if retrained is None or held_out is None:
         return
-    gone = {one.name for one in held_out.skipped}
-    read = [index for index in range(len(held_out)) if held_out.item_name(index) not in gone]
-    labels = made.setting.held_labels.tolist()
+    skipped = {item.name for item in held_out.skipped}
+    read = [index for index in range(len(held_out)) if held_out.item_name(index) not in skipped]
+    labels = retrained.setting.held_labels.tolist()
     for row, (index, label) in enumerate(zip(read, labels, strict=True)):
         yield {
             "study": "ablation",
@@ -112,16 +112,17 @@ def held_out_samples(made: Retrained | None, held_out: ImageSet | None) -> Itera
             "index": index,
             "image": held_out.item_name(index),
             "label": label,
-            "right": _right(made, row),
+            "right": _right(retrained, row),
         }
 
 
-def _right(made: Retrained, row: int) -> dict[str, Json]:
-    """Return by arm, named as in the results, and by seed whether image ``row`` is right; None where it diverged."""
+def _right(retrained: RetrainResult, row: int) -> dict[str, Json]:
+    """Return by arm and seed whether image ``row`` is classified correctly; None where training diverged."""
     return {
         "+".join(variant or ("intact",)) + (f"@{depth}" if depth is not None else ""): {
-            str(one.arm.seed): None if one.fault else bool(one.right[row]) for one in made.of(variant, depth)
+            str(trained.arm.seed): None if trained.fault else bool(trained.right[row])
+            for trained in retrained.of(variant, depth)
         }
-        for depth in made.depths
-        for variant in made.variants
+        for depth in retrained.depths
+        for variant in retrained.variants
     }

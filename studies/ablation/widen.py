@@ -21,14 +21,14 @@ _CLOSE = 0.01
 """Parameters may differ by this part; single channels allow no better in small networks."""
 
 
-def widened(
+def widen_to(
     network: nn.Module, wanted: int, cutter: Callable[[nn.Module], nn.Module], example: Tensor
 ) -> tuple[nn.Module, float]:
     """Return the network with all inner channels multiplied by a factor, and the factor (≥ 1).
 
     The factor is the one with which ``cutter(network)`` has closest to ``wanted`` parameters. New weights are normal
     with the old ones' standard deviation, scaled by the root of the change in inputs, from the global generator.
-    Raises NotApplicableError when the network cannot be widened: it holds its channel numbers elsewhere.
+    Raises NotApplicableError when the network cannot be widened, because it stores channel numbers elsewhere.
     """
     inner = _ends(network, example)
     low, high = 1.0, _MOST
@@ -68,13 +68,13 @@ def _widen(
 ) -> nn.Module:
     wide = copy.deepcopy(network)
 
-    def grown(channels: int) -> int:
+    def scale(channels: int) -> int:
         return max(1, round(channels * factor))
 
     for name, module in list(wide.named_modules()):
         if next(module.parameters(recurse=False), None) is None:
             continue
-        new = _wider(module, grown, name in ends[0], name in ends[1])
+        new = _wider(module, scale, name in ends[0], name in ends[1])
         if new is None:
             raise NotApplicableError(f"{name or 'The network'} ({type(module).__name__}) cannot be widened.")
         wide.set_submodule(name, new)
@@ -86,22 +86,22 @@ def _widen(
     except (RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotApplicableError(
-            f"The network cannot be widened, it holds numbers of channels: {reason}"
+            f"The network cannot be widened, because it stores numbers of channels: {reason}"
         ) from error
     if shapes != expected:
-        raise NotApplicableError("The network cannot be widened: its output changes its shape.")
+        raise NotApplicableError("The network cannot be widened: the shape of its output changes.")
     return wide
 
 
-def _wider(module: nn.Module, grown: Callable[[int], int], first: bool, last: bool) -> nn.Module | None:
+def _wider(module: nn.Module, scale: Callable[[int], int], first: bool, last: bool) -> nn.Module | None:
     """Return a layer with more channels and new weights, None for kinds that are not understood."""
     if isinstance(module, nn.Conv2d):
-        inputs = module.in_channels if first else grown(module.in_channels)
-        outputs = module.out_channels if last else grown(module.out_channels)
+        inputs = module.in_channels if first else scale(module.in_channels)
+        outputs = module.out_channels if last else scale(module.out_channels)
         groups = inputs if module.groups == module.in_channels > 1 else module.groups
         if inputs % groups or outputs % groups:
             return None
-        made: nn.Module = nn.Conv2d(
+        layer: nn.Module = nn.Conv2d(
             inputs,
             outputs,
             module.kernel_size,  # type: ignore[arg-type]
@@ -112,12 +112,12 @@ def _wider(module: nn.Module, grown: Callable[[int], int], first: bool, last: bo
             module.bias is not None,
         )
     elif isinstance(module, nn.Linear):
-        inputs = module.in_features if first else grown(module.in_features)
-        outputs = module.out_features if last else grown(module.out_features)
-        made = nn.Linear(inputs, outputs, module.bias is not None)
+        inputs = module.in_features if first else scale(module.in_features)
+        outputs = module.out_features if last else scale(module.out_features)
+        layer = nn.Linear(inputs, outputs, module.bias is not None)
     elif isinstance(module, _BatchNorm):
-        return type(module)(grown(module.num_features), module.eps, module.momentum)
+        return type(module)(scale(module.num_features), module.eps, module.momentum)
     else:
         return None
-    draw_like(made, module)
-    return made
+    draw_like(layer, module)
+    return layer

@@ -1,4 +1,4 @@
-"""Look at the filters: ``run(model, images, FiltersConfig(...))`` returns a Report."""
+"""Filters and what excites them: ``run(model, images, FiltersConfig(...))`` returns a Report."""
 
 from __future__ import annotations
 

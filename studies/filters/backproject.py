@@ -1,4 +1,4 @@
-"""Deconvnet and guided-backprop pictures of many units, computed on no more of the image than each unit sees."""
+"""Deconvnet and guided-backprop pictures of many units, each computed on its receptive field only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Rule = Literal["deconvnet", "guided"]
 RULES: tuple[Rule, ...] = ("deconvnet", "guided")
 Box = tuple[int, int, int, int]
 
-_WORTHWHILE = 0.6  # a window this part of the image, or larger, is not worth the cutting
+_WORTHWHILE = 0.6  # windows of this part of the image, or larger, are not used
 _TOLERANCE = 1e-3
 _AT_ONCE = 8  # the activations of a whole batch are kept for the way back
 
 
 @dataclass(frozen=True)
 class UnitLocation:
-    """One unit of a channel at its strongest in one image: where it is and how strong."""
+    """The strongest unit of a channel in one image: its position and activation."""
 
     channel: int
     image: int
@@ -94,11 +94,11 @@ def backproject(
     window = InputWindow.of(field) if field is not None else None
     if window is not None and not _agrees(space, cut, units[:4], window, field):
         window = None
-    found: dict[tuple[Rule, UnitLocation], Tensor] = {}
+    signals: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for some in _groups(units, min(space.config.batch_size, _AT_ONCE)):
-        found.update(_batch(space, rewritten, some, window, field))
+        signals.update(_batch(space, rewritten, some, window, field))
         advance(len(some))
-    return found
+    return signals
 
 
 def box_of(space: FiltersWorkspace, unit: UnitLocation, field: ReceptiveField | None) -> Box:
@@ -121,15 +121,15 @@ def _batch(
 ) -> dict[tuple[Rule, UnitLocation], Tensor]:
     images, rows, cols, corners = _inputs(space, units, window, field)
     channels = [unit.channel for unit in units]
-    found: dict[tuple[Rule, UnitLocation], Tensor] = {}
+    signals: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for rule in RULES:
         maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
         for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
             top, left, bottom, right = box_of(space, unit, field)
             whole = torch.zeros(space.model.input.size)
             whole[:, top:bottom, left:right] = signal[:, top - y : bottom - y, left - x : right - x]
-            found[rule, unit] = whole
-    return found
+            signals[rule, unit] = whole
+    return signals
 
 
 def _inputs(

@@ -1,4 +1,4 @@
-"""Which layers, channels and images a run looks at when the user leaves it to the study."""
+"""Automatic choice of the layers, channels and images of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUTO_CHANNELS = 5
 def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tuple[str, ...]:
     """Return the wanted layers in execution order, or the last layer of every resolution.
 
-    Raises UsageError for a name that is no layer with a map, and names those close to it.
+    Raises UsageError, with similar names, for a name that is not a layer with a map.
     """
     known = [info.name for info in maps]
     if not known:
@@ -32,13 +32,13 @@ def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tu
     return tuple(name for name in known if name in set(wanted))
 
 
-def choose_channels(seen: LayerObservation, wanted: Sequence[int] | None, layer: str) -> tuple[int, ...]:
-    """Return the wanted channels, or those whose strongest response stands out most.
+def choose_channels(observed: LayerObservation, wanted: Sequence[int] | None, layer: str) -> tuple[int, ...]:
+    """Return the wanted channels, or those whose strongest response exceeds their mean peak by most.
 
-    ``auto`` ranks by (largest − mean) / standard deviation of the images' peaks. Raises UsageError for a number
-    outside the layer.
+    Without ``wanted`` channels are ranked by (largest − mean) / standard deviation of the images' peaks. Raises
+    UsageError for a number outside the layer.
     """
-    channels = seen.values.shape[1]
+    channels = observed.values.shape[1]
     if wanted is not None:
         for channel in wanted:
             if not 0 <= channel < channels:
@@ -46,21 +46,23 @@ def choose_channels(seen: LayerObservation, wanted: Sequence[int] | None, layer:
                     f"Layer '{layer}' has channels 0 to {channels - 1}; there is no channel {channel}."
                 )
         return tuple(dict.fromkeys(wanted))
-    score = standout(seen.values[0], seen)
+    score = standout(observed.values[0], observed)
     return tuple(score.sort(descending=True, stable=True).indices[:AUTO_CHANNELS].sort().values.tolist())
 
 
-def standout(values: Tensor, seen: LayerObservation) -> Tensor:
+def standout(values: Tensor, observed: LayerObservation) -> Tensor:
     """Return how many standard deviations each channel's value lies above its mean peak; 0 for constant channels."""
-    return torch.where(seen.deviation > 0, (values - seen.mean) / seen.deviation.clamp_min(1e-12), 0.0)
+    return torch.where(
+        observed.deviation > 0, (values - observed.mean) / observed.deviation.clamp_min(1e-12), 0.0
+    )
 
 
-def choose_images(seen: Observations, wanted: int | Sequence[int], seed: int) -> tuple[int, ...]:
-    """Return the wanted images, or a seeded draw in which one mistake of the network has a place.
+def choose_images(observed: Observations, wanted: int | Sequence[int], seed: int) -> tuple[int, ...]:
+    """Return the wanted images, or a seeded draw that includes a misclassified image if there is one.
 
     Raises UsageError for an index that is not among the readable images.
     """
-    readable = seen.indices.tolist()
+    readable = observed.indices.tolist()
     if not isinstance(wanted, int):
         for index in wanted:
             if index not in set(readable):
@@ -70,14 +72,14 @@ def choose_images(seen: Observations, wanted: int | Sequence[int], seed: int) ->
         raise UsageError(f"--images must be at least 1; got {wanted}.")
     order = torch.randperm(len(readable), generator=generator(seed, "shown")).tolist()
     picked = order[:wanted]
-    wrong = [p for p in order if seen.labels[p] >= 0 and seen.labels[p] != seen.predictions[p]]
+    wrong = [p for p in order if observed.labels[p] >= 0 and observed.labels[p] != observed.predictions[p]]
     if wrong and wanted > 1 and not set(wrong) & set(picked):
         picked[-1] = wrong[0]
     return tuple(sorted(readable[p] for p in picked))
 
 
 def answering_layer(network: nn.Module, maps: Sequence[LayerInfo], convolution: str) -> str:
-    """Return the layer where a convolution's filters answer: the norm that runs right after it, or itself.
+    """Return the layer at which a convolution's filters fire: the norm that runs right after it, or itself.
 
     The usual activations keep the sign of their input, so a filter fires where this layer is positive.
     """

@@ -1,4 +1,4 @@
-"""One pass over all images: what the network answers, and what excites every channel most."""
+"""One pass over all images: predictions, and the images that excite every channel most."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT = 9
 
 @dataclass(frozen=True)
 class LayerObservation:
-    """What excites the C channels of one layer, over n images.
+    """The strongest activations of the C channels of one layer, over n images.
 
     ``values`` (9, C), descending: the largest activations, one per image at most (−inf where there are
     fewer images); ``images``, ``rows``, ``cols`` (9, C): where they are. ``mean`` and ``deviation`` (C,) are of each
@@ -38,7 +38,7 @@ class LayerObservation:
 
 @dataclass(frozen=True)
 class Observations:
-    """What one pass saw: for every readable image its index, label (−1: none), prediction and confidence."""
+    """The results of one pass: for every readable image its index, label (−1: none), prediction and confidence."""
 
     indices: Tensor
     labels: Tensor
@@ -53,11 +53,11 @@ class Observations:
 
     @property
     def correct(self) -> int:
-        """The number of labelled images that the network names right."""
+        """The number of labelled images that the network classifies correctly."""
         return int(((self.predictions == self.labels) & (self.labels >= 0)).sum())
 
     def position(self, index: int) -> int:
-        """Return where the image ``index`` stands in the tensors."""
+        """Return the position of the image ``index`` in the tensors."""
         return int((self.indices == index).nonzero()[0, 0])
 
 
@@ -114,7 +114,7 @@ class ChannelStatistics:
         self._count = total
 
     def result(self) -> LayerObservation:
-        """Return what was seen; raises ValueError when nothing was."""
+        """Return the statistics; raises ValueError when there was no batch."""
         if self._top is None or self._where is None:
             raise ValueError("no activations were seen")
         values, where = self._top, self._where
@@ -131,10 +131,10 @@ class ChannelStatistics:
 def observe(
     model: LoadedModel, images: ImageSet, layers: Sequence[str], batch_size: int, progress: Progress
 ) -> Observations:
-    """Run every image through the model once and keep what excites each channel of ``layers`` most.
+    """Run every image through the model once and keep the strongest activations of each channel of ``layers``.
 
-    Memory does not grow with the number of images but for a few numbers each. Raises CannotRunError when
-    the network's answers are not finite.
+    Memory grows with the number of images only by a few numbers each. Raises CannotRunError when the network's
+    outputs are not finite.
     """
     statistics = {layer: ChannelStatistics() for layer in layers}
     peaks: dict[str, Peaks] = {}
@@ -150,25 +150,29 @@ def observe(
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     hooks = {layer: hook(layer) for layer in layers}
     with (
-        progress.task("Looking at the images", len(images)) as advance,
+        progress.task("Running the images", len(images)) as advance,
         torch.inference_mode(),
         forward_hooks(model.network, hooks),
     ):
         for batch in images.batches(model.input, batch_size):
             pixels = batch.images.to(model.device, memory_format=model.memory_format)
             rows.append(_answers(model.module(pixels).float().cpu(), batch.labels, batch.indices))
-            for layer, found in peaks.items():
-                statistics[layer].update(found, batch.indices)
+            for layer, layer_peaks in peaks.items():
+                statistics[layer].update(layer_peaks, batch.indices)
             peaks.clear()
             advance(len(batch.indices))
     indices, labels, predictions, confidences = (torch.cat(parts) for parts in zip(*rows, strict=True))
     if not confidences.isfinite().all():
         raise CannotRunError(
-            f"{model.name} answers with NaN or infinite logits on {int((~confidences.isfinite()).sum())} of "
+            f"{model.name} returns NaN or infinite logits on {int((~confidences.isfinite()).sum())} of "
             f"{len(confidences)} images; check the weights and the normalisation (--mean, --std)."
         )
     return Observations(
-        indices, labels, predictions, confidences, {layer: one.result() for layer, one in statistics.items()}
+        indices,
+        labels,
+        predictions,
+        confidences,
+        {layer: statistic.result() for layer, statistic in statistics.items()},
     )
 
 

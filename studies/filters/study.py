@@ -32,18 +32,18 @@ def run(
     progress: Progress = SILENT,
     command: str = "",
 ) -> Report:
-    """Look at the filters of a network and at what excites them; return the report.
+    """Study the filters of a network and what excites them; return the report.
 
-    Parameters: a loaded model, images, and the options. A view that cannot apply becomes a section with the reason.
-    Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can
-    be read or the network answers with NaN.
+    Parameters: a loaded model, images, and the options. A view that does not apply becomes a section with the reason.
+    Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can be read or the
+    network returns NaN.
     """
     started = time.perf_counter()
     views = choose_views(VIEWS, config.views)
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     space = prepare(model, images, config, progress)
-    sections = run_views(views, space, config.seed, progress, "Looking at the filters")
+    sections = run_views(views, space, config.seed, progress, "Computing the views")
     results = _accuracy(space.observed)
     warnings = model.provenance.notes
     info = images.info(space.observed.n)
@@ -72,7 +72,7 @@ def run(
 def prepare(
     model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress
 ) -> FiltersWorkspace:
-    """Choose layers, look at all images once, then choose channels and the images to show."""
+    """Choose layers, run all images once, then choose channels and the images to show."""
     example = model.example()
     maps = feature_layers(model.network, example)
     layers = choose_layers(maps, config.layers)
@@ -88,22 +88,24 @@ def prepare(
 def _firing(
     model: LoadedModel, maps: Sequence[LayerInfo], example: Tensor, layers: Sequence[str]
 ) -> dict[str, str]:
-    """Where the filters of the first convolution, and of the first one inside each layer, answer."""
+    """Return the layers at which the first convolution, and the first one inside each layer, fire."""
     every = [convolution.name for convolution in convolutions(model.network, example)]
     inside = [next((c for c in every if c == layer or c.startswith(f"{layer}.")), None) for layer in layers]
     names = [name for name in [*every[:1], *inside] if name is not None]
     return {name: answering_layer(model.network, maps, name) for name in dict.fromkeys(names)}
 
 
-def _accuracy(seen: Observations) -> tuple[Result, ...]:
-    labelled = int((seen.labels >= 0).sum())
+def _accuracy(observed: Observations) -> tuple[Result, ...]:
+    labelled = int((observed.labels >= 0).sum())
     if labelled == 0:
         return ()
-    return (Result.proportion("accuracy", seen.correct, labelled, higher_is_better=True, per_image="right"),)
+    return (
+        Result.proportion("accuracy", observed.correct, labelled, higher_is_better=True, per_image="right"),
+    )
 
 
 def _choices(space: FiltersWorkspace) -> dict[str, object]:
-    """What the study chose where the user left it open."""
+    """Return what the study chose where the user left it open."""
     return {
         "layers": list(space.layers),
         "channels": {layer: list(chosen) for layer, chosen in space.channels.items()},
@@ -118,17 +120,17 @@ def _headline(
     for result in results:
         if result.n and isinstance(result.value, float):
             lines.append(
-                f"{space.model.name} names {space.observed.correct} of {result.n} images of {data.name} right: "
-                f"{percent(result.value, result.ci)} (95% interval)."
+                f"{space.model.name} classifies {space.observed.correct} of {result.n} images of {data.name} "
+                f"correctly: {percent(result.value, result.ci)} (95% interval)."
             )
     if not results:
         mean = float(space.observed.confidences.mean())
         lines.append(
-            f"{space.model.name} looked at {space.observed.n} unlabelled images of {data.name}; its mean confidence "
-            f"is {percent(mean)}. Without labels nothing is said about accuracy."
+            f"{space.model.name} ran on {space.observed.n} unlabelled images of {data.name}; its mean confidence "
+            f"is {percent(mean)}. Without labels the accuracy is unknown."
         )
     lines += [finding for section in sections for finding in section.findings]
     refused = [section.title for section in sections if section.reason]
     if refused:
-        lines.append(f"Not applicable here, with the reason in the section: {', '.join(refused)}.")
+        lines.append(f"Not applicable here (each section gives the reason): {', '.join(refused)}.")
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""The methods paragraph of a look at the filters, ready to be pasted, and the works that it rests on."""
+"""Methods paragraph, references and per-image records of the filters study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from studies.filters.workspace import FiltersWorkspace
 
 _DONE = {
     "weights": "the filters themselves, their norms, near-duplicates and singular values",
-    "activations": "the channels that stand out most in single images",
+    "activations": "the channels that respond most strongly in single images",
     "patches": "the nine regions that excite a channel most, cut to its exact receptive field",
     "features": "pictures that excite a channel most, by gradient ascent in a decorrelated Fourier basis under random "
     "transformations",
@@ -39,28 +39,28 @@ _WORKS = {
 
 
 def methods(space: FiltersWorkspace, data: DataInfo, views: Sequence[str]) -> tuple[str, ...]:
-    """Return the sentences of the paragraph for the views that were made."""
-    looked = [_DONE[name] for name in views if name in _DONE]
+    """Return the sentences of the paragraph for the views of the report."""
+    parts = [_DONE[name] for name in views if name in _DONE]
     sentences = [subject(space.model.info(), data)]
-    if looked:
+    if parts:
         layers = ", ".join(space.layers)
-        sentences.append(f"For the layers {layers} we looked at {'; '.join(looked)}.")
+        sentences.append(f"For the layers {layers} we examined {'; '.join(parts)}.")
     sentences.append("Proportions have 95% Wilson intervals.")
     return (*sentences, tools(space.config.seed, torch.__version__))
 
 
 def references(views: Sequence[str]) -> tuple[str, ...]:
-    """Return the works behind the views, each once."""
+    """Return the papers behind the views, each once."""
     return tuple(dict.fromkeys([work for name in views for work in _WORKS.get(name, ())] + [WILSON]))
 
 
-def samples(seen: Observations, images: ImageSet) -> Iterator[dict[str, Json]]:
-    """Yield one record an image, in the order of the set: label, prediction, confidence, whether it is right."""
+def samples(observed: Observations, images: ImageSet) -> Iterator[dict[str, Json]]:
+    """Yield one record for each image, in the order of the set: label, prediction, confidence, correctness."""
     rows = zip(
-        seen.indices.tolist(),
-        seen.labels.tolist(),
-        seen.predictions.tolist(),
-        seen.confidences.tolist(),
+        observed.indices.tolist(),
+        observed.labels.tolist(),
+        observed.predictions.tolist(),
+        observed.confidences.tolist(),
         strict=True,
     )
     for index, label, prediction, confidence in rows:

@@ -1,4 +1,4 @@
-"""What every view of the filters study is given, computed once and shared."""
+"""The workspace: everything that the views of the filters study use, computed once and shared."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class FiltersConfig:
     """The options of ``probe filters``; None means that the study chooses (``auto``).
 
-    ``images`` is how many pictures are looked at one by one, or their indices. ``steps`` is the number of
-    optimisation steps of the feature visualisation.
+    ``images`` is how many pictures are shown one by one, or their indices. ``steps`` is the number of optimisation
+    steps of the feature visualisation.
     """
 
     views: tuple[str, ...] | None = None
@@ -38,13 +38,13 @@ class FiltersConfig:
 
 @dataclass(frozen=True)
 class FiltersWorkspace:
-    """A model, its images, and the layers, channels and images that this run looks at.
+    """A model, its images, and the layers, channels and images that this run studies.
 
-    ``layers`` are names of modules of ``model.network`` with a 4-D output, in execution order (at
-    least one). ``channels[layer]`` are the channel numbers shown for it. ``shown`` are indices into
-    ``images`` of the pictures that the activation and attribution views use. ``observed`` is what one
-    pass over all images saw; ``maps`` describes every layer with a map. ``firing`` maps the convolutions of the
-    weights view to the observed layer at which their filters answer.
+    ``layers`` are names of modules of ``model.network`` with a 4-D output, in execution order (at least one).
+    ``channels[layer]`` are the channel numbers shown for it. ``shown`` are indices into ``images`` of the pictures
+    that the activation and attribution views use. ``observed`` are the results of one pass over all images; ``maps``
+    describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
+    which their filters fire.
     """
 
     model: LoadedModel

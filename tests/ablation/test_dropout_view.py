@@ -26,15 +26,15 @@ from studies.ablation.dropout.coadaptation import (
     Removal,
     activity,
     correlations,
+    dropout_inputs,
     measure_units,
     observe,
-    values_dropped,
 )
 from studies.ablation.dropout.coadaptation_report import _MEASURES, _verdict
-from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, mc_dropout, thinned
+from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, mc_dropout, thin_out
 from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
 from studies.ablation.dropout.tail import Tail
-from studies.ablation.retrain import Retrained
+from studies.ablation.retrain import RetrainResult
 
 LABELS = torch.arange(20) % 5
 
@@ -169,7 +169,7 @@ def test_one_mask_is_as_right_as_single_masks_are_on_average() -> None:
     images, labels = batches(20, 20)[0]
     logits = Sampler(graph, shared=False).passes(images, voting.PASSES, 4, "masks", 0, 0).double()
     right = (logits.argmax(-1) == labels).double()
-    loss = torch.stack([F.cross_entropy(one, labels, reduction="none") for one in logits])
+    loss = torch.stack([F.cross_entropy(row, labels, reduction="none") for row in logits])
     assert votes.accuracy[0] == pytest.approx(float(right.mean()))
     assert votes.loss[0] == pytest.approx(float(loss.mean()))
     assert votes.accuracy_sd[0] == pytest.approx(float(right.mean(1).std()))
@@ -210,7 +210,7 @@ def test_one_seed_gives_one_result_and_the_network_is_left_alone() -> None:
     )
     assert not np.array_equal(first.loss, other.loss)
     assert np.array_equal(first.scaled_loss, other.scaled_loss)
-    measure_units(graph, values_dropped(graph), batches())
+    measure_units(graph, dropout_inputs(graph), batches())
     assert fingerprint(graph) == before
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -221,7 +221,7 @@ def test_the_network_is_left_alone_when_a_pass_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mc_dropout(graph, batches(), 0)
-    removal = Removal(graph, next(iter(values_dropped(graph).values())))
+    removal = Removal(graph, next(iter(dropout_inputs(graph).values())))
     with pytest.raises(ZeroDivisionError):
         removal.harm(batches(), [0])
     assert removal.removed.unit is None
@@ -231,13 +231,13 @@ def test_the_network_is_left_alone_when_a_pass_fails(monkeypatch: pytest.MonkeyP
 
 def test_a_network_without_dropout_has_no_votes() -> None:
     assert mc_dropout(graph_of(nets.Residual()), batches(), 0) is None
-    assert values_dropped(graph_of(nets.Residual())) == {}
+    assert dropout_inputs(graph_of(nets.Residual())) == {}
 
 
 def test_images_are_thinned_out_evenly() -> None:
     kept = [
         label
-        for _, labels in thinned([(LABELS, torch.arange(20)), (LABELS, torch.arange(20, 40))], 4)
+        for _, labels in thin_out([(LABELS, torch.arange(20)), (LABELS, torch.arange(20, 40))], 4)
         for label in labels.tolist()
     ]
     assert kept == [0, 13, 26, 39]
@@ -282,7 +282,7 @@ def test_activity_is_by_feature_channel_or_token() -> None:
 def test_a_unit_removed_is_a_column_of_weights_at_zero() -> None:
     network = nets.random_statistics(nets.Plain())
     graph = prepare(network, nets.image(2)).graph
-    nodes = values_dropped(graph)
+    nodes = dropout_inputs(graph)
     assert list(nodes) == ["drop"]
     removal = Removal(graph, nodes["drop"])
     data = batches()
@@ -308,14 +308,14 @@ def test_a_unit_removed_is_a_column_of_weights_at_zero() -> None:
 def test_a_channel_removed_is_gone_from_every_reader_and_in_the_cut_copy() -> None:
     network = nets.random_statistics(Early())
     subject = prepare(network, nets.image(2))
-    nodes = values_dropped(subject.graph)
+    nodes = dropout_inputs(subject.graph)
     without = cut(subject, find_sites(subject, structure_named("dropout")))
     assert isinstance(without, fx.GraphModule)
     data = batches()
     for node in nodes.values():
-        first, second = (Removal(one, node).harm(data, range(6)) for one in (subject.graph, without))
+        first, second = (Removal(network, node).harm(data, range(6)) for network in (subject.graph, without))
         assert np.allclose(first, second, atol=1e-7)
-        seen = [observe(one, [node], data)[node] for one in (subject.graph, without)]
+        seen = [observe(network, [node], data)[node] for network in (subject.graph, without)]
         assert np.array_equal(*seen)
     last = Removal(without, nodes["drop2"])
     values = network.norm(2 * F.relu(network.conv(data[0][0])))
@@ -326,7 +326,7 @@ def test_a_channel_removed_is_gone_from_every_reader_and_in_the_cut_copy() -> No
 
 def test_units_are_counted_by_site() -> None:
     graph = graph_of(nets.Plain())
-    nodes = values_dropped(graph)
+    nodes = dropout_inputs(graph)
     graph.get_submodule("conv2").weight.data[3] = 0
     graph.get_submodule("conv2").bias.data[3] = 0
     found = measure_units(graph, nodes, batches())
@@ -343,17 +343,17 @@ def test_units_are_counted_by_site() -> None:
 
 
 @pytest.fixture(scope="module")
-def arms() -> Retrained:
+def arms() -> RetrainResult:
     made = setting(nets.Plain, dropout=True)
     variants = ((), ("dropout",))
     found = {
         (variant, None): tuple(train_arm((made, Arm(variant, seed))) for seed in (0, 1))
         for variant in variants
     }
-    return Retrained(variants, (None,), found, made, "the first")
+    return RetrainResult(variants, (None,), found, made, "the first")
 
 
-def test_an_arm_brings_its_measures_home(arms: Retrained) -> None:
+def test_an_arm_brings_its_measures_home(arms: RetrainResult) -> None:
     intact, without = arms.of(())[0], arms.of(("dropout",))[0]
     assert votes_of(intact.dropout) is not None
     assert votes_of(without.dropout) is None
@@ -368,13 +368,13 @@ def test_an_arm_brings_its_measures_home(arms: Retrained) -> None:
     assert not train_arm((dataclasses.replace(arms.setting, dropout=False), Arm((), 0))).dropout
 
 
-def test_trained_arms_become_sections(arms: Retrained) -> None:
+def test_trained_arms_become_sections(arms: RetrainResult) -> None:
     voting_section, units = dropout_sections(arms)
     assert [section.reason for section in (voting_section, units)] == ["", ""]
-    results = {one.name: one for section in (voting_section, units) for one in section.results}
-    means = [one.accuracy for one in arms.of(())]
+    results = {item.name: item for section in (voting_section, units) for item in section.results}
+    means = [item.accuracy for item in arms.of(())]
     assert results["voting_trained_accuracy:weight_scaling"].value == pytest.approx(np.mean(means))
-    both = np.mean([one.dropout["probabilities"] for one in arms.of(("dropout",))], axis=0)
+    both = np.mean([item.dropout["probabilities"] for item in arms.of(("dropout",))], axis=0)
     right = float((both.argmax(1) == arms.setting.held_labels).mean())
     assert results["ensemble_accuracy:without_dropout:2_networks"].value == pytest.approx(right)
     parts = [
@@ -384,14 +384,14 @@ def test_trained_arms_become_sections(arms: Retrained) -> None:
     assert difference.value == pytest.approx(parts[0] - parts[1])
     assert difference.n == 2
     words = units.findings[0]
-    assert "cannot tell" in words or "supports" in words or "opposite" in words
+    assert "not significant" in words or "support" in words or "opposite" in words
 
 
-def test_other_structures_have_no_such_sections(arms: Retrained) -> None:
+def test_other_structures_have_no_such_sections(arms: RetrainResult) -> None:
     assert dropout_sections(dataclasses.replace(arms, variants=((),))) == []
 
 
-def test_verdicts_follow_the_interval(arms: Retrained) -> None:
+def test_verdicts_follow_the_interval(arms: RetrainResult) -> None:
     measure = _MEASURES[0]
     base = units_of(arms.of(())[0].dropout)
     assert base is not None
@@ -399,21 +399,21 @@ def test_verdicts_follow_the_interval(arms: Retrained) -> None:
     def pairs(differences: list[float]) -> list[tuple[int, object, object]]:
         units = [dataclasses.replace(base, correlation=np.array([0.5 + d])) for d in differences]
         plain = dataclasses.replace(base, correlation=np.array([0.5]))
-        return [(seed, one, plain) for seed, one in enumerate(units)]
+        return [(seed, units_of_seed, plain) for seed, units_of_seed in enumerate(units)]
 
-    for differences, said in (
-        ([-0.1, -0.11, -0.12], "the data supports it"),
-        ([0.1, 0.11, 0.12], "the data says the opposite"),
-        ([-0.1, 0.1, 0.0], "3 seeds cannot tell"),
-        ([-0.1], "one seed cannot tell"),
+    for differences, verdict in (
+        ([-0.1, -0.11, -0.12], "the data support it"),
+        ([0.1, 0.11, 0.12], "the data show the opposite"),
+        ([-0.1, 0.1, 0.0], "not significant with 3 seeds"),
+        ([-0.1], "one seed is not enough"),
     ):
-        assert said in _verdict(pairs(differences), measure)  # type: ignore[arg-type]
+        assert verdict in _verdict(pairs(differences), measure)  # type: ignore[arg-type]
 
 
 def test_the_network_as_it_is_votes_too() -> None:
     bench = bench_of(nets.random_statistics(nets.Plain()))
     (section,) = loaded_dropout_sections(bench, labelled=True, seed=0)
-    results = {one.name: one for one in section.results}
+    results = {result.name: result for result in section.results}
     assert results["voting_accuracy:weight_scaling"].value == 1.0
     assert results["voting_accuracy:mean_of_100_masks"].n == 24
     (unlabelled,) = loaded_dropout_sections(bench, labelled=False, seed=0)
@@ -430,6 +430,6 @@ def test_a_network_that_is_no_graph_says_why_its_units_are_not_compared() -> Non
     bench = bench_of(nets.random_statistics(Untraceable()))
     assert bench.subject.reason
     first, second = loaded_dropout_sections(bench, labelled=True, seed=0)
-    assert {one.name for one in first.results} >= {"voting_accuracy:weight_scaling", "voting_p"}
+    assert {result.name for result in first.results} >= {"voting_accuracy:weight_scaling", "voting_p"}
     assert "cannot be written as" in second.reason
     assert model_of(Untraceable()).name in second.reason

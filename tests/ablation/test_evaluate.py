@@ -16,7 +16,7 @@ from probe.models.loaded import LoadedModel, Provenance
 from probe.models.loaded import prepare as prepared
 from studies.ablation import evaluate
 from studies.ablation.config import AblationConfig
-from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator, answer_plain, recalibrated
+from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator, answer_plain, recalibrate
 from studies.ablation.lesion import EvaluationSet, lesion
 
 
@@ -49,7 +49,7 @@ def bench_of(network: nn.Module) -> EvaluationSet:
 def alone(bench: EvaluationSet, network: nn.Module) -> Answers:
     with torch.no_grad():
         parts = [Answers.of(network(bench.model.module.normalise(b.images)), b.labels) for b in bench.batches]
-    return Answers.joined(parts)
+    return Answers.join(parts)
 
 
 @pytest.mark.parametrize("kept", [1 << 30, 1])
@@ -61,8 +61,8 @@ def test_answers_are_those_of_every_copy_run_alone(kept: int, monkeypatch: pytes
     cuts = [cut(bench.subject, [site]) for site in sites]
     evaluator = Evaluator(bench.model, bench.subject, cuts)
     assert evaluator.shared is not None
-    found = evaluator.answer(bench.batches)
-    for answers, network in zip(found, [bench.model.network, *cuts], strict=True):
+    all_answers = evaluator.answer(bench.batches)
+    for answers, network in zip(all_answers, [bench.model.network, *cuts], strict=True):
         expected = alone(bench, network)
         assert answers.predictions.tolist() == expected.predictions.tolist()
         torch.testing.assert_close(
@@ -88,8 +88,8 @@ class Tied(nn.Module):
 def test_close_answers_are_those_of_the_plain_network() -> None:
     bench = bench_of(nets.random_statistics(Tied()))
     cuts = [cut(bench.subject, [site]) for site in find_sites(bench.subject, structure_named("relu"))]
-    found = Evaluator(bench.model, bench.subject, cuts).answer(bench.batches)
-    for answers, network in zip(found, [bench.subject.network, *cuts], strict=True):
+    all_answers = Evaluator(bench.model, bench.subject, cuts).answer(bench.batches)
+    for answers, network in zip(all_answers, [bench.subject.network, *cuts], strict=True):
         assert answers.predictions.tolist() == alone(bench, network).predictions.tolist()
 
 
@@ -97,7 +97,7 @@ def test_recalibration_changes_a_copy_alone_and_only_its_statistics() -> None:
     network = nets.random_statistics(nets.Residual())
     bench = bench_of(network)
     before = fingerprint(bench.model.module)
-    made = recalibrated(bench.subject.network, bench.calibration)
+    made = recalibrate(bench.subject.network, bench.calibration)
     assert fingerprint(bench.model.module) == before
     images = torch.cat(list(bench.calibration))
     first = network.a.conv1(network.stem(images))
@@ -110,17 +110,17 @@ def test_recalibration_changes_a_copy_alone_and_only_its_statistics() -> None:
 
 def test_a_lesion_study_compares_each_cut_with_the_intact_network() -> None:
     bench = bench_of(nets.random_statistics(nets.Residual()))
-    made = lesion(bench, structure_named("shortcut"), AblationConfig(draws=2, max_sites=3))
-    assert made.intact.right == bench.n
-    assert len(made.plan.single) == 3
-    for site in made.plan.single:
-        one = made.alone(site)
-        assert one is not None
-        expected = alone(bench, cut(bench.subject, [made.sites[site]]))
-        assert one.right == int((expected.predictions == bench.labels).sum())
-        assert one.right == bench.n - one.lost
-        assert made.corrected[site] >= one.p
-    again = made.recalibrated[made.plan.everything]
-    plain = recalibrated(cut(bench.subject, list(made.sites)), bench.calibration)
+    lesions = lesion(bench, structure_named("shortcut"), AblationConfig(draws=2, max_sites=3))
+    assert lesions.intact.right == bench.n
+    assert len(lesions.plan.single) == 3
+    for site in lesions.plan.single:
+        comparison = lesions.alone(site)
+        assert comparison is not None
+        expected = alone(bench, cut(bench.subject, [lesions.sites[site]]))
+        assert comparison.right == int((expected.predictions == bench.labels).sum())
+        assert comparison.right == bench.n - comparison.lost
+        assert lesions.corrected[site] >= comparison.p
+    again = lesions.recalibrated[lesions.plan.everything]
+    plain = recalibrate(cut(bench.subject, list(lesions.sites)), bench.calibration)
     answers = answer_plain(bench.model, plain, bench.batches)
     assert again.right == int((answers.predictions == bench.labels).sum())

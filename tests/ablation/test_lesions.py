@@ -38,14 +38,14 @@ def test_a_shared_pass_gives_what_every_cut_network_gives_alone(network: type[nn
     known: dict[str, nn.Module] = {}
     change = (lambda graph: folded(graph, known)) if fold else (lambda graph: graph)
     intact = change(subject.graph)
-    shared = SharedPass(intact, [variant(intact, change(one)) for one in cuts])
+    shared = SharedPass(intact, [variant(intact, change(copy)) for copy in cuts])
     images = nets.image(4, seed=9)
     with torch.inference_mode():
         found = dict(shared.run(images))
         assert sorted(found) == list(range(-1, len(cuts)))
-        for number, one in enumerate([*cuts, subject.network]):
+        for number, copy in enumerate([*cuts, subject.network]):
             logits = found[number if number < len(cuts) else -1]
-            torch.testing.assert_close(logits, one(images), rtol=0, atol=1e-4 if fold else 1e-6)
+            torch.testing.assert_close(logits, copy(images), rtol=0, atol=1e-4 if fold else 1e-6)
 
 
 def test_a_shared_pass_computes_the_prefix_once() -> None:
@@ -55,10 +55,10 @@ def test_a_shared_pass_computes_the_prefix_once() -> None:
     calls: list[int] = []
     graph = subject.graph
     handle = graph.get_submodule("stem").register_forward_hook(lambda *_: calls.append(1))
-    list(SharedPass(graph, [variant(graph, one) for one in cuts]).run(nets.image()))
+    list(SharedPass(graph, [variant(graph, copy) for copy in cuts]).run(nets.image()))
     handle.remove()
     assert len(calls) == 1
-    own = [len(variant(graph, one).own) for one in cuts]
+    own = [len(variant(graph, copy).own) for copy in cuts]
     assert own == sorted(own, reverse=True), "later cuts depart later"
 
 
@@ -84,7 +84,7 @@ def test_paths_equal_those_counted_one_by_one() -> None:
     subject = prepare(nets.random_statistics(nets.Dense()), nets.image())
 
     def count(node: object) -> int:
-        return 1 if node.op == "placeholder" else sum(count(each) for each in node.all_input_nodes)
+        return 1 if node.op == "placeholder" else sum(count(source) for source in node.all_input_nodes)
 
     output = next(node for node in subject.graph.graph.nodes if node.op == "output")
     assert sum(path_lengths(subject.graph).values()) == count(output)
@@ -109,7 +109,7 @@ def test_plans(count: int, most: int, draws: int, seed: int) -> None:
     assert all(a < b for a, b in pairwise(plan.single))
     assert set(plan.single) <= set(range(count))
     for k, chosen in plan.random.items():
-        assert {len(one) for one in chosen} == {k}
+        assert {len(network) for network in chosen} == {k}
         assert 1 <= len(chosen) <= draws
         assert len(plan.forward[k]) == len(plan.backward[k]) == k
     assert count in plan.random

@@ -1,4 +1,4 @@
-"""Retrained arms: the same seed gives the same weights and results, wherever and whenever they are trained."""
+"""RetrainResult arms: the same seed gives the same weights and results, wherever and whenever they are trained."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from probe.core.jobs import portable
 from probe.core.state import fingerprint
 from probe.train.loop.fit import Recipe
 from studies.ablation.arms import Arm, Setting, TrainedArm, build, from_arrays, to_arrays, train_arm
-from studies.ablation.evaluate import paired
+from studies.ablation.evaluate import paired_difference
 from studies.ablation.retrain import variants_of
-from studies.ablation.widen import widened
+from studies.ablation.widen import widen_to
 
 
 def setting(factory: object = None, **changes: object) -> Setting:
@@ -57,7 +57,7 @@ def same(first: TrainedArm, second: TrainedArm) -> None:
 def test_one_seed_gives_one_training_and_another_another() -> None:
     arm = Arm(("shortcut",), seed=1)
     first, again, other = (
-        train_arm((setting(), one)) for one in (arm, arm, dataclasses.replace(arm, seed=2))
+        train_arm((setting(), variant)) for variant in (arm, arm, dataclasses.replace(arm, seed=2))
     )
     same(first, again)
     assert first.history != other.history
@@ -148,13 +148,13 @@ def test_a_network_that_holds_its_channel_numbers_is_not_widened() -> None:
             return self.fc(self.conv2(self.conv(x)).mean((2, 3)).view(-1, 8))
 
     with pytest.raises(NotApplicableError, match="cannot be widened"):
-        widened(Fixed().eval(), 2000, lambda one: one, nets.image())
+        widen_to(Fixed().eval(), 2000, lambda network: network, nets.image())
 
 
 def test_widening_changes_nothing_in_the_network() -> None:
     network = Wide().eval()
     before = fingerprint(network)
-    widened(network, 30000, lambda one: one, nets.image())
+    widen_to(network, 30000, lambda wide: wide, nets.image())
     assert fingerprint(network) == before
 
 
@@ -164,10 +164,10 @@ def test_variants() -> None:
 
 
 def test_differences_leave_out_seeds_that_diverged() -> None:
-    difference, ci, p = paired(np.array([0.9, 0.8, np.nan]), np.array([0.5, 0.6, 0.7]))
+    difference, ci, p = paired_difference(np.array([0.9, 0.8, np.nan]), np.array([0.5, 0.6, 0.7]))
     assert difference == pytest.approx(0.3)
     assert ci is not None
     assert ci[0] < 0.3 < ci[1]
     assert p == pytest.approx(0.2048, abs=1e-3)
-    assert paired(np.array([0.9]), np.array([0.4])) == (pytest.approx(0.5), None, None)
-    assert paired(np.array([np.nan]), np.array([0.4])) == (None, None, None)
+    assert paired_difference(np.array([0.9]), np.array([0.4])) == (pytest.approx(0.5), None, None)
+    assert paired_difference(np.array([np.nan]), np.array([0.4])) == (None, None, None)

@@ -76,8 +76,8 @@ def test_dropout_is_gone_in_train_mode_and_idle_in_eval_mode() -> None:
     assert structure_named("dropout").no_effect_reason
     made = without(subject, "dropout")
     same(made(images), network(images))
-    for one in (made, twin):
-        one.train()
+    for module in (made, twin):
+        module.train()
     same(made(images), twin(images))
     assert len(names(subject, "dropout")) == 2
 
@@ -290,9 +290,9 @@ def test_where_fx_fails_the_exported_graph_is_cut_and_can_be_trained() -> None:
     same(made(images), twin(images))
     assert fingerprint(network) == before
     outputs = []
-    for one in (made, twin):
-        with scoped(3), kept_buffers(one):
-            outputs.append(one.train()(images))
+    for module in (made, twin):
+        with scoped(3), kept_buffers(module):
+            outputs.append(module.train()(images))
     same(*outputs)
 
 

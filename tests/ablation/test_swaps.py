@@ -98,7 +98,7 @@ def test_there_and_back_is_the_shape_of_before(there: str, back: str, k: int) ->
 def test_the_twins_of_vgg_are_each_others_swap() -> None:
     x = torch.rand(1, 3, 32, 32)
     for field in (5, 7):
-        stacked, single = (VGG(field=field, stacked=one) for one in (True, False))
+        stacked, single = (VGG(field=field, stacked=is_stacked) for is_stacked in (True, False))
         assert shapes(swapped(stacked, "swap:kernel?to=large", x)) == shapes(single)
         assert shapes(swapped(single, "swap:kernel?to=stacked", x)) == shapes(stacked)
 
@@ -122,23 +122,23 @@ def shapes(network: nn.Module) -> list[tuple[int, ...]]:
 def test_residual_versions_become_the_zoos_own(option: str, bottleneck: bool, first: int) -> None:
     """The same weights of convolutions, and fresh norms, in the network that is written in the other version."""
     depth, block = (11, "bottleneck") if bottleneck else (14, "basic")
-    one, other = (
+    network, other = (
         ResNet(depth, option=option, version=version, block=block).eval()  # type: ignore[arg-type]
         for version in (first, 3 - first)
     )
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    before = fingerprint(one)
-    made = swapped(one, f"swap:residual?to=v{3 - first}", x)
-    assert fingerprint(one) == before
+    before = fingerprint(network)
+    made = swapped(network, f"swap:residual?to=v{3 - first}", x)
+    assert fingerprint(network) == before
     assert not find_sites(prepare(made, x), structure_named(f"swap:residual?to=v{3 - first}"))
     with torch.no_grad():
-        for mine, theirs in zip(weights(one), weights(other), strict=True):
+        for mine, theirs in zip(weights(network), weights(other), strict=True):
             theirs.weight.copy_(mine.weight)
             if theirs.bias is not None and mine.bias is not None:
                 theirs.bias.copy_(mine.bias)
     # In train mode norms work with the batch's statistics, so that it shows where they stand.
     torch.testing.assert_close(made.train()(x), other.train()(x), rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(made(x), one.train()(x), atol=1e-2)
+    assert not torch.allclose(made(x), network.train()(x), atol=1e-2)
 
 
 def weights(network: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:

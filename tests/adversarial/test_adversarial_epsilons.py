@@ -80,7 +80,7 @@ def test_attacks_that_go_on_are_shortened_below_the_last(monkeypatch: pytest.Mon
 def test_on_a_curve_that_was_not_asked_for_all_are_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     found = attacks_tried(monkeypatch, ApgdT(steps=10, classes=2), (0.04,), "Linf", None)
     assert found.pop(0.04) == ApgdT(steps=10, classes=2)
-    assert {getattr(one, "steps", 0) for one in found.values()} == {4}
+    assert {getattr(attack, "steps", 0) for attack in found.values()} == {4}
 
 
 @pytest.mark.parametrize("attacks", [("deepfool",), ("fab", "pgd")])

@@ -51,17 +51,17 @@ def test_a_network_that_crops_otherwise_sees_its_own_crop(
     assert len(moved) == 2
     mine = torch.stack([images.get(i, model_of().input) for i in range(len(images))])
     assert float((own - mine[: len(own)]).abs().max()) > 0.1
-    for one in moved:
-        assert 0 < float((one - own).abs().max()) <= 0.05 + 1e-5
+    for attacked in moved:
+        assert 0 < float((attacked - own).abs().max()) <= 0.05 + 1e-5
 
 
 def _photographs() -> ImageSet:
     """Digits four times as large, which are cropped; what they show is of no matter."""
-    found = image_set(6, labelled=False)
+    small = image_set(6, labelled=False)
 
     def larger(index: int) -> Any:
-        item = found.items[index]
+        item = small.items[index]
         return dataclasses.replace(item, read=lambda: item.read().resize((37, 37)))
 
     assert len(batch(n=6)[0]) == 6
-    return dataclasses.replace(found, items=[larger(i) for i in range(6)], framed=False)
+    return dataclasses.replace(small, items=[larger(i) for i in range(6)], framed=False)

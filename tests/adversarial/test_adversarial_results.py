@@ -20,14 +20,14 @@ VALUES = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=30)
 
 
 def outcome(smallest: Sequence[float]) -> Outcome:
-    made = Outcome.blank(len(smallest))
-    made.smallest = np.array(smallest, dtype=np.float32)
-    return made
+    blank = Outcome.blank(len(smallest))
+    blank.smallest = np.array(smallest, dtype=np.float32)
+    return blank
 
 
 def results(**attacks: Sequence[float]) -> Results:
     outcomes = {name: outcome(smallest) for name, smallest in attacks.items()}
-    worst = outcome(np.min([one.smallest for one in outcomes.values()], axis=0).tolist())
+    worst = outcome(np.min([outcome.smallest for outcome in outcomes.values()], axis=0).tolist())
     n = len(worst.smallest)
     row = np.arange(n)
     return Results(Clean(row, row, row, np.ones(n), np.full(n, -1)), outcomes, worst, (0.0, 0.1, 0.2), 0.1)
@@ -69,55 +69,55 @@ def test_whole_pixels_are_counted_exactly() -> None:
 
 
 def test_robust_accuracy_and_success_rate_by_hand() -> None:
-    found = results(
+    run = results(
         pgd=[0.0, 0.05, 0.1, 0.15, math.inf, math.inf, 0.3, 0.02],
         fab=[0.0, 0.09, 0.2, 0.1, math.inf, 0.1, 0.4, 0.9],
     )
-    assert found.n == 8
-    assert found.right.tolist() == [False] + [True] * 7
-    pgd, fab = found.attacks["pgd"], found.attacks["fab"]
-    accuracy = found.robust_accuracy(pgd, 0.1)
+    assert run.n == 8
+    assert run.right.tolist() == [False] + [True] * 7
+    pgd, fab = run.attacks["pgd"], run.attacks["fab"]
+    accuracy = run.robust_accuracy(pgd, 0.1)
     assert (accuracy.name, accuracy.value, accuracy.n) == ("robust_accuracy", 4 / 8, 8)
     assert accuracy.higher_is_better is True
-    rate = found.success_rate(fab, 0.1, "fab_rate")
+    rate = run.success_rate(fab, 0.1, "fab_rate")
     assert (rate.name, rate.value, rate.n) == ("fab_rate", 3 / 7, 7)
     assert rate.higher_is_better is False
-    assert found.robust_accuracy(found.worst, 0.1).value == 2 / 8
-    assert found.success_rate(found.worst, 0.1).value == 5 / 7
-    assert found.robust(fab, 0.0).tolist() == found.right.tolist()
+    assert run.robust_accuracy(run.worst, 0.1).value == 2 / 8
+    assert run.success_rate(run.worst, 0.1).value == 5 / 7
+    assert run.robust(fab, 0.0).tolist() == run.right.tolist()
     assert accuracy.ci is not None
     assert accuracy.ci[0] < 0.5 < accuracy.ci[1]
 
 
 def test_quartiles_are_of_the_images_that_were_right() -> None:
-    found = results(pgd=[0.0, 0.0, 0.3, 0.1, 0.2, math.inf, math.inf])
-    assert found.quartiles(found.worst) == pytest.approx((0.2, 0.3, math.inf))
+    run = results(pgd=[0.0, 0.0, 0.3, 0.1, 0.2, math.inf, math.inf])
+    assert run.quartiles(run.worst) == pytest.approx((0.2, 0.3, math.inf))
 
 
 def test_nothing_right_gives_no_rate() -> None:
-    found = results(pgd=[0.0, 0.0])
-    rate = found.success_rate(found.worst, 0.1)
+    run = results(pgd=[0.0, 0.0])
+    rate = run.success_rate(run.worst, 0.1)
     assert (rate.value, rate.n) == (None, 0)
-    assert found.robust_accuracy(found.worst, 0.1).value == 0
-    assert all(math.isnan(value) for value in found.quartiles(found.worst))
+    assert run.robust_accuracy(run.worst, 0.1).value == 0
+    assert all(math.isnan(value) for value in run.quartiles(run.worst))
 
 
 @given(VALUES, st.floats(0, 10), st.floats(0, 10))
-def test_robust_accuracy_falls_with_epsilon(values: list[float], one: float, other: float) -> None:
-    found = results(pgd=values)
-    small, large = sorted([one, other])
-    low, high = (found.robust_accuracy(found.worst, e).value for e in (large, small))
+def test_robust_accuracy_falls_with_epsilon(values: list[float], first: float, second: float) -> None:
+    run = results(pgd=values)
+    small, large = sorted([first, second])
+    low, high = (run.robust_accuracy(run.worst, e).value for e in (large, small))
     assert isinstance(low, float)
     assert isinstance(high, float)
     assert low <= high
 
 
 def test_what_is_clean_right_is_told_by_the_label_and_not_by_the_attack() -> None:
-    found = results(pgd=[0.0, 0.1, 0.2])
+    run = results(pgd=[0.0, 0.1, 0.2])
     answers = np.array([0, 1, 0])
-    found = dataclasses.replace(found, clean=dataclasses.replace(found.clean, prediction=answers))
-    assert found.clean_right.tolist() == [True, True, False]
-    assert found.right.tolist() == [False, True, True]
+    run = dataclasses.replace(run, clean=dataclasses.replace(run.clean, prediction=answers))
+    assert run.clean_right.tolist() == [True, True, False]
+    assert run.right.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("checks", [(), (Check("A", "not applicable", None, ""),) * 3])

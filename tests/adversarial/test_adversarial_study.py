@@ -269,8 +269,8 @@ def test_larger_epsilons_are_not_tried_on_what_is_broken() -> None:
     outcome = together.run().attacks["pgd"]
     apart = 0.0
     for epsilon in config.epsilons:
-        one = dataclasses.replace(together, task=dataclasses.replace(together.task, epsilons=(epsilon,)))
-        apart += one.run().attacks["pgd"].queries
+        single = dataclasses.replace(together, task=dataclasses.replace(together.task, epsilons=(epsilon,)))
+        apart += single.run().attacks["pgd"].queries
     assert outcome.queries < apart
 
 
@@ -396,12 +396,12 @@ def test_broken_images_are_skipped_and_named(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         Image.fromarray((image[0] * 255).round().byte().numpy()).save(folder / f"{i}.png")
     (tmp_path / "0" / "broken.png").write_bytes(b"not a picture")
-    found = load_images(tmp_path)
-    if found.num_classes != 10:  # folders name fewer classes than the network has
+    folder_images = load_images(tmp_path)
+    if folder_images.num_classes != 10:  # folders name fewer classes than the network has
         with pytest.raises(UsageError, match="classes"):
-            study(images=found)
-        found = found.unlabelled()
-    report = study(dataclasses.replace(QUICK, views=("attacks",), checks=NONE), found)
+            study(images=folder_images)
+        folder_images = folder_images.unlabelled()
+    report = study(dataclasses.replace(QUICK, views=("attacks",), checks=NONE), folder_images)
     assert [one.name for one in report.data.skipped]
     assert report.status == "skipped inputs"
 

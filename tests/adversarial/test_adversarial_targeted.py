@@ -67,11 +67,11 @@ def texts(value: Any) -> Iterator[str]:
         for field in dataclasses.fields(value):
             yield from texts(getattr(value, field.name))
     elif isinstance(value, dict):
-        for one in value.values():
-            yield from texts(one)
+        for item in value.values():
+            yield from texts(item)
     elif isinstance(value, tuple | list):
-        for one in value:
-            yield from texts(one)
+        for item in value:
+            yield from texts(item)
 
 
 def rows_of(report: Report, section: str) -> list[dict[str, Any]]:
@@ -146,15 +146,15 @@ def test_transfer_counts_what_is_moved_to_the_target() -> None:
     rivals = (model_of(Always(0), "nothing moves it"), model_of(Always(3), "already there"))
     config = dataclasses.replace(TARGETED, views=("transfer",))
     report = study(config, others=ComparisonModels(transfer=rivals))
-    found = {
+    cells = {
         (row["Made against"], row["Tested on"]): (row["Moved"], row["of"])
         for row in rows_of(report, "transfer")
     }
-    moved, n = found["digits network", "digits network"]
+    moved, n = cells["digits network", "digits network"]
     assert n == len(OTHERS)
     assert moved > n / 2
-    assert found["digits network", "nothing moves it"] == (0, n)
-    assert found["digits network", "already there"] == (0, 0)
+    assert cells["digits network", "nothing moves it"] == (0, n)
+    assert cells["digits network", "already there"] == (0, 0)
 
 
 def test_unlabelled_runs_speak_of_answers() -> None:

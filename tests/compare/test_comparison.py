@@ -233,7 +233,7 @@ def test_a_retrained_arms_curve_is_kept_for_comparisons() -> None:
     from types import SimpleNamespace
     from typing import cast
 
-    from studies.ablation.retrain import Retrained
+    from studies.ablation.retrain import RetrainResult
     from studies.ablation.retrain_report import learning_curves
 
     curves = {(): [[0.5, 0.9], [0.7, 0.9]], ("shortcut",): [[0.25, 0.5]]}
@@ -242,7 +242,7 @@ def test_a_retrained_arms_curve_is_kept_for_comparisons() -> None:
         variants=tuple(curves),
         of=lambda variant, depth: [SimpleNamespace(curve=curve) for curve in curves[variant]],
     )
-    found = learning_curves(cast(Retrained, made))
+    found = learning_curves(cast(RetrainResult, made))
     assert [one["x"] for one in found] == [(1.0, 2.0), (1.0, 2.0)]
     assert found[0]["y"] == pytest.approx((0.6, 0.9))
     assert found[0]["low"] == (0.5, 0.9)

@@ -404,7 +404,7 @@ def test_what_captum_cannot_follow_becomes_a_reason() -> None:
             return x.detach().mean((2, 3))
 
     images = pixels()
-    with pytest.raises(NotApplicableError, match="captum cannot follow"):
+    with pytest.raises(NotApplicableError, match="captum does not support"):
         in_batches(Gradient(), prepare(Detached().eval(), images[:1]), images, torch.tensor([0, 1, 2]))
 
 

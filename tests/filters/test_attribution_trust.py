@@ -24,7 +24,7 @@ from studies.filters.attribution.attribute import (
     Method,
     prepare,
 )
-from studies.filters.attribution.trust import MapCorrelation, Randomised, spearman
+from studies.filters.attribution.trust import MapCorrelation, RandomisationResult, spearman
 
 TARGETS = torch.tensor([2, 0, 3])
 
@@ -169,7 +169,7 @@ class Edges:
         return 1.0
 
 
-def checked(method: Method) -> Randomised:
+def checked(method: Method) -> RandomisationResult:
     net, images = drawn(Residual(), seed=0), pixels(side=16)
     asked: list[int] = []
     work: list[float] = []
@@ -216,15 +216,15 @@ def test_methods_with_fewer_draws_stop_earlier() -> None:
     found = trust.randomise(trials, lambda _draw: (subject, subject), images, TARGETS, work.append)
     assert [found[method.key].draws for method in methods] == [2, 1]
     assert sum(work) == 3 * 2 * (2 * methods[0].passes((12, 14)) + methods[1].passes((12, 14)))
-    assert all(one.everything.value == pytest.approx(1.0) for one in found.values())
+    assert all(result.everything.value == pytest.approx(1.0) for result in found.values())
 
 
 @pytest.mark.parametrize(
     ("classifier", "everything", "said"),
     [
-        (0.95, 0.9, "every weight is redrawn: it shows the image"),
+        (0.95, 0.9, "every weight is randomised: it shows the image"),
         (0.95, 0.1, "Hardly changes when the classifier"),
-        (0.6, 0.5, "Part of it stays"),
+        (0.6, 0.5, "Partly unchanged"),
         (0.6, 0.1, "Changes with the weights"),
         (0.1, -0.5, "Changes with the weights"),
         (None, 0.2, "Cannot be judged"),
@@ -233,4 +233,4 @@ def test_methods_with_fewer_draws_stop_earlier() -> None:
 )
 def test_verdicts(classifier: float | None, everything: float | None, said: str) -> None:
     both = [MapCorrelation(value, 0 if value is None else 4, None) for value in (classifier, everything)]
-    assert said in trust.verdict(Randomised(both[0], both[1], 1))
+    assert said in trust.verdict(RandomisationResult(both[0], both[1], 1))

@@ -83,12 +83,12 @@ def workspace(model: LoadedModel, wrong: int = 1, progress: Progress = SILENT) -
 
 
 def block(section: Section, kind: type) -> list[object]:
-    return [one for one in section.blocks if isinstance(one, kind)]
+    return [block for block in section.blocks if isinstance(block, kind)]
 
 
 def column(section: Section, name: str) -> dict[str, object]:
-    (table,) = (one for one in section.blocks if isinstance(one, Table))
-    place = [one.name for one in table.columns].index(name)
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    place = [column.name for column in table.columns].index(name)
     return {str(row[0]): row[place] for row in table.rows}
 
 
@@ -100,24 +100,24 @@ def section() -> Section:
 def test_the_section_has_what_it_promises(section: Section) -> None:
     assert section.id == "attribution"
     assert not section.reason
-    assert [type(one) for one in section.blocks] == [Gallery, Table, Figure, Note]
+    assert [type(block) for block in section.blocks] == [Gallery, Table, Figure, Note]
     assert column(section, "Verdict").keys() == {method.title for method in METHODS}
     assert all(str(text).endswith(".") for text in column(section, "Verdict").values())
     assert section.findings
 
 
 def test_every_image_has_a_strip_and_a_mistake_a_second_one(section: Section) -> None:
-    (gallery,) = (one for one in section.blocks if isinstance(one, Gallery))
+    (gallery,) = (block for block in section.blocks if isinstance(block, Gallery))
     assert [strip.label.partition(":")[0] for strip in gallery.strips] == [
         "photo 0",
         "photo 0",
         "photo 1",
         "photo 2",
     ]
-    assert "but it is" in gallery.strips[0].note
+    assert "true class" in gallery.strips[0].note
     assert "true class" in gallery.strips[1].note
-    assert gallery.strips[2].note == "predicted, right"
-    true = gallery.strips[0].note.removeprefix("predicted, but it is ")
+    assert gallery.strips[2].note == "predicted, correct"
+    true = gallery.strips[0].note.removeprefix("predicted, true class ")
     assert gallery.strips[1].label == f"photo 0: {true}"
     for strip in gallery.strips:
         assert [picture.caption for picture in strip.pictures] == ["image", *(m.title for m in METHODS)]
@@ -131,7 +131,7 @@ def test_every_image_has_a_strip_and_a_mistake_a_second_one(section: Section) ->
 
 
 def test_the_maps_are_different_pictures(section: Section) -> None:
-    (gallery,) = (one for one in section.blocks if isinstance(one, Gallery))
+    (gallery,) = (block for block in section.blocks if isinstance(block, Gallery))
     seen = {picture.pixels.tobytes() for picture in gallery.strips[0].pictures}
     assert len(seen) == 1 + len(METHODS)
     # The other class of the same image gives other maps.
@@ -209,24 +209,24 @@ def test_random_weights_get_maps_but_no_check() -> None:
     assert set(column(section, "ρ all layers").values()) == {None}
     assert not any("spearman" in result.name for result in section.results)
     assert section.checks[1].status == "not applicable"
-    assert len([one for one in section.results if one.name.endswith("seconds")]) == len(METHODS)
+    assert len([result for result in section.results if result.name.endswith("seconds")]) == len(METHODS)
 
 
 def test_a_network_that_no_graph_can_follow_keeps_the_other_methods() -> None:
     section = VIEWS.get("attribution")(workspace(loaded(Moody)))
     verdicts = column(section, "Verdict")
-    refused = {title for title, text in verdicts.items() if str(text).startswith("Does not apply")}
+    refused = {title for title, text in verdicts.items() if str(text).startswith("Not applicable")}
     assert refused == {"Guided backprop", "DeepLIFT"}
     assert "cannot be rewritten" in str(verdicts["DeepLIFT"])
     assert isinstance(column(section, "ρ all layers")["Gradient"], float)
-    (gallery,) = (one for one in section.blocks if isinstance(one, Gallery))
+    (gallery,) = (block for block in section.blocks if isinstance(block, Gallery))
     assert len(gallery.strips[0].pictures) == 1 + len(METHODS) - 2
 
 
 def test_guided_backprop_does_not_apply_without_relu() -> None:
     section = VIEWS.get("attribution")(workspace(loaded(Gelu)))
     verdicts = column(section, "Verdict")
-    assert str(verdicts["Guided backprop"]).startswith("Does not apply")
+    assert str(verdicts["Guided backprop"]).startswith("Not applicable")
     assert "GELU" in str(verdicts["Guided backprop"])
     assert column(section, "Completeness error")["DeepLIFT"] == pytest.approx(0.0, abs=1e-3)
 
@@ -247,7 +247,7 @@ def test_weights_that_cannot_be_redrawn_are_a_reason_not_an_error(monkeypatch: p
 def test_without_labels_only_the_predicted_class_is_explained() -> None:
     space = prepare(loaded(), photographs([None] * 3), FiltersConfig(images=(0, 2)), SILENT)
     section = VIEWS.get("attribution")(space)
-    (gallery,) = (one for one in section.blocks if isinstance(one, Gallery))
+    (gallery,) = (block for block in section.blocks if isinstance(block, Gallery))
     assert [strip.note for strip in gallery.strips] == ["predicted", "predicted"]
 
 

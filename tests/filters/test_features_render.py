@@ -118,11 +118,11 @@ def test_the_same_seed_gives_the_same_pictures() -> None:
 
 
 def test_a_layer_of_another_name_draws_other_numbers() -> None:
-    one, other = (
+    first, second = (
         render(PictureSubject(network(), name), [Channel(0)], SIZE, PictureRecipe(1)).pictures
         for name in "ab"
     )
-    assert not torch.equal(one, other)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])

@@ -18,7 +18,7 @@ from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel, random_provenance
-from studies.filters.optimise.report import Reached, checks, findings, results, table
+from studies.filters.optimise.report import OptimisedValue, checks, findings, results, table
 from studies.filters.study import prepare
 from studies.filters.views.features import CLASSES, features
 from studies.filters.workspace import FiltersConfig, FiltersWorkspace
@@ -94,7 +94,7 @@ def test_the_numbers_are_those_of_the_pictures(space: FiltersWorkspace, section:
     for gallery, layer in zip(galleries(section), LAYERS, strict=False):
         most, least, middle = gallery.strips
         with torch.no_grad():
-            high, one = (
+            high, unit_maps = (
                 map_of(space.model, layer, as_input(most)),
                 map_of(space.model, layer, as_input(middle)),
             )
@@ -103,11 +103,11 @@ def test_the_numbers_are_those_of_the_pictures(space: FiltersWorkspace, section:
             close = {"rel": 0.02, "abs": 0.02}
             assert number(most.pictures[at].caption) == pytest.approx(high[at, channel].max().item(), **close)
             assert number(middle.pictures[at].caption) == pytest.approx(
-                one[at, channel].max().item(), **close
+                unit_maps[at, channel].max().item(), **close
             )
             row = rows[layer, channel]
             assert row[2] == pytest.approx(high[at, channel].max().item(), **close)
-            assert row[3] == pytest.approx(one[at, channel].max().item(), **close)
+            assert row[3] == pytest.approx(unit_maps[at, channel].max().item(), **close)
             assert row[4] == pytest.approx(space.best[layer][channel])
             assert row[5] == pytest.approx(max(row[2], row[3]) / row[4])
             assert number(least.pictures[at].caption) < number(most.pictures[at].caption)
@@ -146,8 +146,8 @@ def test_the_model_is_left_alone_and_the_seed_decides(space: FiltersWorkspace, s
     assert torch.equal(torch.get_rng_state(), state)
     other = features(replace(space, config=replace(space.config, seed=7)))
 
-    def pixels(one: Section) -> list[bytes]:
-        return [p.pixels.tobytes() for g in galleries(one) for strip in g.strips for p in strip.pictures]
+    def pixels(section: Section) -> list[bytes]:
+        return [p.pixels.tobytes() for g in galleries(section) for strip in g.strips for p in strip.pictures]
 
     assert pixels(again) == pixels(section)
     assert not set(pixels(other)) & set(pixels(section))
@@ -156,8 +156,8 @@ def test_the_model_is_left_alone_and_the_seed_decides(space: FiltersWorkspace, s
 def test_a_channel_looks_the_same_whatever_else_is_shown() -> None:
     alone = galleries(features(space_of(channels=(3,), layers=("pool",))))[0]
     together = galleries(features(space_of(channels=(0, 3, 5), layers=("norm1", "pool"))))[1]
-    for one, other in zip(alone.strips, together.strips, strict=True):
-        difference = one.pictures[0].pixels.astype(int) - other.pictures[1].pixels
+    for single, other in zip(alone.strips, together.strips, strict=True):
+        difference = single.pictures[0].pixels.astype(int) - other.pictures[1].pixels
         assert np.abs(difference).max() <= 1
 
 
@@ -234,8 +234,8 @@ def test_networks_that_cannot_be_traced_get_the_same_pictures(section: Section) 
     with scoped(0):
         network = Untraceable()
     found = galleries(features(space_of(loaded(network), steps=24)))
-    for one, other in zip(galleries(section), found, strict=True):
-        for a, b in zip(one.strips, other.strips, strict=True):
+    for mine, other in zip(galleries(section), found, strict=True):
+        for a, b in zip(mine.strips, other.strips, strict=True):
             for picture, twin in zip(a.pictures, b.pictures, strict=True):
                 # Folding changes the last bits, and they grow along the optimisation.
                 assert np.abs(picture.pixels.astype(int) - twin.pixels).mean() < 8
@@ -263,8 +263,11 @@ def test_small_pictures_where_the_network_allows_them() -> None:
     assert found[-1].strips[0].pictures[0].pixels.shape == (96, 96, 3)
 
 
-FAR, NEAR = Reached("a", 1, 2.0, 6.0, 3.0), Reached("a", 2, 1.0, 0.5, 4.0)
-SILENT_CHANNEL, NOT_A_NUMBER = Reached("b", 0, 0.5, 0.1, 0.0), Reached("b", 1, float("nan"), 1.0, 2.0)
+FAR, NEAR = OptimisedValue("a", 1, 2.0, 6.0, 3.0), OptimisedValue("a", 2, 1.0, 0.5, 4.0)
+SILENT_CHANNEL, NOT_A_NUMBER = (
+    OptimisedValue("b", 0, 0.5, 0.1, 0.0),
+    OptimisedValue("b", 1, float("nan"), 1.0, 2.0),
+)
 
 
 def test_the_report_compares_with_the_best_image() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from probe.core.seeds import generator
 from probe.report.raster import framed, magnified, signed_tile, stacked
-from studies.filters.views.weights import alike_together, analyse
+from studies.filters.views.weights import analyse, order_by_similarity
 
 
 def draw(count: int, seed: int = 0) -> torch.Tensor:
@@ -63,7 +63,7 @@ def test_one_filter_has_no_nearest() -> None:
 def test_alike_neighbours_are_nearer_than_in_a_random_order() -> None:
     angles = torch.rand(40, generator=generator(3)).double() * 2 * np.pi
     unit = torch.stack([angles.cos(), angles.sin()], 1).numpy()
-    order = alike_together(unit)
+    order = order_by_similarity(unit)
 
     def length(sequence: np.ndarray) -> float:
         walked = unit[sequence]

@@ -1,4 +1,4 @@
-"""What is measured at the dropout of one trained arm."""
+"""Measurements at the dropout of one trained arm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from probe.core.state import training_mode
 from probe.models.loaded import PixelModel
-from studies.ablation.dropout.coadaptation import Units, measure_units, values_dropped
+from studies.ablation.dropout.coadaptation import Units, dropout_inputs, measure_units
 from studies.ablation.dropout.mc_dropout import McDropoutVotes, mc_dropout
 
 _BATCH = 128
@@ -28,9 +28,9 @@ def measure_dropout(
 ) -> dict[str, NDArray[Any]]:
     """Measure an arm on held-out images (N, C, H, W) in [0, 1] and labels (N,).
 
-    ``whole`` is the graph of the network with its dropout; ``sites`` are the names that the arms keep to, None for
-    all. Returns ``probabilities`` (N, classes) and the arrays of ``McDropoutVotes`` (of an arm with dropout) and ``Units`` (of
-    every arm), as far as there are any.
+    ``whole`` is the graph of the network with its dropout; ``sites`` are the names of the sites that are removed,
+    None for all. Returns ``probabilities`` (N, classes) and the arrays of ``McDropoutVotes`` (of an arm with dropout)
+    and ``Units`` (of every arm), as far as there are any.
     """
     network = module.network
     with training_mode(module, False), torch.no_grad():
@@ -42,11 +42,11 @@ def measure_dropout(
         votes = mc_dropout(network, batches, seed)
         units = None
         if isinstance(network, fx.GraphModule):
-            units = measure_units(network, values_dropped(whole, sites), batches)
-    found: dict[str, NDArray[Any]] = {"probabilities": np.concatenate(answers)}
-    for one in (votes, units):
-        found |= {} if one is None else one.arrays()
-    return found
+            units = measure_units(network, dropout_inputs(whole, sites), batches)
+    arrays: dict[str, NDArray[Any]] = {"probabilities": np.concatenate(answers)}
+    for part in (votes, units):
+        arrays |= {} if part is None else part.arrays()
+    return arrays
 
 
 def votes_of(arrays: Mapping[str, NDArray[Any]]) -> McDropoutVotes | None:

@@ -1,7 +1,7 @@
-"""Co-adaptation: how alike the units at a dropout are, and what the loss of a single one costs.
+"""Co-adaptation: correlation of the units at a dropout, and the effect of removing a single one.
 
-Hinton et al. 2012 and Srivastava et al. 2014: a unit that cannot rely on others to be there must be useful by itself.
-Two things would follow: units are less alike, and the network leans less on any one of them.
+Hinton et al. 2012 and Srivastava et al. 2014: a unit that cannot rely on the presence of others must be useful by
+itself. Then units should be less correlated, and the network should depend less on any single unit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from probe.graph.edit.edits import node_named, value_of
 from probe.graph.structures.dropout import Dropout
 from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects
-from studies.ablation.dropout.mc_dropout import thinned
+from studies.ablation.dropout.mc_dropout import thin_out
 from studies.ablation.dropout.tail import Tail
 from studies.ablation.plan import evenly_spaced
 
@@ -28,7 +28,7 @@ UNITS = 64
 """Units of a site that are removed, one at a time, at most: evenly spread."""
 
 SITES = 8
-"""Sites that are looked at, at most: evenly spread."""
+"""Sites that are measured, at most: evenly spread."""
 
 BINS = 20
 """Bins of the distribution of |r| between 0 and 1."""
@@ -44,7 +44,7 @@ _LEAST = 100
 
 @dataclass(frozen=True)
 class Units:
-    """What the units at s dropout sites are like.
+    """Measurements of the units at s dropout sites.
 
     ``names`` (s,); ``count`` (s,) units; ``dead`` (s,): the part that gives one value for all images;
     ``correlation`` (s,): mean |Pearson's r| over pairs of live ones, NaN without a pair; ``histogram`` (s, ``BINS``):
@@ -62,34 +62,34 @@ class Units:
     images: NDArray[np.int64]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all of it by name."""
+        """Return all fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Units:
-        """Return what ``arrays`` wrote; other names are left out."""
+        """Return the object that ``arrays`` wrote; other names are ignored."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-def values_dropped(graph: fx.GraphModule, sites: Collection[str] | None = None) -> dict[str, str]:
+def dropout_inputs(graph: fx.GraphModule, sites: Collection[str] | None = None) -> dict[str, str]:
     """Return the node whose value each dropout of an ``ablatable`` graph acts on, by the name of the site.
 
     ``sites`` are names to keep to. Dropout right behind dropout acts on the same value and is left out, as are values
     without units: those that are neither features (N, C), maps (N, C, H, W) nor tokens (N, T, C). A copy of the graph
     without the dropout has a node of the same name. At most ``SITES`` are returned, evenly spread.
     """
-    found: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     drops = {site.node: site for site in Dropout().find(graph)}
     for site in drops.values():
         value = value_of(node_named(graph, site))
         while value is not None and value.name in drops:
             value = value_of(value)
-        if value is None or value.name in found.values() or len(value.meta["shape"]) not in (2, 3, 4):
+        if value is None or value.name in inputs.values() or len(value.meta["shape"]) not in (2, 3, 4):
             continue
         if sites is None or site.name in sites:
-            found[site.name] = value.name
-    names = list(found)
-    return {names[place]: found[names[place]] for place in evenly_spaced(len(names), SITES)}
+            inputs[site.name] = value.name
+    names = list(inputs)
+    return {names[place]: inputs[names[place]] for place in evenly_spaced(len(names), SITES)}
 
 
 def activity(value: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Removal:
 
     def __init__(self, network: fx.GraphModule, node: str) -> None:
         graph = copied(network)
-        value = next(each for each in graph.graph.nodes if each.name == node)
+        value = next(candidate for candidate in graph.graph.nodes if candidate.name == node)
         shape = value.meta["shape"]
         self.axis = 2 if len(shape) == 3 else 1
         self.units = int(shape[self.axis])
@@ -173,21 +173,21 @@ def measure_units(
     """Measure the units at some nodes (by site) on batches of normalised images and labels; None without nodes."""
     if not nodes or not batches:
         return None
-    seen = observe(network, list(nodes.values()), batches)
-    pairs = [correlations(seen[node]) for node in nodes.values()]
+    activities = observe(network, list(nodes.values()), batches)
+    pairs = [correlations(activities[node]) for node in nodes.values()]
     lost, used = np.full((2, len(nodes), UNITS), np.nan), []
     for row, node in enumerate(nodes.values()):
         removal = Removal(network, node)
         images, units = _affordable(removal, batches, len(nodes))
-        found = removal.harm(images, units)
-        lost[:, row, : len(units)] = found
+        harm = removal.harm(images, units)
+        lost[:, row, : len(units)] = harm
         used.append(sum(len(labels) for _, labels in images))
     return Units(
         names=np.array(list(nodes)),
-        count=np.array([seen[node].shape[1] for node in nodes.values()]),
-        dead=np.array([(np.ptp(seen[node], axis=0) == 0).mean() for node in nodes.values()]),
-        correlation=np.array([one.mean() if len(one) else np.nan for one in pairs]),
-        histogram=np.array([np.histogram(one, BINS, (0.0, 1.0))[0] for one in pairs]),
+        count=np.array([activities[node].shape[1] for node in nodes.values()]),
+        dead=np.array([(np.ptp(activities[node], axis=0) == 0).mean() for node in nodes.values()]),
+        correlation=np.array([pair.mean() if len(pair) else np.nan for pair in pairs]),
+        histogram=np.array([np.histogram(pair, BINS, (0.0, 1.0))[0] for pair in pairs]),
         removed_loss=lost[0],
         removed_accuracy=lost[1],
         images=np.array(used),
@@ -203,7 +203,7 @@ def _affordable(
     images = max(_LEAST, int(runs / (units + 1)))
     total = min(images, sum(len(labels) for _, labels in batches))
     units = max(min(8, units), min(units, int(runs / total) - 1))
-    return list(thinned(batches, images)), evenly_spaced(removal.units, units)
+    return list(thin_out(batches, images)), evenly_spaced(removal.units, units)
 
 
 class _Reader(fx.Interpreter):

@@ -1,4 +1,4 @@
-"""Units with and without dropout, as a section of the report."""
+"""The section on co-adaptation: units with and without dropout."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table
 from studies.ablation.dropout.arm import units_of
 from studies.ablation.dropout.coadaptation import BINS, Units
-from studies.ablation.evaluate import interval, mean, paired
-from studies.ablation.retrain import Retrained, Variant
+from studies.ablation.evaluate import interval, mean, paired_difference
+from studies.ablation.retrain import RetrainResult, Variant
 
 TITLE = "Co-adaptation: units with and without dropout"
 _Pairs = list[tuple[int, Units, Units]]
@@ -21,7 +21,7 @@ _Pairs = list[tuple[int, Units, Units]]
 
 @dataclass(frozen=True)
 class _Measure:
-    """A number of each site, and what dropout is expected to do to it; ``factor`` is for the table."""
+    """A measure of each site, and the effect that dropout is expected to have on it."""
 
     name: str
     key: str
@@ -46,7 +46,7 @@ _MEASURES = (
         lambda units: _row_means(units.removed_loss),
         "Rise of the mean negative log-likelihood, in nats, when one unit is set to 0; mean over units.",
         "lower",
-        "a single unit is worth less (rise of the loss without it, mean over units,",
+        "removing a single unit has less effect (rise of the loss without it, mean over units,",
     ),
     _Measure(
         "Accuracy without a unit",
@@ -58,39 +58,40 @@ _MEASURES = (
         "Loss without the worst unit",
         "removed_loss_worst",
         lambda units: np.fmax.reduce(units.removed_loss, axis=1),
-        "As above, of the one unit that costs most.",
+        "Rise of the loss without the unit whose removal costs most.",
     ),
     _Measure(
         "Dead units",
         "dead",
         lambda units: units.dead,
-        "Part of the units that give one value for all images.",
+        "Part of the units that have the same value for all images.",
     ),
 )
 
 
-def coadaptation_section(made: Retrained, plain: Variant) -> Section:
+def coadaptation_section(retrained: RetrainResult, plain: Variant) -> Section:
     """Compare the units at every dropout with those of the network trained without; ``plain`` is that variant."""
-    depth = made.depths[-1]
+    depth = retrained.depths[-1]
     pairs: _Pairs = [
         (first.arm.seed, with_dropout, without)
-        for first, second in zip(made.of((), depth), made.of(plain, depth), strict=True)
+        for first, second in zip(retrained.of((), depth), retrained.of(plain, depth), strict=True)
         if (with_dropout := units_of(first.dropout)) is not None
         and (without := units_of(second.dropout)) is not None
     ]
     if not pairs:
-        reason = "No seed ended with two trained networks that have a dropout whose units can be told apart."
+        reason = "No seed ended with two trained networks that have a dropout whose units can be identified."
         return Section("coadaptation", TITLE, reason=reason)
     n = int(pairs[0][1].images.max(initial=0))
     return Section(
         "coadaptation",
         TITLE,
-        "Co-adapted units are of use only in the company of certain others; dropout is said to prevent that, "
-        "because no unit can rely on another to be there (Hinton et al. 2012; Srivastava et al. 2014). Predicted "
-        "from it: with dropout, units are less correlated, and the network loses less with any single one. Both "
-        "are measured on the value that each dropout acts on, and on the same value of the network trained "
-        f"without; of maps, a unit is a channel, and its activity the spatial mean. Removals are measured on {n:,} "
-        "held-out images. How well a network has learned shows in both, too: the arms' accuracies belong beside them.",
+        "Co-adapted units are useful only together with certain others; dropout is said to prevent this, because "
+        "no unit can rely on another to be present (Hinton et al. 2012; Srivastava et al. 2014). This predicts "
+        "that with dropout units are less correlated, and that removing any single unit costs less. Both are "
+        "measured on the value that each dropout acts on, and on the same value of the network trained without "
+        "dropout; in maps, a unit is a channel, and its activity the spatial mean. Removals are measured on "
+        f"{n:,} held-out images. Both also depend on how well a network has learned: compare them together with "
+        "the accuracies of the arms.",
         (_table(pairs), _correlation_figure(pairs), _removal_figure(pairs)),
         results=_results(pairs),
         findings=(_words(pairs),),
@@ -106,12 +107,12 @@ def _by_seed(
     pairs: _Pairs, measure: _Measure, site: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return one number for each seed, with dropout and without: of one site, or the mean over sites."""
-    found = []
+    rows = []
     for _, first, second in pairs:
-        one = np.stack([measure.values(first), measure.values(second)])
-        known = np.isfinite(one).all(0)
-        found.append(one[:, site] if site is not None else _known_mean(one[:, known]))
-    both = np.array(found)
+        values = np.stack([measure.values(first), measure.values(second)])
+        known = np.isfinite(values).all(0)
+        rows.append(values[:, site] if site is not None else _known_mean(values[:, known]))
+    both = np.array(rows)
     return both[:, 0], both[:, 1]
 
 
@@ -125,7 +126,7 @@ def _table(pairs: _Pairs) -> Table:
     for measure in _MEASURES:
         for site in [None, *range(len(names))] if len(names) > 1 else [0]:
             first, second = _by_seed(pairs, measure, site)
-            difference, ci, p = paired(first, second)
+            difference, ci, p = paired_difference(first, second)
             where = "mean over sites" if site is None else names[site]
             count = None if site is None else int(pairs[0][1].count[site])
             low, high = ci or (None, None)
@@ -145,8 +146,8 @@ def _table(pairs: _Pairs) -> Table:
     return Table(
         "Units",
         (
-            Column("Measure", help=" ".join(f"{one.name}: {one.help}" for one in _MEASURES)),
-            Column("Dropout site", help="The dropout whose input is looked at."),
+            Column("Measure", help=" ".join(f"{entry.name}: {entry.help}" for entry in _MEASURES)),
+            Column("Dropout site", help="The dropout whose input is measured."),
             Column("Units", help="Features, or channels of a map."),
             Column("With dropout", help="Mean over seeds."),
             Column("Without", help="Mean over seeds."),
@@ -156,8 +157,8 @@ def _table(pairs: _Pairs) -> Table:
             Column("p", help="Paired t-test over seeds.", digits=2),
         ),
         tuple(rows),
-        "One number for each seed, and the seeds in pairs. Negative differences are what the hypothesis predicts; an "
-        "interval that holds 0 means that these seeds do not tell.",
+        "One number for each seed; the seeds are paired. The hypothesis predicts negative differences; an "
+        "interval that contains 0 is not significant.",
     )
 
 
@@ -185,27 +186,27 @@ def _correlation_figure(pairs: _Pairs) -> Figure:
             return np.zeros(BINS)
         return np.asarray((counts / counts.sum(1, keepdims=True)).mean(0))
 
-    by_seed = [[part(units) for units in each] for each in _by_training(pairs)]
+    by_seed = [[part(units) for units in trainings] for trainings in _by_training(pairs)]
     return Figure(
         "Correlation between units",
         "line",
         Axis("|r| of two units"),
         Axis("part of the pairs"),
-        f"Pairs of live units in {BINS} bins by their absolute correlation over held-out images, sites weighed "
-        "alike; mean over seeds, band from the lowest to the highest. Good, by the hypothesis: with dropout the "
-        "mass lies further left. Bad: a heavier tail on the right, units that say the same. Images of few classes "
-        "correlate units that tell these apart whatever the training: only the difference between the lines "
-        "counts.",
+        f"Pairs of live units in {BINS} bins by their absolute correlation over held-out images, with equal "
+        "weight for each site; mean over seeds, band from the lowest to the highest. In favour of the "
+        "hypothesis: with dropout the mass lies further left. Against it: a heavier tail on the right, that is, "
+        "redundant units. Images of few classes correlate units that distinguish these classes, whatever the "
+        "training: only the difference between the lines counts.",
         _lines([(place + 0.5) / BINS for place in range(BINS)], by_seed),
     )
 
 
 def _removal_figure(pairs: _Pairs) -> Figure:
-    def ranked(units: Units) -> NDArray[np.float64]:
+    def sort_losses(units: Units) -> NDArray[np.float64]:
         values = units.removed_loss[np.isfinite(units.removed_loss)]
         return np.sort(values)[::-1]
 
-    by_seed = [[ranked(units) for units in each] for each in _by_training(pairs)]
+    by_seed = [[sort_losses(units) for units in trainings] for trainings in _by_training(pairs)]
     length = min(len(row) for rows in by_seed for row in rows)
     by_seed = [[row[:length] for row in rows] for rows in by_seed]
     return Figure(
@@ -213,48 +214,48 @@ def _removal_figure(pairs: _Pairs) -> Figure:
         "line",
         Axis("units, the most harmful to lose first"),
         Axis("rise of the loss, nats"),
-        "One unit at a time is set to 0, units of all sites in order of what it costs; mean over seeds, band from "
-        "the lowest to the highest. Good, by the hypothesis: with dropout the line is low and flat, no unit is "
-        "indispensable. Bad: a high start, a few units on which much hangs. Below 0 the network is better off "
-        "without the unit.",
+        "One unit at a time is set to 0; units of all sites, sorted by the rise of the loss; mean over seeds, "
+        "band from the lowest to the highest. In favour of the hypothesis: with dropout the line is low and "
+        "flat, so no unit is indispensable. Against it: a high start, so a few units matter much. Below 0 the "
+        "network is better without the unit.",
         _lines([float(rank + 1) for rank in range(length)], by_seed),
     )
 
 
 def _words(pairs: _Pairs) -> str:
     parts = [_verdict(pairs, measure) for measure in _MEASURES if measure.expected]
-    return "Against co-adaptation, dropout is predicted to help in two ways. " + " ".join(parts)
+    return "Dropout is predicted to reduce co-adaptation in two ways. " + " ".join(parts)
 
 
 def _verdict(pairs: _Pairs, measure: _Measure) -> str:
     first, second = _by_seed(pairs, measure)
-    difference, ci, p = paired(first, second)
+    difference, ci, p = paired_difference(first, second)
     if difference is None:
-        return f"That {measure.words} …): not measured, because no two units are alive."
+        return f"That {measure.words} …): not measured, because fewer than two units are alive."
     seeds = len(pairs)
-    said = f"{mean(first.tolist()):.3g} with, {mean(second.tolist()):.3g} without"
+    means = f"{mean(first.tolist()):.3g} with, {mean(second.tolist()):.3g} without"
     if ci is None or p is None:
-        return f"That {measure.words} {said}): one seed cannot tell."
-    told = f"difference {difference:.2g} [{ci[0]:.2g}, {ci[1]:.2g}], paired t-test over {seeds} seeds p = {p:.2g}"
-    verdict = f"{seeds} seeds cannot tell"
+        return f"That {measure.words} {means}): one seed is not enough for a test."
+    test_text = f"difference {difference:.2g} [{ci[0]:.2g}, {ci[1]:.2g}], paired t-test over {seeds} seeds p = {p:.2g}"
+    verdict = f"not significant with {seeds} seeds"
     if ci[1] < 0:
-        verdict = "the data supports it"
+        verdict = "the data support it"
     elif ci[0] > 0:
-        verdict = "the data says the opposite"
-    return f"That {measure.words} {said}; {told}): {verdict}."
+        verdict = "the data show the opposite"
+    return f"That {measure.words} {means}; {test_text}): {verdict}."
 
 
 def _results(pairs: _Pairs) -> tuple[Result, ...]:
-    found = []
+    results = []
     for measure in _MEASURES:
         first, second = _by_seed(pairs, measure)
         unit = "nats" if "loss" in measure.key else "proportion" if measure.key != "correlation" else ""
         for label, values in (("with_dropout", first.tolist()), ("without_dropout", second.tolist())):
             name = f"coadaptation_{measure.key}:{label}"
-            found.append(Result(name, mean(values), len(values), interval(values), unit, False))
-        difference, ci, p = paired(first, second)
-        found.append(
+            results.append(Result(name, mean(values), len(values), interval(values), unit, False))
+        difference, ci, p = paired_difference(first, second)
+        results.append(
             Result(f"coadaptation_{measure.key}:difference", difference, len(pairs), ci, unit, False)
         )
-        found.append(Result(f"coadaptation_{measure.key}_p:difference", p, len(pairs)))
-    return tuple(found)
+        results.append(Result(f"coadaptation_{measure.key}_p:difference", p, len(pairs)))
+    return tuple(results)

@@ -1,8 +1,8 @@
-"""Dropout as voting: one pass with scaled weights against the mean over sampled masks.
+"""MC dropout: one pass with scaled weights against the mean over sampled masks.
 
 Hinton et al. 2012 and Srivastava et al. 2014 read a network trained with dropout as very many networks that share
-weights, and its pass in eval mode (weight scaling) as an approximation of their mean; Gal and Ghahramani 2016 take the
-mean itself.
+weights, and its pass in eval mode (weight scaling) as an approximation of their mean; Gal and Ghahramani 2016 compute
+the mean itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from probe.graph.trace.trace import no_side_effects, shared_copy
 from studies.ablation.dropout.tail import Tail
 
 COUNTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-"""Numbers of masks whose votes are averaged."""
+"""Numbers of masks whose probabilities are averaged."""
 
 PASSES = 2 * COUNTS[-1]
 """Sampled passes of every image: twice the largest number, so that there are two independent draws of it."""
@@ -43,7 +43,7 @@ _SUBSETS = 100
 
 @dataclass(frozen=True)
 class McDropoutVotes:
-    """What votes of sampled masks come to on n images.
+    """Accuracy and loss of the mean over sampled masks on n images.
 
     For each of ``counts`` (k,): ``accuracy`` and ``loss`` (mean negative log-likelihood, nats) of the mean over so
     many masks, averaged over draws, and ``accuracy_sd``, ``loss_sd``: the standard deviation from one independent
@@ -61,12 +61,12 @@ class McDropoutVotes:
     voted_loss: NDArray[np.float64]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all of it by name."""
+        """Return all fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> McDropoutVotes:
-        """Return what ``arrays`` wrote; other names are left out."""
+        """Return the object that ``arrays`` wrote; other names are ignored."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
@@ -74,7 +74,7 @@ class Tally:
     """Count votes batch by batch.
 
     The same ``passes`` serve every number of masks. All passes are independent draws from one distribution, so that
-    any T of them, chosen without a look at their answers, are a fair draw of T masks. An order of the passes is cut
+    any T of them, chosen without regard to their outputs, are a fair draw of T masks. An order of the passes is cut
     into as many blocks of T as there are; blocks of one order share no pass and are independent of one another, which
     makes the variance between them an unbiased estimate of that between draws. Several orders only steady both.
     """
@@ -109,16 +109,16 @@ class Tally:
         self.images.append((hit, F.cross_entropy(logits, labels, reduction="none"), right[0], loss[0]))
 
     def votes(self) -> McDropoutVotes:
-        """Return what has been counted so far."""
+        """Return the votes counted so far."""
         hit, loss, right, voted = (torch.cat(parts).numpy() for parts in zip(*self.images, strict=True))
         n = len(hit)
-        found = {
+        means = {
             name: np.array([[_middle(of[count]) / n, _spread(of[count]) / n] for count in self.counts])
             for name, of in (("right", self.right), ("loss", self.loss))
         }
         return McDropoutVotes(
             np.array(self.counts),
-            *(found["right"][:, 0], found["right"][:, 1], found["loss"][:, 0], found["loss"][:, 1]),
+            *(means["right"][:, 0], means["right"][:, 1], means["loss"][:, 0], means["loss"][:, 1]),
             *(hit, loss, right, voted),
         )
 
@@ -126,18 +126,18 @@ class Tally:
 def ensemble(
     probabilities: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]
 ) -> list[list[tuple[NDArray[np.bool_], NDArray[np.float64]]]]:
-    """Return who is right (n,) and the losses (n,) of the mean over k networks: for each k, by choice of networks.
+    """Return which predictions of the mean over k networks are correct (n,), and its losses (n,), by k and choice.
 
     ``probabilities`` are (n, classes) of each network. All choices are tried where they are at most 100, else
     the runs of k along the circle of networks, in which each has the same part.
     """
-    count, found = len(probabilities), []
+    count, by_size = len(probabilities), []
     for k in range(1, count + 1):
         chosen: list[tuple[int, ...]] = [tuple((i + j) % count for j in range(k)) for i in range(count)]
         if math.comb(count, k) <= _SUBSETS:
             chosen = list(combinations(range(count), k))
-        found.append([_joint([probabilities[i] for i in one], labels) for one in chosen])
-    return found
+        by_size.append([_joint([probabilities[i] for i in choice], labels) for choice in chosen])
+    return by_size
 
 
 def _joint(
@@ -150,7 +150,7 @@ def _joint(
 
 
 def _vote(p: Tensor, own: Tensor, blocks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (blocks, N) who is right and the losses of the mean over each block of passes.
+    """Return (blocks, N) which predictions of the mean over each block of passes are correct, and its losses.
 
     ``own`` (passes, N) are log-probabilities of the true class: their mean is taken without leaving the logarithm.
     """
@@ -174,7 +174,7 @@ _AFFORDABLE = 1e12
 """Multiply-accumulates that sampled passes may cost; more images are thinned out evenly."""
 
 _LEAST = 50
-"""Images that are looked at whatever it costs."""
+"""Images that are evaluated at any cost."""
 
 
 class Sampler:
@@ -221,8 +221,8 @@ class Sampler:
 
     def affordable(self, image: Tensor) -> int:
         """Return how many images can be passed ``PASSES`` times within bounds; ``image`` is one of them."""
-        each = count_macs(self.network, image) if self.tail is None else self.tail.macs(image)
-        return max(_LEAST, int(_AFFORDABLE / (PASSES * max(1, each))))
+        cost = count_macs(self.network, image) if self.tail is None else self.tail.macs(image)
+        return max(_LEAST, int(_AFFORDABLE / (PASSES * max(1, cost))))
 
 
 def mc_dropout(
@@ -230,16 +230,18 @@ def mc_dropout(
 ) -> McDropoutVotes | None:
     """Return the votes of a network on batches of normalised images and labels, None when it has no dropout.
 
-    Where ``PASSES`` passes of all images would cost too much, fewer are looked at, evenly spread. One seed gives one
-    result.
+    Where ``PASSES`` passes of all images would cost too much, fewer are evaluated, evenly spread. The same seed gives
+    the same result.
     """
     sampler = Sampler(network, shared)
-    kept = list(batches)
-    if not sampler.sites or not kept:
+    all_batches = list(batches)
+    if not sampler.sites or not all_batches:
         return None
     tally = Tally(seed)
     with torch.no_grad(), no_side_effects(network):
-        for number, (images, labels) in enumerate(thinned(kept, sampler.affordable(kept[0][0][:1]))):
+        for number, (images, labels) in enumerate(
+            thin_out(all_batches, sampler.affordable(all_batches[0][0][:1]))
+        ):
             scaled = network(images.clone())
             most = max(1, _BYTES // (8 * PASSES * scaled.shape[1]))
             for part, some in enumerate(torch.split(torch.arange(len(images)), most)):
@@ -248,7 +250,7 @@ def mc_dropout(
     return tally.votes()
 
 
-def thinned(batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+def thin_out(batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield at most ``most`` of the images and labels, evenly spread."""
     total = sum(len(labels) for _, labels in batches)
     wanted = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).round().long()

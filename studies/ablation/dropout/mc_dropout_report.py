@@ -1,4 +1,4 @@
-"""Votes as charts: accuracy and loss against the number of masks, or networks, that vote."""
+"""Sections on MC dropout: accuracy and loss against the number of masks, or networks, averaged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from probe.core import stats
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, finite, percent
 from studies.ablation.dropout.arm import votes_of
 from studies.ablation.dropout.mc_dropout import PASSES, McDropoutVotes, ensemble, mc_dropout
-from studies.ablation.evaluate import interval, mean, paired
+from studies.ablation.evaluate import interval, mean, paired_difference
 from studies.ablation.lesion import EvaluationSet
-from studies.ablation.retrain import Retrained, Variant
+from studies.ablation.retrain import RetrainResult, Variant
 
 Answer = tuple[NDArray[np.bool_], NDArray[np.float64]]
-"""Who is right (n,) and the losses (n,)."""
+"""Which predictions are correct (n,) and the losses (n,)."""
 
 
 @dataclass(frozen=True)
@@ -49,52 +49,52 @@ def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles]
     name, what = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
     counts = tuple(float(count) for count in every[0].counts)
     middle = np.mean([getattr(votes, name) for votes in every], axis=0)
-    # Every network's masks are drawn alone: what lies around each network's own mean is averaged as variances.
+    # Every network draws its own masks: variances around each network's own mean are averaged.
     half = 1.96 * np.sqrt(np.mean([getattr(votes, f"{name}_sd") ** 2 for votes in every], axis=0))
     low = np.maximum(middle - half, 0.0)
     high = middle + half if loss else np.minimum(middle + half, 1.0)
     scaled = float(np.mean([getattr(votes, "scaled_loss" if loss else "scaled_right") for votes in every]))
-    one = "one network" if not ensembles else "a network, mean over seeds"
+    network_text = "one network" if not ensembles else "a network, mean over seeds"
     series = [
-        Series("masks of " + one, counts, tuple(middle), tuple(low), tuple(high)),
-        Series("weight scaling of " + one, (counts[0], counts[-1]), (scaled, scaled)),
+        Series("masks of " + network_text, counts, tuple(middle), tuple(low), tuple(high)),
+        Series("weight scaling of " + network_text, (counts[0], counts[-1]), (scaled, scaled)),
         *(part.series(loss) for part in ensembles),
     ]
     better, worse = ("below", "above") if loss else ("above", "below")
     good = (
         "A good approximation: the line of weight scaling lies where the curve of the masks ends. A bad one: the "
-        f"curve ends {better} it, and the vote answers better; or {worse} it, and the one pass does."
+        f"curve ends {better} it, so the mean over masks is better; or {worse} it, so the single pass is."
     )
-    band = f"Band of the masks: 95% of draws of so many masks, normal approximation, from {PASSES} sampled passes. "
+    band = f"Band of the masks: 95% of draws of that many masks, normal approximation, from {PASSES} sampled passes. "
     more = (
         "Ensembles: mean over all choices of k networks, band from the lowest to the highest. "
         if ensembles
         else ""
     )
     if ensembles:
-        good += " Ensembles that lie far beyond the masks say that masks of one network are no independent networks."
+        good += " Ensembles far beyond the masks show that masks of one network are not independent networks."
     return Figure(
-        f"{'Loss' if loss else 'Accuracy'} of votes",
+        f"{'Loss' if loss else 'Accuracy'} of the mean over masks",
         "line",
         Axis("masks averaged" + (", or networks" if ensembles else ""), "log"),
         Axis(what),
         band + more + good,
-        tuple(one for one in series if np.isfinite(one.y).all()),
+        tuple(line for line in series if np.isfinite(line.y).all()),
     )
 
 
 _WHAT = (
-    "Weight scaling is the network's one pass in eval mode, without dropout; the votes are the mean of the "
+    "Weight scaling is the network's single pass in eval mode, without dropout; MC dropout is the mean of the "
     "softmax probabilities over sampled masks, with dropout on and everything else in eval mode (Hinton et al. "
     "2012; Srivastava et al. 2014; Gal and Ghahramani 2016). If dropout trains an ensemble and weight scaling is "
     "its mean, the two agree."
 )
 _SIGNIFICANT = 0.05
 _COLUMNS = (
-    Column("Network", help="The network as it is, or what was done to it."),
+    Column("Network", help="The network, or the arm and its seed."),
     Column(
         "Answer",
-        help="How the answer was made: scaled weights, one mask, or the mean over masks or networks.",
+        help="How the prediction was computed: scaled weights, or the mean over masks or networks.",
     ),
     Column("n", help="Images."),
     Column("Accuracy", proportion=True, help="Images whose label has the highest probability."),
@@ -103,27 +103,31 @@ _COLUMNS = (
     Column("Loss", unit="nats", help="Mean negative log-likelihood of the true class."),
     Column("low", help="Lower end of its 95% bootstrap interval over images."),
     Column("high", help="Upper end of its 95% bootstrap interval over images."),
-    Column("Lost", help="Images that weight scaling has right and this has not."),
-    Column("Won", help="Images that this has right and weight scaling has not."),
+    Column("Lost", help="Images that weight scaling classifies correctly and this does not."),
+    Column("Won", help="Images that this classifies correctly and weight scaling does not."),
     Column("p", help="Exact McNemar test of lost against won.", digits=2),
 )
 
 
 def loaded_voting_section(bench: EvaluationSet, labelled: bool, seed: int) -> Section:
-    """Let the masks of the network as it is vote on the images of a bench."""
-    identity, title = "voting", "Dropout as voting: the network as it is"
+    """Compare MC dropout with weight scaling for the loaded network on an evaluation set."""
+    identity, title = "voting", "MC dropout: the loaded network"
     if not labelled:
         return Section(
-            identity, title, reason="Votes are held against labels, and these images have none: use --labels."
+            identity,
+            title,
+            reason="MC dropout is compared with labels, and these images have none: use --labels.",
         )
     normalise = bench.model.module.normalise
     votes = mc_dropout(
-        bench.subject.network, [(normalise(one.images), one.labels) for one in bench.batches], seed
+        bench.subject.network, [(normalise(batch.images), batch.labels) for batch in bench.batches], seed
     )
     if votes is None:
         return Section(identity, title, reason=f"{bench.model.name} has no dropout that draws masks.")
     most, n = int(votes.counts[-1]), len(votes.scaled_right)
-    table = Table("McDropoutVotes", _COLUMNS, tuple(_rows(bench.model.name, votes)), _reading(most))
+    table = Table(
+        "Weight scaling and MC dropout", _COLUMNS, tuple(_rows(bench.model.name, votes)), _reading(most)
+    )
     figures = [votes_figure([votes], (), loss) for loss in (False, True)]
     return Section(
         identity,
@@ -150,40 +154,50 @@ def loaded_voting_section(bench: EvaluationSet, labelled: bool, seed: int) -> Se
     )
 
 
-def trained_voting_section(made: Retrained, plain: Variant) -> Section | None:
-    """Compare masks of every trained network with ensembles over seeds, with dropout and without; None without votes.
+def trained_voting_section(retrained: RetrainResult, plain: Variant) -> Section | None:
+    """Compare masks of every trained network with ensembles over seeds, with dropout and without; None without masks.
 
     ``plain`` is the variant without dropout.
     """
-    depth = made.depths[-1]
+    depth = retrained.depths[-1]
     voted = [
-        (one.arm.seed, votes) for one in made.of((), depth) if (votes := votes_of(one.dropout)) is not None
+        (trained.arm.seed, votes)
+        for trained in retrained.of((), depth)
+        if (votes := votes_of(trained.dropout)) is not None
     ]
     if not voted:
         return None
     ensembles = [
-        Ensembles(label, ensemble(answers, made.setting.held_labels))
+        Ensembles(label, ensemble(answers, retrained.setting.held_labels))
         for label, variant in (("ensemble, trained with dropout", ()), ("ensemble, trained without", plain))
-        if (answers := _probabilities(made, variant, depth))
+        if (answers := _probabilities(retrained, variant, depth))
     ]
     most = int(voted[0][1].counts[-1])
     rows = [row for seed, votes in voted for row in _rows(f"with dropout, seed {seed}", votes)]
     plural = "s" if len(voted) > 1 else ""
-    rows += [_row(one.label, f"mean of {len(one.by_size)} network{plural}", one.whole) for one in ensembles]
+    rows += [
+        _row(group.label, f"mean of {len(group.by_size)} network{plural}", group.whole) for group in ensembles
+    ]
     every = [votes for _, votes in voted]
     figures = [votes_figure(every, ensembles, loss) for loss in (False, True)]
     return Section(
         "voting-trained",
-        "Dropout as voting: masks against ensembles of networks",
+        "MC dropout: masks against ensembles of networks",
         _WHAT + " An ensemble is the mean over networks trained from different random weights.",
-        (Table("McDropoutVotes", _COLUMNS, tuple(rows), _reading(most)), *figures),
+        (Table("Weight scaling and MC dropout", _COLUMNS, tuple(rows), _reading(most)), *figures),
         results=_trained_results(every, ensembles, most),
         findings=(_trained_words(every, ensembles, most),),
     )
 
 
-def _probabilities(made: Retrained, variant: Variant, depth: int | None) -> list[NDArray[np.float64]]:
-    return [one.dropout["probabilities"] for one in made.of(variant, depth) if "probabilities" in one.dropout]
+def _probabilities(
+    retrained: RetrainResult, variant: Variant, depth: int | None
+) -> list[NDArray[np.float64]]:
+    return [
+        trained.dropout["probabilities"]
+        for trained in retrained.of(variant, depth)
+        if "probabilities" in trained.dropout
+    ]
 
 
 def _rows(name: str, votes: McDropoutVotes) -> list[tuple[Cell, ...]]:
@@ -219,7 +233,7 @@ def _mean(values: NDArray[np.float64]) -> tuple[float | None, int, tuple[float, 
 
 
 def _mcnemar(votes: McDropoutVotes) -> tuple[int, int, float]:
-    """Return the images lost and won by voting, and the exact test's p."""
+    """Return the images lost and won by the mean over masks, and the p of the exact test."""
     lost = int((votes.scaled_right & ~votes.voted_right).sum())
     won = int((~votes.scaled_right & votes.voted_right).sum())
     return lost, won, stats.mcnemar_exact(lost, won)
@@ -227,9 +241,9 @@ def _mcnemar(votes: McDropoutVotes) -> tuple[int, int, float]:
 
 def _reading(most: int) -> str:
     return (
-        f"Lost and won compare {most} masks with weight scaling of the same network on the same images. Near-equal "
-        "accuracies with a large p mean that one pass does as well as the vote; a lower loss of the vote means "
-        "that its probabilities are the better ones, even where its answers are the same."
+        f"Lost and won compare {most} masks with weight scaling of the same network on the same images. "
+        "Near-equal accuracies with a large p mean that a single pass does as well as the mean over masks; a "
+        "lower loss of the mean shows that its probabilities are better, even where its predictions are the same."
     )
 
 
@@ -241,23 +255,24 @@ def _loaded_words(votes: McDropoutVotes, name: str) -> str:
         for right in (votes.scaled_right, votes.voted_right)
     )
     gain, _, ci = _mean(votes.scaled_loss - votes.voted_loss)
-    verdict = "these images do not tell them apart"
+    verdict = "the difference is not significant"
     if p < _SIGNIFICANT:
-        verdict = f"{'the vote' if won > lost else 'weight scaling'} is the better one"
+        verdict = f"{'the mean over masks' if won > lost else 'weight scaling'} is better"
     text = (
-        f"Dropout as voting: weight scaling of {name} names {scaled} of {n} images right, the mean of {most} masks "
-        f"{voted}, a single mask {percent(float(votes.accuracy[0]))} (exact McNemar p = {p:.2g}: {verdict})."
+        f"MC dropout: with weight scaling {name} classifies {scaled} of {n} images correctly, with the mean of "
+        f"{most} masks {voted}, with a single mask {percent(float(votes.accuracy[0]))} (exact McNemar p = "
+        f"{p:.2g}: {verdict})."
     )
     return text + (f" {_gain_words(gain, ci)}" if gain is not None and ci is not None else "")
 
 
 def _gain_words(gain: float, ci: tuple[float, float], over: str = "") -> str:
     change = "lowers" if gain > 0 else "raises"
-    tells = "" if ci[0] > 0 or ci[1] < 0 else ": not told from none"
-    return f"The vote {change} the loss by {abs(gain):.3g} nats [{_signed(gain, ci)}]{over}{tells}."
+    tells = "" if ci[0] > 0 or ci[1] < 0 else ": not significant"
+    return f"The mean over masks {change} the loss by {abs(gain):.3g} nats [{_interval_text(gain, ci)}]{over}{tells}."
 
 
-def _signed(gain: float, ci: tuple[float, float]) -> str:
+def _interval_text(gain: float, ci: tuple[float, float]) -> str:
     low, high = ci if gain > 0 else (-ci[1], -ci[0])
     return f"{low:.3g}, {high:.3g}"
 
@@ -273,27 +288,29 @@ def _trained_words(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensemble
         f"Masks against networks, {seeds}: weight scaling reaches {percent(float(scaled.mean()))}, {most} masks "
         f"{percent(float(voted.mean()))}"
     )
-    for one in ensembles:
-        who = one.label.replace("ensemble,", f"an ensemble of {len(one.by_size)}")
-        text += f", {who} {percent(float(one.whole[0].mean()))}"
-    gain, ci, _ = paired(_over(every, "scaled_loss"), _over(every, "voted_loss"))
+    for group in ensembles:
+        who = group.label.replace("ensemble,", f"an ensemble of {len(group.by_size)}")
+        text += f", {who} {percent(float(group.whole[0].mean()))}"
+    gain, ci, _ = paired_difference(_over(every, "scaled_loss"), _over(every, "voted_loss"))
     if gain is None:
         return text + "."
     if ci is None:
         change = "lowers" if gain > 0 else "raises"
-        return f"{text}. The vote {change} the loss by {abs(gain):.3g} nats (one seed: no interval)."
+        return (
+            f"{text}. The mean over masks {change} the loss by {abs(gain):.3g} nats (one seed: no interval)."
+        )
     return f"{text}. {_gain_words(gain, ci, f' (95% t-interval over {seeds})')}"
 
 
 def _trained_results(
     every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], most: int
 ) -> tuple[Result, ...]:
-    found = []
+    results = []
     for what, unit in (("right", "proportion"), ("loss", "nats")):
         name = "accuracy" if what == "right" else "loss"
         for how, label in (("scaled", "weight_scaling"), ("voted", f"mean_of_{most}_masks")):
             values = _over(every, f"{how}_{what}").tolist()
-            found.append(
+            results.append(
                 Result(
                     f"voting_trained_{name}:{label}",
                     mean(values),
@@ -303,13 +320,13 @@ def _trained_results(
                     what == "right",
                 )
             )
-    for one in ensembles:
-        label = f"{'without' if 'without' in one.label else 'with'}_dropout:{len(one.by_size)}_networks"
-        right, losses = one.whole
-        found.append(
+    for group in ensembles:
+        label = f"{'without' if 'without' in group.label else 'with'}_dropout:{len(group.by_size)}_networks"
+        right, losses = group.whole
+        results.append(
             Result.proportion(
                 f"ensemble_accuracy:{label}", int(right.sum()), len(right), higher_is_better=True
             )
         )
-        found.append(Result(f"ensemble_loss:{label}", *_mean(losses), "nats", False))
-    return tuple(found)
+        results.append(Result(f"ensemble_loss:{label}", *_mean(losses), "nats", False))
+    return tuple(results)

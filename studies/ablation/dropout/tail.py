@@ -1,4 +1,4 @@
-"""What comes after some nodes of a network, run many times on one pass through what comes before them."""
+"""The tail of a network: the nodes after some start nodes, run many times on one pass through the nodes before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probe.graph.edit.prefix import mutates
 from probe.graph.trace.trace import no_side_effects, tensors
 
 Values = dict[fx.Node, Any]
-"""What the nodes before the tail have computed; None where the tail does not look."""
+"""Values of the nodes before the tail; None where the tail does not read them."""
 
 
 class Tail(fx.Interpreter):
@@ -31,7 +31,7 @@ class Tail(fx.Interpreter):
             if (
                 (self.whole and node.op != "placeholder")
                 or node.op == "output"
-                or any(each in later for each in node.all_input_nodes)
+                or any(source in later for source in node.all_input_nodes)
             ):
                 later.add(node)
         self.earlier = [node for node in graph.graph.nodes if node not in later]
@@ -47,16 +47,16 @@ class Tail(fx.Interpreter):
             for spent in self.user_to_last_uses.get(node, ()):
                 if spent not in self.read:
                     del self.env[spent]
-        found = {node: self.env[node] if node in self.read else None for node in self.earlier}
+        values = {node: self.env[node] if node in self.read else None for node in self.earlier}
         self.env = {}
-        return found
+        return values
 
     def finish(self, values: Values) -> Tensor:
         """Run the tail on what ``head`` gave, and return the network's output; the values stay as they are."""
-        given = dict(values)
+        start = dict(values)
         if self.whole:
-            given = {node: value.clone() for node, value in values.items() if isinstance(value, Tensor)}
-        return next(tensors(self.run(initial_env=given)))
+            start = {node: value.clone() for node, value in values.items() if isinstance(value, Tensor)}
+        return next(tensors(self.run(initial_env=start)))
 
     def macs(self, image: Tensor) -> int:
         """Return the multiply-accumulates of one run of the tail on one image (1, C, H, W)."""

@@ -25,8 +25,8 @@ def gradient_free(evidence: Evidence) -> Check:
     """Compare the success of Square attack with that of the best gradient-based attack.
 
     Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. The run's
-    white-box attacks and the reference PGD are looked at and the better one counts, so that a weak choice of attack
-    is not mistaken for masked gradients. The value is an upper bound of the number of images by which Square leads.
+    white-box attacks and the reference PGD are compared and the better one counts, so that a weak choice of attack is
+    not mistaken for masked gradients. The value is an upper bound of the number of images by which Square leads.
     """
     n = sample(evidence)
     ours = evidence.chosen_with_gradients

@@ -59,7 +59,7 @@ def _series(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> tuple[S
     )
     if len(results.attacks) == 1:
         return (first,)
-    # A single attack is only run up to the epsilon asked for; beyond it, all attacks work on what none has broken.
+    # A single attack only runs up to the reported epsilon; beyond it, all attacks work on what none has broken.
     own = tuple(e for e in epsilons if e <= space.epsilon * (1 + 1e-9))
     others = tuple(
         Series(name, own, tuple(float(results.robust(outcome, e).mean()) for e in own))

@@ -1,4 +1,4 @@
-"""Attribution: which pixels speak for a class, or make one unit fire. Tensors in, maps out."""
+"""Attribution: which pixels support a class, or activate one unit. Tensors in, maps out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ METHODS: tuple[Method, ...] = (
 def in_batches(method: Method, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:
     """Run a method on any number of images, at most 16 at a time.
 
-    Raises NotApplicableError where the method has no meaning or captum cannot follow the network.
+    Raises NotApplicableError where the method is not defined or captum does not support the network.
     """
     starts = range(0, len(images), _IMAGES)
     parts = [slice(start, start + _IMAGES) for start in starts]
@@ -70,7 +70,7 @@ def in_batches(method: Method, subject: AttributionSubject, images: Tensor, targ
         return torch.cat([method.attribute(subject, images[part], targets[part]) for part in parts])
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NotApplicableError(f"captum cannot follow the network here: {reason}") from error
+        raise NotApplicableError(f"captum does not support this network: {reason}") from error
 
 
 def unit_backprop(
@@ -81,13 +81,13 @@ def unit_backprop(
     cols: int | Sequence[int] | Tensor,
     rule: Literal["guided", "deconvnet"],
 ) -> Tensor:
-    """Return what made one unit per image fire, (N, C, H, W), in one forward and one backward pass.
+    """Return the signal that activates one unit per image, (N, C, H, W), in one forward and one backward pass.
 
-    ``module`` is a rewritten network cut off after the layer, with output (N, channels, rows, cols); image i
-    is explained for unit (channels[i], rows[i], cols[i]), and one number stands for all images. At each ReLU
-    'deconvnet' lets the positive part of the backward signal pass (Zeiler, Fergus 2013), 'guided' only where
-    the ReLU's input was positive too (Springenberg et al. 2014). Max-pools send the signal back to the
-    recorded positions of the maxima.
+    ``module`` is a rewritten network cut off after the layer, with output (N, channels, rows, cols); image i is
+    explained for unit (channels[i], rows[i], cols[i]), and a single number applies to all images. At each ReLU
+    'deconvnet' lets the positive part of the backward signal pass (Zeiler, Fergus 2013), 'guided' only where the
+    ReLU's input was positive too (Springenberg et al. 2014). Max-pools send the signal back to the recorded positions
+    of the maxima.
 
     Raises NotApplicableError when the network's activations are not ReLUs, ValueError for an unknown rule.
     """

@@ -60,7 +60,7 @@ class Method(Protocol):
 
 
 class _OneGradient:
-    """What the methods share that take one gradient per map."""
+    """Base of the methods that need one gradient per map."""
 
     def economical(self) -> Self:
         """Return itself."""
@@ -199,10 +199,10 @@ class DeepLift:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """The different images of a batch, with all the logits asked of each: what is covered once serves all.
+    """The different images of a batch with all their target logits: each covered image is computed only once.
 
-    ``firsts`` are the rows of the different images, ``targets`` (images, logits) what is asked of them, and
-    ``places`` where each row of the batch stands among images × logits.
+    ``firsts`` are the rows of the different images, ``targets`` (images, logits) their target logits, and ``places``
+    the position of each row of the batch in images × logits.
     """
 
     firsts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""captum's hook-based methods with their gaps closed: what they hook is seen, private and known to them."""
+"""Fixes for captum's hook-based methods: every hooked module is separate, private and supported by its rule."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_elementwise(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Return whether the rescale rule has to be told about ``module``: an activation or a max-pool."""
+    """Return whether the rescale rule applies to ``module``: an activation or a max-pool."""
     return is_elementwise(module) or isinstance(module, _MAX_POOLS)
 
 
@@ -146,7 +146,7 @@ def _replace_products(graph_module: fx.GraphModule) -> None:
 class DeepLiftRule(captum.DeepLift):  # type: ignore[misc]
     """captum's DeepLift with the rescale rule for every elementwise activation and for overlapping max-pools.
 
-    captum knows six activations (no ReLU6, SiLU, GELU …), loses contributions where the windows of a max-pool
+    captum supports six activations (no ReLU6, SiLU, GELU …), loses contributions where the windows of a max-pool
     overlap, and mixes gradients of different images where a pool's input equals its reference.
     """
 

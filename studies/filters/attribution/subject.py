@@ -1,4 +1,4 @@
-"""A network made ready for attribution: a private copy, its rewrite, and the layer that GradCAM reads."""
+"""A network prepared for attribution: a private copy, its rewrite, and the layer that GradCAM uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Baseline = Literal["mean", "black"]
 
 @dataclass(frozen=True)
 class AttributionSubject:
-    """A network as the attribution methods need it; made by ``prepare``.
+    """A network prepared by ``prepare`` for the attribution methods.
 
     ``module`` is a copy in eval mode that shares its tensors with the network. ``rewritten`` has every
     activation as a module of its own, or is None and ``refusal`` says why. ``layer`` names the last module of
@@ -38,16 +38,16 @@ class AttributionSubject:
         """Return the rewritten network; raises NotApplicableError when there is none."""
         if self.rewritten is None:
             raise NotApplicableError(
-                f"{method} has to see every activation, and this network cannot be rewritten so that "
-                f"each is a module of its own: {self.refusal}"
+                f"{method} needs every activation as a separate module, and this network cannot be rewritten that "
+                f"way: {self.refusal}"
             )
         return self.rewritten
 
 
 def prepare(module: nn.Module, example: Tensor) -> AttributionSubject:
-    """Return the subject for ``module``; ``example`` is one batch (N, C, H, W) of what it is fed.
+    """Return the subject for ``module``; ``example`` is one batch (N, C, H, W) of its inputs.
 
-    A network that cannot be rewritten is no error: the methods that need the rewrite then refuse.
+    A network that cannot be rewritten is not an error: only the methods that need the rewrite do not apply.
     """
     copy = shared_copy(module)
     # Tensors made in inference mode can neither be traced nor take a gradient; a clone made outside can.
@@ -86,16 +86,18 @@ class Activations:
 
 
 def guided_refusal(graph_module: fx.GraphModule) -> str:
-    """Say why guided backpropagation and deconvnet do not apply to a rewritten network, or "" when they do.
+    """Return why guided backpropagation and deconvnet do not apply to a rewritten network, or "" when they do.
 
     Both are rules for the backward pass of ReLU; through other activations they are not defined. A network
     without any activation is linear: there both are the gradient.
     """
-    found = Activations.of(graph_module)
-    if found.hidden:
-        return f"a ReLU is hidden in {', '.join(sorted(found.hidden)[:3])}, where the rule cannot reach it"
-    if found.others and not found.relus:
-        names = " and ".join(sorted(set(found.others)))
+    activations = Activations.of(graph_module)
+    if activations.hidden:
+        return (
+            f"a ReLU is hidden in {', '.join(sorted(activations.hidden)[:3])}, where the rule cannot reach it"
+        )
+    if activations.others and not activations.relus:
+        names = " and ".join(sorted(set(activations.others)))
         return f"the rule is defined for ReLU, and this network has {names} instead"
     return ""
 
@@ -121,7 +123,7 @@ def private(images: Tensor) -> Tensor:
 
 
 def baseline_of(images: Tensor, baseline: Baseline) -> Tensor:
-    """Return what 'nothing there' looks like: each image's own mean colour, or black; shape of ``images``."""
+    """Return the baseline, an image without content: each image's own mean colour, or black; shape of ``images``."""
     if baseline == "black":
         return torch.zeros_like(images)
     return images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()

@@ -1,4 +1,4 @@
-"""How far to trust an attribution map: completeness, and what is left of it when the weights are redrawn."""
+"""Tests of attribution maps: completeness, and dependence on the weights (parameter randomisation)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from studies.filters.attribution.attribute import (
 )
 
 HARDLY = 0.8
-"""A mean rank correlation from here on with redrawn weights: the map hardly changed."""
+"""A mean rank correlation with randomised weights from which a map counts as hardly changed."""
 
 PARTLY = 0.4
-"""From here on with every weight redrawn: part of the map stayed."""
+"""A mean rank correlation with every weight randomised from which a map counts as partly unchanged."""
 
 _TINY = 1e-2
 
@@ -112,8 +112,8 @@ class MapCorrelation:
 
 
 @dataclass(frozen=True)
-class Randomised:
-    """What is left of a method's maps when the classifier alone, and when every weight, is redrawn."""
+class RandomisationResult:
+    """Similarity of a method's maps when only the classifier, and when every weight, is randomised."""
 
     classifier: MapCorrelation
     everything: MapCorrelation
@@ -135,46 +135,44 @@ def randomise(
     images: Tensor,
     targets: Tensor,
     advance: Advance,
-) -> dict[str, Randomised]:
+) -> dict[str, RandomisationResult]:
     """Run the parameter-randomisation check (Adebayo et al. 2018); the result is keyed by the method's key.
 
     ``networks(draw)`` gives the network with a redrawn classifier and the one with every weight redrawn.
     The same logits are explained as in the trained network. ``advance`` counts forward passes.
     """
-    kept: dict[str, tuple[list[NDArray[np.float64]], ...]] = {t.method.key: ([], []) for t in trials}
+    result: dict[str, tuple[list[NDArray[np.float64]], ...]] = {t.method.key: ([], []) for t in trials}
     work = images.shape[-2], images.shape[-1]
     for draw in range(max((trial.draws for trial in trials), default=0)):
         subjects = networks(draw)
         for trial in trials:
             if draw >= trial.draws:
                 continue
-            for values, subject in zip(kept[trial.method.key], subjects, strict=True):
+            for values, subject in zip(result[trial.method.key], subjects, strict=True):
                 maps = in_batches(trial.method, subject, images, targets)
                 values.append(spearman(trial.reference, maps))
                 advance(trial.method.passes(work) * len(images))
     return {
-        trial.method.key: Randomised(
-            classifier=MapCorrelation.over_images(kept[trial.method.key][0]),
-            everything=MapCorrelation.over_images(kept[trial.method.key][1]),
+        trial.method.key: RandomisationResult(
+            classifier=MapCorrelation.over_images(result[trial.method.key][0]),
+            everything=MapCorrelation.over_images(result[trial.method.key][1]),
             draws=trial.draws,
         )
         for trial in trials
     }
 
 
-def verdict(randomised: Randomised) -> str:
-    """Say in one sentence what the check means for a reader of the maps."""
+def verdict(randomised: RandomisationResult) -> str:
+    """Write in one sentence what the check means for a reader of the maps."""
     classifier, everything = randomised.classifier.value, randomised.everything.value
     if classifier is None or everything is None:
-        return "Cannot be judged: the maps of a redrawn network are constant."
+        return "Cannot be judged: the maps of a randomised network are constant."
     if everything >= HARDLY:
-        return (
-            "Hardly changes when every weight is redrawn: it shows the image, not what the network learned."
-        )
+        return "Hardly changes when every weight is randomised: it shows the image, not what the network learned."
     if classifier >= HARDLY:
-        return "Hardly changes when the classifier is redrawn: it does not show what speaks for this class."
+        return "Hardly changes when the classifier is randomised: it does not show what supports this class."
     if everything >= PARTLY:
-        return "Part of it stays when every weight is redrawn: read it with care."
+        return "Partly unchanged when every weight is randomised: interpret it with care."
     return "Changes with the weights: it depends on what the network learned."
 
 
@@ -185,18 +183,18 @@ def classifier_of(module: nn.Module, example: Tensor) -> str:
     """
     ran: list[str] = []
 
-    def noting(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         return lambda *_: ran.append(name)
 
     with ExitStack() as stack:
         for name, sub in module.named_modules():
             weight = getattr(sub, "weight", None)
             if isinstance(weight, Tensor) and weight.ndim >= 2:
-                stack.callback(sub.register_forward_hook(noting(name)).remove)
+                stack.callback(sub.register_forward_hook(record(name)).remove)
         stack.enter_context(no_side_effects(module))
         module(example)
     if not ran:
-        raise NotApplicableError("the network has no linear or convolutional layer to redraw")
+        raise NotApplicableError("the network has no linear or convolutional layer to randomise")
     return ran[-1]
 
 

@@ -118,7 +118,7 @@ class Transforms:
 
     @classmethod
     def none(cls) -> Transforms:
-        """Return the set that moves nothing."""
+        """Return the set without any movement."""
         return cls(0.0, 0.0, 0.0, 0.0)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a picture is optimised for: linear functions of a layer's output."""
+"""Objectives of the optimisation: linear functions of a layer's output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Objective(Protocol):
 
     @property
     def key(self) -> str:
-        """Name that is unique among the objectives of a layer; the picture's random streams hang on it."""
+        """Name that is unique among the objectives of a layer; the picture's random streams depend on it."""
         ...
 
     def weights(self, shape: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ _LAST_RATE = 0.1
 """Share of the learning rate that is left at the last step."""
 
 _WAKING_STEPS = 16
-"""How long a picture that changes nothing is changed at random; after that the channel counts as dead."""
+"""Steps for which a picture without gradient is changed at random; after that the channel counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Rendering:
 
 @dataclass(frozen=True)
 class PictureSubject:
-    """What is optimised for: ``features`` maps (N, C, H, W) pixels in [0, 1] to (N, K, h, w) or (N, K).
+    """The network to optimise for: ``features`` maps (N, C, H, W) pixels in [0, 1] to (N, K, h, w) or (N, K).
 
     ``fast`` may be a quicker module that computes the same; it is used for the gradients only. ``name``
     (of the layer) keeps the random streams of different layers apart.

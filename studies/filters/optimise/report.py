@@ -1,4 +1,4 @@
-"""What the features view says in numbers: each channel's optimised value beside the best natural one."""
+"""Numbers of the features view: each channel's optimised activation and the best one in natural images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probe.core.document import Check, Column, Result, Table, finite
 
 
 @dataclass(frozen=True)
-class Reached:
+class OptimisedValue:
     """One channel: its largest activation in the two optimised pictures and in any natural image."""
 
     layer: str
@@ -35,7 +35,7 @@ class Reached:
         return self.optimised >= self.natural
 
 
-def table(reached: Sequence[Reached], images: int) -> Table:
+def table(reached: Sequence[OptimisedValue], images: int) -> Table:
     """Put the values side by side; ``images`` is the number of natural images."""
     columns = (
         Column("layer", help="The layer's name in the network."),
@@ -50,17 +50,17 @@ def table(reached: Sequence[Reached], images: int) -> Table:
         for r in reached
     )
     reading = (
-        "All are the largest single unit of the channel in the layer's own output. A picture for the mean spreads "
-        "its effect over the map and may stay below an image; where the picture for a single unit does too, it was "
-        "optimised too briefly, or the channel answers to something that this method finds hard. An "
-        "activation with an upper bound, such as ReLU6, ends all values there."
+        "All are the largest single unit of the channel in the layer's own output. A picture for the mean "
+        "spreads its effect over the map and may stay below an image; where the picture for a single unit does "
+        "too, it was optimised too briefly, or the channel responds to something that is hard to find by this "
+        "method. An activation with an upper bound, such as ReLU6, limits all values."
     )
-    return Table("Value reached, beside the best image", columns, rows, reading)
+    return Table("Optimised activation against the best image", columns, rows, reading)
 
 
-def results(reached: Sequence[Reached]) -> tuple[Result, ...]:
+def results(reached: Sequence[OptimisedValue]) -> tuple[Result, ...]:
     """Return the median ratio and the share of channels above every image; nothing without channels."""
-    ratios = [one.ratio for one in reached if one.ratio is not None]
+    ratios = [optimum.ratio for optimum in reached if optimum.ratio is not None]
     if not reached:
         return ()
     value = median(ratios) if ratios else None
@@ -70,23 +70,23 @@ def results(reached: Sequence[Reached]) -> tuple[Result, ...]:
         ),
         Result.proportion(
             "features.reach_best_image",
-            sum(one.exceeds for one in reached),
+            sum(optimum.exceeds for optimum in reached),
             len(reached),
             higher_is_better=True,
         ),
     )
 
 
-def checks(reached: Sequence[Reached]) -> tuple[Check, ...]:
-    """Warn when optimised pictures stay below what images reach."""
+def checks(reached: Sequence[OptimisedValue]) -> tuple[Check, ...]:
+    """Warn when optimised pictures activate a channel less than the best image."""
     if not reached:
         return ()
-    below = [f"{one.layer}/ch{one.channel}" for one in reached if not one.exceeds]
+    below = [f"{optimum.layer}/ch{optimum.channel}" for optimum in reached if not optimum.exceeds]
     if not below:
         detail = "Every channel is excited by an optimised picture at least as much as by any image."
         return (Check("features: optimised pictures reach what images reach", "pass", len(reached), detail),)
-    named = ", ".join(below[:5]) + (" …" if len(below) > 5 else "")
-    detail = f"{len(below)} of {len(reached)} stay below the best image ({named}): raise --steps."
+    names = ", ".join(below[:5]) + (" …" if len(below) > 5 else "")
+    detail = f"{len(below)} of {len(reached)} stay below the best image ({names}): raise --steps."
     return (
         Check(
             "features: optimised pictures reach what images reach", "warn", len(reached) - len(below), detail
@@ -94,12 +94,12 @@ def checks(reached: Sequence[Reached]) -> tuple[Check, ...]:
     )
 
 
-def findings(reached: Sequence[Reached]) -> tuple[str, ...]:
+def findings(reached: Sequence[OptimisedValue]) -> tuple[str, ...]:
     """Return the sentence for the head of the report, where there is a ratio."""
-    ratios = [one.ratio for one in reached if one.ratio is not None]
+    ratios = [optimum.ratio for optimum in reached if optimum.ratio is not None]
     if not ratios:
         return ()
-    above = sum(one.exceeds for one in reached)
+    above = sum(optimum.exceeds for optimum in reached)
     return (
         f"Optimised pictures excite {above} of {len(reached)} channels at least as much as any image does "
         f"(median {median(ratios):.2g} times as much).",

@@ -1,4 +1,4 @@
-"""What to optimise for in a network: the part below a layer, and how large a picture it needs."""
+"""The part of a network that a picture is optimised for, and the size of that picture."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def picture_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
     if wanted == own:
         return own
     try:
-        found = _map_size(features, example[:, :, : wanted[0], : wanted[1]])
+        result = _map_size(features, example[:, :, : wanted[0], : wanted[1]])
     except (RuntimeError, ValueError, AssertionError, IndexError):
         # Some layers only take the size that the network was built for.
         return own
-    return wanted if min(found) >= min(_FEWEST_UNITS, *units) else own
+    return wanted if min(result) >= min(_FEWEST_UNITS, *units) else own
 
 
 def _side(stride: float) -> int:
@@ -97,7 +97,7 @@ def _subject(model: LoadedModel, features: nn.Module, name: str) -> PictureSubje
 
 
 def half_helps(module: nn.Module, device: torch.device | str) -> bool:
-    """Say whether bfloat16 makes ``module`` faster: a CPU with bfloat16 arithmetic, no depthwise convolution.
+    """Tell whether bfloat16 makes ``module`` faster: a CPU with bfloat16 arithmetic, no depthwise convolution.
 
     On such processors dense convolutions run at about twice the speed of float32, depthwise ones do not.
     """

@@ -1,1 +1,1 @@
-"""The views of the filters study: one file each, found by the registry."""
+"""Views of the filters report: each file computes one Section from the workspace."""

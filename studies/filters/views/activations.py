@@ -1,4 +1,4 @@
-"""What each depth of the network sees in an image: its strongest channels, over the image."""
+"""Activations: the strongest channels at each depth, laid over the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 144
 
 @VIEWS.register("activations", order=2)
 def activations(space: FiltersWorkspace) -> Section:
-    """Show the channels that each depth answers an image with, laid over the image."""
+    """Show the strongest channels at each depth, laid over the image."""
     images = space.pixels(space.shown)
     with space.progress.task("Activations", 1) as advance:
         with torch.inference_mode(), captured(space.model.network, space.layers) as outputs:
@@ -31,10 +31,10 @@ def activations(space: FiltersWorkspace) -> Section:
         advance(1)
     reading = (
         "Bright, coloured regions are where the channel is active; the rest is darkened. For every layer the "
-        f"{PER_LAYER} channels are those whose peak in this image stands furthest above the channel's usual peak "
-        f"(in standard deviations over the {space.observed.n} images, written σ). Early layers light up on edges "
-        "and colours, late ones on whole parts: one bright patch on the subject is good, light everywhere means "
-        "that the channel does not tell this image from others."
+        f"{PER_LAYER} channels are those whose peak in this image exceeds the channel's usual peak by most (in "
+        f"standard deviations over the {space.observed.n} images, written σ). Early layers light up on edges and "
+        "colours, late ones on whole parts: one bright patch on the subject is good; bright everywhere means "
+        "that the channel does not distinguish this image from others."
     )
     gallery = Gallery("Strongest channels at each depth", strips, reading, size=SIDE)
     summary = f"{len(space.shown)} images through {len(space.layers)} layers: {', '.join(space.layers)}."
@@ -48,7 +48,7 @@ def _strip(space: FiltersWorkspace, image: Tensor, index: int, maps: dict[str, T
         pictures += [
             _picture(space, image, name, layer, value, channel) for channel in _strongest(space, layer, value)
         ]
-    return Strip(tuple(pictures), label=name, note=answer(space, index))
+    return Strip(tuple(pictures), label=name, note=prediction_text(space, index))
 
 
 def _strongest(space: FiltersWorkspace, layer: str, value: Tensor) -> list[int]:
@@ -68,11 +68,11 @@ def _picture(
     )
 
 
-def answer(space: FiltersWorkspace, index: int) -> str:
-    """Say what the network calls an image, and its true class where that is known and another."""
+def prediction_text(space: FiltersWorkspace, index: int) -> str:
+    """Write the prediction for an image, and its true class where that is known and different."""
     at = space.observed.position(index)
     predicted, label = int(space.observed.predictions[at]), int(space.observed.labels[at])
-    said = f"predicted {space.class_name(predicted)} ({100 * float(space.observed.confidences[at]):.0f}%)"
+    text = f"predicted {space.class_name(predicted)} ({100 * float(space.observed.confidences[at]):.0f}%)"
     if label < 0:
-        return said
-    return said + (", right" if label == predicted else f", but it is {space.class_name(label)}")
+        return text
+    return text + (", correct" if label == predicted else f", true class {space.class_name(label)}")

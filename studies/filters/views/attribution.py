@@ -1,4 +1,4 @@
-"""The attribution view: which pixels speak for a class, and which of these maps to trust."""
+"""The attribution view: which pixels support a class, and which of these maps to trust."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from studies.filters.attribution.attribute import (
     in_batches,
     prepare,
 )
-from studies.filters.attribution.report import AttributedImage, Explained
+from studies.filters.attribution.report import AttributedImage, Explanation
 from studies.filters.attribution.subject import Activations
 from studies.filters.registries import VIEWS
 from studies.filters.workspace import FiltersWorkspace
 
-UNTRAINED = "The weights are random already: redrawing them would tell nothing."
+UNTRAINED = "The weights are random already, so randomising them would show nothing."
 DRAWS = 2
 EXPENSIVE_PASSES = 10.0
-"""A map that costs more forward passes than this is checked with one draw."""
+"""Maps that cost more forward passes than this are checked with one draw."""
 
 EXPENSIVE_MACS = 5e9
-"""Above this many multiply-accumulates per image the maps themselves are made with coarser options."""
+"""Above this many multiply-accumulates per image the maps themselves are computed with coarser options."""
 
 
 @dataclass(frozen=True)
 class _AttributionRun:
-    """What the steps of the view share."""
+    """The inputs that the steps of the view share."""
 
     space: FiltersWorkspace
     subject: AttributionSubject
@@ -71,7 +71,7 @@ class _AttributionRun:
 
 @VIEWS.register("attribution", order=5)
 def attribution(space: FiltersWorkspace) -> Section:
-    """Explain the answers pixel by pixel with several methods, and test which maps depend on the weights."""
+    """Explain the predictions pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)
     subject = prepare(space.model.module, images[:1])
     cases = _cases(space, images)
@@ -80,15 +80,15 @@ def attribution(space: FiltersWorkspace) -> Section:
     work = sum(_work(method, images, len(cases), untrained) for method in methods)
     with space.progress.task("Attribution", work) as advance:
         run = _AttributionRun(space, subject, images, cases, advance)
-        found = []
+        explanations = []
         for method in methods:
-            found.append(_explain(run, method))
-            if found[-1].maps is None:
+            explanations.append(_explain(run, method))
+            if explanations[-1].maps is None:
                 advance(_work(method, images, len(cases), untrained))
-        if all(one.maps is None for one in found):
-            raise NotApplicableError(found[0].reason)
-        left, reason = ({}, UNTRAINED) if untrained else _randomised(run, found)
-    return _section(run, found, left, reason)
+        if all(explained.maps is None for explained in explanations):
+            raise NotApplicableError(explanations[0].reason)
+        left, reason = ({}, UNTRAINED) if untrained else _randomise(run, explanations)
+    return _section(run, explanations, left, reason)
 
 
 def _methods(space: FiltersWorkspace) -> tuple[Method, ...]:
@@ -112,7 +112,7 @@ def _work(method: Method, images: Tensor, cases: int, untrained: bool) -> float:
 
 
 def _cases(space: FiltersWorkspace, images: Tensor) -> tuple[AttributedImage, ...]:
-    """Return the predicted class of every image, then the true class of those answered wrong."""
+    """Return the predicted class of every image, then the true class of those that are misclassified."""
     shares = space.model.logits(images, space.config.batch_size).float().softmax(1).cpu()
     predictions: list[AttributedImage] = []
     mistakes: list[AttributedImage] = []
@@ -127,10 +127,10 @@ def _cases(space: FiltersWorkspace, images: Tensor) -> tuple[AttributedImage, ..
         if true is None or not 0 <= true < shares.shape[1]:
             predictions.append(case(predicted, "predicted"))
         elif true == predicted:
-            predictions.append(case(predicted, "predicted, right"))
+            predictions.append(case(predicted, "predicted, correct"))
         else:
             words = _words(space, shares[row], true)
-            predictions.append(case(predicted, f"predicted, but it is {words}"))
+            predictions.append(case(predicted, f"predicted, true class {words}"))
             mistakes.append(case(true, "the true class, not predicted"))
     return (*predictions, *mistakes)
 
@@ -139,21 +139,23 @@ def _words(space: FiltersWorkspace, shares: Tensor, target: int) -> str:
     return f"{space.class_name(target)} ({percent(float(shares[target]))})"
 
 
-def _explain(run: _AttributionRun, method: Method) -> Explained:
+def _explain(run: _AttributionRun, method: Method) -> Explanation:
     start = time.perf_counter()
     try:
         maps = run.maps(method, len(run.cases))
     except NotApplicableError as error:
-        return Explained(method, None, str(error), 0.0)
+        return Explanation(method, None, str(error), 0.0)
     seconds = time.perf_counter() - start
     if not isinstance(method, IntegratedGradients | DeepLift):
-        return Explained(method, maps, "", seconds)
-    shown = run.images[[case.row for case in run.cases]]
-    errors = trust.completeness(run.subject.module, shown, run.targets, maps, method.baseline)
-    return Explained(method, maps, "", seconds, errors)
+        return Explanation(method, maps, "", seconds)
+    pixels = run.images[[case.row for case in run.cases]]
+    errors = trust.completeness(run.subject.module, pixels, run.targets, maps, method.baseline)
+    return Explanation(method, maps, "", seconds, errors)
 
 
-def _randomised(run: _AttributionRun, found: Sequence[Explained]) -> tuple[dict[str, trust.Randomised], str]:
+def _randomise(
+    run: _AttributionRun, explanations: Sequence[Explanation]
+) -> tuple[dict[str, trust.RandomisationResult], str]:
     """Run the randomisation check on the predicted classes; an empty result comes with the reason."""
     space, images, example = run.space, run.images, run.images[:1]
 
@@ -163,66 +165,73 @@ def _randomised(run: _AttributionRun, found: Sequence[Explained]) -> tuple[dict[
         return prepare(mixed, example), prepare(fresh, example)
 
     trials = []
-    for one in found:
-        if one.maps is not None:
-            coarse = one.method.economical()
-            known = coarse == one.method
-            reference = one.maps[: len(images)] if known else run.maps(coarse, len(images))
+    for explained in explanations:
+        if explained.maps is not None:
+            coarse = explained.method.economical()
+            known = coarse == explained.method
+            reference = explained.maps[: len(images)] if known else run.maps(coarse, len(images))
             trials.append(trust.RandomisationTrial(coarse, reference, _draws(coarse, run.size)))
     try:
         targets = run.targets[: len(images)]
         return trust.randomise(trials, networks, images, targets, run.advance), ""
     except (CannotRunError, NotApplicableError) as error:
-        return {}, f"The weights cannot be redrawn: {error}"
+        return {}, f"The weights cannot be randomised: {error}"
 
 
 def _section(
-    run: _AttributionRun, found: Sequence[Explained], left: dict[str, trust.Randomised], reason: str
+    run: _AttributionRun,
+    explanations: Sequence[Explanation],
+    left: dict[str, trust.RandomisationResult],
+    reason: str,
 ) -> Section:
     blocks: list[Block] = [
-        report.gallery(run.cases, run.images, found),
-        report.table(found, left, len(run.cases)),
+        report.gallery(run.cases, run.images, explanations),
+        report.table(explanations, left, len(run.cases)),
     ]
     if reason:
         blocks.insert(0, Note(f"No randomisation check. {reason}", "warning"))
-    if any(one.everything.value is not None for one in left.values()):
-        blocks.append(report.figure(found, left))
-    blocks.append(Note(_details(run, found, bool(left))))
-    applied = [one.method.title for one in found if one.maps is not None]
+    if any(result.everything.value is not None for result in left.values()):
+        blocks.append(report.figure(explanations, left))
+    blocks.append(Note(_details(run, explanations, bool(left))))
+    applied = [result.method.title for result in explanations if result.maps is not None]
     return Section(
         "attribution",
         "Attribution",
         f"{len(applied)} methods on {len(run.images)} images: {', '.join(applied)}.",
         tuple(blocks),
-        results=conclude.results(found, left),
-        checks=conclude.checks(found, left, reason),
-        findings=conclude.findings(found, left),
+        results=conclude.results(explanations, left),
+        checks=conclude.checks(explanations, left, reason),
+        findings=conclude.findings(explanations, left),
     )
 
 
-def _details(run: _AttributionRun, found: Sequence[Explained], checked: bool) -> str:
-    """Say with which options the maps and the check were made."""
-    said = ["The baseline of integrated gradients, DeepLIFT and occlusion is each image's own mean colour."]
-    for one in found:
-        coarse = one.method.economical()
-        if one.maps is None:
+def _details(run: _AttributionRun, explanations: Sequence[Explanation], checked: bool) -> str:
+    """Write with which options the maps and the check were computed."""
+    sentences = [
+        "The baseline of integrated gradients, DeepLIFT and occlusion is each image's own mean colour."
+    ]
+    for explained in explanations:
+        coarse = explained.method.economical()
+        if explained.maps is None:
             continue
-        if isinstance(one.method, GuidedBackprop) and run.subject.rewritten is not None:
+        if isinstance(explained.method, GuidedBackprop) and run.subject.rewritten is not None:
             kinds = Activations.of(run.subject.rewritten)
             if kinds.others:
                 total = kinds.relus + len(kinds.others)
-                said.append(
-                    f"Guided backprop's rule holds at the {kinds.relus} ReLUs of {total} activations."
+                sentences.append(
+                    f"The rule of guided backprop applies to the {kinds.relus} ReLUs of {total} activations."
                 )
-        if isinstance(one.method, GradCam):
-            said.append(f"GradCAM reads layer {run.subject.layer.removeprefix('network.')}.")
-        if isinstance(one.method, IntegratedGradients) and isinstance(coarse, IntegratedGradients):
+        if isinstance(explained.method, GradCam):
+            sentences.append(f"GradCAM uses layer {run.subject.layer.removeprefix('network.')}.")
+        if isinstance(explained.method, IntegratedGradients) and isinstance(coarse, IntegratedGradients):
             less = f", in the check {coarse.steps}" if checked else ""
-            said.append(f"Integrated gradients take {one.method.steps} Gauss–Legendre steps{less}.")
-        if isinstance(one.method, Occlusion) and isinstance(coarse, Occlusion):
-            height, stride = one.method.window(run.size[0])
+            sentences.append(f"Integrated gradients use {explained.method.steps} Gauss–Legendre steps{less}.")
+        if isinstance(explained.method, Occlusion) and isinstance(coarse, Occlusion):
+            height, stride = explained.method.window(run.size[0])
             less = ", in the check {} and {}".format(*coarse.window(run.size[0])) if checked else ""
-            said.append(f"Occlusion's window is {height} pixels high and moves by {stride}{less}.")
+            sentences.append(f"Occlusion's window is {height} pixels high and moves by {stride}{less}.")
     if checked:
-        said.append("In the check all networks, the trained one too, are explained with the same options.")
-    return " ".join(said)
+        sentences.append(
+            "In the check all networks, including the trained one, are explained with the same options."
+        )
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""Feature visualisation: pictures made from nothing but the wish of one channel, unit or class."""
+"""Feature visualisation: pictures optimised from noise for one channel, unit or class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from studies.filters.optimise import (
     UnitObjective,
     render,
 )
-from studies.filters.optimise.report import Reached, checks, findings, results, table
+from studies.filters.optimise.report import OptimisedValue, checks, findings, results, table
 from studies.filters.optimise.subjects import (
     LayerSubject,
     class_subject,
@@ -41,10 +41,10 @@ _GREY_DOMAINS = frozenset({"digits", "fashion-mnist"})
 
 @dataclass(frozen=True)
 class _Part:
-    """What one layer, or the classes, adds to the section."""
+    """The blocks that one layer, or the classes, adds to the section."""
 
     blocks: tuple[Block, ...]
-    reached: tuple[Reached, ...] = ()
+    reached: tuple[OptimisedValue, ...] = ()
 
 
 @VIEWS.register("features", order=4)
@@ -52,7 +52,8 @@ def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
     if space.model.input.size[0] not in (1, 3):
         raise NotApplicableError(
-            f"The network takes {space.model.input.size[0]} channels; only 1 or 3 can be shown as a picture."
+            f"The network takes {space.model.input.size[0]} channels; only 1 or 3 channels can be shown as a "
+            "picture."
         )
     traced = traced_model(space.model, space.example)
     subjects, refused = _subjects(space, traced)
@@ -62,7 +63,7 @@ def features(space: FiltersWorkspace) -> Section:
     with space.progress.task("Features", total) as advance:
         parts = [_layer(space, layer, subject, advance) for layer, subject in subjects.items()]
         parts.append(_class_part(space, class_subject(space.model, traced), classes, advance))
-    reached = tuple(one for part in parts for one in part.reached)
+    reached = tuple(value for part in parts for value in part.reached)
     blocks = [*_random_note(space), *refused, *(block for part in parts for block in part.blocks)]
     if reached:
         blocks.append(table(reached, space.observed.n))
@@ -79,14 +80,14 @@ def features(space: FiltersWorkspace) -> Section:
 
 def _subjects(space: FiltersWorkspace, traced: nn.Module) -> tuple[dict[str, LayerSubject], list[Note]]:
     """Cut the network above every layer; a layer that cannot be cut becomes a note."""
-    found: dict[str, LayerSubject] = {}
+    subjects: dict[str, LayerSubject] = {}
     refused: list[Note] = []
     for layer in space.layers:
         try:
-            found[layer] = layer_subject(space.model, traced, layer, space.example)
+            subjects[layer] = layer_subject(space.model, traced, layer, space.example)
         except NotApplicableError as error:
             refused.append(Note(f"{layer}: no pictures. {error}"))
-    return found, refused
+    return subjects, refused
 
 
 def _render(
@@ -125,12 +126,12 @@ def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Adva
     low = [float(m.min()) for m in _own_maps(space, cut.subject.features, least, channels)]
     unit = [float(m.max()) for m in _own_maps(space, cut.output, middle, channels)]
     reached = tuple(
-        Reached(layer, channel, whole, one, space.best[layer][channel])
-        for channel, whole, one in zip(channels, high, unit, strict=True)
+        OptimisedValue(layer, channel, whole, unit_value, space.best[layer][channel])
+        for channel, whole, unit_value in zip(channels, high, unit, strict=True)
     )
     strips = (
         _strip("most", f"excites channel {{}} of {layer} most", most, channels, high, layer, ""),
-        _strip("least", f"drives channel {{}} of {layer} down", least, channels, low, layer, "/least"),
+        _strip("least", f"suppresses channel {{}} of {layer} most", least, channels, low, layer, "/least"),
         _strip(
             "one unit",
             f"excites the middle unit of channel {{}} of {layer}",
@@ -143,11 +144,11 @@ def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Adva
     )
     height, width = cut.size
     reading = (
-        f"{width}×{height} px. First row: the channel's mean over its map is as high as possible; the number is the "
-        "largest activation in the picture. Second row: as low as possible; the number is the lowest value before "
-        "the activation. Third row: the one unit in the middle of the map, which sees its receptive field only. A "
-        "texture or part that comes again and again is what the channel answers to; the second row shows what it is "
-        "set against."
+        f"{width}×{height} px. First row: the channel's mean over its map is as high as possible; the number is "
+        "the largest activation in the picture. Second row: as low as possible; the number is the lowest value "
+        "before the activation. Third row: the one unit in the middle of the map, which depends on its receptive "
+        "field only. A texture or part that appears repeatedly is what the channel responds to; the second row "
+        "shows what suppresses it."
     )
     return _Part((Gallery(f"{layer}: optimised pictures", strips, reading, size=SIDE),), reached)
 
@@ -165,7 +166,7 @@ def _own_maps(
 ) -> list[Tensor]:
     """Return the map (h, w) of the channel that each picture was made for."""
     maps = _maps(space, module, pictures)
-    return [one[channel] for one, channel in zip(maps, channels, strict=True)]
+    return [channel_map[channel] for channel_map, channel in zip(maps, channels, strict=True)]
 
 
 def _strip(
@@ -192,14 +193,14 @@ def _strip(
 
 
 def _classes(space: FiltersWorkspace) -> tuple[int, ...]:
-    """The first few classes that the network names in the shown images."""
-    seen = space.observed
-    named = [int(seen.predictions[seen.position(index)]) for index in space.shown]
-    return tuple(dict.fromkeys(named))[:CLASSES]
+    """The first few classes that the network predicts for the shown images."""
+    observed = space.observed
+    predicted = [int(observed.predictions[observed.position(index)]) for index in space.shown]
+    return tuple(dict.fromkeys(predicted))[:CLASSES]
 
 
 def _class_steps(space: FiltersWorkspace) -> int:
-    """Half the steps: a logit is far above that of any image by then, and these pictures cost the most."""
+    """Half the steps: the logit then exceeds that of any image, and these pictures cost the most."""
     return -(-space.config.steps // 2)
 
 
@@ -226,13 +227,13 @@ def _class_part(
             )
         )
     reading = (
-        "Pictures whose logit for one class is as high as possible (the number), at the network's own input "
-        f"size and with {_class_steps(space)} steps; the classes are those that the network names in the images "
-        "shown. They show what counts as evidence for the class: often parts, repeated, and not the whole."
+        "Pictures whose logit for one class is as high as possible (the number), at the network's own input size "
+        f"and with {_class_steps(space)} steps; the classes are those that the network predicts for the images "
+        "shown. They show what counts as evidence for the class: often repeated parts, not the whole object."
     )
     gallery = Gallery("Classes: optimised pictures", (Strip(tuple(pictures)),), reading, size=2 * SIDE)
     columns = (
-        Column("class", help="The class whose logit was driven up."),
+        Column("class", help="The class whose logit was maximised."),
         Column("logit reached", help="Of the optimised picture, without transformations"),
         Column("probability", proportion=True, help="Softmax of the optimised picture"),
         Column(
@@ -240,7 +241,7 @@ def _class_part(
             help="The highest logit that a natural image gave this class.",
         ),
     )
-    return _Part((gallery, Table("Classes: values reached", columns, tuple(rows))))
+    return _Part((gallery, Table("Classes: optimised values", columns, tuple(rows))))
 
 
 def _random_note(space: FiltersWorkspace) -> list[Note]:
@@ -254,5 +255,5 @@ def _summary(space: FiltersWorkspace) -> str:
     return (
         f"Pictures made by {space.config.steps} steps of optimisation from noise (Olah et al. 2017): Fourier "
         "coefficients with decorrelated colours, under random shifts, rotations and changes of size. Values are "
-        "measured on the final picture in float32 without these movements."
+        "measured on the final picture in float32 without these transformations."
     )

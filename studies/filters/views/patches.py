@@ -1,4 +1,4 @@
-"""What excites a channel most: the nine strongest image regions, and what in them did it."""
+"""Strongest patches: the nine image regions that excite a channel most, and which of their pixels do."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ def patches(space: FiltersWorkspace) -> Section:
     summary = (
         f"For each channel the regions of {space.observed.n} images with its strongest responses, one per image "
         "at most. Every tile is one unit, three times: the region; the deconvnet picture (Zeiler & Fergus 2013: "
-        "the signal goes back through the recorded max-pool positions and only positive signal passes a ReLU); "
-        "the guided-backprop picture (Springenberg 2014), which also stops where the ReLU's input was negative."
+        "the signal is sent back through the recorded max-pool positions, and only positive signal passes a "
+        "ReLU); the guided-backprop picture (Springenberg 2014), which also blocks the signal where the input of "
+        "the ReLU was negative."
     )
     return Section("patches", "Strongest patches", summary, tuple(blocks))
 
 
-def strongest(seen: LayerObservation, channel: int) -> list[UnitLocation]:
+def strongest(observed: LayerObservation, channel: int) -> list[UnitLocation]:
     """Return the channel's strongest units, at most nine, one per image, strongest first.
 
-    Units that are not positive are not excited; only a channel that never is shows its largest one.
+    Only positive units count as excited; a channel without any shows its largest unit.
     """
-    columns = (seen.images, seen.rows, seen.cols, seen.values)
+    columns = (observed.images, observed.rows, observed.cols, observed.values)
     units = [
         UnitLocation(channel, int(image), int(row), int(col), float(value))
         for image, row, col, value in zip(*(part[:, channel].tolist() for part in columns), strict=True)
@@ -51,8 +52,8 @@ def strongest(seen: LayerObservation, channel: int) -> list[UnitLocation]:
 
 
 def _units(space: FiltersWorkspace, layer: str) -> list[UnitLocation]:
-    seen = space.observed.layers[layer]
-    return [unit for channel in space.channels[layer] for unit in strongest(seen, channel)]
+    observed = space.observed.layers[layer]
+    return [unit for channel in space.channels[layer] for unit in strongest(observed, channel)]
 
 
 def _fields(space: FiltersWorkspace) -> tuple[dict[str, ReceptiveField], str]:
@@ -116,7 +117,7 @@ def _tile(
 
 
 def _frame(space: FiltersWorkspace, unit: UnitLocation, field: ReceptiveField | None) -> Box:
-    """Return the rectangle that a tile shows: as large for every unit of the layer, inside or around the image."""
+    """Return the rectangle of a tile: of equal size for every unit of the layer, inside or around the image."""
     _, height, width = space.model.input.size
     if field is None:
         return 0, 0, height, width
@@ -131,12 +132,12 @@ def _gallery(layer: str, strips: tuple[Strip, ...], field: ReceptiveField | None
         size = "whole images"
     else:
         height, width = field.size
-        size = f"receptive field {height}×{width} px, a new one every {field.jump[0]:g} px"
+        size = f"receptive field {height}×{width} px, stride {field.jump[0]:g} px"
     reading = (
         f"{layer} ({size}; grey where it leaves the image). From top to bottom: region, deconvnet, guided "
-        "backprop; the number is the activation. Nine regions that share one thing – an edge, a texture, a part – "
-        "mean that the channel stands for it; nine that share nothing mean that it does not stand for one thing "
-        "alone, or that there are too few images to tell. In the lower two mid-grey is no influence, and what "
-        "stands out is what made the unit fire."
+        "backprop; the number is the activation. Nine regions that share a property – an edge, a texture, a part "
+        "– suggest that the channel detects it; nine regions without one suggest that it detects several things, "
+        "or that there are too few images. In the lower two rows mid-grey means no influence; pixels that differ "
+        "from it activated the unit."
     )
     return Gallery(f"{layer}: strongest patches", strips, reading, size=SIDE)

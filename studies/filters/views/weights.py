@@ -1,4 +1,4 @@
-"""The filters themselves: kernels as pictures, alike ones together, with what is odd about them."""
+"""Filters as pictures, similar ones together, with near-duplicates and filters that never fire."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ UNEVEN = 3.0
 class FilterBank:
     """The C filters of one convolution: flat weights (C, D), and for each its norm and its most similar other.
 
-    ``order`` lists the filters so that alike ones stand together. ``cosine`` is the signed cosine to
-    ``nearest`` (NaN for a single filter); a filter of zeros has cosine 0 to all.
+    ``order`` lists the filters so that similar ones are neighbours. ``cosine`` is the signed cosine to ``nearest``
+    (NaN for a single filter); a filter of zeros has cosine 0 to all.
     """
 
     flat: NDArray[np.float64]
@@ -64,11 +64,13 @@ def analyse(weight: Tensor) -> FilterBank:
     np.fill_diagonal(cosines, -np.inf)
     nearest = cosines.argmax(axis=1)
     best = cosines.max(axis=1)
-    return FilterBank(flat, norms, nearest, np.where(np.isfinite(best), best, np.nan), alike_together(unit))
+    return FilterBank(
+        flat, norms, nearest, np.where(np.isfinite(best), best, np.nan), order_by_similarity(unit)
+    )
 
 
-def alike_together(unit: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Order unit vectors so that neighbours are alike: average-linkage tree, optimal leaf order (Bar-Joseph 2001)."""
+def order_by_similarity(unit: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Order unit vectors by similarity: average-linkage tree, optimal leaf order (Bar-Joseph 2001)."""
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
@@ -85,7 +87,7 @@ def alike_together(unit: NDArray[np.float64]) -> NDArray[np.int64]:
 
 @VIEWS.register("weights", order=1)
 def weights(space: FiltersWorkspace) -> Section:
-    """Show the filters of the first convolution and of the layers asked for, and what is odd about them."""
+    """Show the filters of the first convolution and of the requested layers, and their anomalies."""
     every = convolutions(space.model.network, _network_example(space))
     if not every:
         raise NotApplicableError("The network has no two-dimensional convolution.")
@@ -101,8 +103,8 @@ def weights(space: FiltersWorkspace) -> Section:
             findings.append(_finding(convolution, bank, space))
             advance(1)
     summary = (
-        f"{len(chosen)} of the network's {len(every)} convolutions. The first is always shown; others by --layers. "
-        "Filters stand in the order in which alike ones are neighbours."
+        f"{len(chosen)} of the network's {len(every)} convolutions. The first is always shown; others by "
+        "--layers. Filters are ordered so that similar ones are neighbours."
     )
     return Section(
         "weights", "Filters", summary, tuple(blocks), results=tuple(results), findings=tuple(findings[:1])
@@ -110,7 +112,7 @@ def weights(space: FiltersWorkspace) -> Section:
 
 
 def fires_at(space: FiltersWorkspace, convolution: str) -> str | None:
-    """Return the observed layer at which the convolution's filters answer, after norm and activation."""
+    """Return the observed layer at which the convolution's filters fire, after norm and activation."""
     return space.firing.get(convolution)
 
 
@@ -138,7 +140,7 @@ def _blocks(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorksp
 
 
 def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
-    """Draw the kernels; nothing for 1×1 kernels, which have no shape to look at.
+    """Draw the kernels; nothing for 1×1 kernels, which have no spatial shape.
 
     One scale for all shows which filters are strong; where they differ much in strength, a second gallery
     with a scale for each shows the shape of the weak ones.
@@ -159,9 +161,9 @@ def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
     common = Gallery(
         f"{convolution.name}: {count}, on one scale",
         (_tiles(convolution, bank, slices, sources, torch.full_like(peaks, top)),),
-        f"{what}, white +{top:.2g}, black −{top:.2g} on all of them{colours}. Smooth edges, bars and colour blobs are "
-        "what a trained first layer looks like; salt-and-pepper noise means too little training; flat grey tiles "
-        "are filters that do next to nothing.",
+        f"{what}, white +{top:.2g}, black −{top:.2g} on all of them{colours}. Smooth edges, bars and colour blobs "
+        "are what a trained first layer looks like; salt-and-pepper noise means too little training; flat grey "
+        "tiles are filters with almost no effect.",
         size=TILE,
     )
     if float(peaks.median()) > top / UNEVEN:
@@ -204,15 +206,15 @@ def _strongest_slice(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _matrix(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
-    shown = bank.flat[bank.order[:64]][:, :64]
+    block = bank.flat[bank.order[:64]][:, :64]
     return Figure(
         f"{convolution.name}: 1×1 weights",
         "heatmap",
         Axis("input channel"),
-        Axis("filter, alike ones together"),
-        "Each row is a filter, each column an input channel; a row of one colour passes nothing in particular on. "
+        Axis("filter, similar ones together"),
+        "Each row is a filter, each column an input channel; a row of one colour selects no particular channel. "
         "At most 64 rows and columns are drawn.",
-        matrix=tuple(tuple(float(v) for v in row) for row in shown),
+        matrix=tuple(tuple(float(v) for v in row) for row in block),
         value_label="weight",
     )
 
@@ -224,13 +226,13 @@ def _spectrum(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
     ratios = np.nan_to_num(ratios, nan=1.0)
     count = len(ratios)
     return Figure(
-        f"{convolution.name}: how many different filters are there",
+        f"{convolution.name}: how many filters differ",
         "line",
         Axis("principal components"),
         Axis("variance of the filters explained (%)"),
-        f"{int(np.searchsorted(ratios, 0.95) + 1)} of {count} components hold 95% of the variance of the filters. "
-        "A curve that rises at once means that the filters repeat each other; near the diagonal each is its own "
-        "(as it is for random weights).",
+        f"{int(np.searchsorted(ratios, 0.95) + 1)} of {count} components explain 95% of the variance of the "
+        "filters. A curve that rises at once means that the filters repeat one another; near the diagonal all "
+        "filters differ (as with random weights).",
         series=(
             Series(
                 "explained", tuple(float(i + 1) for i in range(count)), tuple(float(100 * r) for r in ratios)
@@ -240,7 +242,7 @@ def _spectrum(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
 
 
 def _table(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspace) -> Table:
-    fired = _fired(convolution, space)
+    fired = _images_fired(convolution, space)
     n = space.observed.n
     columns = (
         Column("filter", help="number of the output channel"),
@@ -267,7 +269,7 @@ def _table(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorkspa
     return Table(title, columns, rows, f"{len(bank.flat)} filters, {n} images.")
 
 
-def _fired(convolution: ConvolutionInfo, space: FiltersWorkspace) -> Tensor | None:
+def _images_fired(convolution: ConvolutionInfo, space: FiltersWorkspace) -> Tensor | None:
     layer = fires_at(space, convolution.name)
     return None if layer is None else space.observed.layers[layer].fired
 
@@ -276,7 +278,7 @@ def _results(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorks
     count = len(bank.flat)
     name = f"weights.{convolution.name}"
     results = [Result(f"{name}.near_duplicates", bank.duplicates, count, unit="filters")]
-    fired = _fired(convolution, space)
+    fired = _images_fired(convolution, space)
     if fired is not None:
         results.append(
             Result(
@@ -290,10 +292,8 @@ def _finding(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorks
     count, alike = len(bank.flat), bank.duplicates
     have = "has" if alike == 1 else "have"
     text = f"Of the {count} filters of {convolution.name}, {alike or 'none'} {have} a near-duplicate"
-    fired = _fired(convolution, space)
+    fired = _images_fired(convolution, space)
     if fired is None:
         return f"{text} (cosine above {ALIKE})."
     never = int((fired == 0).sum())
-    return (
-        f"{text} (cosine above {ALIKE}) and {never or 'none'} stay silent on all {space.observed.n} images."
-    )
+    return f"{text} (cosine above {ALIKE}) and {never or 'none'} never fire on any of the {space.observed.n} images."

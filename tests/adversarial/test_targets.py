@@ -59,45 +59,45 @@ def test_any_word_is_an_aim_or_a_usage_error(word: str) -> None:
     assert aim.label is None or 0 <= aim.label < 4
 
 
-def drawn(n: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_logits(n: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     return torch.randn(n, classes, generator=g), torch.randint(classes, (n,), generator=g)
 
 
 @given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 10**6))
 def test_least_likely_is_the_smallest_logit_but_the_labels(n: int, classes: int, seed: int) -> None:
-    logits, labels = drawn(n, classes, seed)
-    found = Target("least-likely").targets(logits, labels, 0, "a").tolist()
-    for row, label, target in zip(logits.tolist(), labels.tolist(), found, strict=True):
+    logits, labels = draw_logits(n, classes, seed)
+    targets = Target("least-likely").targets(logits, labels, 0, "a").tolist()
+    for row, label, target in zip(logits.tolist(), labels.tolist(), targets, strict=True):
         assert target == min((value, k) for k, value in enumerate(row) if k != label)[1]
 
 
 @given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 10**6))
 def test_random_is_never_the_label_and_follows_seed_and_key(n: int, classes: int, seed: int) -> None:
-    logits, labels = drawn(n, classes, seed)
-    found = Target("random").targets(logits, labels, seed, "batch 1")
-    assert found.dtype == labels.dtype
-    assert ((found >= 0) & (found < classes) & (found != labels)).all()
-    assert torch.equal(found, Target("random").targets(-logits, labels, seed, "batch 1"))
+    logits, labels = draw_logits(n, classes, seed)
+    targets = Target("random").targets(logits, labels, seed, "batch 1")
+    assert targets.dtype == labels.dtype
+    assert ((targets >= 0) & (targets < classes) & (targets != labels)).all()
+    assert torch.equal(targets, Target("random").targets(-logits, labels, seed, "batch 1"))
 
 
 def test_random_differs_between_seeds_and_keys_and_is_uniform() -> None:
-    logits, labels = drawn(4000, 5, 0)
-    found = Target("random").targets(logits, labels, 0, "a")
-    assert not torch.equal(found, Target("random").targets(logits, labels, 1, "a"))
-    assert not torch.equal(found, Target("random").targets(logits, labels, 0, "b"))
-    steps = ((found - labels) % 5).bincount(minlength=5)
+    logits, labels = draw_logits(4000, 5, 0)
+    targets = Target("random").targets(logits, labels, 0, "a")
+    assert not torch.equal(targets, Target("random").targets(logits, labels, 1, "a"))
+    assert not torch.equal(targets, Target("random").targets(logits, labels, 0, "b"))
+    steps = ((targets - labels) % 5).bincount(minlength=5)
     assert steps[0] == 0
     assert ((steps[1:] - 1000).abs() < 130).all()  # four and a half standard deviations
 
 
 def test_random_moves_no_global_generator() -> None:
     before = torch.get_rng_state()
-    Target("random").targets(*drawn(5, 3, 0), 0, "a")
+    Target("random").targets(*draw_logits(5, 3, 0), 0, "a")
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_fixed_class_is_everyones_target_its_own_included() -> None:
-    logits, labels = drawn(8, 4, 1)
+    logits, labels = draw_logits(8, 4, 1)
     assert Target("class", 2).targets(logits, labels, 0, "a").tolist() == [2] * 8
     assert (labels == 2).any()
