@@ -1,7 +1,7 @@
-"""Attacks: each a class whose fields are its options, called as ``PGD(steps=40)(net, images, labels, eps=8/255)``.
+"""Attacks: classes whose fields are their options, called as ``PGD(steps=40)(net, images, labels, eps=8/255)``.
 
-``probe.attacks.names()`` lists them as ``probe attacks`` does; their classes and what they share are imported when
-they are first used.
+``probe.attacks.names()`` lists them, like ``probe attacks``; the classes and their shared code are imported when first
+used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHARED = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all attacks, as the command line takes them."""
+    """Return the names of all attacks, as used on the command line."""
     return _entries().names()
 
 
@@ -45,7 +45,7 @@ def _places() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import an attack, or what attacks share, when it is first used."""
+    """Import an attack, or shared code, when it is first used."""
     if name.startswith("_") or name not in _places():
         raise AttributeError(f"module 'probe.attacks' has no attribute '{name}'")
     return getattr(import_module(_places()[name]), name)

@@ -1,4 +1,4 @@
-"""What an attack is: one contract for all of them, ours and those of other libraries."""
+"""The base class of all attacks, both probe's own and those of other libraries."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Access = Literal["white-box", "score-based", "decision-based", "none"]
 
 @dataclass(frozen=True)
 class Traits:
-    """What an attack can do and where it comes from.
+    """The capabilities and origin of an attack.
 
-    ``norms`` are those it can keep to. ``access`` is what it asks of the network: gradients, logits,
-    decisions, or nothing. ``targeted`` says that it can aim at a class. A ``minimum_norm`` attack looks for
-    the smallest perturbation: one run serves every epsilon, and ``epsilon`` only bounds the search.
-    ``transfer`` marks attacks made to carry over to other networks.
+    ``norms`` are the supported norms. ``access`` is what the attack needs from the network: gradients, logits,
+    decisions, or nothing. ``targeted``: whether targeted attacks are supported. A ``minimum_norm`` attack looks for
+    the smallest perturbation: one run gives the result for every epsilon, and ``epsilon`` only bounds the search.
+    ``transfer`` marks attacks designed to transfer to other networks.
     """
 
     norms: tuple[str, ...]
@@ -44,11 +44,11 @@ class Traits:
 
 @dataclass(frozen=True)
 class AttackInputs:
-    """What an attack is given.
+    """The inputs of an attack.
 
-    ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), the classes to leave; ``targets`` (N,) the classes to reach, if
-    any. ``start`` (N, C, H, W), inside the ball of radius ``epsilon`` in ``norm``, is where attacks that can begin
-    anywhere begin; the others do not look at it. All randomness comes from ``generator``.
+    ``images`` (N, C, H, W) in [0, 1] and ``labels`` (N,), their true classes; ``targets`` (N,), the target classes, if
+    any. ``start`` (N, C, H, W), inside the ball of radius ``epsilon`` in ``norm``, is the starting point for attacks that
+    support one; other attacks ignore it. All randomness comes from ``generator``.
     """
 
     model: AttackedModel
@@ -62,7 +62,7 @@ class AttackInputs:
 
     @property
     def begin(self) -> Tensor:
-        """Where to begin: ``start``, else the images."""
+        """The starting point: ``start``, else the images."""
         return self.images if self.start is None else self.start
 
     def rows(self, rows: Tensor) -> Self:
@@ -76,7 +76,7 @@ class AttackInputs:
         )
 
     def begin_at(self, start: Tensor | None) -> Self:
-        """Return the same inputs with another start."""
+        """Return the same inputs with another starting point."""
         return replace(self, start=start)
 
     def judge(self, proposals: Tensor) -> Judgement:
@@ -86,10 +86,11 @@ class AttackInputs:
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What an attack found for N images, measured again on the plain network in float32.
+    """The result of an attack on N images, verified on the plain network in float32.
 
-    ``images`` (N, C, H, W) are inside the ball and [0, 1]; ``success`` (N,) says whether each is adversarial (wrong
-    without any attack included), ``sizes`` (N,) how large the perturbation is, ``predictions`` (N,) the answers.
+    ``images`` (N, C, H, W) are inside the ball and [0, 1]; ``success`` (N,) says whether each is adversarial (including
+    images that are already wrong without an attack), ``sizes`` (N,) are the sizes of the perturbations, ``predictions``
+    (N,) the predicted classes.
     """
 
     images: Tensor
@@ -99,7 +100,7 @@ class AttackResult:
 
 
 class Attack(ABC):
-    """An attack; subclasses are frozen dataclasses whose fields are its options."""
+    """Base class of attacks; subclasses are frozen dataclasses whose fields are the options."""
 
     traits: ClassVar[Traits]
 
@@ -114,14 +115,14 @@ class Attack(ABC):
         targets: Tensor | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Return ``run`` of these inputs; see ``AttackInputs``."""
+        """Call ``run`` with these inputs; see ``AttackInputs``."""
         return self.run(AttackInputs(model, images, labels, norm, epsilon, generator, targets, start))
 
     def run(self, inputs: AttackInputs) -> Tensor:
-        """Return perturbed images (N, C, H, W), one for each of the inputs' images, in [0, 1] up to rounding.
+        """Return perturbed images (N, C, H, W), one for each input image, in [0, 1] up to rounding.
 
-        What comes back is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
-        module's parameters, modes, gradients and the global generators are as before afterwards, also after
+        The result is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
+        module's parameters, modes and gradients and the global generators are restored afterwards, even after
         an exception. Raises UsageError for a norm or a target that the attack does not support.
         """
         self._check(inputs.norm, inputs.targets)
@@ -131,7 +132,7 @@ class Attack(ABC):
             return self._perturb(replace(inputs, images=inputs.images.detach().clone())).detach()
 
     def judged(self, inputs: AttackInputs) -> Judgement:
-        """Run the attack and measure what it proposes."""
+        """Run the attack and judge its proposals."""
         return inputs.judge(self.run(inputs))
 
     def __call__(
@@ -145,48 +146,50 @@ class Attack(ABC):
         targets: Tensor | None = None,
         seed: int = 0,
     ) -> AttackResult:
-        """Attack a plain module and judge the result; the module is run in eval mode and left as it was.
+        """Attack a plain module and judge the result; the module is run in eval mode and restored afterwards.
 
-        ``net`` takes pixels in [0, 1] (``probe.wrap`` puts a normalisation inside). ``images`` (N, C, H, W) in [0, 1],
-        ``labels`` (N,) the classes to leave, None for the network's own answers; ``targets`` (N,) the classes to reach.
-        ``norm`` None is the first that the attack supports. A minimum-norm attack looks for the smallest perturbation
+        ``net`` takes pixels in [0, 1] (``probe.wrap`` includes a normalisation). ``images`` (N, C, H, W) in [0, 1];
+        ``labels`` (N,) are the true classes, None: the network's own predictions; ``targets`` (N,) are the target classes.
+        ``norm`` None is the first norm that the attack supports. A minimum-norm attack looks for the smallest perturbation
         up to ``eps``. Raises UsageError for a norm or target that the attack does not support, or pixels outside [0, 1].
         """
         module = getattr(net, "module", net) if not isinstance(net, nn.Module) else net
         kind = norm if isinstance(norm, Norm) else norm_named(norm or self.traits.norms[0])
         if len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):
             raise UsageError(
-                "An attack takes pixels in [0, 1]: put the normalisation inside with probe.wrap."
+                "An attack needs pixels in [0, 1]: use probe.wrap to include the normalisation in the network."
             )
         with training_mode(module, False), kept_buffers(module), scoped(seed, "attack"):
             model = AttackedModel(module)
             known = model.verdict(images).argmax(1) if labels is None else labels.to(images.device)
             draws = generator(seed, type(self).__name__)
             inputs = AttackInputs(model, images, known, kind, eps, draws, targets)
-            found = self.judged(inputs)
-        return AttackResult(found.images, found.success, found.sizes, found.predictions)
+            judgement = self.judged(inputs)
+        return AttackResult(judgement.images, judgement.success, judgement.sizes, judgement.predictions)
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Tell whether the whole attack goes on from a given ``start``, so that steps at several epsilons add up."""
+        """Return whether the whole attack continues from a given ``start``, so that steps at several epsilons add up."""
         return False
 
     def with_fewer_steps(self, part: float) -> Attack:
-        """Return the attack for the other epsilons of a curve around one: with ``part`` of its steps, if it can.
+        """Return the attack for the other epsilons of a curve: with the fraction ``part`` of its steps, if supported.
 
-        An attack that ``can_warm_start`` begins there where it ended at the epsilon below, so that its steps add up.
+        An attack that ``can_warm_start`` starts from its result at the next smaller epsilon, so that its steps add up.
         """
         return self
 
     @abstractmethod
     def _perturb(self, inputs: AttackInputs) -> Tensor:
-        """Do the work; gradients are enabled, parameters frozen."""
+        """Run the attack; gradients are enabled and parameters frozen."""
 
     def _check(self, norm: Norm, targets: Tensor | None) -> None:
         name = type(self).__name__
         if norm.name not in self.traits.norms:
-            raise UsageError(f"{name} knows the norm {' and '.join(self.traits.norms)}, not {norm.name}.")
+            raise UsageError(f"{name} supports {' and '.join(self.traits.norms)}, not {norm.name}.")
         if targets is not None and not self.traits.targeted:
-            raise UsageError(f"{name} cannot aim at a class: choose another attack, or leave --target out.")
+            raise UsageError(
+                f"{name} does not support targeted attacks: choose another attack, or remove --target."
+            )
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "probe.attacks.families")
@@ -194,7 +197,7 @@ ATTACKS: Registry[type[Attack]] = Registry("attack", "probe.attacks.families")
 
 @contextmanager
 def _undisturbed(model: AttackedModel) -> Iterator[None]:
-    """Freeze parameters, keep each module's mode, allow gradients; put everything back."""
+    """Freeze parameters and enable gradients; restore these and each module's mode afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

@@ -1,4 +1,4 @@
-"""The base classes for foolbox' attacks behind our contract, and what is mended on the way."""
+"""Base classes that adapt foolbox' attacks to ``Attack``, with fixes for some of their problems."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ with warnings.catch_warnings():
 
 foolbox: Any = _foolbox
 eagerpy: Any = _eagerpy
-"""The libraries; import them from here, where that is quiet, and untyped, for they export no names explicitly."""
+"""The libraries, imported without warnings, and untyped because they export no names explicitly."""
 
 
 class LogProbabilities(ModelWrapper):
-    """Gives log-probabilities, for GenAttack: it takes the logarithm of a sum less one logit, often negative."""
+    """A network that returns log-probabilities, for GenAttack, which takes the logarithm of a difference of logits."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return log-probabilities (N, classes)."""
@@ -36,39 +36,39 @@ class LogProbabilities(ModelWrapper):
 
 @dataclass(frozen=True)
 class FoolboxAttack(Attack):
-    """Runs an attack of foolbox; a subclass builds it for one norm.
+    """Base class of foolbox attacks; a subclass builds the attack for a norm.
 
-    Minimum-norm attacks are run on the images that are still classified right; the others need no perturbation, and
-    several attacks divide by its length. What is not adversarial in the end comes back clean.
+    Minimum-norm attacks run only on images that are classified correctly, because others need no perturbation, and
+    several attacks divide by its length. Images without an adversarial example are returned clean.
     """
 
     network: ClassVar[type[ModelWrapper]] = ModelWrapper
-    """How the peer sees the network."""
+    """The wrapper through which the library calls the network."""
 
     @abstractmethod
     def _build(self, norm: Norm) -> Any:
         """Return foolbox' attack for the norm."""
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
-        case = self._aimed(wrapped_inputs(inputs))
+        case = self._with_targets(wrapped_inputs(inputs))
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.seen):
+        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.observe):
             rows = torch.arange(len(case.images), device=case.images.device)
             if self.traits.minimum_norm:
                 rows = rows[~case.reached(case.model(case.images), rows)]
-            found = case.images.clone()
+            result = case.images.clone()
             if len(rows):
                 with rescue.only(rows):
                     rows, better = self._attack(case, rows, rescue)
-                found[rows] = better.detach().to(found)
-        return rescue.result(found)
+                result[rows] = better.detach().to(result)
+        return rescue.result(result)
 
-    def _aimed(self, case: WrappedInputs) -> WrappedInputs:
-        """Return the case with the targets that the attack is to take."""
+    def _with_targets(self, case: WrappedInputs) -> WrappedInputs:
+        """Return the case with the targets for the attack."""
         return case
 
     def _attack(self, case: WrappedInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
-        """Return the images attacked, out of ``rows``, and what was found for them."""
+        """Return the attacked rows, out of ``rows``, and their images."""
         return rows, self._launch(case, rows)
 
     def _launch(self, case: WrappedInputs, rows: Tensor, **more: Any) -> Tensor:
@@ -76,31 +76,31 @@ class FoolboxAttack(Attack):
         epsilons = None if self.traits.minimum_norm else case.epsilon
         attack = self._build(case.norm)
         raw, clipped, _ = attack(
-            seen_by_foolbox(self.network(case.model), images),
+            foolbox_model(self.network(case.model), images),
             images,
             criterion(case, rows),
             epsilons=epsilons,
             **more,
         )
-        found: Tensor = raw if self.traits.minimum_norm else clipped
-        return found
+        images_found: Tensor = raw if self.traits.minimum_norm else clipped
+        return images_found
 
 
 @dataclass(frozen=True)
 class StartedAttack(FoolboxAttack):
-    """An attack that walks in from an adversarial image; where none is found, the image comes back clean.
+    """An attack that starts from an adversarial image; if none is found, the image is returned clean.
 
-    Starts are blends with uniform noise, of which up to ``directions`` are tried: foolbox' own choice.
+    Starts are blends with uniform noise, of which up to ``directions`` are tried, as in foolbox.
     """
 
     directions: int = 1000
 
     def _attack(self, case: WrappedInputs, rows: Tensor, rescue: BestSeen) -> tuple[Tensor, Tensor]:
-        fmodel = seen_by_foolbox(self.network(case.model), case.images)
+        fmodel = foolbox_model(self.network(case.model), case.images)
         starts = self._starter().run(fmodel, case.images[rows], criterion(case, rows))
         # foolbox fails for all images when one has no start.
-        begun = case.reached(case.model.verdict(starts), rows)
-        rows, starts = rows[begun], starts[begun]
+        started = case.reached(case.model.verdict(starts), rows)
+        rows, starts = rows[started], starts[started]
         if not len(rows):
             return rows, starts
         with rescue.only(rows):
@@ -110,13 +110,13 @@ class StartedAttack(FoolboxAttack):
         return foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50, directions=self.directions)
 
 
-def seen_by_foolbox(network: ModelWrapper, images: Tensor) -> Any:
+def foolbox_model(network: ModelWrapper, images: Tensor) -> Any:
     """Return foolbox' wrapper of a network on pixels in [0, 1]."""
     return foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
 
 
 def criterion(case: WrappedInputs, rows: Tensor) -> Any:
-    """Return what foolbox calls adversarial for the images in ``rows``."""
+    """Return foolbox' criterion for the images in ``rows``."""
     if case.targets is None:
         return foolbox.criteria.Misclassification(case.labels[rows])
     return foolbox.criteria.TargetedMisclassification(case.targets[rows])
@@ -132,8 +132,8 @@ def distance(norm: Norm) -> Any:
     }[norm.name]
 
 
-def aimed_at_runner_up(case: WrappedInputs) -> WrappedInputs:
-    """Return the case with the likeliest wrong class as target where none is given, for targeted-only attacks."""
+def target_runner_up(case: WrappedInputs) -> WrappedInputs:
+    """Return the case with the most likely wrong class as the default target, for targeted-only attacks."""
     if case.targets is not None:
         return case
     logits = case.model.verdict(case.images)

@@ -1,4 +1,4 @@
-"""Who decides: every proposed image is measured again, on the plain network in float32."""
+"""Verification of proposed adversarial images on the plain network in float32."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 
 TOLERANCE = 1e-6
-"""Rounding that a float32 sum image + perturbation may add, per value; relative to the radius for other norms."""
+"""Tolerance per value for the rounding of the float32 sum image + perturbation; for other norms also relative."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge found for N proposals.
+    """The verified result for N proposals.
 
-    ``images`` are inside the ball and [0, 1]; ``success`` (N,) says that the prediction left the label, or reached the
-    target; ``predictions``, ``confidences`` (N,) and ``margins`` (N,) are of the plain network. ``outside`` (N,) marks
-    proposals that had left the ball or [0, 1] and were projected first, ``invalid`` those with values that are
-    not finite, replaced by the clean image.
+    ``images`` are inside the ball and [0, 1]; ``success`` (N,): whether the prediction is not the label, or is the
+    target; ``predictions``, ``confidences`` (N,) and ``margins`` (N,) are those of the plain network. ``outside`` (N,)
+    marks proposals outside the ball or [0, 1], which were projected first, ``invalid`` those with values that are
+    not finite, which were replaced by the clean image.
     """
 
     images: Tensor
@@ -43,9 +43,9 @@ def judge(
     epsilon: float,
     targets: Tensor | None = None,
 ) -> Judgement:
-    """Measure proposals (N, C, H, W) against ``images``: the ball, the range, the plain network's prediction.
+    """Check proposals (N, C, H, W) for ``images``: the ball, the range, and the plain network's prediction.
 
-    A proposal outside the ball or [0, 1] is projected, and what is left of it is judged. Logits that are not
+    A proposal outside the ball or [0, 1] is projected, and the projection is judged. Logits that are not
     finite never count as success. Raises ValueError when the shapes differ.
     """
     if proposals.shape != images.shape:
@@ -54,7 +54,7 @@ def judge(
     invalid = ~proposals.isfinite().flatten(1).all(1)
     proposals = torch.where(_wide(invalid, images), images, proposals)
     outside = ~within(images, proposals, norm, epsilon)
-    # Rounding is cut off without a word; only what exceeds it is reported.
+    # Rounding errors are clipped silently; only larger violations are reported.
     inside = torch.where(
         _wide(outside, images), norm.project(images, proposals, epsilon), proposals.clamp(0, 1)
     )
@@ -83,7 +83,10 @@ def within(images: Tensor, proposals: Tensor, norm: Norm, epsilon: float) -> Ten
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
-    """Return the label's logit minus the best other one (or the target's), (N,); negative when adversarial."""
+    """Return the label's logit minus the best other one, (N,); with targets, the best other logit minus the target's.
+
+    The margin is negative for adversarial images.
+    """
     own = logits.gather(1, labels[:, None])[:, 0]
     if targets is not None:
         others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)

@@ -1,4 +1,4 @@
-"""What gradient attacks climb: losses per image that grow towards a wrong answer (or towards the target)."""
+"""Losses that gradient attacks maximise: per image, larger for wrong predictions (or closer to the target)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Ten
 
 
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Return the difference of logits ratio (Croce and Hein 2020), which no rescaling of the logits can starve.
+    """Return the difference of logits ratio (Croce and Hein 2020), which does not depend on the scale of the logits.
 
     Untargeted: −(z_y − max other) / (z_1st − z_3rd). Targeted: −(z_y − z_t) / (z_1st − (z_3rd + z_4th) / 2).
-    With three classes the targeted one divides by z_1st − z_3rd; with two classes there is no third logit and
-    the plain difference is taken.
+    With three classes, the targeted loss divides by z_1st − z_3rd; with two classes, there is no third logit and
+    the loss is the plain difference.
     """
     numerator = -margin_to(logits, labels, targets)
     ordered = logits.topk(min(4, logits.shape[1]), dim=1).values
@@ -57,7 +57,7 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": difference
 
 
 def adversarial(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Return which answers have left the label, or reached the target, (N,)."""
+    """Return which predictions differ from the label, or equal the target, (N,)."""
     predictions = logits.argmax(1)
     return predictions != labels if targets is None else predictions == targets
 
@@ -67,14 +67,14 @@ def broken(
 ) -> Tensor:
     """Return which images are adversarial, (N,), given their logits.
 
-    Approximate logits only nominate; the plain network in float32 then decides.
+    If the logits are approximate, candidates are verified on the plain network in float32.
     """
-    found = adversarial(logits, labels, targets)
-    if model.approximate and bool(found.any()):
-        where = found.nonzero()[:, 0]
-        sure = adversarial(model.verdict(images[where]), labels[where], pick(targets, where))
-        found = found.index_put((where,), sure)
-    return found
+    success = adversarial(logits, labels, targets)
+    if model.approximate and bool(success.any()):
+        where = success.nonzero()[:, 0]
+        verified = adversarial(model.verdict(images[where]), labels[where], pick(targets, where))
+        success = success.index_put((where,), verified)
+    return success
 
 
 def ascent(
@@ -85,9 +85,9 @@ def ascent(
     loss: Loss,
     repeats: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits (N, K), losses (N,) and the losses' gradients towards the pixels (N, C, H, W).
+    """Return logits (N, K), losses (N,) and the gradients of the losses with respect to the pixels (N, C, H, W).
 
-    ``images`` must not be empty. ``repeats`` passes are averaged, for networks that answer at random
+    ``images`` must not be empty. ``repeats`` passes are averaged, for randomised networks
     (expectation over transformation, Athalye et al. 2018). Gradients that are not finite become 0.
     """
     rows = torch.arange(len(images), device=images.device)
@@ -102,8 +102,9 @@ def ascent(
 def at_once(images: Tensor) -> int:
     """Return how many images to differentiate at once.
 
-    On a CPU a pass over many large images spends its time on fetching fresh memory: of 20 photographs of 224×224
-    efficientnet_lite0 takes 69 ms each at once, and 40 ms each by eights. On other devices all go together.
+    On a CPU, a pass over many large images spends most of its time on allocating memory: for 20 photographs of 224×224,
+    efficientnet_lite0 needs 69 ms each in one batch, and 40 ms each in batches of eight. On other devices, all images
+    are in one batch.
     """
     if images.device.type != "cpu":
         return max(1, len(images))
@@ -119,12 +120,12 @@ def _ascent(
     for _ in range(repeats):
         logits = model(x)
         losses = loss(logits, labels, targets)
-        if not losses.requires_grad:  # the network has cut the graph: no gradient at all
+        if not losses.requires_grad:  # the network has detached the graph: there is no gradient
             continue
         total = total + torch.autograd.grad(losses.sum(), x, materialize_grads=True)[0]
     return logits.detach(), losses.detach(), (total / repeats).nan_to_num(0.0, 0.0, 0.0)
 
 
 def pick(values: Tensor | None, where: Tensor) -> Tensor | None:
-    """Return the values at the given places, None where there are none."""
+    """Return the values at the given indices, None for None."""
     return None if values is None else values[where]

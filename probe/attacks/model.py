@@ -1,4 +1,4 @@
-"""The network as attacks see it: logits with a gradient towards the pixels, every pass counted."""
+"""The interface of the network for attacks: logits with gradients with respect to the pixels, and query counts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 Seen = Callable[[Tensor, Tensor], None]
-"""Called with the images and the detached logits of every pass with gradients or without."""
+"""Called with the images and the detached logits of every pass, with or without gradients."""
 
 
 class AttackedModel(nn.Module):
-    """Wraps a module on pixels in [0, 1] for the time of an attack; nothing of the module is changed.
+    """Wrapper of a module on pixels in [0, 1] during an attack; the module itself is not changed.
 
-    ``forward`` gives float32 logits (N, classes); where gradients are recorded the passes may run through
-    ``gradient_module``, the same function computed faster, and with ``bf16`` under bfloat16 autocast: both may find a
-    direction but never decide. ``verdict`` is the plain module in float32 without gradients. ``train`` and
-    ``eval`` do nothing, so that no attack of another library switches the module's mode. ``queries`` counts
-    images forwarded, ``gradients`` images of which a gradient was asked, ``rescued`` images for which an attack
-    of another library found an adversarial example and returned something else.
+    ``forward`` returns float32 logits (N, classes); passes with gradients may use
+    ``gradient_module``, a faster implementation of the same function, and with ``bf16``, bfloat16 autocast: both can
+    give a direction but never decide about success. ``verdict`` is the plain module in float32 without gradients.
+    ``train`` and ``eval`` do nothing, so that attacks of other libraries cannot change the module's mode. ``queries``
+    counts forward passes of images, ``gradients`` those with gradients, ``rescued`` the images for which an attack
+    of another library found an adversarial example but returned something else.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class AttackedModel(nn.Module):
         self._seen: Seen | None = None
 
     def train(self, mode: bool = True) -> Self:
-        """Return itself: the mode of the attacked module is not an attack's to change."""
+        """Return itself: attacks must not change the mode of the module."""
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ class AttackedModel(nn.Module):
 
     @property
     def approximate(self) -> bool:
-        """True when logits that come with gradients may differ from the verdict's by more than rounding."""
+        """Whether logits with gradients may differ from those of ``verdict`` by more than rounding."""
         return self.bf16 or self.gradient_module is not None
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Take gradients of the plain module in float32 inside the block."""
+        """Compute gradients of the plain module in float32 inside the block."""
         before = self.bf16, self.gradient_module
         self.bf16, self.gradient_module = False, None
         try:

@@ -1,4 +1,4 @@
-"""What "small" means: the norms, each a few operations on perturbations (N, C, H, W)."""
+"""The norms of perturbations (N, C, H, W), with projections, steepest directions and random starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def per_image(values: Epsilon, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Norm(ABC):
-    """A norm of perturbations of images (N, C, H, W); sizes are in pixel units, [0, 1] being black to white."""
+    """A norm of perturbations of images (N, C, H, W); sizes are in pixel units, where [0, 1] is black to white."""
 
     name: ClassVar[str]
     unit: ClassVar[str] = ""
@@ -38,30 +38,30 @@ class Norm(ABC):
     def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
         """Return images within ``epsilon`` of ``images`` and within [0, 1], near ``moved``.
 
-        Exact for Linf (the nearest such image), L1 and L0; for L2 the ball first and then the range, which
-        stays in the ball. Up to float rounding the result is a fixed point.
+        For Linf, L1 and L0 the result is the nearest such image; for L2 it is the projection to the ball, clipped to
+        the range, which stays in the ball. Up to rounding, projecting again does not change the result.
         """
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the perturbation of size 1 that raises a linear function with this gradient most.
+        """Return the perturbation of size 1 that increases a linear function with this gradient most.
 
-        A gradient of zero gives zero. For L0 the step is unbounded along the one pixel it may change, and is given
-        as the gradient's L1 direction instead (Croce and Hein 2019, PGD_0).
+        A zero gradient gives zero. For L0 the best step along a single pixel is unbounded, so the result is
+        the gradient's L1 direction instead (Croce and Hein 2019, PGD_0).
         """
 
     @abstractmethod
     def start(self, images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-        """Return images moved at random within ``epsilon`` and [0, 1]."""
+        """Return randomly perturbed images within ``epsilon`` and [0, 1]."""
 
     def largest(self, shape: tuple[int, ...]) -> float:
-        """Return the size that no perturbation of images of shape (C, H, W) exceeds."""
+        """Return the maximum size of a perturbation of images of shape (C, H, W)."""
         return float(self.size(torch.ones(1, *shape)))
 
 
 @dataclass(frozen=True)
 class Linf(Norm):
-    """The largest change of any value."""
+    """Linf: the largest change of any value."""
 
     name: ClassVar[str] = "Linf"
 
@@ -86,7 +86,7 @@ class Linf(Norm):
 
 @dataclass(frozen=True)
 class L2(Norm):
-    """The Euclidean length over all pixels and channels."""
+    """L2: the Euclidean length over all pixels and channels."""
 
     name: ClassVar[str] = "L2"
 
@@ -96,7 +96,7 @@ class L2(Norm):
         return length
 
     def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
-        """Shorten to the radius, then clip to [0, 1]."""
+        """Scale down to the radius, then clip to [0, 1]."""
         delta = moved - images
         radius = per_image(epsilon, images)
         length = per_image(self.size(delta), images)
@@ -104,8 +104,8 @@ class L2(Norm):
         return (images + shortened).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the gradient at length 1."""
-        # Scaled by its largest value first: the squares of tiny gradients would vanish.
+        """Return the gradient scaled to length 1."""
+        # Scaled by its largest value first, because the squares of tiny gradients would underflow.
         scaled = gradient / per_image(gradient.flatten(1).abs().amax(1).clamp_min(1e-38), gradient)
         length = per_image(self.size(scaled), gradient)
         return torch.where(length > 0, scaled / length.clamp_min(1e-12), 0.0)
@@ -120,7 +120,7 @@ class L2(Norm):
 
 @dataclass(frozen=True)
 class L1(Norm):
-    """The sum of all changes."""
+    """L1: the sum of all changes."""
 
     name: ClassVar[str] = "L1"
 
@@ -150,7 +150,7 @@ class L1(Norm):
         return (base + kept).clamp(0, 1).reshape(images.shape)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return ±1 at the one value with the largest gradient."""
+        """Return ±1 at the value with the largest gradient."""
         flat = gradient.flatten(1)
         place = flat.abs().argmax(1, keepdim=True)
         step = torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign())
@@ -167,7 +167,7 @@ class L1(Norm):
 
 @dataclass(frozen=True)
 class L0(Norm):
-    """The number of pixels that change; a pixel counts once, whatever its channels do."""
+    """L0: the number of pixels that change; a pixel counts once, however many channels change."""
 
     name: ClassVar[str] = "L0"
     unit: ClassVar[str] = "pixels"
@@ -177,7 +177,7 @@ class L0(Norm):
         return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
 
     def project(self, images: Tensor, moved: Tensor, epsilon: Epsilon) -> Tensor:
-        """Keep the pixels that moved furthest (in L2 over the channels, after clipping to [0, 1])."""
+        """Keep the pixels with the largest changes (in L2 over the channels, after clipping to [0, 1])."""
         delta = moved.clamp(0, 1) - images
         moves = delta.square().sum(1).flatten(1)
         order = moves.sort(dim=1, descending=True, stable=True).indices
@@ -189,7 +189,7 @@ class L0(Norm):
         return torch.where(kept, moved.clamp(0, 1), images)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the gradient at L1 length 1."""
+        """Return the gradient scaled to L1 length 1."""
         length = per_image(gradient.flatten(1).abs().sum(1), gradient)
         return torch.where(length > 0, gradient / length.clamp_min(1e-38), 0.0)
 
@@ -205,28 +205,28 @@ NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())
 
 
 def norm_named(name: str) -> Norm:
-    """Return the norm called ``Linf``, ``L2``, ``L1`` or ``L0`` (case does not matter); else UsageError."""
+    """Return the norm called ``Linf``, ``L2``, ``L1`` or ``L0`` (case is ignored); raises UsageError for others."""
     for norm in NORMS.values():
         if norm.name.lower() == name.lower():
             return norm
-    raise UsageError(f"There is no norm '{name}'. Known: {', '.join(NORMS)}.")
+    raise UsageError(f"There is no norm '{name}'. Available: {', '.join(NORMS)}.")
 
 
 def _draw(how: object, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw on the generator's device, in the images' memory format, so that a device changes no number."""
+    """Draw on the generator's device, so that the numbers do not depend on the images' device."""
     drawn: Tensor = how(images.shape, generator=generator, device=generator.device)  # type: ignore[operator]
     return torch.empty_like(images).copy_(drawn)
 
 
 MOST = 200
-"""No curve needs more points."""
+"""The maximum number of epsilons in a range."""
 
 
 def parse_epsilons(text: str, norm: Norm) -> tuple[float, ...]:
-    """Return the epsilons, ascending and each once, in pixel units ([0, 1] is black to white; L0: pixels).
+    """Parse epsilons; returns them ascending and without repetitions, in pixel units (L0: number of pixels).
 
-    Numbers may be fractions; commas separate several; ``FROM:TO:COUNT`` stands for evenly spaced ones, both ends
-    included. Raises UsageError for anything else, for negative or infinite numbers, and for an Linf epsilon above 1.
+    Numbers may be fractions; several are separated by commas; ``FROM:TO:COUNT`` means evenly spaced numbers including
+    both ends. Raises UsageError for anything else, for negative or infinite numbers, and for an Linf epsilon above 1.
     """
     parts = [part.strip() for part in text.split(",")]
     values: list[float] = []
@@ -242,11 +242,11 @@ def _number(word: str, text: str) -> float:
         value = float(Fraction(word.replace(" ", ""))) if "/" in word else float(word)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise UsageError(
-            f"'{word or text}' is not an epsilon: write a number such as 0.2 or 8/255, several with commas, or "
+            f"'{word or text}' is not an epsilon: write a number such as 0.2 or 8/255, several separated by commas, or "
             "FROM:TO:COUNT such as 0:8/255:9."
         ) from None
     if not math.isfinite(value) or value < 0:
-        raise UsageError(f"An epsilon is a finite number of at least 0; got {word}.")
+        raise UsageError(f"An epsilon must be a finite number of at least 0; got {word}.")
     return value
 
 
@@ -254,7 +254,7 @@ def _range(part: str, text: str) -> list[float]:
     words = part.split(":")
     if len(words) != 3 or not words[2].strip().isdigit() or not 2 <= int(words[2]) <= MOST:
         raise UsageError(
-            f"'{part}' is not FROM:TO:COUNT with a count from 2 to {MOST}: write for example 0:8/255:9."
+            f"'{part}' is not FROM:TO:COUNT with a count from 2 to {MOST}; for example, write 0:8/255:9."
         )
     first, last, count = _number(words[0].strip(), text), _number(words[1].strip(), text), int(words[2])
     if last <= first:
@@ -269,11 +269,11 @@ def _check(value: float, norm: Norm) -> None:
             f"Did you mean {value:g}/255?"
         )
     if norm.name == "L0" and value != int(value):
-        raise UsageError(f"--eps counts pixels for L0, so it is a whole number; got {value:g}.")
+        raise UsageError(f"--eps is a number of pixels for L0 and must be an integer; got {value:g}.")
 
 
 def shown(value: float, norm: Norm) -> str:
-    """Write an epsilon as people do: ``8/255`` where it is one, else three digits."""
+    """Format an epsilon as usual: ``8/255`` for such fractions, else with three digits."""
     if norm.name == "L0":
         return f"{value:g} pixels"
     scaled = value * 255

@@ -1,4 +1,4 @@
-"""From the word typed for an attack, such as ``pgd?steps=100``, to the attack with its options."""
+"""Selection of attacks by name and options, such as ``pgd?steps=100``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from probe.core.option_string import parse_options
 
 @dataclass(frozen=True)
 class SelectedAttack:
-    """An attack as it was asked for: the words typed, its name in the registry, the attack itself."""
+    """An attack selected by the user: the text typed, its name in the registry, and the attack itself."""
 
     text: str
     name: str
@@ -23,14 +23,14 @@ class SelectedAttack:
 
     @property
     def fixed(self) -> bool:
-        """True when the attack has to be run anew for every epsilon."""
+        """Whether the attack has to be run again for every epsilon."""
         return not self.attack.traits.minimum_norm
 
 
 def attack_named(text: str, **defaults: Any) -> SelectedAttack:
-    """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` are used where it has such options.
+    """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` apply to attacks with such options.
 
-    Raises UsageError for unknown names and options and for values that an option cannot have, typed or by default.
+    Raises UsageError for unknown names and options and for invalid values, whether typed or from ``defaults``.
     """
     name, mark, query = text.strip().partition("?")
     kind = ATTACKS.get(name)
@@ -39,7 +39,7 @@ def attack_named(text: str, **defaults: Any) -> SelectedAttack:
     hints = get_type_hints(kind)
     for key in options:
         if key not in fields:
-            known = f"It has {', '.join(fields)}." if fields else "It has none."
+            known = f"Available: {', '.join(fields)}." if fields else "It has no options."
             raise UsageError(f"The attack {name} has no option '{key}'. {known}")
     given = {key: value for key, value in defaults.items() if key in fields and value is not None}
     for key, value in {**given, **options}.items():
@@ -50,30 +50,32 @@ def attack_named(text: str, **defaults: Any) -> SelectedAttack:
 def choose_attacks(
     names: tuple[str, ...], norm: Norm, *, targeted: bool, **defaults: Any
 ) -> tuple[SelectedAttack, ...]:
-    """Return the attacks, each once; raises UsageError when one cannot do what is asked.
+    """Return the attacks, each once; raises UsageError if one does not support the norm or targeted attacks.
 
-    ``targeted`` says that it has to aim at a class.
+    ``targeted``: whether targeted attacks are required.
     """
     chosen = tuple(attack_named(name, **defaults) for name in dict.fromkeys(names))
-    for one in chosen:
-        traits = one.attack.traits
+    for selected in chosen:
+        traits = selected.attack.traits
         if norm.name not in traits.norms:
             others = [name for name in ATTACKS if norm.name in ATTACKS.get(name).traits.norms]
             raise UsageError(
-                f"The attack {one.name} knows the norm {' and '.join(traits.norms)}, not {norm.name}. For "
-                f"{norm.name} there are {', '.join(others[:12])}{' …' if len(others) > 12 else ''}."
+                f"The attack {selected.name} supports {' and '.join(traits.norms)}, not {norm.name}. For {norm.name}, use "
+                f"{', '.join(others[:12])}{' …' if len(others) > 12 else ''}."
             )
         if targeted and not traits.targeted:
-            raise UsageError(f"The attack {one.name} cannot aim at a class: leave --target out or use pgd.")
+            raise UsageError(
+                f"The attack {selected.name} does not support targeted attacks: remove --target or use pgd."
+            )
     return chosen
 
 
 def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
-    """Refuse a value that is not of the option's kind, not among those it may have, or not a number it may be."""
+    """Raise UsageError for a value of the wrong type, not among the choices, or out of range."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return
-    (kind,) = (one for one in kinds if one is not NoneType)
+    (kind,) = (member for member in kinds if member is not NoneType)
     words = get_args(kind) if get_origin(kind) is Literal else ()
     wanted = type(words[0]) if words else kind
     fits = isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool)
@@ -81,22 +83,22 @@ def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
         fits = True
     if words and not (fits and value in words):
         raise UsageError(
-            f"{what} is a {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
+            f"{what} must be a {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
         )
     if not fits:
         example = "" if default in (None, dataclasses.MISSING) else f" such as {default}"
-        raise UsageError(f"{what} is a {wanted.__name__}{example}, not {value!r}.")
+        raise UsageError(f"{what} must be a {wanted.__name__}{example}, not {value!r}.")
     if wanted is int and value < 0:
         raise UsageError(f"{what} cannot be negative.")
-    # All whole numbers among the options count something; where 0 means something, it is the default.
+    # All integer options are counts; 0 is only valid if it is the default.
     if wanted is int and value == 0 and default != 0:
-        raise UsageError(f"{what} is a whole number of at least 1; got 0.")
+        raise UsageError(f"{what} must be an integer of at least 1; got 0.")
 
 
 def attack_rows(query: str = "") -> list[tuple[str, ...]]:
     """Return one row per attack: name, norms, access, kind, target, origin, options, summary, paper.
 
-    ``query`` keeps attacks in whose name, norms, access, kind or origin it occurs; a norm has to be written whole.
+    ``query`` selects attacks whose name, access, kind or origin contains it, or which support the norm of that name.
     """
     rows = [_row(name, ATTACKS.get(name)) for name in ATTACKS]
     word = query.strip().lower()

@@ -1,4 +1,4 @@
-"""Other libraries' attacks behind our contract: silence, randomness, rescue; and the base class for torchattacks."""
+"""Adapters for attacks of other libraries (output, randomness, best results), and the base class for torchattacks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from probe.attacks.model import AttackedModel
 from probe.core.seeds import scoped
 
 PEERS = r"(torchattacks|foolbox|eagerpy|numba)(\.|$)"
-"""Modules whose own warnings are not shown."""
+"""Modules whose warnings are suppressed."""
 
 
 @dataclass(frozen=True)
 class WrappedInputs(AttackInputs):
-    """The inputs with what a peer's constructor or the check of its result asks for besides.
+    """The inputs, with the additional values that other libraries and the check of their results need.
 
-    ``images`` are contiguous; ``classes`` is how many logits the network gives; ``seed`` was drawn from the generator.
+    ``images`` are contiguous; ``classes`` is the number of logits; ``seed`` was drawn from the generator.
     """
 
     seed: int = 0
@@ -41,12 +41,12 @@ class WrappedInputs(AttackInputs):
 
 
 class BestSeen:
-    """Keeps what an attack found on its way, in case it returns something else.
+    """The best adversarial images that an attack passed to the network, in case it returns others.
 
-    Many attacks pass an adversarial image inside the ball and return a later iterate. For every image the
-    first such iterate is kept (``smallest``: the smallest of any size, for minimum-norm attacks). A pass is
-    looked at when it has as many images as ``rows``. Whether it has them in the same order need not be
-    known: row i is kept only if it is itself near image i and adversarial for label i.
+    Many attacks reach an adversarial image inside the ball but return a later iterate. For every image, the
+    first such iterate is kept (``smallest``: the smallest one of any size, for minimum-norm attacks). Only passes with
+    as many images as ``rows`` are considered. Their order does not matter: row i is kept only if it is near image i and
+    adversarial for label i.
     """
 
     def __init__(self, case: WrappedInputs, *, smallest: bool) -> None:
@@ -65,8 +65,8 @@ class BestSeen:
         finally:
             self.rows = before
 
-    def seen(self, images: Tensor, logits: Tensor) -> None:
-        """Keep what is better than what is kept; called for every pass of the network."""
+    def observe(self, images: Tensor, logits: Tensor) -> None:
+        """Keep images that are better than those kept so far; called for every pass of the network."""
         case, rows = self.case, self.rows
         if images.shape != (len(rows), *case.images.shape[1:]):
             return
@@ -82,38 +82,38 @@ class BestSeen:
         self.kept[rows[better]] = images[better].to(self.kept)
         self.sizes[rows[better]] = sizes[better].to(self.sizes)
 
-    def result(self, found: Tensor) -> Tensor:
-        """Return the attack's images (N, C, H, W), or the kept ones where those are better; count the rescued.
+    def result(self, proposals: Tensor) -> Tensor:
+        """Return the attack's images (N, C, H, W), or the kept ones if they are better; count the rescued images.
 
-        Values that are not finite give the clean image, and so does a minimum-norm attack that found nothing.
+        The result is the clean image for values that are not finite, and if a minimum-norm attack did not succeed.
         """
         case = self.case
         clean = case.images
-        found = torch.where(_wide(found.isfinite().flatten(1).all(1)), found, clean)
+        proposals = torch.where(_wide(proposals.isfinite().flatten(1).all(1)), proposals, clean)
         rows = torch.arange(len(clean), device=clean.device)
-        good = case.reached(case.model.verdict(found), rows)
+        good = case.reached(case.model.verdict(proposals), rows)
         if not self.smallest:
-            good &= within(clean, found, case.norm, case.epsilon)
+            good &= within(clean, proposals, case.norm, case.epsilon)
         elif not good.all():
-            # DeepFool and its like may stop within rounding of the boundary.
-            further = (clean + 1.001 * (found - clean)).clamp(0, 1)
-            found = torch.where(_wide(good), found, further)
-            good |= case.reached(case.model.verdict(found), rows)
+            # DeepFool and similar attacks may stop within rounding error of the boundary.
+            further = (clean + 1.001 * (proposals - clean)).clamp(0, 1)
+            proposals = torch.where(_wide(good), proposals, further)
+            good |= case.reached(case.model.verdict(proposals), rows)
         kept = self.sizes.isfinite()
         if kept.any():
             kept &= case.reached(case.model.verdict(self.kept), rows)
         case.model.rescued += int((kept & ~good).sum())
         if self.smallest:
-            found = torch.where(_wide(good), found, clean)
-            kept &= ~good | (self.sizes < case.norm.size(found - clean))
+            proposals = torch.where(_wide(good), proposals, clean)
+            kept &= ~good | (self.sizes < case.norm.size(proposals - clean))
         else:
             kept &= ~good
-        return torch.where(_wide(kept), self.kept, found)
+        return torch.where(_wide(kept), self.kept, proposals)
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Swallow what a peer prints and its own warnings; those of the network still come through."""
+    """Suppress the output and the warnings of another library; warnings of the network are still shown."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=PEERS)
         yield
@@ -125,8 +125,8 @@ def draw_seed(generator: torch.Generator) -> int:
 
 
 def wrapped_inputs(inputs: AttackInputs) -> WrappedInputs:
-    """Prepare the images for a peer and look up what it needs to know; takes one forward pass of one image."""
-    # Some peers call .view on what they are given, which channels_last images refuse.
+    """Prepare the inputs for another library; needs one forward pass of one image."""
+    # Some libraries call .view on the images, which fails for channels_last.
     prepared = inputs.images.detach().clamp(0, 1).contiguous(memory_format=torch.contiguous_format)
     classes = inputs.model.verdict(prepared[:1]).shape[1]
     own = {field.name: getattr(inputs, field.name) for field in fields(AttackInputs)}
@@ -134,7 +134,7 @@ def wrapped_inputs(inputs: AttackInputs) -> WrappedInputs:
 
 
 class _PlainGradient(torch.autograd.Function):
-    """Hands images on and their gradient back contiguous: that of a channels_last network is not."""
+    """Identity with a contiguous gradient, because the gradient of a channels_last network is not contiguous."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class _PlainGradient(torch.autograd.Function):
 
 
 class ModelWrapper(nn.Module):
-    """A network as a peer sees it; its mode is not the peer's to change, and gradients can be viewed as they like."""
+    """A network for other libraries: they cannot change its mode, and its gradients are contiguous."""
 
     def __init__(self, model: AttackedModel) -> None:
         super().__init__()
@@ -164,16 +164,16 @@ class ModelWrapper(nn.Module):
 
 
 class PositiveLogits(ModelWrapper):
-    """Shifts every image's logits to be at least 0, for losses that mask a logit by multiplying it with 0."""
+    """A network with logits shifted to be at least 0, for losses that mask a logit by multiplying it by 0."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes) with their differences as they were."""
+        """Return shifted logits (N, classes) with unchanged differences."""
         logits = super().forward(images)
         return logits - logits.detach().amin(1, keepdim=True)
 
 
 class FirstChannel(ModelWrapper):
-    """Reads the first of three channels: for attacks written for colour on a network for grey images."""
+    """A network that reads the first of three channels, for colour-only attacks on a network for grey images."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images[:, :1]."""
@@ -181,81 +181,81 @@ class FirstChannel(ModelWrapper):
 
 
 def as_colour(case: WrappedInputs) -> WrappedInputs:
-    """Return a case of one-channel images with the channel three times over, to go with ``FirstChannel``."""
+    """Return a case of one-channel images with the channel repeated three times, for ``FirstChannel``."""
     return replace(case, images=case.images.expand(-1, 3, -1, -1))
 
 
 @dataclass(frozen=True)
 class TorchattacksAttack(Attack):
-    """Runs an attack of torchattacks; a subclass builds it for one case."""
+    """Base class of torchattacks attacks; a subclass builds the attack for a case."""
 
     network: ClassVar[type[ModelWrapper]] = ModelWrapper
-    """How the peer sees the network."""
+    """The wrapper through which the library calls the network."""
 
     one_by_one: ClassVar[bool] = False
-    """For peers that go through the batch image by image: then what each passes on its way can be told apart."""
+    """For attacks that process the batch image by image: each is run separately, so that its passes are known."""
 
     targets_as_labels: ClassVar[bool] = False
-    """For peers whose targeted mode expects the targets where the labels go."""
+    """For attacks whose targeted mode expects the targets in place of the labels."""
 
     @abstractmethod
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
-        """Return the peer's attack on ``model``."""
+        """Return the library's attack on ``model``."""
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         case = wrapped_inputs(inputs)
         rescue = BestSeen(case, smallest=self.traits.minimum_norm)
-        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.seen):
-            found = self._run(case, rescue)
-        return rescue.result(found.detach().to(case.images).clamp(0, 1))
+        with silent(), scoped(case.seed, type(self).__name__), case.model.on_forward(rescue.observe):
+            proposals = self._run(case, rescue)
+        return rescue.result(proposals.detach().to(case.images).clamp(0, 1))
 
     def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
-        """Return what the peer finds for all images."""
+        """Return the library's result for all images."""
         if self.one_by_one:
             return one_by_one(self, case, rescue)
-        return run_wrapped(self._build(self.network(case.model), case), self._shown(case))
+        return run_wrapped(self._build(self.network(case.model), case), self._with_labels(case))
 
-    def _shown(self, case: WrappedInputs) -> WrappedInputs:
-        """Return the case with the labels that the peer is to read."""
+    def _with_labels(self, case: WrappedInputs) -> WrappedInputs:
+        """Return the case with the labels to pass to the library."""
         if case.targets is None or not self.targets_as_labels:
             return case
         return replace(case, labels=case.targets)
 
 
 def one_by_one(attack: TorchattacksAttack, case: WrappedInputs, rescue: BestSeen) -> Tensor:
-    """Return what the attack finds for all images, run on each of them alone."""
-    shown, found = attack._shown(case), []
+    """Run the attack on each image separately, and return the results for all images."""
+    labelled, results = attack._with_labels(case), []
     for row in rescue.rows[:, None]:
         with rescue.only(row):
             peer = attack._build(attack.network(case.model), case)
-            found.append(run_wrapped(peer, shown, row).detach())
-    return torch.cat(found)
+            results.append(run_wrapped(peer, labelled, row).detach())
+    return torch.cat(results)
 
 
 def run_wrapped(peer: Any, case: WrappedInputs, rows: Tensor | None = None) -> Tensor:
     """Run a torchattacks attack on the images ``rows`` of the case (by default all); (len(rows), C, H, W)."""
     chosen = slice(None) if rows is None else rows
-    # Set by hand: a network without parameters does not tell its device.
+    # Set explicitly, because the device of a network without parameters is not known.
     peer.set_device(case.images.device)
     if case.targets is not None:
-        # Asked once for the whole batch, at the start of the attack; PGDRS, which asks in parts, is told not to.
+        # Called once for the whole batch at the start of the attack; PGDRS is configured not to split the batch.
         goals = case.targets[chosen]
         peer.set_mode_targeted_by_function(lambda images, labels: matching(goals, labels), quiet=True)
-    found: Tensor = peer(
+    result: Tensor = peer(
         case.images[chosen].clone(memory_format=torch.contiguous_format), case.labels[chosen].clone()
     )
-    return found
+    return result
 
 
 def matching(targets: Tensor, labels: Tensor) -> Tensor:
-    """Return the targets; RuntimeError when a peer asks for those of a part of the batch, which part is unknown."""
+    """Return the targets; raises RuntimeError if a library asks for those of an unknown part of the batch."""
     if len(targets) != len(labels):
         raise RuntimeError(f"the attack asked for {len(labels)} targets of {len(targets)}")
     return targets
 
 
 def per_step(step: float | None, epsilon: float, steps: int) -> float:
-    """Return the step size in pixel units: ``step`` parts of epsilon, or 2.5/steps, which can cross the ball."""
+    """Return the step size in pixel units: ``step`` · epsilon, by default 2.5 / steps, enough to cross the ball."""
     return epsilon * (2.5 / max(steps, 1) if step is None else step)
 
 

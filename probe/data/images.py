@@ -1,4 +1,4 @@
-"""``ImageSet``: images in [0, 1], read when needed, with labels where they are known."""
+"""``ImageSet``: images in [0, 1], read when needed, with labels if they are known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from probe.data.spec import Batch, InputSpec, Interpolation, Item, UnreadableErr
 
 
 class LazyItems(Sequence[Item]):
-    """``count`` items; ``make(i)`` builds the i-th each time it is asked for and none is kept."""
+    """``count`` items; ``make(i)`` builds the i-th item each time it is accessed, without caching."""
 
     def __init__(self, count: int, make: Callable[[int], Item]) -> None:
         self._count = count
@@ -57,9 +57,9 @@ def subset(items: Sequence[Item], indices: Sequence[int]) -> LazyItems:
 def array_items(
     pixels: NDArray[np.generic], labels: NDArray[np.int64], names: Callable[[int], str]
 ) -> LazyItems:
-    """Return items over images held in memory, with one label each.
+    """Return items for images in memory, with one label each.
 
-    ``pixels`` is uint8 (N, H, W) or (N, H, W, 3), or float32 (N, H, W) grey in [0, 1]; the array is kept, not
+    ``pixels`` is uint8 (N, H, W) or (N, H, W, 3), or float32 (N, H, W) grey in [0, 1]; the array is not
     copied. ``names(i)`` is the name of the i-th image.
     """
 
@@ -69,8 +69,8 @@ def array_items(
     return LazyItems(len(pixels), make)
 
 
-def shown(name: str) -> str:
-    """Return a file name fit for a report or a terminal: what cannot be printed is written as an escape."""
+def printable(name: str) -> str:
+    """Return a file name for a report or a terminal: non-printable characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
@@ -78,10 +78,10 @@ T = TypeVar("T")
 
 
 def prefetch(work: Callable[[int], T], keys: Sequence[int], depth: int) -> Generator[tuple[int, T]]:
-    """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in one other thread.
+    """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in another thread.
 
-    An exception of ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
-    an exception on either side), the thread has ended when the iterator has.
+    An exception in ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
+    an exception on either side), the thread ends before the iterator does.
     """
     executor = ThreadPoolExecutor(1, thread_name_prefix="probe-read")
     pending: deque[tuple[int, Future[T]]] = deque()
@@ -108,12 +108,12 @@ _REASONS_NAMED = 3
 class ImageSet:
     """A lazily read set of images.
 
-    ``items`` builds each Item on demand, so memory does not grow with pixels. ``domain`` names the task
-    ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` says that the subject already
-    fills the frame, so nothing is cropped. ``num_classes`` is the number of labels there can be (by default
-    that of ``class_names``; None: unknown). ``found`` lists what was passed over before reading; reading adds
-    to ``skipped``. ``total`` is the number of images this set was sampled from (None: not sampled). ``shape`` is
-    (C, H, W) of images that are arrays of one shape, and None for pictures.
+    ``items`` builds each Item on demand, so that pixels do not stay in memory. ``domain`` is the task
+    ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` is True if the subject already
+    fills the frame, so that nothing is cropped. ``num_classes`` is the number of classes (by default
+    that of ``class_names``; None: unknown). ``found`` lists what was skipped before reading; reading adds
+    to ``skipped``. ``total`` is the number of images from which this set was sampled (None: not sampled). ``shape`` is
+    (C, H, W) if all images are arrays of one shape, and None for pictures.
     """
 
     name: str
@@ -130,36 +130,36 @@ class ImageSet:
     _skipped: dict[int, Skipped] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Take the number of classes from their names where nothing else is said."""
+        """Set the number of classes from their names, unless it is given."""
         if self.num_classes is None and self.class_names is not None:
             self.num_classes = len(self.class_names)
 
     def __len__(self) -> int:
-        """Return the number of images, those that turn out to be unreadable included."""
+        """Return the number of images, including those that turn out to be unreadable."""
         return len(self.items)
 
     @property
     def labelled(self) -> bool:
-        """True when every image has a label."""
+        """Whether every image has a label."""
         return len(self.items) > 0 and self.items[0].label is not None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """What was passed over when the set was made, then what could not be read so far, each once."""
+        """The entries skipped when the set was created, then the images that could not be read so far."""
         return self.found + tuple(self._skipped[index] for index in sorted(self._skipped))
 
     def label(self, index: int) -> int | None:
-        """Return the label of one image, or None when it has none."""
+        """Return the label of an image, None if it has none."""
         return self.items[index].label
 
     def item_name(self, index: int) -> str:
-        """Return the name of one image as reports show it."""
+        """Return the name of an image for reports."""
         return self.items[index].name
 
     def info(self, n_used: int, *, fingerprint: bool = True) -> DataInfo:
-        """Return what a report says about this set, of which ``n_used`` images were used.
+        """Return the description of this set for a report that used ``n_used`` of its images.
 
-        Without ``fingerprint`` the images are not read again for their sha256 (see ``digest``).
+        Without ``fingerprint``, the images are not read again for their sha256 (see ``digest``).
         """
         return DataInfo(
             self.name,
@@ -173,7 +173,7 @@ class ImageSet:
         )
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
-        """Return the images at ``indices``, in that order, with what is known about them."""
+        """Return the images at ``indices``, in that order."""
         chosen = [range(len(self))[index] for index in indices]
         known = {new: self._skipped[old] for new, old in enumerate(chosen) if old in self._skipped}
         total = len(self) if self.total is None else self.total
@@ -189,9 +189,9 @@ class ImageSet:
         return replace(self, items=items, class_names=None, num_classes=None, _skipped=dict(self._skipped))
 
     def sample(self, n: int, seed: int = 0) -> ImageSet:
-        """Return ``n`` images drawn without replacement, in their own order; all when there are no more.
+        """Return a sample of ``n`` images without replacement, in their original order; at most all of them.
 
-        The draw depends on the seed alone and is stratified when the set is labelled: every class has its
+        The sample depends only on the seed and is stratified if the set is labelled: every class has its
         share to within one image. ``n`` below 1 raises UsageError.
         """
         if n < 1:
@@ -213,9 +213,9 @@ class ImageSet:
     ) -> Iterator[Batch]:
         """Yield the images (all, or those at ``indices``) in order, ``batch_size`` at a time.
 
-        Unreadable images are left out, noted in ``skipped``, and their places taken by the next ones: only
-        the last batch may be smaller. Images are read ahead in one thread, about two batches at most.
-        Raises CannotRunError when none of the images can be read, or when the model takes neither 1 nor 3
+        Unreadable images are added to ``skipped`` and replaced by the next ones, so that only
+        the last batch may be smaller. A thread reads at most about two batches ahead.
+        Raises CannotRunError when none of the images can be read, or when the model has neither 1 nor 3 input
         channels; UsageError when ``batch_size`` is below 1.
         """
         if batch_size < 1:
@@ -226,7 +226,7 @@ class ImageSet:
         return self._stream(spec, batch_size, wanted)
 
     def _check_channels(self, spec: InputSpec) -> None:
-        """Pictures are grey or colour; arrays may have any number of channels."""
+        """Check the number of channels: pictures are grey or colour; arrays may have any number."""
         if self.shape is None:
             check_channels(spec)
 
@@ -252,7 +252,7 @@ class ImageSet:
             raise self._nothing_readable(wanted)
 
     def _batch(self, kept: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
-        # Stacked by numpy: torch's threads would fight for the processor with the reading thread.
+        # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
         labels = self._labels(kept)
         return Batch(
             images=torch.from_numpy(np.stack(pixels)),
@@ -265,7 +265,7 @@ class ImageSet:
         return labels if self.labelled and len(labels) == len(indices) else None
 
     def _read(self, index: int, spec: InputSpec) -> _READ:
-        # What was unreadable once stays out, so that every pass over the set sees the same images.
+        # An image that was unreadable once stays skipped, so that every pass uses the same images.
         if index in self._skipped:
             return UnreadableError(self._skipped[index].reason)
         try:
@@ -278,6 +278,6 @@ class ImageSet:
 
     def _nothing_readable(self, wanted: Sequence[int]) -> CannotRunError:
         known = [self._skipped[index] for index in dict.fromkeys(wanted)]
-        named = "; ".join(f"{one.name}: {one.reason}" for one in known[:_REASONS_NAMED])
+        listed = "; ".join(f"{item.name}: {item.reason}" for item in known[:_REASONS_NAMED])
         more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""
-        return CannotRunError(f"No image of '{self.name}' can be read ({named}{more}). Give other images.")
+        return CannotRunError(f"No image of '{self.name}' can be read ({listed}{more}). Use other images.")

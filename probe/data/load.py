@@ -1,4 +1,4 @@
-"""From the words that a user types to an ``ImageSet``."""
+"""Loading an ``ImageSet`` by name or path."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
-from probe.data.images import ImageSet, shown
+from probe.data.images import ImageSet, printable
 from probe.data.source import FOLDER, IMAGE, SOURCES, Request, data_names
 
 MAX_IMAGES = 1000
-"""How many images are taken, at most, when no number is given."""
+"""The default maximum number of images."""
 
 
 def load_images(
@@ -26,11 +26,11 @@ def load_images(
 ) -> ImageSet:
     """Return the images called ``name``: a data set of the registry, a folder, or one image file.
 
-    A data set's name wins over a folder called the same (``./digits`` is the folder). ``n`` images are drawn
-    by ``seed``, stratified when they are labelled; None takes all of them, but ``MAX_IMAGES`` at most.
-    Whenever some are left out, the set's ``source`` says so and ``info`` gives the total. ``offline``
-    forbids downloads. Raises UsageError for a name or path that does not exist, with the nearest ones that
-    do, and CannotRunError when a source has no images to give.
+    A data set's name takes precedence over a folder of the same name (``./digits`` is the folder). ``n`` images are
+    sampled with ``seed``, stratified if they are labelled; None: all of them, but at most ``MAX_IMAGES``.
+    If the set is a sample, its ``source`` says so and ``info`` has the total. ``offline``
+    forbids downloads. Raises UsageError for a name or path that does not exist, with similar names,
+    and CannotRunError when a source has no images.
     """
     if n is not None and n < 1:
         raise UsageError(f"The number of images must be at least 1; got {n}.")
@@ -40,34 +40,36 @@ def load_images(
     if len(everything) <= limit:
         return everything
     how = "stratified by class" if everything.labelled else "at random"
-    taken = f"{limit:,} of {len(everything):,} images drawn {how}, seed {seed}"
-    return replace(everything.sample(limit, seed), source=f"{everything.source}; {taken}")
+    sample = f"{limit:,} of {len(everything):,} images sampled {how}, seed {seed}"
+    return replace(everything.sample(limit, seed), source=f"{everything.source}; {sample}")
 
 
 def _resolve(name: str) -> tuple[str, Path | None]:
-    """Return the source for ``name``, and the path when it is one."""
+    """Return the source for ``name``, and the path if ``name`` is one."""
     if name in data_names():
         return name, None
-    # os.path, not Path's methods: these raise for some names that cannot exist, such as very long ones.
+    # os.path, not Path's methods: these raise for some impossible names, such as very long ones.
     path = Path(os.path.expanduser(name))
     if name and os.path.isdir(path):
         return FOLDER, path
     if name and os.path.isfile(path):
         return IMAGE, path
     if name and os.path.exists(path):
-        raise UsageError(f"'{shown(name)}' is neither a folder nor a regular file. Give one of these.")
+        raise UsageError(
+            f"'{printable(name)}' is neither a folder nor a regular file. Give a folder or a file."
+        )
     raise UsageError(
-        f"There is no data set, folder or image '{shown(name)}'.{_nearest(name, path)} "
-        f"Known data sets: {', '.join(data_names())}."
+        f"There is no data set, folder or image '{printable(name)}'.{_nearest(name, path)} "
+        f"Available data sets: {', '.join(data_names())}."
     )
 
 
 def _nearest(name: str, path: Path) -> str:
-    """Return the question whether the user meant something that exists, or nothing."""
+    """Return a question with similar names, empty if there are none."""
     near = difflib.get_close_matches(name, data_names(), n=2)
     try:
         beside = sorted(os.listdir(path.parent))
     except (OSError, ValueError):
         beside = []
     near += [str(path.parent / entry) for entry in difflib.get_close_matches(path.name, beside, n=2)]
-    return f" Did you mean {' or '.join(repr(shown(one)) for one in near)}?" if near else ""
+    return f" Did you mean {' or '.join(repr(printable(candidate)) for candidate in near)}?" if near else ""

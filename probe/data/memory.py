@@ -1,4 +1,4 @@
-"""Images that are in memory: tensors, arrays, a Dataset, a DataLoader."""
+"""Images in memory: tensors, arrays, a Dataset, a DataLoader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from probe.data.sampling import choose
 from probe.data.spec import Item, UnreadableError
 
 _SLACK = 1e-4
-"""How far float pixels may leave [0, 1] by rounding; they are clipped."""
+"""How far float pixels may exceed [0, 1] due to rounding; they are clipped."""
 
 Arrays = Tensor | NDArray[Any] | Sequence[Any]
 
@@ -42,14 +42,14 @@ def images(
 ) -> ImageSet:
     """Return images to study a network with.
 
-    ``source``: a name, a folder or a file, as ``load_images`` takes them; or images in memory: a tensor or an array
+    ``source``: a name, a folder or a file, as for ``load_images``; or images in memory: a tensor or an array
     (N, C, H, W), (N, H, W, C) or (N, H, W), float in [0, 1] or uint8; a pair (images, labels); a Dataset whose items
-    are images or (image, label); a DataLoader, of which the first batches are taken. Pixels are those before
-    normalisation: what the network normalises with goes to ``wrap`` as ``mean`` and ``std``. ``labels`` (N,) are class
-    numbers. ``classes``: the class names, or their number. ``n`` images are drawn by ``seed``, stratified where the
-    labels are known; all are taken when it is None, but 1,000 of a Dataset or a DataLoader.
+    are images or (image, label); a DataLoader, whose first batches are used. The pixels must not be normalised: pass
+    the normalisation of the network to ``wrap`` as ``mean`` and ``std``. ``labels`` (N,) are class
+    numbers. ``classes``: the class names, or their number. ``n`` images are sampled with ``seed``, stratified if the
+    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader.
 
-    Raises UsageError for values outside [0, 1], labels that do not fit, and what holds no images.
+    Raises UsageError for values outside [0, 1], invalid labels, and sources without images.
     """
     if isinstance(source, str | os.PathLike):
         _no_labels(labels)
@@ -61,24 +61,24 @@ def images(
         source, labels = source
     if isinstance(source, DataLoader):
         _no_labels(labels)
-        made = _from_loader(source, MAX_IMAGES if n is None else n, seed, name)
+        image_set = _from_loader(source, MAX_IMAGES if n is None else n, seed, name)
     elif isinstance(source, Tensor | np.ndarray | list):
-        made = _from_arrays(_array(source), labels, name or "images in memory")
-        made = made if n is None else made.sample(n, seed)
+        image_set = _from_arrays(_array(source), labels, name or "images in memory")
+        image_set = image_set if n is None else image_set.sample(n, seed)
     elif hasattr(source, "__getitem__") and isinstance(source, Sized):
         _no_labels(labels)
-        made = _from_dataset(source, MAX_IMAGES if n is None else n, seed, name)
+        image_set = _from_dataset(source, MAX_IMAGES if n is None else n, seed, name)
     else:
         raise UsageError(
-            f"{type(source).__name__} holds no images that can be read: give a tensor or an array (N, C, H, W), a "
-            "Dataset with a length, a DataLoader, a folder, or the name of a data set."
+            f"Could not read images from a {type(source).__name__}: give a tensor or an array (N, C, H, W), a Dataset with "
+            "a length, a DataLoader, a folder, or the name of a data set."
         )
-    return _with_classes(made, classes)
+    return _with_classes(image_set, classes)
 
 
 def _no_labels(labels: object) -> None:
     if labels is not None:
-        raise UsageError("Labels are given beside images in memory; this source brings its own.")
+        raise UsageError("labels= is only for tensors and arrays; this source has its own labels.")
 
 
 def _array(values: Any) -> NDArray[Any]:
@@ -89,7 +89,7 @@ def _array(values: Any) -> NDArray[Any]:
 def _from_arrays(array: NDArray[Any], labels: Arrays | None, name: str) -> ImageSet:
     if len(array) == 0 or array.ndim not in (3, 4):
         raise UsageError(
-            f"Images are (N, C, H, W), (N, H, W, C) or (N, H, W); these have the shape {array.shape}."
+            f"Images must be (N, C, H, W), (N, H, W, C) or (N, H, W); these have the shape {array.shape}."
         )
     known = None if labels is None else _class_numbers(labels, len(array))
     last = array.ndim == 4 and _channels_last(array.shape[1:])
@@ -113,7 +113,7 @@ def _from_arrays(array: NDArray[Any], labels: Arrays | None, name: str) -> Image
 
 
 def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
-    """Read images one by one from anything with a length whose items are images or (image, label)."""
+    """Read images one by one from an object with a length whose items are images or (image, label)."""
     if len(dataset) == 0:
         raise UsageError("The Dataset is empty.")
     known = _labels_of(dataset)
@@ -145,7 +145,7 @@ def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
 
 
 def _from_loader(loader: DataLoader[Any], n: int, seed: int, name: str) -> ImageSet:
-    """Take the first ``n`` images that a DataLoader yields; its shuffling is seeded and leaves the generators alone."""
+    """Return the first ``n`` images of a DataLoader; its shuffling is seeded, and the global generators are restored."""
     kept: list[Tensor] = []
     labels: list[Tensor] = []
     with scoped(seed, "loader"):
@@ -157,18 +157,20 @@ def _from_loader(loader: DataLoader[Any], n: int, seed: int, name: str) -> Image
             if sum(map(len, kept)) >= n:
                 break
     if not kept:
-        raise UsageError("The DataLoader yields nothing.")
+        raise UsageError("The DataLoader is empty.")
     pixels = torch.cat(kept)[:n]
-    made = _from_arrays(_array(pixels), torch.cat(labels)[:n] if labels else None, name or "a DataLoader")
+    image_set = _from_arrays(
+        _array(pixels), torch.cat(labels)[:n] if labels else None, name or "a DataLoader"
+    )
     dataset = loader.dataset
     total = None if isinstance(dataset, IterableDataset) else len(cast(Sized, dataset))
-    return replace(made, total=total, source=f"the first {len(pixels):,} images of a DataLoader")
+    return replace(image_set, total=total, source=f"the first {len(pixels):,} images of a DataLoader")
 
 
 def planes(pixels: NDArray[Any], channels_last: bool | None = None) -> NDArray[np.float32]:
     """Return one image as (C, H, W) float32 in [0, 1]; uint8 is divided by 255.
 
-    ``pixels`` is (H, W), (C, H, W) or (H, W, C); which of the two, None guesses from the shape.
+    ``pixels`` is (H, W), (C, H, W) or (H, W, C); if ``channels_last`` is None, the order is guessed from the shape.
     """
     if pixels.ndim == 2:
         pixels = pixels[None]
@@ -180,7 +182,7 @@ def planes(pixels: NDArray[Any], channels_last: bool | None = None) -> NDArray[n
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
-    """Tell (H, W, C) from (C, H, W): the axis of channels is the one that is 1, 3 or 4 long, else the shortest."""
+    """Return whether a shape is (H, W, C): the channel axis has length 1, 3 or 4, else it is the shortest axis."""
     if shape[0] in (1, 3, 4):
         return False
     return shape[2] in (1, 3, 4) or shape[2] < min(shape[:2])
@@ -194,7 +196,7 @@ def _check_range(array: NDArray[Any], what: str) -> None:
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite([low, high]).all() and low >= -_SLACK and high <= 1 + _SLACK):
         raise UsageError(
-            f"{what} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] before normalisation, and the "
+            f"{what} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
             "normalisation to probe.wrap as mean= and std=."
         )
 
@@ -203,16 +205,18 @@ def _class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
     array = _array(labels)
     if array.shape != (count,):
         raise UsageError(
-            f"There are {count} images, and labels of the shape {array.shape}: give one class number for each image."
+            f"There are {count} images, but the labels have the shape {array.shape}: give one class number per image."
         )
     numbers = array.astype(np.int64)
     if not np.array_equal(numbers, array) or (count and numbers.min() < 0):
-        raise UsageError("Labels are class numbers 0, 1, 2 …; these are negative or no whole numbers.")
+        raise UsageError(
+            "Labels must be class numbers 0, 1, 2 …; some of these are negative or not integers."
+        )
     return numbers
 
 
 def _labels_of(dataset: Any) -> list[int] | None:
-    """Return the labels of all items where the Dataset keeps them beside its images."""
+    """Return the labels of all items if the Dataset stores them separately, else None."""
     tensors = getattr(dataset, "tensors", None)
     for kept in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
         if kept is not None and len(kept) == len(dataset):
@@ -235,8 +239,8 @@ def _check_item(pixels: Any) -> None:
         return
     if not isinstance(pixels, Tensor | np.ndarray) or pixels.ndim not in (2, 3):
         raise UsageError(
-            f"The Dataset's first item is a {type(pixels).__name__}: give (image, label) pairs whose image is a Pillow "
-            "image, or a tensor or array (C, H, W)."
+            f"The first item of the Dataset is a {type(pixels).__name__}: give (image, label) pairs whose image is a "
+            "Pillow image, or a tensor or array (C, H, W)."
         )
     _check_range(_array(pixels), "The Dataset's images")
 
@@ -253,12 +257,12 @@ def _read(pixels: Any) -> Image.Image | NDArray[np.float32]:
     return planes(array)
 
 
-def _with_classes(made: ImageSet, classes: Sequence[str] | int | None) -> ImageSet:
+def _with_classes(image_set: ImageSet, classes: Sequence[str] | int | None) -> ImageSet:
     if classes is None:
-        return made
+        return image_set
     names = None if isinstance(classes, int) else tuple(map(str, classes))
     count = classes if isinstance(classes, int) else len(classes)
-    return replace(made, class_names=names, num_classes=count)
+    return replace(image_set, class_names=names, num_classes=count)
 
 
 __all__ = ["images", "planes"]

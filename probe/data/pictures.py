@@ -1,4 +1,4 @@
-"""Reading one picture file: by content, within limits, upright, or not at all and with the reason."""
+"""Reading one picture file: format by content, limited size, upright orientation, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probe.data.preprocess import MAX_PIXELS, plain
 from probe.data.spec import UnreadableError
 
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM")
-"""The formats that are read; Pillow is never asked to try another."""
+"""The formats that are read; Pillow never tries any other."""
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -49,11 +49,11 @@ _added = False
 def read_picture(path: str | Path) -> Image.Image:
     """Return a picture file as a Pillow image of mode L, RGB or F (grey in [0, 1]), upright.
 
-    The content decides the format, not the file's name; of animations the first frame is read. At most
-    50 megapixels, checked before anything is decoded. See ``modes.plain`` for transparency, CMYK and deep
-    pixels. Raises UnreadableError with a short reason for anything else, damaged files included.
+    The format is determined by the content, not by the file's name; for animations, the first frame is read. The limit
+    is 50 megapixels, checked before decoding. See ``preprocess.plain`` for transparency, CMYK and more than 8 bits.
+    Raises UnreadableError with a short reason for anything else, including damaged files.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         kind = _kind(file)
         file.seek(0)
         try:
@@ -64,18 +64,18 @@ def read_picture(path: str | Path) -> Image.Image:
         except Image.DecompressionBombError:
             raise UnreadableError(_too_large(None)) from None
         except Exception:
-            # A damaged file can end a decoder with almost any exception; to the user they are one.
+            # A damaged file can raise almost any exception in a decoder; for the user they are the same.
             raise UnreadableError(f"damaged or truncated {kind} file") from None
 
 
 def picture_kind(path: str | Path) -> str:
-    """Return the format that a file's first bytes claim; raises UnreadableError when it is none of ours."""
-    with _opened(path) as file:
+    """Return the format according to a file's first bytes; raises UnreadableError if it is not supported."""
+    with _open(path) as file:
         return _kind(file)
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[IO[bytes]]:
+def _open(path: str | Path) -> Iterator[IO[bytes]]:
     try:
         with open(path, "rb") as file:
             yield file
@@ -118,7 +118,7 @@ def _too_large(size: tuple[int, int] | None) -> str:
 
 
 def _webp_size(header: bytes) -> tuple[int, int]:
-    """Return the canvas (width, height) that a WebP header claims; Pillow allocates it while opening."""
+    """Return the canvas (width, height) in a WebP header, which Pillow allocates when opening the file."""
     kind = header[12:16]
     if kind == b"VP8X":
         return int.from_bytes(header[24:27], "little") + 1, int.from_bytes(header[27:30], "little") + 1
@@ -130,29 +130,29 @@ def _webp_size(header: bytes) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1 (upright) when there is none or the EXIF data are broken."""
+    """Return the EXIF orientation; 1 (upright) if there is none or the EXIF data are broken."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:
-        # Broken metadata can raise almost anything and says nothing about the pixels.
+        # Broken metadata can raise almost any exception, but the pixels may still be fine.
         return 1
     return value if isinstance(value, int) else 1
 
 
 @contextmanager
 def _pillow_warnings_ignored() -> Iterator[None]:
-    """Ignore the warnings that Pillow's own modules give (about metadata) inside the block.
+    """Ignore the warnings from Pillow's own modules (about metadata) inside the block.
 
-    Not ``warnings.catch_warnings``: that swaps the process's whole list of filters, and reading happens in a
-    second thread, where an overlap with another swap would leave the wrong list behind for good.
-    One narrow filter is put in by the first reader and taken out by the last.
+    ``warnings.catch_warnings`` replaces the process's whole list of filters; because images are read in a
+    second thread, two overlapping replacements could leave the wrong list behind permanently.
+    Instead, the first reader adds one narrow filter, and the last reader removes it.
     """
     global _readers, _added
     with _reading:
         if _readers == 0:
             _added = _IGNORED not in warnings.filters
         _readers += 1
-        # Each time, because another's catch_warnings may have brought back an older list meanwhile.
+        # Every time, because another catch_warnings may have restored an older list in the meantime.
         warnings.filterwarnings("ignore", module=_IGNORED[3].pattern)
     try:
         yield

@@ -1,4 +1,4 @@
-"""From a Pillow image to the array that a model is fed, with torchvision's Resize and CenterCrop."""
+"""Conversion of a Pillow image to a model's input array, equal to torchvision's Resize and CenterCrop."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _RESAMPLING = {
 def fit(image: Image.Image | NDArray[np.float32], spec: InputSpec, framed: bool) -> NDArray[np.float32]:
     """Return ``image`` (mode L, RGB or F, or an array) as (C, H, W) float32 in [0, 1] of the spec's size.
 
-    A framed image is resized straight to the size. Any other is resized, antialiased, to the smallest size
-    that covers (H, W) / crop, and its centre is cut out: for a square input that is torchvision's
-    ``Resize(round(size / crop))`` and ``CenterCrop(size)`` to the last bit. One-channel models see the
-    luma of ITU-R 601 (Pillow's L); three-channel models see grey repeated. An array (C, H, W) that has the spec's
-    size is handed on as it is. Raises UnreadableError when the image is so elongated that resizing would exceed
-    ``MAX_PIXELS``, and for an array with a number of channels that the model does not take.
+    A framed image is resized directly to the size. Any other image is resized, with antialiasing, to the smallest size
+    that covers (H, W) / crop, followed by a centre crop: for a square input this is bit-identical to torchvision's
+    ``Resize(round(size / crop))`` and ``CenterCrop(size)``. One-channel models get the
+    luma of ITU-R 601 (Pillow's L); three-channel models get grey repeated. An array (C, H, W) of the spec's
+    size is returned unchanged. Raises UnreadableError if the image is so elongated that resizing would exceed
+    ``MAX_PIXELS``, and for an array with a number of channels that does not fit the model.
     """
     if isinstance(image, np.ndarray):
         return _fit_array(image, spec, framed)
@@ -54,7 +54,7 @@ def _fit_array(pixels: NDArray[np.float32], spec: InputSpec, framed: bool) -> ND
     elif len(pixels) != channels and len(pixels) == 1:
         pixels = np.repeat(pixels, channels, axis=0)
     if len(pixels) != channels:
-        raise UnreadableError(f"{len(pixels)} channels, but the model takes {channels}")
+        raise UnreadableError(f"{len(pixels)} channels, but the model has {channels} input channels")
     if pixels.shape == spec.size:
         return pixels
     one_channel = replace(spec, size=(1, *spec.size[1:]))
@@ -62,16 +62,16 @@ def _fit_array(pixels: NDArray[np.float32], spec: InputSpec, framed: bool) -> ND
 
 
 def check_channels(spec: InputSpec) -> None:
-    """Raise CannotRunError unless the model takes 1 or 3 channels."""
+    """Raise CannotRunError unless the model has 1 or 3 input channels."""
     if spec.size[0] not in (1, 3):
         raise CannotRunError(
-            f"The model takes {spec.size[0]} channels, but images are grey (1) or colour (3). "
-            "Choose a model that takes 1 or 3."
+            f"The model has {spec.size[0]} input channels, but images are grey (1) or colour (3). "
+            "Choose a model with 1 or 3 input channels."
         )
 
 
 def covering_size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
-    """Return the (width, height) to resize an image of ``size`` (width, height) to before the centre crop."""
+    """Return the (width, height) before the centre crop for an image of ``size`` (width, height)."""
     across, down = size
     width, height = round(spec.size[2] / spec.crop), round(spec.size[1] / spec.crop)
     if width * down >= height * across:
@@ -87,7 +87,7 @@ def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def _planes(image: Image.Image, channels: int) -> NDArray[np.float32]:
-    # numpy, not torch: this runs in the reading thread, where torch would start a second pool of threads.
+    # numpy, because in the reading thread torch would start a second pool of threads.
     pixels = np.asarray(image, dtype=np.float32)
     pixels = pixels.clip(0, 1) if image.mode == "F" else pixels / np.float32(255)
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
@@ -103,10 +103,10 @@ _COLOUR = ("RGB", "RGBX", "P", "CMYK", "YCbCr", "LAB", "HSV")
 def plain(image: Image.Image) -> Image.Image:
     """Return a loaded image in mode L, RGB or F, without metadata.
 
-    Transparency is composited over white. Grey with 16 bits keeps them: 65,535 becomes 1 (a
-    12-bit TIFF's 4,095 too). Colour with 16 bits is cut to 8 by Pillow. CMYK is converted by Pillow's
-    formula; embedded colour profiles are ignored. Floating-point grey is taken as it is when every value
-    lies in [0, 1]. Raises UnreadableError when other numbers leave the white point unknown.
+    Transparency is composited over white. Grey with 16 bits keeps its precision: 65,535 becomes 1 (as does
+    4,095 in a 12-bit TIFF). Colour with 16 bits is reduced to 8 bits by Pillow. CMYK is converted by Pillow's
+    formula; embedded colour profiles are ignored. Floating-point grey is not changed if all values
+    are in [0, 1]; otherwise the white point is unknown, and UnreadableError is raised.
     """
     mode = image.mode
     if mode.startswith("I") or mode == "F":
@@ -158,6 +158,6 @@ def _white_point(image: Image.Image) -> int:
 
 
 def _tag(image: Image.Image, number: int) -> object:
-    """Return a TIFF tag's value, None for any other format."""
+    """Return the value of a TIFF tag, None for other formats."""
     tags = getattr(image, "tag_v2", None)
     return None if tags is None else tags.get(number)

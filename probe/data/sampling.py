@@ -1,4 +1,4 @@
-"""Which images to take when not all are taken."""
+"""Sampling of images, and the digest of an image set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Indices = NDArray[np.int64]
 def choose(total: int, n: int, seed: int, labels: Sequence[int] | Indices | None = None) -> Indices:
     """Return ``min(n, total)`` distinct indices below ``total``, ascending, the same for the same seed.
 
-    With ``labels`` (one for each index) the draw is stratified: each class gets its share of ``n``, rounded
+    With ``labels`` (one for each index) the sample is stratified: each class gets its share of ``n``, rounded
     down or up (largest remainders first, ties broken by the seed), so that no class is off by one or more.
     """
     if n >= total:
@@ -48,16 +48,16 @@ _CHUNK = 1 << 20
 
 
 def digest(items: Sequence[Item]) -> str:
-    """Return the sha256 over name, label and content of every image, in their order, as hexadecimal digits.
+    """Return the sha256 over name, label and content of every image, in order, as hexadecimal digits.
 
-    The content of an image with a file of its own is the file's bytes, else its pixels; one that cannot be read counts
-    with its name and label alone.
+    The content is the file's bytes if the image has its own file, else its pixels; for an unreadable image,
+    only name and label count.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for item in items:
-        found.update(f"{item.name}\0{item.label}\0".encode("utf-8", "surrogatepass"))
-        found.update(_content(item))
-    return found.hexdigest()
+        digest.update(f"{item.name}\0{item.label}\0".encode("utf-8", "surrogatepass"))
+        digest.update(_content(item))
+    return digest.hexdigest()
 
 
 def _content(item: Item) -> bytes:

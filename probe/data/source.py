@@ -1,4 +1,4 @@
-"""What a data source is, and the registry that finds them."""
+"""The interface of data sources, and their registry."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # so that the names can be listed without loading torch
 
 @dataclass(frozen=True)
 class Request:
-    """What a source is told: the path that was typed (sources of files only), and how to behave.
+    """The request to a source: the path that the user typed (for file sources only), and options.
 
-    ``offline`` forbids the network.
+    ``offline`` forbids downloads.
     """
 
     path: Path | None = None
@@ -26,19 +26,19 @@ class Request:
 
 
 class DataSource(Protocol):
-    """A source makes all its images into one set; CannotRunError says why it cannot, and the way out."""
+    """A source returns all its images as one set, or raises CannotRunError with the reason and how to fix it."""
 
     def __call__(self, request: Request) -> ImageSet:
-        """Return every image of the source, unread."""
+        """Return all images of the source, without reading them."""
         ...
 
 
 SOURCES: Registry[DataSource] = Registry("data source", "probe.data.sources")
 
 FOLDER, IMAGE = "folder", "image"
-"""The sources that are given by a path instead of their name."""
+"""The sources that are selected by a path instead of a name."""
 
 
 def data_names() -> tuple[str, ...]:
-    """Return the data sets that have a name of their own, sorted."""
+    """Return the names of the data sets, sorted."""
     return tuple(name for name in SOURCES if name not in (FOLDER, IMAGE))

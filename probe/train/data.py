@@ -1,4 +1,4 @@
-"""The two parts of the data that a training needs: one to learn from, one that it never sees."""
+"""The two parts of the data for a training: one to train on, and a held-out one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from probe.data.sampling import choose
 from probe.data.source import data_names
 
 SHARE = 0.2
-"""The share of a folder's images that is held out when nothing is said."""
+"""The default share of a folder's images that is held out."""
 
 _TRAIN = "-train"
 _EVERYTHING = 2**31
@@ -27,7 +27,7 @@ _MAX_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Parts:
-    """Labelled images to train on and to measure on, without one in common; ``split`` says how they were parted."""
+    """Disjoint sets of labelled images to train on and to evaluate on; ``split`` describes how they were split."""
 
     name: str
     training: ImageSet
@@ -36,12 +36,12 @@ class Parts:
 
     @property
     def domain(self) -> str:
-        """The task, as data sets name it; 'unknown' for a folder."""
+        """The task, from the data set; 'unknown' for a folder."""
         return "unknown" if self.training.domain == "folder" else self.training.domain
 
     @property
     def mirrors(self) -> bool:
-        """Whether an image seen in a mirror surely is of the same class: things are, digits are not."""
+        """Whether a mirrored image certainly has the same class: objects do, digits do not."""
         return self.domain in ("fashion-mnist", "cifar10")
 
     @property
@@ -60,15 +60,15 @@ def both_parts(
 ) -> Parts:
     """Return the parts of a labelled data set or folder.
 
-    A data set that has a training part (``digits``, ``fashion-mnist``, ``cifar10``) keeps its own split; any other
-    is split by ``seed``, stratified by class, ``held_out`` (0 < share ≤ 0.5) of it for measuring. ``n`` images, a
-    stratified sample, are left of the training part; the held-out part is always whole. Raises UsageError for
-    data without labels or with less than two images in each of two classes, and the errors of ``load_images``.
+    Data sets with a training part (``digits``, ``fashion-mnist``, ``cifar10``) keep their own split; other data
+    is split with ``seed``, stratified by class, and the share ``held_out`` (0 < share ≤ 0.5) is held out. ``n`` limits
+    the training part to a stratified sample; the held-out part is never sampled. Raises UsageError for data without
+    labels or with fewer than two images in each of two classes, and the errors of ``load_images``.
     """
     own = name.removesuffix(_TRAIN)
     if own in data_names() and own + _TRAIN in data_names():
         if held_out is not None:
-            raise UsageError(f"{own} has a held-out part of its own: leave --held-out out.")
+            raise UsageError(f"{own} has its own held-out part: remove --held-out.")
         training, kept = (
             load_images(part, n=size or _EVERYTHING, seed=seed, offline=offline, progress=progress)
             for part, size in ((own + _TRAIN, n), (own, None))
@@ -80,36 +80,33 @@ def both_parts(
 
 
 def split(images: ImageSet, held_out: float | None = None, seed: int = 0) -> Parts:
-    """Part labelled images by ``seed``, stratified by class; ``held_out`` (0 < share ≤ 0.5) of each for measuring.
+    """Split labelled images with ``seed``, stratified by class; ``held_out`` (0 < share ≤ 0.5) is the held-out share.
 
-    Raises UsageError for images without labels or with less than two images in each of two classes.
+    Raises UsageError for images without labels or with fewer than two images in each of two classes.
     """
     if not images.labelled:
         raise UsageError(
-            f"The images of {images.name} have no labels to learn: give a folder with one subfolder for each "
-            "class, or a labelled data set such as digits."
+            f"The images of {images.name} have no labels: give a folder with one subfolder for each class, or a labelled "
+            "data set such as digits."
         )
     share = SHARE if held_out is None else held_out
     learn, measure = split_indices([images.label(i) or 0 for i in range(len(images))], share, seed)
     if len(measure) == 0:
         raise UsageError(
-            f"{images.name} has too few images in a class to hold some out of the training: two classes need "
-            "at least two images each."
+            f"{images.name} has too few images to hold some out: at least two classes need at least two images each."
         )
-    how = f"{share:g} of each class held out, drawn by seed {seed}"
+    how = f"{share:g} of each class held out, seed {seed}"
     return Parts(images.name, images.subset(learn), images.subset(measure), how)
 
 
 def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Return (training, held-out) indices: disjoint, ascending, stratified, the same for the same seed.
 
-    A class with a single image has it in training. The held-out part is empty when fewer than two classes
+    The image of a class with a single image is for training. The held-out part is empty if fewer than two classes
     have two images. Raises UsageError unless 0 < share ≤ 0.5.
     """
     if not 0 < share <= 0.5:
-        raise UsageError(
-            f"--held-out is the share of images to hold out, above 0 and at most 0.5, not {share:g}."
-        )
+        raise UsageError(f"--held-out must be a share of the images above 0 and at most 0.5, not {share:g}.")
     known = np.asarray(labels, dtype=np.int64)
     counts = np.bincount(known, minlength=1)
     if (counts >= 2).sum() < 2:
@@ -123,16 +120,16 @@ def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[
 def as_tensors(images: ImageSet, spec: InputSpec, label: str, progress: Progress) -> tuple[Tensor, Tensor]:
     """Return the readable images (N, C, H, W) in [0, 1] and their labels (N,), all in memory.
 
-    One grey channel is repeated without a copy where the data is known to be grey. Raises UsageError when the
-    images would take more than 4 GiB, and CannotRunError when fewer than two can be read.
+    For data that is known to be grey, one channel is repeated without copying. Raises UsageError if the
+    images would need more than 4 GiB, and CannotRunError if fewer than two can be read.
     """
     grey = images.domain in _GREY
     read = replace(spec, size=(1, *spec.size[1:])) if grey else spec
     size = 4 * len(images) * read.size[0] * read.size[1] * read.size[2]
     if size > _MAX_BYTES:
         raise UsageError(
-            f"{len(images):,} images of {spec.size[1]}×{spec.size[2]} pixels take {size / 2**30:.1f} GiB of memory, "
-            f"more than {_MAX_BYTES >> 30}: take fewer with -n, or smaller ones with --img-size."
+            f"{len(images):,} images of {spec.size[1]}×{spec.size[2]} pixels need {size / 2**30:.1f} GiB of memory, "
+            f"more than {_MAX_BYTES >> 30}: use fewer with -n, or smaller ones with --img-size."
         )
     pixels, labels = [], []
     with progress.task(label, len(images)) as advance:
@@ -140,7 +137,9 @@ def as_tensors(images: ImageSet, spec: InputSpec, label: str, progress: Progress
             pixels.append(batch.images)
             labels.append(batch.labels if batch.labels is not None else torch.empty(0, dtype=torch.int64))
             advance(len(batch.indices))
-    found = torch.cat(pixels) if pixels else torch.empty(0, *read.size)
-    if len(found) < 2:
-        raise CannotRunError(f"Only {len(found)} image of {images.name} can be used: at least 2 are needed.")
-    return found.expand(-1, spec.size[0], -1, -1), torch.cat(labels)
+    tensor = torch.cat(pixels) if pixels else torch.empty(0, *read.size)
+    if len(tensor) < 2:
+        raise CannotRunError(
+            f"Too few images of {images.name} can be read: {len(tensor)}, but at least 2 are needed."
+        )
+    return tensor.expand(-1, spec.size[0], -1, -1), torch.cat(labels)

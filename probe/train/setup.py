@@ -1,4 +1,4 @@
-"""From the words given to a training to everything that it needs: network, input, recipe, and where it goes."""
+"""The setup of a training from the user's options: network, input, recipe, and output file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ADVERSARIAL_RATE = 5 / 3
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """What the user said of the recipe; None leaves the default, which goes by the network and the data."""
+    """The user's options for the recipe; None is the default, which depends on the network and the data."""
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -47,13 +47,13 @@ class RecipeOptions:
     augment: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return what was said."""
+        """Return the options that were set."""
         return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A network with random weights and how it is to be trained; ``built`` is the (H, W) it was built for."""
+    """A network with random weights and its preprocessing; ``built`` is the (H, W) that it was built for."""
 
     network: nn.Module
     framing: Preprocessing
@@ -69,11 +69,11 @@ def set_up(
     std: tuple[float, ...] | None,
     seed: int,
 ) -> Setup:
-    """Return the network with weights drawn by ``seed`` for the data's classes, and its input.
+    """Return the network with random weights (from ``seed``) for the data's classes, and its preprocessing.
 
-    The size is ``size``, else the network's own, but at most 64×64 for data sets of small images where the
-    network takes it. Pixels are normalised by mean 0.5 and std 0.5 unless others are given. Raises UsageError
-    when the network cannot have as many classes, and ShapeError when it does not take the size.
+    The image size is ``size``, else the network's own, but at most 64×64 for data sets of small images if the
+    network accepts that. Pixels are normalised with mean 0.5 and std 0.5 unless others are given. Raises UsageError
+    when the network cannot have this number of classes, and ShapeError when it does not accept the size.
     """
     build = random_builder(architecture)
     smaller = size is None and parts.training.framed
@@ -97,7 +97,9 @@ def set_up(
             _channelwise("std", std, channels),
         )
         return Setup(network, framing, facts, size)
-    raise failure or ShapeError(f"{architecture.source} takes no size that the images can be brought to.")
+    raise failure or ShapeError(
+        f"{architecture.source} does not accept any size that the images can be resized to."
+    )
 
 
 def choose_recipe(
@@ -108,13 +110,13 @@ def choose_recipe(
     device: torch.device,
     mirrors: bool = False,
 ) -> Recipe:
-    """Return the recipe for ``n`` images: the user's words, the rest by the network and the data.
+    """Return the recipe for ``n`` images: the user's options, and defaults that depend on the network and the data.
 
-    The default is that of digits weights. Against an adversary it has smaller batches, which give more steps for
-    the same time, a higher rate and no label smoothing: such a training underfits, where a plain one overfits.
-    (resnet20 on digits at Linf 0.2: 52% robust instead of 38%, 98% clean instead of 92%.) More than 5,000 images
-    need fewer epochs, 3 at least. Images are shifted, and flipped where ``mirrors`` says that a class looks the same
-    in a mirror. Raises UsageError for numbers without a meaning.
+    The default is the recipe for digits weights. Adversarial training uses smaller batches, which give more steps in
+    the same time, a higher learning rate and no label smoothing, because it underfits where normal training overfits.
+    (resnet20 on digits at Linf 0.2: 52% robust instead of 38%, 98% clean instead of 92%.) With more than 5,000 images,
+    fewer epochs are needed, but at least 3. Images are shifted, and flipped if ``mirrors`` says that mirroring keeps the
+    class. Raises UsageError for invalid values.
     """
     base = recipe_for(setup.network, setup.facts)
     if adversary is not None:
@@ -130,16 +132,16 @@ def choose_recipe(
     try:
         return replace(base, **given)
     except ValueError as error:
-        raise UsageError(f"There is no such training: {error}.") from error
+        raise UsageError(f"Invalid training options: {error}.") from error
 
 
 def choose_place(
     out: Path | None, architecture: Architecture, parts: Parts, adversarial: bool, force: bool
 ) -> Path:
-    """Return the file to write, after making sure that it can be written, and may.
+    """Return the file to write, after checking that it can be written.
 
-    Raises UsageError when its extension is not ``.safetensors`` or it exists without ``force``, and
-    CannotRunError when its folder cannot be written to.
+    Raises UsageError if its extension is not ``.safetensors``, or if it exists and ``force`` is False, and
+    CannotRunError if its folder is not writable.
     """
     if out is None:
         options = architecture.source.partition("?")[2]
@@ -147,21 +149,21 @@ def choose_place(
         out = Path("-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", word)[:60] for word in words if word) + _SUFFIX)
     path = out.expanduser()
     if path.suffix.lower() != _SUFFIX:
-        raise UsageError(f"Weights are written as {_SUFFIX}: write --out {path.with_suffix(_SUFFIX)}.")
-    there = next((one for one in (path, recipe_file(path)) if one.exists()), None)
-    if path.is_dir() or (there is not None and not force):
-        raise UsageError(f"{there} exists already: choose another --out, or overwrite it with --force.")
-    folder = next(one for one in path.absolute().parents if one.exists())
+        raise UsageError(f"Weights are saved as {_SUFFIX}: write --out {path.with_suffix(_SUFFIX)}.")
+    existing = next((file for file in (path, recipe_file(path)) if file.exists()), None)
+    if path.is_dir() or (existing is not None and not force):
+        raise UsageError(f"{existing} already exists: choose another --out, or overwrite it with --force.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise CannotRunError(f"{path} cannot be written: {folder} is no folder that can be written to.")
+        raise CannotRunError(f"{path} cannot be written: {folder} is not a writable folder.")
     return path
 
 
 def _check_classes(architecture: Architecture, facts: NetworkFacts, parts: Parts) -> None:
     if facts.num_classes != parts.num_classes:
         raise UsageError(
-            f"{architecture.source} has {facts.num_classes} classes, {parts.name} has {parts.num_classes}: give its "
-            "function a parameter num_classes, or other data."
+            f"{architecture.source} has {facts.num_classes} classes, but {parts.name} has {parts.num_classes}: add a "
+            "parameter num_classes to its function, or use other data."
         )
 
 
@@ -170,12 +172,12 @@ def _check_words(words: RecipeOptions) -> None:
     for name in ("optimiser", "schedule"):
         value, known = getattr(words, name), get_args(kinds[name])
         if value is not None and value not in known:
-            raise UsageError(f"There is no {name} '{value}'. Known: {', '.join(known)}.")
+            raise UsageError(f"There is no {name} '{value}'. Available: {', '.join(known)}.")
     if words.augment is not None and words.augment != ("none",):
-        strange = [name for name in words.augment if name not in AUGMENTATIONS]
-        if strange:
+        unknown = [name for name in words.augment if name not in AUGMENTATIONS]
+        if unknown:
             raise UsageError(
-                f"There is no augmentation '{strange[0]}'. Known: {', '.join(AUGMENTATIONS)}, or none."
+                f"There is no augmentation '{unknown[0]}'. Available: {', '.join(AUGMENTATIONS)}, or none."
             )
     for name, value in words.given().items():
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
@@ -189,8 +191,8 @@ def _check_words(words: RecipeOptions) -> None:
 def _channelwise(what: str, values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
     given = values or (0.5,)
     if len(given) not in (1, channels):
-        raise UsageError(f"--{what} has {len(given)} values, but the network takes {channels} channels.")
+        raise UsageError(f"--{what} has {len(given)} values, but the network has {channels} input channels.")
     least = _LEAST_STD if what == "std" else -_LARGEST
     if not all(least <= value <= _LARGEST for value in given):
-        raise UsageError(f"--{what} is in units of pixels in [0, 1]: {least:g} to {_LARGEST:g}.")
+        raise UsageError(f"--{what} is for pixels in [0, 1] and must be {least:g} to {_LARGEST:g}.")
     return given * channels if len(given) == 1 else given

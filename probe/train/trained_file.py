@@ -1,4 +1,4 @@
-"""What comes of a training, and the two files that keep it: the weights, and a recipe that people can read."""
+"""The result of a training, and its two files: the weights, and a readable recipe."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PLAIN = ("format", "model", "data", "domain")
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network's file and what is known of it.
+    """A trained network's file, and how it was trained.
 
-    ``history`` is of the images trained on, as they were trained on: perturbed, if there is an ``adversary``.
-    ``images`` is their number, ``split`` how the held-out ones were parted from them.
+    ``history`` is for the images trained on, which are perturbed if there is an ``adversary``.
+    ``images`` is their number, ``split`` describes how the held-out images were chosen.
     """
 
     path: Path
@@ -47,30 +47,30 @@ class TrainedNetwork:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """What came of the training, in sentences; each proportion with its n and 95% Wilson interval."""
+        """The result of the training in sentences; each proportion with its n and 95% Wilson interval."""
         lines = [f"Held-out accuracy {_with_interval(self.record.score)}."]
         robust = self.record.robust
         if robust is not None:
             lines.append(
                 f"Robust held-out accuracy at {robust.norm} {robust.epsilon:.4g}: {_with_interval(robust)} under "
-                f"PGD with {ROBUST_STEPS} steps; probe adversarial measures it properly."
+                f"PGD with {ROBUST_STEPS} steps; use probe adversarial for a reliable value."
             )
         if self.skipped:
-            named = "; ".join(f"{one.name}: {one.reason}" for one in self.skipped[:_NAMED])
+            listed = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:_NAMED])
             more = f"; and {len(self.skipped) - _NAMED} more" if len(self.skipped) > _NAMED else ""
-            lines.append(f"{len(self.skipped)} of the images were skipped ({named}{more}).")
+            lines.append(f"{len(self.skipped)} of the images were skipped ({listed}{more}).")
         return tuple(lines)
 
 
 def recipe_file(path: Path) -> Path:
-    """Return the file beside the weights that tells people how they were trained."""
+    """Return the path of the readable recipe, next to the weights."""
     return path.with_name(f"{path.stem}.recipe.json")
 
 
 def write_trained(trained: TrainedNetwork, network: nn.Module) -> None:
-    """Write the weights, then the readable recipe; each is there whole or not at all.
+    """Write the weights, then the readable recipe; each is written completely or not at all.
 
-    Raises CannotRunError when the disk does not let them be written.
+    Raises CannotRunError if they cannot be written.
     """
     path, facts = trained.path, _facts(trained)
     texts = {key: json.dumps(value) for key, value in facts.items()}
@@ -88,7 +88,7 @@ def write_trained(trained: TrainedNetwork, network: nn.Module) -> None:
 
 
 def _facts(trained: TrainedNetwork) -> dict[str, Any]:
-    """Return what is known besides the record."""
+    """Return the facts that are not in the record."""
     against = trained.adversary
     facts: dict[str, Any] = {
         "recipe": asdict(trained.recipe),

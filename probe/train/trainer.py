@@ -1,6 +1,6 @@
-"""Training a network on labelled images, plainly or against an adversary, and keeping it with what is known of it.
+"""Training a network on labelled images, normally or adversarially, and saving it with its training record.
 
-Accuracy is measured on held-out images only, which training never sees.
+Accuracy is measured only on held-out images, which are never trained on.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from probe.train.setup import RecipeOptions, Setup, choose_place, choose_recipe,
 from probe.train.trained_file import TrainedNetwork, write_trained
 
 _RECORDS = 50
-"""Steps between two records of gradient norms, which a fault is told with."""
+"""Steps between two records of gradient norms, which are part of the report of a fault."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a training is asked for; None leaves a default, which goes by the network and the data.
+    """The options of a training; None is the default, which depends on the network and the data.
 
-    ``norm``, ``epsilon`` (such as ``0.2`` or ``8/255``) and ``steps`` belong to ``adversarial``. ``n`` is the number
-    of images to train on, ``held_out`` the share of a folder that is held out, ``out`` the file to write.
+    ``norm``, ``epsilon`` (such as ``0.2`` or ``8/255``) and ``steps`` are for ``adversarial`` training. ``n`` is the
+    number of images to train on, ``held_out`` the share of a folder that is held out, ``out`` the file to write.
     """
 
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
@@ -75,9 +75,9 @@ class TrainOptions:
 
 
 def options_from(words: Mapping[str, Any]) -> TrainOptions:
-    """Return the options that a command line's words mean, of which those of the recipe are a part."""
-    recipe = {each.name for each in fields(RecipeOptions)}
-    own = {each.name for each in fields(TrainOptions)} - {"recipe"}
+    """Convert the options of the command line, including those of the recipe."""
+    recipe = {field.name for field in fields(RecipeOptions)}
+    own = {field.name for field in fields(TrainOptions)} - {"recipe"}
     size = words["img_size"]
     return TrainOptions(
         recipe=RecipeOptions(**{key: value for key, value in words.items() if key in recipe}),
@@ -91,7 +91,7 @@ def options_from(words: Mapping[str, Any]) -> TrainOptions:
 
 @dataclass(frozen=True)
 class _TrainerRun:
-    """One training: what is trained, on what, how and where."""
+    """A training: the network, the data, the recipe and the device."""
 
     setup: Setup
     parts: Parts
@@ -110,17 +110,17 @@ class _TrainerRun:
 def train(model: str, data: str, options: TrainOptions, progress: Progress = SILENT) -> TrainedNetwork:
     """Train the network called ``model`` on ``data`` from random weights, and write it to a file.
 
-    ``model`` is any name that models are loaded by, ``data`` a labelled data set or folder. The same words and
-    the same seed give the same weights on the same machine; the global generators are left alone. Beside the
-    file, which ``load_model`` takes as weights, goes a readable one with the recipe and the learning curve.
-    Neither is written when anything fails. The state after each epoch is kept in the cache until the file is
-    written: with ``resume`` a training that was interrupted or killed goes on to the same weights. Raises
+    ``model`` is any model name, ``data`` a labelled data set or folder. The same options and
+    the same seed give the same weights on the same machine; the global generators are not changed. Next to the
+    file, which ``load_model`` accepts as weights, a readable file with the recipe and the learning curve is written.
+    Neither is written if anything fails. The state after each epoch is stored in the cache until the file is
+    written: with ``resume``, a training that was interrupted or killed continues to the same weights. Raises
     UsageError and CannotRunError.
     """
     started = time.perf_counter()
     run, path = _prepare(model, data, options, progress)
     progress.say(_announcement(run))
-    history, score, robust, snapshots = _carry_out(run, options.resume, progress)
+    history, score, robust, snapshots = _train_and_measure(run, options.resume, progress)
     parts = run.parts
     trained = TrainedNetwork(
         path=path,
@@ -142,7 +142,7 @@ def train(model: str, data: str, options: TrainOptions, progress: Progress = SIL
 
 
 def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -> tuple[_TrainerRun, Path]:
-    """Find out, before any time is spent, whether everything asked for can be done."""
+    """Check all options before starting, and return the run and the file to write."""
     device, _ = choose_device(options.device)
     architecture = find_architecture(model, Access(options.offline, progress))
     if not options.adversarial:
@@ -178,7 +178,7 @@ def _record(run: _TrainerRun, score: Score, robust: Robust | None) -> Record:
     )
 
 
-def _carry_out(
+def _train_and_measure(
     run: _TrainerRun, resume: bool, progress: Progress
 ) -> tuple[tuple[Epoch, ...], Score, Robust | None, SnapshotFile]:
     """Train, measure, and leave the network on the CPU in eval mode."""
@@ -197,7 +197,7 @@ def _carry_out(
         snapshots.remove()
         raise CannotRunError(f"{run.label} cannot be trained on {run.parts.name}: {error}") from error
     except KeyboardInterrupt:
-        progress.say(f"{snapshots.epochs} finished epochs are kept: add --resume to go on.")
+        progress.say(f"{snapshots.epochs} finished epochs are kept: add --resume to continue.")
         raise
     finally:
         setup.network.to("cpu").eval().requires_grad_(False)
@@ -207,21 +207,21 @@ def _carry_out(
 def _snapshots(
     run: _TrainerRun, images: Tensor, labels: Tensor, resume: bool, progress: Progress
 ) -> SnapshotFile:
-    """Return the file that keeps the state of exactly this training: other weights, images or words make another."""
+    """Return the snapshot file of exactly this training; other weights, images or options have another file."""
     digest = hashlib.blake2b(digest_size=12)
     facts = (run.source, run.setup.framing, run.recipe, run.adversary, run.seed, str(run.device))
     digest.update(repr((__version__, torch.__version__, *facts, images.shape)).encode())
     digest.update(fingerprint(run.setup.network).encode())
-    # A grey image is one channel that is repeated without a copy.
+    # A grey image is one channel that is repeated without copying.
     digest.update((images[:, :1] if images.stride(1) == 0 else images).contiguous().numpy().tobytes())
     digest.update(labels.numpy().tobytes())
     snapshots = SnapshotFile(cache_root() / "training" / f"{digest.hexdigest()}.pt")
     if not resume:
         snapshots.remove()
     elif snapshots.load() is None:
-        progress.say("There is no interrupted training with these options: starting anew.")
+        progress.say("There is no interrupted training with these options: starting from the beginning.")
     else:
-        progress.say(f"Going on after epoch {snapshots.epochs} of {run.recipe.epochs}.")
+        progress.say(f"Continuing after epoch {snapshots.epochs} of {run.recipe.epochs}.")
     return snapshots
 
 
@@ -252,8 +252,8 @@ def _fit(
             memory_format=run.layout,
         )
     if run.adversary is None:
-        # The schedule ends long before slow running averages (momentum 0.01) have caught up. Those of an
-        # adversarial training are of perturbed images and stay so.
+        # The schedule ends long before slow running averages (momentum 0.01) have converged. After adversarial
+        # training they are those of perturbed images, and are kept.
         reestimate_batch_norm(module, torch.split(images, 128))
     return history
 
@@ -261,7 +261,7 @@ def _fit(
 def _robust(
     run: _TrainerRun, module: PixelModel, images: Tensor, labels: Tensor, progress: Progress
 ) -> Robust | None:
-    """Measure the accuracy under the search that was trained against, with more steps; None without adversary."""
+    """Measure the accuracy under the attack of the training, with more steps; None for normal training."""
     if run.adversary is None:
         return None
     chosen = torch.from_numpy(choose(len(labels), ROBUST_IMAGES, run.seed, labels.tolist()))

@@ -342,7 +342,7 @@ def test_transfer_gives_a_row_and_a_column_for_each_network() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"attacks": ("cw",)}, "knows the norm L2"),
+        ({"attacks": ("cw",)}, "supports L2"),
         ({"attacks": ("nosuch",)}, "no attack 'nosuch'"),
         ({"attacks": ("worst",)}, "always reported"),
         ({"target": "eleven"}, "no class 'eleven'"),

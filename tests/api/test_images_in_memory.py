@@ -137,7 +137,7 @@ def test_names_folders_and_sets_are_taken_too() -> None:
     ("source", "labels", "words"),
     [
         (pixels() * 255, None, "probe.wrap"),
-        (pixels() - 0.5, None, "before normalisation"),
+        (pixels() - 0.5, None, "without normalisation"),
         (torch.full((2, 3, 4, 4), torch.nan), None, "nan"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.int32), None, "int32"),
         (pixels(), [0, 1], "5 images"),
@@ -145,10 +145,10 @@ def test_names_folders_and_sets_are_taken_too() -> None:
         (pixels(), [0.5, 1, 2, 1, 0], "class numbers"),
         (torch.zeros(0, 3, 4, 4), None, "shape"),
         (torch.zeros(3), None, "shape"),
-        (object(), None, "holds no images"),
+        (object(), None, "Could not read images"),
         (TensorDataset(torch.zeros(0, 3, 4, 4)), None, "empty"),
         (TensorDataset(pixels() * 3), None, "values from"),
-        ("digits", [1], "brings its own"),
+        ("digits", [1], "own labels"),
     ],
 )
 def test_what_holds_no_images_is_refused_in_one_line(source: Any, labels: Any, words: str) -> None:

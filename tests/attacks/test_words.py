@@ -210,13 +210,13 @@ def test_attack_that_does_not_know_the_norm_is_refused_with_others_that_do() -> 
     with pytest.raises(UsageError) as caught:
         choose_attacks(("cw",), LINF, targeted=False)
     message = str(caught.value)
-    assert "The attack cw knows the norm L2, not Linf." in message
+    assert "The attack cw supports L2, not Linf." in message
     for other in message.partition("there are ")[2].rstrip(" ….").split(", "):
         assert "Linf" in ATTACKS.get(other).traits.norms
 
 
 def test_attack_that_cannot_aim_is_refused() -> None:
-    with pytest.raises(UsageError, match="deepfool cannot aim"):
+    with pytest.raises(UsageError, match="deepfool does not support targeted"):
         choose_attacks(("pgd", "deepfool"), TWO, targeted=True)
     assert choose_attacks(("pgd",), TWO, targeted=True)
 

@@ -132,7 +132,7 @@ def test_another_network_can_be_compared_and_carried_over_to(words: list[str]) -
         (["--norm", "L3"], "no norm 'L3'"),
         (["--attack", "pgdd"], "Did you mean 'pgd'"),
         (["--attack", "pgd?steps=many"], "is a int"),
-        (["--attack", "cw"], "knows the norm L2"),
+        (["--attack", "cw"], "supports L2"),
         (["--target", "dog"], "no class 'dog'"),
         (["--views", "nosuch"], "no view 'nosuch'"),
         (["--checks", "nosuch"], "no check 'nosuch'"),

@@ -36,7 +36,7 @@ def test_json_is_all_that_stdout_gets(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.run([*RESNET, "--format", "json", "--out", str(tmp_path / "report")]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["totals"]["parameters"] == 11_689_512
-    assert captured.err.splitlines()[-1] == f"The report: {tmp_path / 'report' / 'report.html'}"
+    assert captured.err.splitlines()[-1] == f"Report: {tmp_path / 'report' / 'report.html'}"
 
 
 def test_a_report_is_written_where_it_is_asked_for(
@@ -62,7 +62,7 @@ def test_two_builds_of_one_family_are_told_apart(capsys: pytest.CaptureFixture[s
     names = ["zoo:resnet?depth=8", "zoo:resnet?depth=8&shortcut=False"]
     assert cli.run(["anatomy", "--compare", ",".join(names), "--offline"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    heads = next(line for line in lines if line.startswith("in all"))
+    heads = next(line for line in lines if line.startswith("total"))
     assert all(name in heads for name in names)
     paths = next(line for line in lines if line.startswith("paths "))
     assert paths.split()[1:5] == ["2^3", "=", "8", "1"]
@@ -73,7 +73,7 @@ def test_two_builds_of_one_family_are_told_apart(capsys: pytest.CaptureFixture[s
     [
         ("--compare resnet18", "takes two names"),
         ("--compare a,b,c", "takes two names"),
-        ("--compare a,b --model c", "leave --model out"),
+        ("--compare a,b --model c", "remove --model"),
         ("--model nosuchnetwork", "no model 'nosuchnetwork'"),
         ("--img-size 0", "neither a side length"),
         ("--format yaml", "yaml"),

@@ -51,8 +51,8 @@ def test_folders_and_files_end_in_a_report_that_the_index_lists(
     ("words", "code", "said"),
     [
         (["a"], 2, "2 to 26 runs"),
-        (["a", "a/results.json"], 2, "named twice"),
-        (["a", "other"], 2, "only runs of one study"),
+        (["a", "a/results.json"], 2, "given twice"),
+        (["a", "other"], 2, "same study"),
         (["a", "newer"], 2, "schema version 2"),
         (["a", "b", "broken"], 3, "broken/results.json is not"),
         (["a", "b", "nan"], 3, "NaN is not JSON"),

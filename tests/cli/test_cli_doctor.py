@@ -113,7 +113,7 @@ def test_a_healthy_network_has_a_report_that_says_so(
     page = (Path("out") / "report.html").read_text()
     for title in (
         "Loss of each batch",
-        "Gradient norms along the run",
+        "Gradient norms during the run",
         "Dead units",
         "learning rate",
     ):
@@ -162,7 +162,7 @@ def test_without_a_sweep_no_rate_is_tried(words: list[str]) -> None:
         (("--lr", "-1"), 2, "above 0"),
         (("--lr", "nan"), 2, "above 0"),
         (("--optimiser", "adam"), 2, "adam"),
-        (("--loss", "losses.py"), 2, "--loss is path/to/file.py:FUNCTION"),
+        (("--loss", "losses.py"), 2, "path/to/file.py:FUNCTION"),
         (("--loss", "losses.py:missing"), 2, "missing"),
         (("--loss", "none.py:loss"), 2, "none.py"),
         (("--loss", "losses.py:each"), 2, "not one number"),

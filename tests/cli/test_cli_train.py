@@ -96,8 +96,11 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
         ("lenet -d digits --eps 0.1", "add --adversarial"),
         ("lenet -d digits --epochs 0", "not in the range"),
         ("lenet -d digits --std 0", "--std must be positive"),
-        ("lenet -d digits --held-out 0.2", "leave --held-out out"),
-        ("lenet -d digits --augment mirror", "There is no augmentation 'mirror'. Known: shift, flip, cutout"),
+        ("lenet -d digits --held-out 0.2", "remove --held-out"),
+        (
+            "lenet -d digits --augment mirror",
+            "There is no augmentation 'mirror'. Available: shift, flip, cutout",
+        ),
         ("lenet -d digits --lr -1", "--lr must be"),
         ("lenet -d digits --out x.pt", "x.safetensors"),
         ("lenet -d nosuch", "no data set, folder or image"),

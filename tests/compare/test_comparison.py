@@ -202,7 +202,7 @@ def test_curves_lie_in_one_figure_and_the_page_can_be_written(tmp_path: Path) ->
     assert [series.label for series in robust.series] == ["A: run0", "B: run1"]
     assert robust.series[1].x == EPSILONS
     assert robust.series[1].y == (0.9, 0.8, 0.8, 0.2)
-    assert figures["Held-out accuracy along training"].series[0].y == (0.5, 0.9)
+    assert figures["Held-out accuracy during training"].series[0].y == (0.5, 0.9)
     jsonschema.validate(to_json(report), schema())
     page = write_report(report, tmp_path / "out").read_text(encoding="utf-8")
     assert "Differences to A: run0" in page
@@ -222,7 +222,7 @@ def test_results_of_one_run_alone_are_shown_and_not_compared(tmp_path: Path) -> 
         (document([proportion("only_there", 1, 2)]), None),
     )
     assert report.extra["differences"] == []
-    assert "no number in common" in report.headline[0]
+    assert "no numeric result in common" in report.headline[0]
     section = next(section for section in report.sections if section.id == "numbers")
     table = section.blocks[0]
     assert isinstance(table, Table)

@@ -118,7 +118,7 @@ def test_accepts_float64_and_gradients_and_gives_plain_float32(kind: Corruption)
 @kinds
 @pytest.mark.parametrize("severity", [0, 6, -1])
 def test_refuses_other_severities(kind: Corruption, severity: int) -> None:
-    with pytest.raises(ValueError, match="severity runs from 1 to 5"):
+    with pytest.raises(ValueError, match="severity must be 1 to 5"):
         kind.apply(pixels(1, 3, 8, 8), severity, drawn())
 
 

@@ -154,7 +154,7 @@ def test_images_too_elongated_to_resize_are_refused(size):
 
 @pytest.mark.parametrize("channels", [2, 4, 12])
 def test_other_numbers_of_channels_are_refused(channels):
-    with pytest.raises(CannotRunError, match=f"takes {channels} channels"):
+    with pytest.raises(CannotRunError, match=f"has {channels} input channels"):
         check_channels(InputSpec((channels, 8, 8)))
 
 

@@ -80,7 +80,7 @@ def test_images_beside_class_folders_are_skipped_by_name(tmp_path):
     picture(tmp_path / "stray.png")
     images = load_images(tmp_path)
     assert contents(images) == [("cat/a.png", 0)]
-    assert images.skipped == (Skipped("stray.png", "lies beside the class folders"),)
+    assert images.skipped == (Skipped("stray.png", "not inside a class folder"),)
 
 
 def test_a_class_without_images_keeps_its_number(tmp_path):
@@ -267,7 +267,7 @@ def test_names_that_are_no_text_are_read_and_shown_escaped(tmp_path):
 )
 def test_an_empty_folder_cannot_be_used(make, tmp_path):
     make(tmp_path)
-    with pytest.raises(CannotRunError, match="holds no images"):
+    with pytest.raises(CannotRunError, match="contains no images"):
         load_images(tmp_path)
 
 

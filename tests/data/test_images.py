@@ -16,7 +16,7 @@ from PIL import Image
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.subject import Skipped
-from probe.data.images import ImageSet, InputSpec, Item, LazyItems, UnreadableError, array_items, shown
+from probe.data.images import ImageSet, InputSpec, Item, LazyItems, UnreadableError, array_items, printable
 
 SPEC = InputSpec((1, 2, 2), 1.0)
 
@@ -138,9 +138,9 @@ def test_a_batch_size_without_meaning_is_refused_at_once(size):
 
 
 def test_a_model_with_other_channels_is_refused_at_once():
-    with pytest.raises(CannotRunError, match="4 channels"):
+    with pytest.raises(CannotRunError, match="4 input channels"):
         numbered(3).batches(InputSpec((4, 2, 2)), 1)
-    with pytest.raises(CannotRunError, match="4 channels"):
+    with pytest.raises(CannotRunError, match="4 input channels"):
         numbered(3).get(0, InputSpec((4, 2, 2)))
 
 
@@ -284,5 +284,5 @@ def test_items_over_arrays_are_exact_and_are_sequences():
     ],
 )
 def test_names_are_safe_to_show(name, safe):
-    assert shown(name) == safe
-    assert shown(name).encode("utf-8")
+    assert printable(name) == safe
+    assert printable(name).encode("utf-8")

@@ -83,7 +83,7 @@ def test_an_unknown_name_is_met_with_near_ones(name, near):
     text = str(caught.value)
     assert text.startswith(f"There is no data set, folder or image '{name}'. Did you mean ")
     assert near in text
-    assert "Known data sets: cifar10, " in text
+    assert "Available data sets: cifar10, " in text
     assert "\n" not in text
 
 
@@ -139,7 +139,7 @@ def test_without_a_number_all_are_taken_up_to_the_limit(tmp_path):
     many(tmp_path, MAX_IMAGES + 5)
     limited = load_images(tmp_path)
     assert len(limited) == MAX_IMAGES
-    assert limited.source.endswith("1,000 of 1,005 images drawn at random, seed 0")
+    assert limited.source.endswith("1,000 of 1,005 images sampled at random, seed 0")
     assert limited.info(7).total == MAX_IMAGES + 5
     assert len(load_images(tmp_path, n=MAX_IMAGES + 2)) == MAX_IMAGES + 2
     assert len(load_images(tmp_path, n=10**9)) == MAX_IMAGES + 5
@@ -149,7 +149,7 @@ def test_a_number_of_images_is_drawn_by_seed():
     first, again, other = (load_images("digits", n=50, seed=seed) for seed in (1, 1, 2))
     names = [[images.item_name(i) for i in range(50)] for images in (first, again, other)]
     assert names[0] == names[1] != names[2]
-    assert first.source.endswith("50 of 359 images drawn stratified by class, seed 1")
+    assert first.source.endswith("50 of 359 images sampled stratified by class, seed 1")
 
 
 @pytest.mark.parametrize("n", [0, -1])

@@ -67,7 +67,7 @@ def test_where_weights_come_from() -> None:
     assert weights[0] == timm.get_pretrained_cfg("resnet26d").tag
     assert (origin, present) == ("huggingface.co", ())
     assert one("embedded:efficientnet_lite0")[2] == ("imagenet",)
-    assert one("zoo:lenet") == (("digits", "none"), "trained here on digits, once", ())
+    assert one("zoo:lenet") == (("digits", "none"), "trained locally on digits, once", ())
 
 
 def test_what_is_here_now() -> None:

@@ -128,7 +128,7 @@ BROKEN = {
     "page.bin": (b"<html><body>Not found</body></html>", "web page"),
     "error.pth": (b'{"error": "Repository not found"}', "JSON"),
     "keras.pth": (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5"),
-    "text.pth": (b"hello, world, this is a text\n" * 5, "not a file of PyTorch"),
+    "text.pth": (b"hello, world, this is a text\n" * 5, "not a PyTorch or safetensors"),
 }
 
 

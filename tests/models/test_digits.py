@@ -62,7 +62,10 @@ def test_accuracy_on_digits_that_training_did_not_see(trained: tuple[LoadedModel
     _, test = digits_split()
     correct = int((answers.numpy() == load_digits().target[test]).sum())
     assert correct / len(test) >= 0.97
-    assert f"{100 * correct / len(test):.1f}% of {len(test)} held-out digits" in model.provenance.weights
+    assert (
+        f"{100 * correct / len(test):.1f}% accuracy on {len(test)} held-out digits"
+        in model.provenance.weights
+    )
 
 
 def test_what_is_said(trained: tuple[LoadedModel, Console], cache: Path) -> None:
@@ -190,11 +193,11 @@ def test_users_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_normalisation_stays_as_trained(kept: Path) -> None:
     model = load_model("lenet", mean=0.3, std=0.3, device="cpu")
     assert float(model.module.normalise.mean) == 0.5
-    assert any("--mean and --std were not used" in note for note in model.provenance.notes)
+    assert any("--mean and --std were ignored" in note for note in model.provenance.notes)
 
 
 def test_falling_back_says_why(kept: Path, monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
-    """A small network whose published weights cannot be had: digits weights, and the reason among the notes."""
+    """A small network whose published weights are not available: digits weights, and the reason among the notes."""
 
     def quickly(setting: digits.DigitsSetting, *_: object) -> digits.DigitsWeights:
         return digits.DigitsWeights(350, 359, kept / "x.safetensors", "00")
@@ -207,7 +210,7 @@ def test_falling_back_says_why(kept: Path, monkeypatch: pytest.MonkeyPatch, cons
     monkeypatch.setattr(
         digits, "train_or_load", lambda *_: digits.DigitsWeights(100, 359, kept / "x.safetensors", "00")
     )
-    with pytest.raises(CannotRunError, match=r"27.9% of 359 held-out digits.*--weights none"):
+    with pytest.raises(CannotRunError, match=r"27.9% accuracy on 359 held-out digits.*--weights none"):
         load_model("mobilenet_v3_small", offline=True)
     assert weights._LEAST_ACCURACY == 0.9
 

@@ -213,7 +213,10 @@ def test_a_cached_network_works_offline() -> None:
         (b"not json", "not a network in timm's format"),
         (b"[]", "not a network in timm's format"),
         (b'{"architectures": ["BertModel"]}', "not a network in timm's format"),
-        (b'{"architecture": "made_up_net"}', "made_up_net, which the installed timm does not know"),
+        (
+            b'{"architecture": "made_up_net"}',
+            "made_up_net, which the installed version of timm does not have",
+        ),
     ],
 )
 def test_repositories_that_are_something_else(config: bytes, said: str) -> None:
@@ -228,6 +231,6 @@ def test_names_that_are_no_repositories() -> None:
             load_model(name)
 
 
-def test_offline_names_the_way_out() -> None:
-    with pytest.raises(CannotRunError, match="Connect to the network"):
+def test_offline_says_how_to_fix_it() -> None:
+    with pytest.raises(CannotRunError, match="Connect to the internet"):
         load_model("hf-hub:someone/unknown", offline=True)

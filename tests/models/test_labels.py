@@ -68,5 +68,5 @@ def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, said: str) ->
 def test_missing_file_and_wrong_count(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_labels(tmp_path / "none.txt")
-    with pytest.raises(UsageError, match="names 2 classes but the model net has 3"):
+    with pytest.raises(UsageError, match="2 class names, but the model net has 3"):
         class_names(["a", "b"], 3, "net")

@@ -113,12 +113,12 @@ def test_normalisation(
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"mean": [0.1, 0.2]}, "--mean has 2 values, but the network takes 3 channels"),
+        ({"mean": [0.1, 0.2]}, "--mean has 2 values, but the network has 3 input channels"),
         ({"std": [1, 1, 1, 1]}, "--std has 4 values"),
         ({"std": 0.0}, "above 0"),
         ({"std": -1.0}, "above 0"),
         ({"std": float("nan")}, "above 0"),
-        ({"labels": ["a", "b"]}, "names 2 classes but the model resnet20 has 10"),
+        ({"labels": ["a", "b"]}, "2 class names, but the model resnet20 has 10"),
         ({"device": "gpu"}, "not a device"),
         ({"device": "meta"}, "not supported"),
     ],
@@ -181,7 +181,7 @@ def test_partial_loading_is_asked_for(tmp_path: Path) -> None:
         load_model("lenet", weights=tmp_path / "w.pth")
     model = load_model("lenet", weights=tmp_path / "w.pth", allow_partial=True, seed=4, device="cpu")
     again = load_model("lenet", weights=tmp_path / "w.pth", allow_partial=True, seed=4, device="cpu")
-    assert any("Loaded in part" in note for note in model.provenance.notes)
+    assert any("Loaded partially" in note for note in model.provenance.notes)
     weights = [m.network.get_parameter("fc3.weight") for m in (model, again)]
     assert torch.equal(weights[0], weights[1])
 

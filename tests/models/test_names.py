@@ -93,7 +93,7 @@ def test_anything_else_is_a_usage_error(text: str) -> None:
         ("timm/resnet18", "hf-hub:timm/resnet18"),
         ("net.py:", "FUNCTION"),
         ("net.py:a-b", "FUNCTION"),
-        ("not a module:make", "neither"),
+        ("not a module:make", "not a model source"),
     ],
 )
 def test_what_is_said(text: str, said: str) -> None:

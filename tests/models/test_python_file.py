@@ -115,9 +115,9 @@ def test_weights_from_a_file(folder: Path) -> None:
 def test_unknown_normalisation_is_said(folder: Path) -> None:
     write(folder, NET)
     model = load_model("net.py:Net", weights="none", device="cpu")
-    assert any("No normalisation is known" in note for note in model.provenance.notes)
+    assert any("normalisation of this network is not known" in note for note in model.provenance.notes)
     known = load_model("net.py:Net", weights="none", mean=0.5, std=0.5, device="cpu")
-    assert not any("No normalisation is known" in note for note in known.provenance.notes)
+    assert not any("normalisation of this network is not known" in note for note in known.provenance.notes)
 
 
 LOADING = (
@@ -301,7 +301,9 @@ def test_networks_that_state_their_size(folder: Path, attribute: str, size: tupl
     model = load_model("net.py:Net", weights="none", device="cpu")
     assert model.input.size == size
     stated = "mean" in attribute
-    assert any("No normalisation" in note for note in model.provenance.notes) != stated
+    assert (
+        any("normalisation of this network is not known" in note for note in model.provenance.notes) != stated
+    )
     assert round(float(model.module.normalise.mean), 6) == (0.1 if stated else 0.0)
 
 

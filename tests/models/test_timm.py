@@ -150,5 +150,5 @@ def test_options_and_sizes_reach_the_network() -> None:
     assert (model.network.drop_rate, model.num_classes, model.input.size) == (0.7, 4, (3, 64, 64))
     vit = load_model("timm:vit_tiny_patch16_224", weights="none", img_size=64, device="cpu")
     assert vit.input.size == (3, 64, 64)
-    with pytest.raises(UsageError, match="cannot be built so"):
+    with pytest.raises(UsageError, match="cannot be built with these options"):
         load_model("timm:lcnet_050?nonsense=1", weights="none")

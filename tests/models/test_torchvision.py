@@ -158,7 +158,7 @@ def test_a_damaged_file_in_torch_home_is_not_used() -> None:
     target = torch_home() / "resnet18-f37072fd.pth"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match=r"damaged or another file.*Delete it"):
+    with pytest.raises(CheckpointError, match=r"damaged or a different file.*Delete it"):
         load_model("resnet18", offline=True)
 
 
@@ -204,5 +204,5 @@ def test_random_weights_of_networks_with_auxiliary_heads_warn_of_nothing() -> No
 def test_options_reach_the_factory() -> None:
     model = load_model("torchvision:mnasnet0_5?dropout=0.75", weights="none", device="cpu")
     assert model.network.get_submodule("classifier.0").p == 0.75
-    with pytest.raises(UsageError, match="mnasnet0_5 cannot be built so"):
+    with pytest.raises(UsageError, match="mnasnet0_5 cannot be built with these options"):
         load_model("torchvision:mnasnet0_5?depth=3", weights="none")

@@ -179,7 +179,7 @@ def test_radii(text: str, value: float) -> None:
         ("300", "more than the whole range"),
         ("500/255", "more than the whole range"),
         ("0", "above 0"),
-        ("0.1,0.2", "one radius"),
+        ("0.1,0.2", "single radius"),
         ("-0.1", "at least 0"),
         ("nan", "finite"),
         ("inf", "finite"),
@@ -317,18 +317,16 @@ def test_the_file_brings_its_input_and_its_story(
     assert (loaded.class_names, loaded.domain) == (tuple("0123456789"), "digits")
     assert loaded.provenance.sha256 == sha256(done.path)
     score = done.record.score
-    told = (
-        f"trained here on digits, adversarially (Linf 0.1), {100 * score.correct / 359:.1f}% of 359 held-out "
-        "images right"
-    )
-    assert told in loaded.provenance.weights
-    assert told in " ".join(loaded.provenance.notes)
+    accuracy = f"{100 * score.correct / 359:.1f}% accuracy on 359 held-out images"
+    for text in ("on digits, adversarially (Linf 0.1)", accuracy):
+        assert text in loaded.provenance.weights
+        assert text in " ".join(loaded.provenance.notes)
     images = load_images("digits")
     batch = next(images.batches(loaded.input, 359))
     assert batch.labels is not None
     assert count_correct(loaded.module, batch.images, batch.labels) == score.correct
     moved = load_model("lenet", weights=done.path, mean=0.1, device="cpu")
-    assert any("--mean and --std were not used" in note for note in moved.provenance.notes)
+    assert any("--mean and --std were ignored" in note for note in moved.provenance.notes)
     assert torch.equal(moved.module.normalise.mean, loaded.module.normalise.mean)
 
 
@@ -401,11 +399,11 @@ def test_a_file_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert taken.read_bytes() == b"kept"
     recipe_file(taken).write_text("{}")
     taken.unlink()
-    with pytest.raises(UsageError, match=r"net\.recipe\.json exists"):
+    with pytest.raises(UsageError, match=r"net\.recipe\.json already exists"):
         train("lenet", "digits", replace(QUICK, out=taken))
     with pytest.raises(UsageError, match=r"write --out .*net2\.safetensors"):
         train("lenet", "digits", replace(QUICK, out=tmp_path / "net2.pt"))
-    with pytest.raises(CannotRunError, match="no folder"):
+    with pytest.raises(CannotRunError, match="not a writable folder"):
         train("lenet", "digits", replace(QUICK, out=tmp_path / "net.recipe.json" / "x.safetensors"))
 
 
@@ -536,7 +534,7 @@ def test_a_file_with_a_hostile_record_is_loaded_as_any_other(
         model = load_model("lenet", weights=path, device="cpu")
         assert any("cannot be used and was ignored" in note for note in model.provenance.notes)
         assert model.domain == "unknown"
-        assert "trained here" not in model.provenance.weights
+        assert "trained by probe" not in model.provenance.weights
     colour = {
         "input": json.dumps({"size": [3, 32, 32], "crop": 1.0, "interpolation": "bilinear"}),
         "mean": "[0, 0, 0]",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import shift as scipy_shift
 
-from probe.train.loop.augment import AUGMENTATIONS, augmentation, flipped, holed, shifted
+from probe.train.loop.augment import AUGMENTATIONS, augmentation, cutout, flip, shift
 
 
 def generator(seed: int = 1) -> torch.Generator:
@@ -16,7 +16,7 @@ def generator(seed: int = 1) -> torch.Generator:
 
 def test_shifts_against_scipy() -> None:
     images = torch.rand(6, 2, 32, 32, generator=torch.Generator().manual_seed(0))
-    moved = shifted(images, generator())
+    moved = shift(images, generator())
     assert moved.shape == images.shape
     seen = set()
     for before, after in zip(images.numpy(), moved.numpy(), strict=True):
@@ -33,7 +33,7 @@ def test_shifts_against_scipy() -> None:
 
 def test_every_image_is_mirrored_or_left() -> None:
     images = torch.rand(64, 3, 4, 5, generator=generator())
-    after = flipped(images, generator())
+    after = flip(images, generator())
     mirrored = [bool(torch.equal(y, x.flip(-1))) for x, y in zip(images, after, strict=True)]
     same = [bool(torch.equal(y, x)) for x, y in zip(images, after, strict=True)]
     assert all(one != other for one, other in zip(mirrored, same, strict=True))
@@ -42,7 +42,7 @@ def test_every_image_is_mirrored_or_left() -> None:
 
 def test_a_hole_is_a_square_that_may_overlap_the_border() -> None:
     images = 0.9 * torch.ones(200, 2, 16, 16)
-    after = holed(images, generator())
+    after = cutout(images, generator())
     areas = set()
     for image in after:
         hole = image[0] == 0.5
@@ -76,7 +76,7 @@ def test_augmentations_are_applied_in_turn() -> None:
     both = augmentation(("shift", "flip"))
     assert both is not None
     source = generator(4)
-    assert torch.equal(both(images, generator(4)), flipped(shifted(images, source), source))
+    assert torch.equal(both(images, generator(4)), flip(shift(images, source), source))
     assert augmentation(()) is None
     with pytest.raises(ValueError, match="no augmentation is called 'mirror'"):
         augmentation(("mirror",))

@@ -1,1 +1,1 @@
-"""The attacks: one file a family, each entry a frozen dataclass whose fields are its options."""
+"""The attacks: one file per family; each attack is a frozen dataclass whose fields are its options."""

@@ -29,10 +29,10 @@ _L1_SHRINK, _L1_LEAST = 1.5, 10.0
 
 @dataclass
 class _State:
-    """The images still unbroken: ``where`` they are in the batch, and one row of everything else for each.
+    """The state of the images not yet broken: ``where`` are their indices in the batch; the rest has one row each.
 
-    ``rises`` counts the steps since the last checkpoint that raised the loss. ``share`` is the part of the
-    values that an L1 step moves, ``changed`` how many differed at the last checkpoint.
+    ``rises`` counts the steps since the last checkpoint that increased the loss. ``share`` is the fraction of the
+    values that an L1 step changes, ``changed`` how many differed at the last checkpoint.
     """
 
     where: Tensor
@@ -52,14 +52,14 @@ class _State:
 
     @classmethod
     def at(cls, x: Tensor, step: float) -> _State:
-        """Begin at ``x`` (N, C, H, W), before any pass."""
+        """Return the state at ``x`` (N, C, H, W), before any pass."""
         low = x.new_full((len(x),), -torch.inf)
         return cls(
             where=torch.arange(len(x), device=x.device),
             x=x,
             previous=x,
             gradient=torch.zeros_like(x),
-            loss=-low,  # so that the first pass is no rise
+            loss=-low,  # so that the first pass does not count as a rise
             best_x=x.clone(),
             best_gradient=torch.zeros_like(x),
             best_loss=low.clone(),
@@ -77,7 +77,7 @@ class _State:
             setattr(self, name, value[alive])
 
     def take(self, losses: Tensor, gradient: Tensor) -> None:
-        """Note a pass at ``x``: losses (N,) and gradients."""
+        """Record a pass at ``x``: losses (N,) and gradients."""
         self.rises += losses > self.loss
         self.loss, self.gradient = losses, gradient
         better = losses > self.best_loss
@@ -87,7 +87,7 @@ class _State:
         self.best_gradient = torch.where(wide, gradient, self.best_gradient)
 
     def return_to_best(self, rows: Tensor) -> None:
-        """Put the chosen rows back to their best image."""
+        """Reset the given rows to their best image."""
         wide = rows.reshape(-1, *[1] * (self.x.dim() - 1))
         self.x = torch.where(wide, self.best_x, self.x)
         self.gradient = torch.where(wide, self.best_gradient, self.gradient)
@@ -95,9 +95,9 @@ class _State:
 
 @dataclass(frozen=True)
 class AutoPGD(Attack):
-    """What the entries share: the ascent; each names its loss. An image is left alone once it is broken.
+    """Base class of the Auto-PGD attacks, which differ in the loss. An image is not changed further once it is broken.
 
-    ``rho``: the step is halved where fewer than this part of the steps raised the loss. ``eot``: passes
+    ``rho``: the step is halved if fewer than this fraction of the steps increased the loss. ``eot``: passes
     averaged per gradient.
     """
 
@@ -112,7 +112,10 @@ class AutoPGD(Attack):
         return self._runs(inputs, inputs.targets)[0]
 
     def _runs(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return where the runs end, (N, C, H, W), and which images they broke, (N,); ``wanted`` as in ``climb``."""
+        """Return the final images of all restarts, (N, C, H, W), and which are adversarial, (N,).
+
+        ``wanted`` (N,) are the classes that count as success, None: any class other than the label.
+        """
         images, start = inputs.images, inputs.start
         result, done = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for restart in range(self.restarts):
@@ -130,14 +133,14 @@ class AutoPGD(Attack):
         return True
 
     def with_fewer_steps(self, part: float) -> AutoPGD:
-        """Return the attack with that part of the steps, one run."""
+        """Return the attack with that fraction of the steps and one restart."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
     def climb(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return where one run from the inputs' start ends, (N, C, H, W), and which images it broke, (N,).
+        """Return the final images of one run from the inputs' start, (N, C, H, W), and which are adversarial, (N,).
 
-        The loss leads to the inputs' targets, or away from the label; an image is broken once it is at ``wanted`` (N,),
-        or has left the label.
+        The loss leads towards the inputs' targets, or away from the label. An image is broken when the prediction is
+        ``wanted`` (N,), or any class other than the label if ``wanted`` is None.
         """
         model, images, labels = inputs.model, inputs.images, inputs.labels
         norm, epsilon = inputs.norm, inputs.epsilon
@@ -188,7 +191,7 @@ class ApgdCE(AutoPGD):
 class ApgdDLR(AutoPGD):
     """Auto-PGD on the difference of logits ratio (Croce and Hein 2020).
 
-    With two classes, where the ratio has no third logit, it climbs the plain difference of logits.
+    With two classes there is no third logit for the ratio; then the loss is the plain difference of logits.
     """
 
     traits: ClassVar[Traits] = _TRAITS
@@ -198,10 +201,10 @@ class ApgdDLR(AutoPGD):
 @ATTACKS.register("apgd-t")
 @dataclass(frozen=True)
 class ApgdT(AutoPGD):
-    """Auto-PGD towards each of the nine likeliest other classes in turn (Croce and Hein 2020).
+    """Auto-PGD towards each of the nine most likely other classes in turn (Croce and Hein 2020).
 
-    ``classes`` is the number of targets, reduced to the number of other classes there are. With a target given,
-    it aims at that one alone.
+    ``classes`` is the number of target classes, at most the number of other classes. If a target is given, it is the
+    only target class.
     """
 
     classes: int = 9
@@ -218,27 +221,27 @@ class ApgdT(AutoPGD):
             if len(left) == 0:
                 break
             part = replace(inputs.rows(left), targets=column[left], start=None)
-            # Away from the label is enough, whichever class it went to.
+            # Any class other than the label is a success.
             result[left], done = self._runs(part, None)
             left = left[~done]
         return result
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return True with a target; without one it begins anew for each of several."""
+        """Return True with a target; without one, each of several target classes needs its own start."""
         return targets is not None
 
 
 def likeliest_others(model: AttackedModel, images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return the classes other than the label with the largest logits, likeliest first, (N, min(count, K − 1))."""
+    """Return the classes other than the label with the largest logits, in descending order, (N, min(count, K − 1))."""
     logits = model.verdict(images)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
 def boundary_start(images: Tensor, norm: Norm, epsilon: float, generator: torch.Generator) -> Tensor:
-    """Return images moved in a random direction by the whole of epsilon (then kept in [0, 1])."""
+    """Return images perturbed in a random direction with size epsilon (then clipped to [0, 1])."""
     inside = norm.start(images, epsilon, generator)
-    if isinstance(norm, L0):  # the start changes as many pixels as may be
+    if isinstance(norm, L0):  # the start already changes as many pixels as allowed
         return inside
     delta = inside - images
     full = delta * per_image(epsilon / norm.size(delta).clamp_min(1e-12), delta)
@@ -246,9 +249,9 @@ def boundary_start(images: Tensor, norm: Norm, epsilon: float, generator: torch.
 
 
 def windows(steps: int, l1: bool) -> list[int]:
-    """Return, for each step, the length of the window that ends there, or 0 where there is no checkpoint.
+    """Return, for each step, the length of the window that ends there, or 0 if there is no checkpoint.
 
-    The first window is 22% of the steps; each is 3% shorter than the one before, 6% at least. For L1 all are 4%.
+    The first window is 22% of the steps; each is 3% shorter than the previous one, but at least 6%. For L1 all are 4%.
     """
     window = max(int((0.04 if l1 else 0.22) * steps), 1)
     least, shrink = max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
@@ -262,7 +265,7 @@ def windows(steps: int, l1: bool) -> list[int]:
 
 
 def _advance(state: _State, images: Tensor, norm: Norm, epsilon: float, first: bool) -> None:
-    """Make one step: along the gradient, projected, with momentum except for L1."""
+    """Make one projected step along the gradient, with momentum except for L1."""
     if isinstance(norm, L1):
         move = per_image(state.step, images) * sparse(state.gradient, state.share)
         state.previous, state.x = state.x, norm.project(images, state.x + move, epsilon)
@@ -277,7 +280,7 @@ def _advance(state: _State, images: Tensor, norm: Norm, epsilon: float, first: b
 
 
 def _adapt_l1(state: _State, images: Tensor, epsilon: float) -> None:
-    """Sparsify the steps to what the best image uses; where that has settled, shorten them instead."""
+    """Make the steps as sparse as the best image; if its sparsity has converged, shorten them instead."""
     changed = (state.best_x - images).flatten(1).ne(0).sum(1).to(state.loss)
     settling = changed / state.changed < 0.95
     state.share = (changed / images[0].numel() / _L1_SHRINK).clamp_min(0)

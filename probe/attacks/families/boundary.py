@@ -15,9 +15,9 @@ from probe.core.errors import UsageError
 @ATTACKS.register("boundary")
 @dataclass(frozen=True)
 class Boundary(StartedAttack):
-    """Random walk along the boundary that sees decisions only (Brendel et al. 2018).
+    """Random walk along the boundary that uses only decisions (Brendel et al. 2018).
 
-    ``directions`` starts are tried; ``spherical_step`` and ``source_step`` are the first steps' sizes, as parts
+    ``directions`` starts are tried; ``spherical_step`` and ``source_step`` are the initial step sizes, as fractions
     of the distance, and are then adapted.
     """
 
@@ -42,7 +42,7 @@ class Boundary(StartedAttack):
 
 
 class _HopSkipJump(foolbox.attacks.HopSkipJumpAttack):  # type: ignore[misc]
-    """Gives every image's gradient estimate the length 1; foolbox gives it to the batch as a whole."""
+    """HopSkipJump with the gradient estimate of every image normalised to length 1; foolbox normalises the batch."""
 
     def approximate_gradients(self, *arguments: Any) -> Any:
         estimate = super().approximate_gradients(*arguments)
@@ -55,7 +55,7 @@ class _HopSkipJump(foolbox.attacks.HopSkipJumpAttack):  # type: ignore[misc]
 class HopSkipJump(StartedAttack):
     """Boundary walk along gradients estimated from decisions (Chen et al. 2020).
 
-    ``directions`` starts are tried; the first gradient takes ``queries`` queries, later ones up to ``max_queries``.
+    ``directions`` starts are tried; the first gradient uses ``queries`` queries, later ones up to ``max_queries``.
     """
 
     steps: int = 64

@@ -1,6 +1,6 @@
-"""Noise, blur and loss of contrast, sized until the prediction changes; run by foolbox.
+"""Noise, blur and contrast reduction, increased until the prediction changes; run by foolbox.
 
-Left out, for want of a norm that they keep to or look for: foolbox' spatial attack (it rotates and shifts), the dataset
+Not included, because they have no norm: foolbox' spatial attack (it rotates and shifts), the dataset
 attack (it returns other images of the data set) and the binarization refinement (it needs a binarising network).
 """
 
@@ -40,9 +40,9 @@ def _traits(
 @ATTACKS.register("salt-and-pepper")
 @dataclass(frozen=True)
 class SaltAndPepper(FoolboxAttack):
-    """Black and white pixels, more and more of them until the prediction changes.
+    """Salt-and-pepper noise, increased until the prediction changes.
 
-    Keeps the smallest found in L2. ``across_channels``: all channels of a pixel together.
+    Keeps the smallest perturbation in L2. ``across_channels``: change all channels of a pixel together.
     """
 
     steps: int = 1000
@@ -59,9 +59,9 @@ class SaltAndPepper(FoolboxAttack):
 @ATTACKS.register("blended-noise")
 @dataclass(frozen=True)
 class BlendedNoise(FoolboxAttack):
-    """The image blended with an adversarial image of uniform noise, as little as will do.
+    """The smallest blend with an adversarial uniform-noise image that changes the prediction.
 
-    Up to ``directions`` images of noise are tried, and ``steps`` weights.
+    Up to ``directions`` noise images are tried, with ``steps`` weights.
     """
 
     directions: int = 1000
@@ -78,9 +78,9 @@ class BlendedNoise(FoolboxAttack):
 @ATTACKS.register("gaussian-noise")
 @dataclass(frozen=True)
 class GaussianNoiseAttack(FoolboxAttack):
-    """Gaussian noise of length epsilon, drawn until the prediction changes (Rauber and Bethge 2020).
+    """Gaussian noise of size epsilon, drawn until the prediction changes (Rauber and Bethge 2020).
 
-    Up to ``repeats`` draws. ``clipping_aware`` noise has its length after clipping to [0, 1].
+    Up to ``repeats`` draws. ``clipping_aware`` noise has this size after clipping to [0, 1].
     """
 
     repeats: int = 100
@@ -95,7 +95,7 @@ class GaussianNoiseAttack(FoolboxAttack):
 
 
 class _LinfUniform(foolbox.attacks.LinfRepeatedAdditiveUniformNoiseAttack):  # type: ignore[misc]
-    """Scales by the largest |value|; foolbox takes the largest value and so leaves the ball."""
+    """Uniform noise scaled by the largest |value|; foolbox scales by the largest value and leaves the ball."""
 
     def get_epsilons(self, x: Any, p: Any, epsilon: float, min_: float, max_: float) -> Any:
         largest = p.abs().flatten(start=1).max(axis=-1)
@@ -107,7 +107,7 @@ class _LinfUniform(foolbox.attacks.LinfRepeatedAdditiveUniformNoiseAttack):  # t
 class UniformNoise(FoolboxAttack):
     """Uniform noise of size epsilon, drawn until the prediction changes (Rauber and Bethge 2020).
 
-    Up to ``repeats`` draws. ``clipping_aware`` noise has its L2 length after clipping to [0, 1].
+    Up to ``repeats`` draws. ``clipping_aware`` noise has its L2 size after clipping to [0, 1].
     """
 
     repeats: int = 100
@@ -126,10 +126,10 @@ class UniformNoise(FoolboxAttack):
 @ATTACKS.register("contrast-reduction")
 @dataclass(frozen=True)
 class ContrastReduction(FoolboxAttack):
-    """The image faded to grey, as little as will do.
+    """The smallest contrast reduction that changes the prediction.
 
-    ``grey`` is what it fades to; ``search``: ``binary`` halves the range ``steps`` times, ``linear`` tries
-    ``steps`` weights in turn.
+    The image is blended with ``grey``; ``search``: ``binary`` halves the range ``steps`` times, ``linear`` tries
+    ``steps`` weights in order.
     """
 
     search: Literal["binary", "linear"] = "binary"
@@ -140,7 +140,7 @@ class ContrastReduction(FoolboxAttack):
 
     def _build(self, norm: Norm) -> Any:
         if self.search not in ("binary", "linear"):
-            raise UsageError(f"The search is binary or linear, not {self.search}.")
+            raise UsageError(f"The search must be binary or linear, not {self.search}.")
         if self.search == "binary":
             return foolbox.attacks.BinarySearchContrastReductionAttack(
                 distance=distance(norm), binary_search_steps=self.steps, target=self.grey
@@ -153,7 +153,7 @@ class ContrastReduction(FoolboxAttack):
 @ATTACKS.register("inversion")
 @dataclass(frozen=True)
 class Inversion(FoolboxAttack):
-    """The negative of the image, whatever its size (Hosseini et al. 2017)."""
+    """The negative of the image, whatever the size of the perturbation (Hosseini et al. 2017)."""
 
     traits: ClassVar[Traits] = _traits(
         'Hosseini et al., "On the Limitation of Convolutional Neural Networks in Recognizing Negative Images", 2017',
@@ -168,7 +168,7 @@ class Inversion(FoolboxAttack):
 @ATTACKS.register("gaussian-blur")
 @dataclass(frozen=True)
 class GaussianBlurAttack(FoolboxAttack):
-    """The image blurred, as little as will do.
+    """The smallest Gaussian blur that changes the prediction.
 
     ``steps`` widths are tried, up to ``max_sigma`` pixels (0: the image's longer side).
     """

@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner in L2, with its search over c, over the whole batch."""
+"""Carlini and Wagner's L2 attack with the search over c, for the whole batch at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 
 _EDGE = 1 - 1e-6
-"""Pixels at exactly 0 or 1 would have no gradient: they start as far inside as half of what this lacks to 1."""
+"""Pixels at exactly 0 or 1 would have no gradient, so the range is scaled by this factor at the start."""
 
 _BETA1, _BETA2 = 0.9, 0.999
 
 
 @dataclass
 class _Search:
-    """The search over c, one row an image: bounds, the present c, and the smallest success."""
+    """The search over c, one row per image: bounds, the current c, and the smallest success."""
 
     low: Tensor
     high: Tensor
@@ -30,7 +30,7 @@ class _Search:
     images: Tensor
 
     def narrow(self, succeeded: Tensor) -> None:
-        """Take a smaller c after success and a larger one after failure: halfway, or ten times as large."""
+        """Decrease c after success and increase it after failure: by bisection, or by a factor of ten."""
         self.high = torch.where(succeeded, torch.minimum(self.high, self.c), self.high)
         self.low = torch.where(succeeded, self.low, torch.maximum(self.low, self.c))
         middle = (self.low + self.high) / 2
@@ -42,10 +42,10 @@ class _Search:
 class CarliniWagner(Attack):
     """Carlini and Wagner's L2 attack with a search over c (2017).
 
-    Minimises ‖x' − x‖² + c · max(margin, −confidence) by Adam, in a variable that keeps pixels in [0, 1]: a sine
-    where the authors have a hyperbolic tangent, whose tails a pixel at 0 or 1 takes hundreds of steps to leave.
-    ``searches`` steps of the search over c, each of at most ``steps`` steps; an image's search step ends early
-    when its loss has not fallen by 0.01% within a tenth of the steps, as in the authors' code.
+    Minimises ‖x' − x‖² + c · max(margin, −confidence) with Adam, in a variable that keeps pixels in [0, 1]: a sine
+    instead of the authors' hyperbolic tangent, whose flat ends hold pixels at 0 or 1 for hundreds of steps.
+    ``searches`` values of c are tried, with at most ``steps`` steps each; for an image, a value ends early
+    if its loss has not fallen by 0.01% within a tenth of the steps, as in the authors' code.
     """
 
     searches: int = 9
@@ -79,7 +79,7 @@ class CarliniWagner(Attack):
         targets: Tensor | None,
         search: _Search,
     ) -> Tensor:
-        """Run Adam at the present c; note successes in ``search`` and return who had one, (N,)."""
+        """Run Adam with the current c; record successes in ``search`` and return which images had one, (N,)."""
         succeeded = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         where = torch.arange(len(images), device=images.device)
         w = torch.asin((2 * images - 1) * _EDGE)
@@ -113,7 +113,7 @@ class CarliniWagner(Attack):
         targets: Tensor | None,
         c: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return loss (N,), its gradient towards ``w``, images, squared distance (N,), and who is adversarial."""
+        """Return loss (N,), its gradient with respect to ``w``, images, squared distance and success (N,)."""
         leaf = w.detach().requires_grad_()
         x = (torch.sin(leaf) + 1) / 2
         distance = (x - images).flatten(1).square().sum(1)

@@ -1,4 +1,4 @@
-"""DeepFool over the whole batch: steps to the nearest linearised boundary."""
+"""DeepFool for the whole batch at once: steps to the nearest linearised boundary."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from probe.attacks.norms import L2, Norm
 class DeepFool(Attack):
     """DeepFool in L2 or Linf (Moosavi-Dezfooli et al. 2016).
 
-    ``candidates`` is the number of likeliest classes whose boundaries are looked at (None: all); the nearest
-    boundary is rarely that of an unlikely class, and each one costs a backward pass. Images are left alone
-    once they have crossed.
+    ``candidates`` is the number of most likely classes whose boundaries are considered (None: all); the nearest
+    boundary is rarely that of an unlikely class, and each one costs a backward pass. Images are not changed further
+    once they have crossed the boundary.
     """
 
     steps: int = 50
@@ -56,8 +56,8 @@ class DeepFool(Attack):
 
 
 def _to_plane(deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
-    """Return the smallest step (N, D) that crosses the plane, pixel range aside; none where the normal is 0."""
-    # Where the step would otherwise be of no length (a tie), it still has to cross.
+    """Return the smallest step (N, D) that crosses the plane, ignoring the pixel range; 0 if the normal is 0."""
+    # With a tie the step would have length 0, but it still has to cross.
     need = deficit.clamp_min(1e-4)
     if isinstance(norm, L2):
         length = normal.square().sum(1)
@@ -79,9 +79,9 @@ def nearest_boundary(
 ) -> tuple[Tensor, Tensor]:
     """Return the nearest linearised boundary of each image: deficit (N,) and normal (N, D).
 
-    ``logits`` (N, K) are the plain network's at ``x``: gradients may be of reduced precision, distances are not. The
-    deficit is the label's logit minus the other class's. ``candidates`` limits the search to that many
-    likeliest other classes. Boundaries whose normal is 0 or not finite are never the nearest.
+    ``logits`` (N, K) are the plain network's at ``x``: gradients may have reduced precision, distances do not. The
+    deficit is the label's logit minus the other class's. ``candidates`` limits the search to this number of most
+    likely other classes. Boundaries whose normal is 0 or not finite are never the nearest.
     """
     rows = torch.arange(len(x), device=x.device)
     parts = [
@@ -107,10 +107,10 @@ def _nearest(
     for column in range(count):
         if not gains.requires_grad:
             break
-        found = torch.autograd.grad(
+        gain_gradient = torch.autograd.grad(
             gains[:, column].sum(), images, retain_graph=column + 1 < count, materialize_grads=True
         )[0]
-        gradient, gap = found.flatten(1), gaps[:, column]
+        gradient, gap = gain_gradient.flatten(1), gaps[:, column]
         distance = gap.abs() / _dual(gradient, norm).clamp_min(1e-30)
         usable = gradient.isfinite().all(1) & gradient.any(1)
         better = usable & (distance < best)

@@ -1,6 +1,6 @@
-"""Gradient descent by foolbox where torchattacks has none: L1, Adam, and one step on the KL divergence.
+"""Gradient descent attacks that only foolbox has: L1, Adam, and one step on the KL divergence.
 
-``step`` is the step's size as a part of epsilon.
+``step`` is the step size as a fraction of epsilon.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class L1BIM(FoolboxAttack):
 
 
 class _SparseL1Descent(foolbox.attacks.SparseL1DescentAttack):  # type: ignore[misc]
-    """Projects to the nearest image in the ball, and heeds the direction of targeted steps.
+    """Sparse L1 descent with two fixes: projection to the nearest image in the ball, and the sign of targeted steps.
 
-    foolbox' projection takes one value too many and leaves images outside the ball, even pushes out those inside it;
-    towards a target it drops the values at 0 or 1 that can still move and keeps those that cannot.
+    foolbox' projection uses one value too many, which leaves images outside the ball and even moves others out of it;
+    in targeted mode it drops the values at 0 or 1 that can still move and keeps those that cannot.
     """
 
     descending = False
@@ -83,9 +83,9 @@ class _SparseL1Descent(foolbox.attacks.SparseL1DescentAttack):  # type: ignore[m
 @ATTACKS.register("sparse-l1-descent")
 @dataclass(frozen=True)
 class SparseL1Descent(FoolboxAttack):
-    """Descent in L1 along the largest parts of the gradient (Tramèr and Boneh 2019).
+    """Descent in L1 along the largest components of the gradient (Tramèr and Boneh 2019).
 
-    A step moves the values above the ``quantile`` of |gradient|.
+    A step changes the values above the ``quantile`` of |gradient|.
     """
 
     steps: int = 10
@@ -143,10 +143,10 @@ class FGM(FoolboxAttack):
 @ATTACKS.register("virtual-adversarial")
 @dataclass(frozen=True)
 class VirtualAdversarial(FoolboxAttack):
-    """One step along the direction in which the prediction's KL divergence curves most (Miyato et al. 2016).
+    """One step in the direction of largest curvature of the prediction's KL divergence (Miyato et al. 2016).
 
-    ``steps`` of the power method, with differences of length ``xi`` in pixel units. foolbox' 1e-6 for it is
-    lost in float32's rounding.
+    ``steps`` of the power method, with differences of length ``xi`` in pixel units; foolbox' default of 1e-6 is below
+    the rounding error of float32.
     """
 
     steps: int = 5
@@ -175,4 +175,4 @@ class VirtualAdversarial(FoolboxAttack):
         for row in rows[:, None]:
             with rescue.only(row):
                 parts.append(self._attack(case, row, rescue))
-        return torch.cat([done for done, _ in parts]), torch.cat([found for _, found in parts])
+        return torch.cat([done for done, _ in parts]), torch.cat([images for _, images in parts])

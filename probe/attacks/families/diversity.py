@@ -1,7 +1,7 @@
-"""Attacks that blur or resize on the way, made to carry over to other networks; run by torchattacks.
+"""Transfer attacks that blur or resize the input or gradient; run by torchattacks.
 
-torchattacks wrote the blurring ones for three channels. Images with one channel are shown to them three times over,
-and only the first copy is read, which comes to the same; other numbers of channels are refused.
+The blurring attacks of torchattacks need three channels. One-channel images are repeated three times,
+and the network reads only the first copy, which is equivalent; other numbers of channels raise CannotRunError.
 """
 
 from __future__ import annotations
@@ -38,25 +38,29 @@ def _traits(paper: str, *, targeted: bool = True) -> Traits:
 
 @dataclass(frozen=True)
 class _Colour(TorchattacksAttack):
-    """For three channels; one is expanded to three."""
+    """An attack for three channels; one channel is expanded to three."""
 
     def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         channels = case.images.shape[1]
         if channels == 3:
             return super()._run(case, rescue)
         if channels != 1:
-            raise CannotRunError(f"{type(self).__name__} takes images of 1 or 3 channels, not {channels}.")
-        return run_wrapped(self._build(FirstChannel(case.model), case), as_colour(self._shown(case)))[:, :1]
+            raise CannotRunError(
+                f"{type(self).__name__} supports images with 1 or 3 channels, not {channels}."
+            )
+        return run_wrapped(self._build(FirstChannel(case.model), case), as_colour(self._with_labels(case)))[
+            :, :1
+        ]
 
 
 def _square(name: str, case: WrappedInputs) -> None:
     height, width = case.images.shape[2:]
     if height != width:
         raise CannotRunError(
-            f"{name} resizes to squares: {height} by {width} images would change their shape."
+            f"{name} resizes images to squares, which would change the shape of {height} by {width} images."
         )
     if int(0.9 * width) == width:
-        raise CannotRunError(f"{name} has nothing to resize in images of {height} by {width} pixels.")
+        raise CannotRunError(f"{name} cannot resize images of only {height} by {width} pixels.")
 
 
 @ATTACKS.register("difgsm")
@@ -64,7 +68,7 @@ def _square(name: str, case: WrappedInputs) -> None:
 class DIFGSM(TorchattacksAttack):
     """Iterative FGSM on randomly resized and padded images (Xie et al. 2019).
 
-    ``step`` is a part of epsilon, None takes 2.5 / steps; ``decay`` is the momentum's factor; with probability
+    ``step`` is a fraction of epsilon, None: 2.5 / steps; ``decay`` is the momentum factor; with probability
     ``probability`` the images are shrunk to between 0.9 and 1 of their size.
     """
 
@@ -96,8 +100,8 @@ class DIFGSM(TorchattacksAttack):
 class TIFGSM(_Colour):
     """Iterative FGSM on gradients blurred over translations (Dong et al. 2019).
 
-    ``step`` is a part of epsilon, None takes 2.5 / steps; ``kernel`` is the blur's width in pixels; with
-    probability ``probability`` the images are resized as DI-FGSM does it.
+    ``step`` is a fraction of epsilon, None: 2.5 / steps; ``kernel`` is the width of the blur in pixels; with
+    probability ``probability`` the images are resized as in DI-FGSM.
     """
 
     steps: int = 10
@@ -128,7 +132,7 @@ class TIFGSM(_Colour):
 @ATTACKS.register("pifgsm")
 @dataclass(frozen=True)
 class PIFGSM(_Colour):
-    """Patch-wise iterative FGSM: large steps whose overflow is spread around (Gao et al. 2020).
+    """Patch-wise iterative FGSM: large steps whose excess is distributed to neighbouring pixels (Gao et al. 2020).
 
     A step is ``amplification``·epsilon/steps.
     """
@@ -151,7 +155,7 @@ class PIFGSM(_Colour):
 class PIFGSMPP(_Colour):
     """Patch-wise iterative FGSM with blurred gradients (Gao et al. 2020).
 
-    A step is ``amplification``·epsilon/steps; ``project_factor`` scales the overflow that is spread around.
+    A step is ``amplification``·epsilon/steps; ``project_factor`` scales the distributed excess.
     """
 
     steps: int = 10

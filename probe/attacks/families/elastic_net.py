@@ -1,6 +1,6 @@
 """Elastic-net attacks: the smallest perturbation in a mixture of L1 and L2, by iterated shrinkage.
 
-The two of torchattacks stop early for the whole batch at once; foolbox' goes on longer by default.
+The two attacks of torchattacks stop early for the whole batch at once; that of foolbox runs longer by default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAPER = 'Chen et al., "EAD: Elastic-Net Attacks to Deep Neural Networks via Adv
 
 @dataclass(frozen=True)
 class _ElasticNet(TorchattacksAttack):
-    """What both of torchattacks' take."""
+    """The common options of the two attacks of torchattacks."""
 
     steps: int = 100
     searches: int = 9
@@ -38,7 +38,7 @@ class _ElasticNet(TorchattacksAttack):
             "kappa": self.kappa,
             "lr": self.lr,
             "binary_search_steps": self.searches,
-            # Fewer than ten steps would be a division by zero where progress is checked.
+            # With fewer than ten steps, the check of the progress divides by zero.
             "max_iterations": max(self.steps, 10),
             "initial_const": self.constant,
             "beta": self.beta,
@@ -50,7 +50,7 @@ class _ElasticNet(TorchattacksAttack):
 class EADEN(_ElasticNet):
     """Elastic-net attack that keeps the smallest L2² + beta·L1 (Chen et al. 2018).
 
-    ``searches`` constants are tried, from ``constant`` on, with ``steps`` (10 at least) steps each.
+    ``searches`` constants are tried, starting from ``constant``, with ``steps`` (at least 10) steps each.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -71,7 +71,7 @@ class EADEN(_ElasticNet):
 class EADL1(_ElasticNet):
     """Elastic-net attack that keeps the smallest L1 (Chen et al. 2018).
 
-    ``searches`` constants are tried, from ``constant`` on, with ``steps`` (10 at least) steps each.
+    ``searches`` constants are tried, starting from ``constant``, with ``steps`` (at least 10) steps each.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -90,9 +90,9 @@ class EADL1(_ElasticNet):
 @ATTACKS.register("ead")
 @dataclass(frozen=True)
 class EAD(FoolboxAttack):
-    """Elastic-net attack as foolbox has it (Chen et al. 2018).
+    """Elastic-net attack, implementation of foolbox (Chen et al. 2018).
 
-    ``rule`` says what the kept perturbation is smallest in: L1, or EN, L2² + regularization·L1.
+    ``rule`` is the size that is minimised: L1, or EN for L2² + regularization·L1.
     """
 
     steps: int = 1000

@@ -1,4 +1,4 @@
-"""AutoAttack: published ensembles, each attack on what the ones before it have left."""
+"""AutoAttack: published ensembles, in which each attack runs on the images that the previous ones did not break."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TRAITS = Traits(
 class _Ensemble(Attack):
     @abstractmethod
     def members(self) -> Iterator[Attack]:
-        """Yield the attacks in the order in which they are run."""
+        """Yield the attacks in the order in which they run."""
 
     def with_fewer_steps(self, part: float) -> Attack:
-        """Return its first member, APGD on the cross-entropy, with that part of the steps."""
+        """Return the first member, APGD on the cross-entropy, with that fraction of the steps."""
         return next(iter(self.members())).with_fewer_steps(part)
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
@@ -41,9 +41,9 @@ class _Ensemble(Attack):
             if len(left) == 0:
                 break
             part = inputs.rows(left)
-            found = attack.judged(part if number == 0 else part.begin_at(None))
-            result[left] = found.images
-            left = left[~found.success]
+            judgement = attack.judged(part if number == 0 else part.begin_at(None))
+            result[left] = judgement.images
+            left = left[~judgement.success]
         return result
 
 
@@ -52,9 +52,8 @@ class _Ensemble(Attack):
 class Standard(_Ensemble):
     """AutoAttack's standard ensemble with the published parameters (Croce and Hein 2020).
 
-    APGD on cross-entropy, targeted APGD on the DLR loss and targeted FAB with ``classes`` targets each, all of
-    ``steps`` steps, and Square with ``queries`` queries. The number of targets is reduced to that of the
-    other classes.
+    APGD on cross-entropy, targeted APGD on the DLR loss and targeted FAB with ``classes`` target classes each, all with
+    ``steps`` steps, and Square with ``queries`` queries. There are at most as many target classes as other classes.
     """
 
     steps: int = 100
@@ -74,7 +73,7 @@ class Standard(_Ensemble):
 @ATTACKS.register("rand")
 @dataclass(frozen=True)
 class Rand(_Ensemble):
-    """AutoAttack's ensemble for networks that answer at random: APGD with averaged gradients (Croce and Hein 2020)."""
+    """AutoAttack's ensemble for randomised networks: APGD with averaged gradients (Croce and Hein 2020)."""
 
     steps: int = 100
     eot: int = 20
@@ -82,6 +81,6 @@ class Rand(_Ensemble):
     traits: ClassVar[Traits] = _TRAITS
 
     def members(self) -> Iterator[Attack]:
-        """Yield APGD-CE and APGD-DLR over ``eot`` passes a gradient."""
+        """Yield APGD-CE and APGD-DLR with ``eot`` passes per gradient."""
         yield ApgdCE(steps=self.steps, eot=self.eot)
         yield ApgdDLR(steps=self.steps, eot=self.eot)

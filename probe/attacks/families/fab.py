@@ -19,7 +19,7 @@ from probe.attacks.norms import L1, L2, Linf, Norm, per_image
 def step_to_hyperplane(x: Tensor, normal: Tensor, deficit: Tensor, norm: Norm) -> Tensor:
     """Return the smallest step (N, D) from ``x`` (N, D) that adds ``deficit`` (N,) to ⟨normal, x⟩ within [0, 1].
 
-    ``normal`` (N, D). A negative deficit steps the other way. Raises ValueError for a norm without such a rule.
+    ``normal`` (N, D). A negative deficit steps the other way. Raises ValueError for an unsupported norm.
     """
     signed = normal * deficit.sign()[:, None]
     weight, room = signed.abs(), torch.where(signed > 0, 1 - x, x)
@@ -37,7 +37,7 @@ def step_to_hyperplane(x: Tensor, normal: Tensor, deficit: Tensor, norm: Norm) -
 
 
 def _linf(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """Σ w min(t, room) = need, increasing and concave in t."""
+    """Solve Σ w min(t, room) = need for t; the sum is increasing and concave in t."""
     ordered, order = room.sort(dim=1)
     sorted_weight = weight.gather(1, order)
     spent = (sorted_weight * ordered).cumsum(1)
@@ -48,7 +48,7 @@ def _linf(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
 
 def _l2(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """Σ w min(t w, room) = need."""
+    """Solve Σ w min(t w, room) = need for t."""
     limits = torch.where(weight > 0, room / weight.clamp_min(1e-38), torch.zeros_like(room))
     ordered, order = limits.sort(dim=1)
     squares = (weight * weight).gather(1, order)
@@ -62,7 +62,7 @@ def _l2(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
 def _solve(
     reached: Tensor, ordered: Tensor, spent: Tensor, left: Tensor, rate: Tensor, need: Tensor
 ) -> Tensor:
-    """Return t where the piecewise linear gain meets ``need``; the last breakpoint where it never does."""
+    """Return the t at which the piecewise linear gain equals ``need``, or the last breakpoint if it never does."""
     count = reached.shape[1]
     place = torch.searchsorted(reached.cummax(1).values.contiguous(), need[:, None].contiguous())
     inside = place.clamp_max(count - 1)
@@ -76,7 +76,7 @@ def _solve(
 
 
 def _l1(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """Spend the values with the largest weights first; the last one in part."""
+    """Change the values with the largest weights first, the last one only partly."""
     order = weight.argsort(dim=1, descending=True)
     gain = (weight * room).gather(1, order)
     before = gain.cumsum(1) - gain
@@ -102,17 +102,17 @@ class _Best:
     sizes: Tensor
 
     def offer(self, where: Tensor, images: Tensor, sizes: Tensor) -> None:
-        """Take what is smaller."""
+        """Keep the smaller image of each pair."""
         better = sizes < self.sizes[where]
         self.images[where[better]], self.sizes[where[better]] = images[better], sizes[better]
 
 
 @dataclass(frozen=True)
 class _Fab(Attack):
-    """What both entries share. ``enough`` stops an image once its perturbation is at most epsilon.
+    """Base class of both FAB attacks. ``enough`` stops an image once its perturbation is at most epsilon.
 
-    ``alpha`` bounds the pull towards the original, ``eta`` is the overshoot, ``beta`` the way back after a hit.
-    ``candidates`` limits the boundaries looked at when none is aimed at to those of the likeliest classes (None: all).
+    ``alpha`` bounds the bias towards the original, ``eta`` is the overshoot, ``beta`` the backward step after a success.
+    ``candidates`` limits the boundaries that an untargeted attack considers to the most likely classes (None: all).
     """
 
     steps: int = 100
@@ -134,15 +134,15 @@ class _Fab(Attack):
         where: Tensor,
         start: Tensor,
         targets: Tensor | None,
-        aimed: bool,
+        targeted: bool,
     ) -> None:
-        """Improve ``best`` at ``where``; ``targets`` choose the boundary, and if ``aimed`` also what counts."""
+        """Improve ``best`` at ``where``; ``targets`` select the boundary and, if ``targeted``, the class to reach."""
         x, origin, own = start, images[where], labels[where]
-        _, deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
+        _, deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
         for _ in range(self.steps):
             x = self._step(x, origin, deficit, normal, norm)
-            logits, deficit, normal = self._boundary(model, x, own, targets, norm, aimed)
-            hit = adversarial(logits, own, targets if aimed else None)
+            logits, deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
+            hit = adversarial(logits, own, targets if targeted else None)
             if not bool(hit.any()):
                 continue
             best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
@@ -160,7 +160,7 @@ class _Fab(Attack):
                     return
             if bool(hit.any()):
                 _, deficit[hit], normal[hit] = self._boundary(
-                    model, x[hit], own[hit], pick(targets, hit), norm, aimed
+                    model, x[hit], own[hit], pick(targets, hit), norm, targeted
                 )
 
     def _boundary(
@@ -170,16 +170,16 @@ class _Fab(Attack):
         labels: Tensor,
         targets: Tensor | None,
         norm: Norm,
-        aimed: bool,
+        targeted: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (N, K), and the linearised boundary's deficit (N,) and normal (N, D).
 
-        An aimed attack has to overtake the likeliest other class, which need not be the label.
+        A targeted attack has to overtake the most likely other class, which need not be the label.
         """
         if targets is None:
             logits = model.verdict(x)
             return logits, *nearest_boundary(model, x, labels, norm, self.candidates, logits)
-        loss = difference if aimed else _towards
+        loss = difference if targeted else _towards
         logits, gain, gradient = ascent(model, x, labels, targets, loss)
         return logits, -gain, gradient.flatten(1)
 
@@ -201,7 +201,7 @@ class _Fab(Attack):
     def _start(
         self, images: Tensor, best: _Best, where: Tensor, norm: Norm, epsilon: float, g: torch.Generator
     ) -> Tensor:
-        """Begin a further restart at random, half as far as the best so far."""
+        """Return a random start for another restart, half as far away as the best image so far."""
         radius = best.sizes[where].clamp_max(epsilon) / 2
         direction = norm.start(images[where], 1.0, g) - images[where]
         unit = direction / per_image(norm.size(direction).clamp_min(1e-12), images)
@@ -213,7 +213,7 @@ def _towards(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     return -margin_to(logits, labels, targets)
 
 
-def _nothing(images: Tensor) -> _Best:
+def _empty_best(images: Tensor) -> _Best:
     return _Best(images.clone(), images.new_full((len(images),), torch.inf))
 
 
@@ -227,7 +227,7 @@ class Fab(_Fab):
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
-        best = _nothing(images)
+        best = _empty_best(images)
         every = torch.arange(len(images), device=images.device)
         with model.full_precision():
             for restart in range(self.restarts):
@@ -241,9 +241,9 @@ class Fab(_Fab):
 @ATTACKS.register("fab-t")
 @dataclass(frozen=True)
 class FabT(_Fab):
-    """Fast adaptive boundary attack on the boundaries to the nine likeliest classes (Croce and Hein 2020).
+    """Fast adaptive boundary attack on the boundaries to the nine most likely classes (Croce and Hein 2020).
 
-    ``classes`` is reduced to the number of other classes there are; a given target is the only one.
+    ``classes`` is at most the number of other classes. If a target is given, it is the only target class.
     """
 
     classes: int = 9
@@ -253,7 +253,7 @@ class FabT(_Fab):
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
-        best, aimed = _nothing(images), targets is not None
+        best, targeted = _empty_best(images), targets is not None
         columns = (
             targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)
         )
@@ -268,5 +268,7 @@ class FabT(_Fab):
                     start = images[where]
                     if restart:
                         start = self._start(images, best, where, norm, epsilon, generator)
-                    self._run(model, images, labels, norm, epsilon, best, where, start, column[where], aimed)
+                    self._run(
+                        model, images, labels, norm, epsilon, best, where, start, column[where], targeted
+                    )
         return best.images

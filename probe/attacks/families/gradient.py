@@ -15,19 +15,18 @@ from probe.attacks.norms import L0, L1, Norm, per_image
 
 _ALL = ("Linf", "L2", "L1", "L0")
 _SHARE = 0.05
-"""The part of the values that one L1 step moves."""
+"""The fraction of the values that one L1 step changes."""
 
 _L0_STEP = 0.15
-"""Length of an L0 step in values of the image, as Croce and Hein 2019 have it on CIFAR-10."""
+"""Length of an L0 step relative to the number of values of the image, as in Croce and Hein 2019 for CIFAR-10."""
 
 
 @dataclass
 class Trace:
-    """What a run of PGD passed through, for N images and S steps.
+    """The record of a run of PGD, for N images and S steps.
 
-    ``losses`` are S + 1 tensors (N,), not-a-number once an image was dropped; ``gradients`` (N,) is the
-    first step's largest |gradient|; ``passed`` (N,) says that some iterate was adversarial, ``ended`` (N,) that
-    the last one was.
+    ``losses`` are S + 1 tensors (N,), NaN once an image was dropped; ``gradients`` (N,) is the largest |gradient| of the
+    first step; ``passed`` (N,): whether any iterate was adversarial; ``ended`` (N,): whether the last one was.
     """
 
     losses: list[Tensor] = field(default_factory=list)
@@ -41,10 +40,10 @@ class Trace:
 class PGD(Attack):
     """Projected gradient descent with random starts (Madry et al. 2018).
 
-    ``step`` is the step's size as a part of epsilon; None takes 2.5 / steps. Images are left alone as soon as they are
-    broken. For L1 a step moves the 5% of the values with the largest gradient (after Tramèr and Boneh 2019), for L0
+    ``step`` is the step size as a fraction of epsilon; None: 2.5 / steps. Images are not changed further once they are
+    broken. For L1 a step changes the 5% of the values with the largest gradient (after Tramèr and Boneh 2019), for L0
     it follows PGD_0 (Croce and Hein 2019). ``loss``: ce, dlr or margin. ``eot``: passes averaged per gradient. With
-    ``stop=False`` broken images go on climbing, to where the network is surest of its mistake.
+    ``stop=False`` broken images continue, until the network is as confident as possible of its mistake.
     """
 
     steps: int = 40
@@ -64,7 +63,7 @@ class PGD(Attack):
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         images, norm = inputs.images, inputs.norm
-        # The pixels chosen for a smaller L0 ball are seldom those of the larger one.
+        # The pixels chosen for a smaller L0 ball are rarely right for a larger one.
         start = None if isinstance(norm, L0) else inputs.start
         result = images.clone()
         left = torch.arange(len(images), device=images.device)
@@ -72,7 +71,7 @@ class PGD(Attack):
             first = images[left] if start is None or restart else start[left]
             if self.random_start and (start is None or restart):
                 first = norm.start(first, inputs.epsilon, inputs.generator)
-            # From where a smaller ball was left, large steps are for the new room and small ones for the end.
+            # From the result in a smaller ball, large steps explore the new space and small ones refine.
             falling = start is not None and not restart
             moved, done = self.climb(inputs.rows(left).begin_at(first), falling=falling)
             result[left] = moved
@@ -82,21 +81,21 @@ class PGD(Attack):
         return result
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return True, but for L0, where every run begins anew."""
+        """Return True except for L0, where every run starts from the beginning."""
         return not isinstance(norm, L0)
 
     def with_fewer_steps(self, part: float) -> PGD:
-        """Return PGD with that part of the steps, one run."""
+        """Return PGD with that fraction of the steps and one restart."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
     def climb(
         self, inputs: AttackInputs, trace: Trace | None = None, falling: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return where one run from the inputs' start ends, (N, C, H, W), and which images it broke, (N,).
+        """Return the final images of one run from the inputs' start, (N, C, H, W), and which are adversarial, (N,).
 
-        An image that is broken stays at its first adversarial iterate (``stop=False``: goes on to the one of
-        largest loss); one that is not ends at its iterate of largest loss. ``trace`` is filled on the way.
-        With ``falling`` steps, by a cosine from a quarter of epsilon to a hundredth, a few do.
+        A broken image stays at its first adversarial iterate (``stop=False``: the one with the largest loss); others
+        end at the iterate with the largest loss. ``trace`` is filled during the run.
+        With ``falling``, steps decrease along a cosine from a quarter of epsilon to a hundredth, so that a few suffice.
         """
         model, images, labels = inputs.model, inputs.images, inputs.labels
         n, loss, start = len(images), LOSSES[self.loss], inputs.begin
@@ -108,7 +107,7 @@ class PGD(Attack):
             goal = pick(inputs.targets, where)
             logits, losses, gradient = ascent(model, x, labels[where], goal, loss, self.eot)
             hit = broken(model, x, logits, labels[where], goal)
-            # Any adversarial iterate is better than any other; among equals the larger loss.
+            # An adversarial iterate is better than any other; otherwise the larger loss is better.
             known = done[where]
             better = (hit & ~known) | ((losses > best[where]) & (hit == known) & ~(known & self.stop))
             result[where[better]], best[where[better]] = x[better], losses[better]
@@ -127,12 +126,12 @@ class PGD(Attack):
     def move(
         self, x: Tensor, gradient: Tensor, norm: Norm, epsilon: float, part: float | None = None
     ) -> Tensor:
-        """Return the step (N, C, H, W) from ``x``, before projection: ``part`` of epsilon, or as the options say."""
+        """Return the step (N, C, H, W) from ``x``, before projection: ``part`` of epsilon, None: from the options."""
         if part is None:
             part = self.step if self.step is not None else 2.5 / max(self.steps, 1)
         size = epsilon * part
         if isinstance(norm, L1 | L0):
-            # A value at the edge of the range cannot follow its gradient, and would take another's place.
+            # A value at the edge of the range cannot follow its gradient and would displace another value.
             gradient = torch.where((gradient > 0) & (x < 1) | (gradient < 0) & (x > 0), gradient, 0.0)
         if isinstance(norm, L1):
             return size * sparse(gradient, _SHARE)
@@ -158,7 +157,7 @@ class PGD(Attack):
 class FGSM(Attack):
     """Fast gradient sign method: one step of full size (Goodfellow et al. 2015).
 
-    In L2 the step goes along the gradient; in L1 and L0 it is one step of ``pgd``.
+    In L2 the step is along the gradient; in L1 and L0 it is one step of ``pgd``.
     """
 
     loss: LossName = "ce"
@@ -179,9 +178,9 @@ class FGSM(Attack):
 
 
 def sparse(gradient: Tensor, share: float | Tensor) -> Tensor:
-    """Return the signs of the ``share`` of values with the largest |gradient|, scaled to L1 size 1.
+    """Return the signs of the fraction ``share`` of values with the largest |gradient|, scaled to L1 size 1.
 
-    ``share`` may be one number or one per image (N,); at least one value is taken. Zero gradients give zero.
+    ``share`` is one number or one per image (N,); at least one value is used. Zero gradients give zero.
     """
     size = gradient.flatten(1).abs()
     count = (torch.as_tensor(share, device=size.device).expand(len(size)) * size.shape[1]).long().clamp_min(1)

@@ -1,8 +1,8 @@
 """Variants of iterated FGSM, run by torchattacks.
 
-``step`` is the step's size as a part of epsilon; None takes 2.5 / steps. Three entries of torchattacks are not attacks
-of this kind and are left out everywhere: VANILA returns the images as they are, MultiAttack only chains others,
-LGV trains further copies of the network and needs its training data.
+``step`` is the step size as a fraction of epsilon; None: 2.5 / steps. Three entries of torchattacks are not included
+because they are not attacks of this kind: VANILA returns the images unchanged, MultiAttack only chains others,
+LGV trains more copies of the network and needs its training data.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BIM(TorchattacksAttack):
 @ATTACKS.register("rfgsm")
 @dataclass(frozen=True)
 class RFGSM(TorchattacksAttack):
-    """FGSM in steps from a random corner (Tramèr et al. 2018)."""
+    """Iterative FGSM from a random sign perturbation (Tramèr et al. 2018)."""
 
     steps: int = 10
     step: float | None = None
@@ -63,7 +63,7 @@ class RFGSM(TorchattacksAttack):
 @ATTACKS.register("ffgsm")
 @dataclass(frozen=True)
 class FFGSM(TorchattacksAttack):
-    """One FGSM step from a random start, as fast adversarial training takes it (Wong et al. 2020)."""
+    """One FGSM step from a random start, as used in fast adversarial training (Wong et al. 2020)."""
 
     step: float = 1.25
 
@@ -78,7 +78,7 @@ class FFGSM(TorchattacksAttack):
 @ATTACKS.register("eotpgd")
 @dataclass(frozen=True)
 class EOTPGD(TorchattacksAttack):
-    """PGD on the mean gradient of several passes, for networks that draw at random (Liu et al. 2019).
+    """PGD on the mean gradient of several passes, for randomised networks (Liu et al. 2019).
 
     ``eot`` passes are averaged for each step.
     """
@@ -124,7 +124,7 @@ class TPGD(TorchattacksAttack):
 @ATTACKS.register("upgd")
 @dataclass(frozen=True)
 class UPGD(TorchattacksAttack):
-    """PGD with momentum, averaged passes and a choice of loss: torchattacks' union of MI-FGSM, EOT-PGD and PGD.
+    """PGD with momentum, averaged passes and a choice of loss: MI-FGSM, EOT-PGD and PGD combined by torchattacks.
 
     ``loss``: ce, dlr (3 classes, 4 with targets) or margin.
     """
@@ -145,7 +145,9 @@ class UPGD(TorchattacksAttack):
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         needed = 3 if case.targets is None else 4
         if self.loss == "dlr" and case.classes < needed:
-            raise CannotRunError(f"The loss dlr needs {needed} classes; this network has {case.classes}.")
+            raise CannotRunError(
+                f"The loss dlr needs at least {needed} classes; this network has {case.classes}."
+            )
         return torchattacks.UPGD(
             model,
             eps=case.epsilon,

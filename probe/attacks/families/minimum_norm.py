@@ -17,7 +17,7 @@ from probe.attacks.norms import L2, Norm
 class DDN(FoolboxAttack):
     """Decoupled direction and norm: gradient steps on a sphere that grows and shrinks (Rony et al. 2019).
 
-    ``start`` is the first radius, ``gamma`` by how much of it a step changes it.
+    ``start`` is the first radius, ``gamma`` the fraction by which a step changes the radius.
     """
 
     steps: int = 100
@@ -39,7 +39,7 @@ class DDN(FoolboxAttack):
 
 
 class _L2FMN(foolbox.attacks.L2FMNAttack):  # type: ignore[misc]
-    """Projects to the sphere; foolbox divides a length by itself and so never projects."""
+    """FMN with projection to the sphere; foolbox divides a length by itself and never projects."""
 
     def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
         delta = x.raw - x0.raw
@@ -49,7 +49,7 @@ class _L2FMN(foolbox.attacks.L2FMNAttack):  # type: ignore[misc]
 
 
 class _L0FMN(foolbox.attacks.L0FMNAttack):  # type: ignore[misc]
-    """Keeps epsilon values; foolbox keeps one more, and fails once epsilon is all of them."""
+    """FMN that keeps epsilon values; foolbox keeps one more, and fails when epsilon is the number of values."""
 
     def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
         delta = (x.raw - x0.raw).flatten(1)
@@ -63,7 +63,7 @@ class _L0FMN(foolbox.attacks.L0FMNAttack):  # type: ignore[misc]
 class FMN(FoolboxAttack):
     """Fast minimum norm: a ball whose radius follows the boundary (Pintor et al. 2021).
 
-    ``step`` is the first step's length, ``gamma`` by how much of it the radius changes; both fall to a hundredth. In
+    ``step`` is the first step's length, ``gamma`` the fraction by which the radius changes; both fall to a hundredth. In
     L0 the search counts values, not pixels.
     """
 
@@ -91,7 +91,7 @@ class FMN(FoolboxAttack):
 
 
 class _NewtonFool(foolbox.attacks.NewtonFoolAttack):  # type: ignore[misc]
-    """The paper's step; foolbox squares the lengths in it twice, and steps the wider the flatter the network."""
+    """NewtonFool with the step of the paper; foolbox squares the lengths in it twice."""
 
     def run(self, model: Any, inputs: Any, criterion: Any, *, early_stop: Any = None, **more: Any) -> Any:
         x, restore = eagerpy.astensor_(inputs)
@@ -117,9 +117,9 @@ class _NewtonFool(foolbox.attacks.NewtonFoolAttack):  # type: ignore[misc]
 @ATTACKS.register("newtonfool")
 @dataclass(frozen=True)
 class NewtonFool(FoolboxAttack):
-    """Newton steps on the label's probability, down to chance (Jang et al. 2017).
+    """Newton steps that reduce the label's probability to chance (Jang et al. 2017).
 
-    ``stepsize`` is the longest step, as a part of the image's length.
+    ``stepsize`` is the longest step, as a fraction of the image's L2 norm.
     """
 
     steps: int = 100

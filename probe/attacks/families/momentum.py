@@ -1,6 +1,6 @@
-"""Attacks with momentum, made to carry over to other networks; run by torchattacks.
+"""Transfer attacks with momentum; run by torchattacks.
 
-``step`` is the step's size as a part of epsilon; None takes 2.5 / steps. ``decay`` is the momentum's factor.
+``step`` is the step size as a fraction of epsilon; None: 2.5 / steps. ``decay`` is the momentum factor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _traits(paper: str) -> Traits:
 
 @dataclass(frozen=True)
 class _Momentum(TorchattacksAttack):
-    """What all of them take."""
+    """The common options of these attacks."""
 
     steps: int = 10
     step: float | None = None
@@ -48,7 +48,7 @@ class MIFGSM(_Momentum):
 @ATTACKS.register("nifgsm")
 @dataclass(frozen=True)
 class NIFGSM(_Momentum):
-    """Momentum iterative FGSM with Nesterov's look ahead (Lin et al. 2020)."""
+    """Iterative FGSM with Nesterov momentum (Lin et al. 2020)."""
 
     traits: ClassVar[Traits] = _traits(
         'Lin et al., "Nesterov Accelerated Gradient and Scale Invariance for Adversarial Attacks", 2020'
@@ -61,9 +61,9 @@ class NIFGSM(_Momentum):
 @ATTACKS.register("sinifgsm")
 @dataclass(frozen=True)
 class SINIFGSM(_Momentum):
-    """Nesterov's look ahead on copies of the image at several scales (Lin et al. 2020).
+    """Iterative FGSM with Nesterov momentum on copies of the image at several scales (Lin et al. 2020).
 
-    ``copies``: how many, each half as bright as the one before.
+    ``copies``: the number of copies, each half as bright as the previous one.
     """
 
     copies: int = 5
@@ -78,7 +78,7 @@ class SINIFGSM(_Momentum):
 
 @dataclass(frozen=True)
 class _Variance(_Momentum):
-    """``neighbours`` images are drawn within ``beta`` epsilons to measure how the gradient varies."""
+    """Options of variance tuning: ``neighbours`` images are drawn within ``beta`` · epsilon."""
 
     neighbours: int = 5
     beta: float = 1.5
@@ -92,7 +92,7 @@ class _Variance(_Momentum):
 class VMIFGSM(_Variance):
     """Momentum iterative FGSM with variance tuning (Wang and He 2021).
 
-    ``neighbours`` images are drawn within ``beta`` epsilons to measure how the gradient varies.
+    ``neighbours`` images are drawn within ``beta`` · epsilon to measure the variance of the gradient.
     """
 
     traits: ClassVar[Traits] = _traits(
@@ -108,7 +108,7 @@ class VMIFGSM(_Variance):
 class VNIFGSM(_Variance):
     """Nesterov iterative FGSM with variance tuning (Wang and He 2021).
 
-    ``neighbours`` images are drawn within ``beta`` epsilons to measure how the gradient varies.
+    ``neighbours`` images are drawn within ``beta`` · epsilon to measure the variance of the gradient.
     """
 
     traits: ClassVar[Traits] = _traits(

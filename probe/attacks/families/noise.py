@@ -1,4 +1,4 @@
-"""Random perturbations: what an attack must beat to be one."""
+"""Random perturbations: the control that every attack must beat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probe.attacks.losses import adversarial, pick
 @ATTACKS.register("noise")
 @dataclass(frozen=True)
 class Noise(Attack):
-    """The first of several random perturbations of size epsilon that happens to work."""
+    """The first successful one of several random perturbations of size epsilon."""
 
     draws: int = 10
 

@@ -10,8 +10,8 @@ from probe.attacks.foolbox_adapter import (
     FoolboxAttack,
     LogProbabilities,
     StartedAttack,
-    aimed_at_runner_up,
     foolbox,
+    target_runner_up,
 )
 from probe.attacks.norms import Norm
 from probe.attacks.torchattacks_adapter import ModelWrapper, WrappedInputs
@@ -22,8 +22,8 @@ from probe.attacks.torchattacks_adapter import ModelWrapper, WrappedInputs
 class GenAttack(FoolboxAttack):
     """Genetic search on the logits (Alzantot et al. 2019).
 
-    ``population`` perturbations are crossed and mutated for ``steps`` generations. Without targets the likeliest wrong
-    class is aimed at.
+    ``population`` perturbations are crossed and mutated for ``steps`` generations. Without targets, the target class is
+    the most likely wrong class.
     """
 
     steps: int = 1000
@@ -41,8 +41,8 @@ class GenAttack(FoolboxAttack):
     )
     network: ClassVar[type[ModelWrapper]] = LogProbabilities
 
-    def _aimed(self, case: WrappedInputs) -> WrappedInputs:
-        return aimed_at_runner_up(case)
+    def _with_targets(self, case: WrappedInputs) -> WrappedInputs:
+        return target_runner_up(case)
 
     def _build(self, norm: Norm) -> Any:
         return foolbox.attacks.GenAttack(
@@ -57,9 +57,9 @@ class GenAttack(FoolboxAttack):
 @ATTACKS.register("pointwise")
 @dataclass(frozen=True)
 class Pointwise(StartedAttack):
-    """Salt and pepper noise taken back value by value (Schott et al. 2019).
+    """Salt-and-pepper noise, reverted value by value (Schott et al. 2019).
 
-    Starts from ``starts`` steps of salt and pepper noise. One query for each value of the image and round: slow on
+    Starts from ``starts`` steps of salt-and-pepper noise. One query for each value of the image and round: slow for
     large images.
     """
 
@@ -75,7 +75,7 @@ class Pointwise(StartedAttack):
     )
 
     def _build(self, norm: Norm) -> Any:
-        # The binary search would shorten the changes, not lessen their number.
+        # The binary search would reduce the size of the changes, not their number.
         return foolbox.attacks.PointwiseAttack(l2_binary_search=False)
 
     def _starter(self) -> Any:

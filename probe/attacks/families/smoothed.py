@@ -1,6 +1,6 @@
-"""Attacks that see the network through noise: on randomised smoothing, and by finite differences; run by torchattacks.
+"""Attacks that use random noise: on randomised smoothing, and with finite differences; run by torchattacks.
 
-``step`` is the step's size as a part of epsilon; None takes 2.5 / steps.
+``step`` is the step size as a fraction of epsilon; None: 2.5 / steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs
 
 @dataclass(frozen=True)
 class _Smoothed(TorchattacksAttack):
-    """What both of them take."""
+    """The common options of both attacks on randomised smoothing."""
 
     steps: int = 10
     step: float | None = None
@@ -51,7 +51,7 @@ def _traits(norm: str) -> Traits:
 class PGDRS(_Smoothed):
     """PGD on the network averaged over Gaussian noise (Salman et al. 2019).
 
-    ``noise`` is the standard deviation in pixel units, ``draws`` how often it is drawn for one step.
+    ``noise`` is the standard deviation in pixel units, ``draws`` the number of noise samples per step.
     """
 
     traits: ClassVar[Traits] = _traits("Linf")
@@ -65,7 +65,7 @@ class PGDRS(_Smoothed):
 class PGDRSL2(_Smoothed):
     """PGD in L2 on the network averaged over Gaussian noise (Salman et al. 2019).
 
-    ``noise`` is the standard deviation in pixel units, ``draws`` how often it is drawn for one step.
+    ``noise`` is the standard deviation in pixel units, ``draws`` the number of noise samples per step.
     """
 
     traits: ClassVar[Traits] = _traits("L2")
@@ -79,8 +79,7 @@ class PGDRSL2(_Smoothed):
 class SPSA(TorchattacksAttack):
     """Gradients from random finite differences of the logits (Uesato et al. 2018).
 
-    ``samples`` pairs of queries, ``difference`` apart in pixel units, give one gradient, of which Adam takes
-    ``steps`` steps.
+    ``samples`` pairs of queries, ``difference`` apart in pixel units, give one gradient for each of ``steps`` Adam steps.
     """
 
     steps: int = 100

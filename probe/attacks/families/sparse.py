@@ -1,4 +1,4 @@
-"""Attacks that change few pixels, run by torchattacks. A pixel counts once, whatever its channels do."""
+"""Attacks that change few pixels, run by torchattacks. A pixel counts once, however many channels change."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from probe.attacks.torchattacks_adapter import BestSeen, TorchattacksAttack, Wra
 from probe.core.errors import CannotRunError
 
 _JSMA_VALUES = 8192
-"""Values of an image up to which JSMA is run: it holds several tables of values²."""
+"""Maximum number of values of an image for JSMA, which needs several tables of values² numbers."""
 
 
 @ATTACKS.register("sparsefool")
 @dataclass(frozen=True)
 class SparseFool(TorchattacksAttack):
-    """DeepFool's hyperplanes crossed along few coordinates (Modas et al. 2019).
+    """Crosses DeepFool's hyperplanes along few coordinates (Modas et al. 2019).
 
-    ``lam`` says how far behind DeepFool's boundary to aim; larger is sparser.
+    ``lam`` is how far beyond DeepFool's boundary to move; larger is sparser.
     """
 
     steps: int = 10
@@ -48,7 +48,7 @@ class SparseFool(TorchattacksAttack):
 class OnePixel(TorchattacksAttack):
     """Few pixels found by differential evolution (Su et al. 2019).
 
-    Epsilon is the number of pixels; ``population`` candidates live for ``steps`` generations.
+    Epsilon is the number of pixels; ``population`` candidates evolve for ``steps`` generations.
     """
 
     steps: int = 75
@@ -78,7 +78,7 @@ class OnePixel(TorchattacksAttack):
 
 
 class _Pixle(torchattacks.Pixle):  # type: ignore[misc]
-    """Pixle with rows and columns the right way round, so that images need not be square."""
+    """Pixle with rows and columns in the right order, so that images need not be square."""
 
     def _perturb(self, source: Tensor, solution: Any, destination: Tensor | None = None) -> Tensor:
         left, top, width, height = solution[:4]
@@ -92,9 +92,9 @@ class _Pixle(torchattacks.Pixle):  # type: ignore[misc]
 @ATTACKS.register("pixle")
 @dataclass(frozen=True)
 class Pixle(TorchattacksAttack):
-    """Pixels of a patch copied to random places (Pomponi et al. 2022).
+    """Copies the pixels of a patch to random positions (Pomponi et al. 2022).
 
-    Epsilon is the number of pixels. ``restarts`` patches follow one another; each is the best of ``steps`` drawn ones,
+    Epsilon is the number of pixels. ``restarts`` patches are used in turn; each is the best of ``steps`` random ones,
     with sides of up to √(epsilon/restarts) pixels, so that together they stay within epsilon.
     """
 
@@ -128,10 +128,10 @@ class Pixle(TorchattacksAttack):
 @ATTACKS.register("jsma")
 @dataclass(frozen=True)
 class JSMA(TorchattacksAttack):
-    """Pairs of values with the most salient Jacobian, saturated one after another (Papernot et al. 2016).
+    """Changes the pairs of values with the largest saliency from the Jacobian (Papernot et al. 2016).
 
-    Epsilon is the number of pixels, two to a step; ``theta`` is what a step adds. Without targets the class after the
-    label is aimed at. Memory grows with the square of the image's values: CannotRunError above 8,192.
+    Epsilon is the number of pixels, two per step; ``theta`` is the change per step. Without targets, the target class is
+    the class after the label. Memory grows with the square of the image's values: CannotRunError above 8,192.
     """
 
     theta: float = 1.0
@@ -148,18 +148,18 @@ class JSMA(TorchattacksAttack):
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         values = case.images[0].numel()
         pairs = math.floor(case.epsilon / 2)
-        # torchattacks takes ceil(values·gamma/2) steps of two values each; the half keeps rounding out of it.
+        # torchattacks makes ceil(values·gamma/2) steps of two values each; subtracting 0.5 avoids rounding errors.
         return torchattacks.JSMA(model, theta=self.theta, gamma=(2 * pairs - 0.5) / values)
 
     def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         values = case.images[0].numel()
         if values > _JSMA_VALUES:
             raise CannotRunError(
-                f"jsma compares every pair of an image's values: {values} are more than {_JSMA_VALUES}."
+                f"jsma compares all pairs of an image's values, of which there can be at most {_JSMA_VALUES}, not {values}."
             )
         return super()._run(case, rescue)
 
-    def _shown(self, case: WrappedInputs) -> WrappedInputs:
+    def _with_labels(self, case: WrappedInputs) -> WrappedInputs:
         # torchattacks would take the next class modulo 10, whatever the number of classes.
         aim = (case.labels + 1) % case.classes if case.targets is None else case.targets
         return replace(case, targets=aim)

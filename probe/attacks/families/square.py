@@ -1,4 +1,4 @@
-"""Square attack: random search with squares, asking for logits only."""
+"""Square attack: random search with squares that needs only logits."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _TILES = 5
 class Square(Attack):
     """Square attack: random squares that are kept when they help (Andriushchenko et al. 2020).
 
-    ``queries`` passes an image at most, ``p`` the first square's part of the image; it is halved after 10, 50,
-    200, 500, 1000, 2000, 4000, 6000 and 8000 queries (``rescale``: after the same parts of ``queries`` as of
-    10,000). Images are left alone once they are broken.
+    At most ``queries`` passes per image; ``p`` is the first square's fraction of the image, halved after 10, 50,
+    200, 500, 1000, 2000, 4000, 6000 and 8000 queries (``rescale``: these are scaled from 10,000 to ``queries``).
+    Images are not changed further once they are broken.
     """
 
     queries: int = 5000
@@ -82,7 +82,7 @@ def _corners(images: Tensor, side: int, generator: torch.Generator) -> tuple[Ten
 
 
 def _first_linf(images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """Vertical stripes of ±epsilon."""
+    """Return images with vertical stripes of ±epsilon."""
     n, channels, _, width = images.shape
     return (images + epsilon * _signs((n, channels, 1, width), images, generator)).clamp(0, 1)
 
@@ -97,18 +97,18 @@ def _propose_linf(
 
 
 def _bumps(side: int, n: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the L2 attack's update (n, 1, side, side) of length 1: a bump beside its negative, either way up."""
+    """Return the L2 attack's update (n, 1, side, side) of length 1: a bump and its negative, in random orientation."""
     bump = torch.zeros(side, side)
     half = side // 2
     bump[:half] = _pyramid(half, side)
     bump[half:] = -_pyramid(side - half, side)
     bump /= torch.linalg.vector_norm(bump)
-    turned = torch.rand(n, generator=generator) > 0.5
-    return torch.where(turned.view(-1, 1, 1), bump.T, bump)[:, None].to(like)
+    transposed = torch.rand(n, generator=generator) > 0.5
+    return torch.where(transposed.view(-1, 1, 1), bump.T, bump)[:, None].to(like)
 
 
 def _pyramid(height: int, width: int) -> Tensor:
-    """Nested rectangles around the middle, the k-th adding 1 / k²."""
+    """Return nested rectangles around the centre, of which the k-th adds 1 / k², with length 1."""
     plane = torch.zeros(height, width)
     top, left = height // 2, width // 2
     for k in range(max(height // 2, width // 2) + 1):
@@ -143,20 +143,20 @@ def _first_l2(images: Tensor, epsilon: float, generator: torch.Generator) -> Ten
 def _propose_l2(
     images: Tensor, best: Tensor, epsilon: float, side: int, generator: torch.Generator
 ) -> Tensor:
-    """Empty one window, and put its length and what is unused into a bump in another."""
+    """Clear one window, and add a bump with its length and the unused length in another window."""
     n, channels = images.shape[:2]
     delta = best - images
     top, left = _corners(images, side, generator)
     filled = _square(images, side, top, left)
     emptied = _square(images, side, *_corners(images, side, generator))
     length = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-    # What may be spent: the windows' own length and what the clip to [0, 1] left of epsilon.
+    # The available length: that of the windows, and what clipping to [0, 1] left of epsilon.
     windows = per_image(((delta * (filled | emptied)).square().flatten(1).sum(1)), images)
     unused = per_image((epsilon**2 - length**2).clamp_min(0), images) / channels
     rows = top.view(-1, 1, 1, 1) + torch.arange(side).view(1, 1, -1, 1)
     columns = left.view(-1, 1, 1, 1) + torch.arange(side).view(1, 1, 1, -1)
-    each, colour = torch.arange(n).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
-    place = (each, colour, rows, columns)
+    image, colour = torch.arange(n).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
+    place = (image, colour, rows, columns)
     old = delta[place]
     old = old / old.square().sum((2, 3), keepdim=True).sqrt().clamp_min(1e-12)
     new = _bumps(side, n, images, generator) * _signs((n, channels, 1, 1), images, generator) + old

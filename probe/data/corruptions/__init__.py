@@ -1,9 +1,9 @@
-"""Ordinary corruptions at five severities: what happens to pictures without anybody wanting to mislead.
+"""Common corruptions at five severities: changes to images that are not adversarial.
 
 Kinds and amounts are those of Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common
-Corruptions and Perturbations", ICLR 2019, for images of 224 pixels a side. Amounts that are lengths (the blur's σ
-and the shift) are parts of the image's side, so that a severity means the same on a small image. The shift is not
-among theirs. One file a kind; importing this loads no torch.
+Corruptions and Perturbations", ICLR 2019, for images with a side of 224 pixels. Amounts that are lengths (the blur's σ
+and the shift) are fractions of the image's side, so that a severity means the same for a small image. The shift is not
+in their benchmark. One file per kind; importing this package does not load torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""More light."""
+"""The corruption ``brightness``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from probe.data.corruptions import CORRUPTIONS
 from probe.data.corruptions._base import Amounts, begin
 
 AMOUNTS: Amounts = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""What is added to the largest colour channel (the value of HSV) in pixel units."""
+"""The amount added to the largest colour channel (the value in HSV), in pixel units."""
 
 
 @CORRUPTIONS.register("brightness", order=4)
 @dataclass(frozen=True)
 class Brightness:
-    """More light: the value of HSV is raised and clipped at 1, hue and saturation stay."""
+    """Increased brightness: the value in HSV is raised and clipped at 1; hue and saturation stay the same."""
 
     name: str = "brightness"
     unit: str = "added value in pixel units"

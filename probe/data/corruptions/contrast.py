@@ -1,4 +1,4 @@
-"""Less contrast."""
+"""The corruption ``contrast``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from probe.data.corruptions import CORRUPTIONS
 from probe.data.corruptions._base import Amounts, begin
 
 AMOUNTS: Amounts = (0.4, 0.3, 0.2, 0.1, 0.05)
-"""Factor on each pixel's distance from its channel's mean; 1 would leave the image as it is."""
+"""Factor on each pixel's distance from its channel's mean; 1 would not change the image."""
 
 
 @CORRUPTIONS.register("contrast", order=5)
 @dataclass(frozen=True)
 class Contrast:
-    """Less contrast: every pixel is drawn towards the mean of its channel in its image."""
+    """Reduced contrast: every pixel moves towards the mean of its channel in the image."""
 
     name: str = "contrast"
     unit: str = "factor on the distance from the mean"

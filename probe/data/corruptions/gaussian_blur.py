@@ -1,4 +1,4 @@
-"""A blur."""
+"""The corruption ``gaussian-blur``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.data.corruptions import CORRUPTIONS
 from probe.data.corruptions._base import Amounts, begin
 
 AMOUNTS: Amounts = (1 / 224, 2 / 224, 3 / 224, 4 / 224, 6 / 224)
-"""Standard deviation σ of the blur as a part of the shorter side: 1, 2, 3, 4, 6 pixels of 224."""
+"""Standard deviation σ of the blur as a fraction of the shorter side: 1, 2, 3, 4, 6 pixels of 224."""
 
 _TRUNCATE = 4.0
 
@@ -20,17 +20,17 @@ _TRUNCATE = 4.0
 @CORRUPTIONS.register("gaussian-blur", order=2)
 @dataclass(frozen=True)
 class GaussianBlur:
-    """A Gaussian blur, like a lens out of focus; the image goes on outside as its edge pixels.
+    """A Gaussian blur, like a lens out of focus; the image is padded with its edge pixels.
 
-    σ is a part of the shorter side: 224 pixels are blurred by 1 to 6 pixels, 8 × 8 pixels hardly at all.
+    σ is a fraction of the shorter side: 224 pixels are blurred by 1 to 6 pixels, 8 × 8 pixels hardly at all.
     """
 
     name: str = "Gaussian blur"
-    unit: str = "σ, part of the shorter side"
+    unit: str = "σ, fraction of the shorter side"
     amounts: Amounts = AMOUNTS
 
     def apply(self, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-        """Blur by the separable Gaussian, cut off at 4 σ; see ``Corruption.apply``."""
+        """Blur with a separable Gaussian, truncated at 4 σ; see ``Corruption.apply``."""
         pixels, part = begin(self, images, severity)
         sigma = part * min(pixels.shape[2:])
         radius = int(_TRUNCATE * sigma + 0.5)

@@ -1,4 +1,4 @@
-"""Noise."""
+"""The corruption ``gaussian-noise``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storing as JPEG."""
+"""The corruption ``jpeg``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AMOUNTS: Amounts = (25, 18, 15, 10, 7)
 @CORRUPTIONS.register("jpeg", order=3)
 @dataclass(frozen=True)
 class JpegCompression:
-    """Storing as JPEG with half the colour resolution; its blocks are 8 × 8 pixels whatever the image's size."""
+    """JPEG compression with half the colour resolution; its blocks are 8 × 8 pixels for any image size."""
 
     name: str = "JPEG"
     unit: str = "quality"

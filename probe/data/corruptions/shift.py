@@ -1,4 +1,4 @@
-"""A shift by whole pixels."""
+"""The corruption ``shift``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from probe.data.corruptions import CORRUPTIONS
 from probe.data.corruptions._base import Amounts, begin
 
 AMOUNTS: Amounts = (0.02, 0.04, 0.08, 0.12, 0.16)
-"""Length of the shift as a part of the side along which it goes."""
+"""Length of the shift as a fraction of the side in its direction."""
 
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
@@ -19,13 +19,13 @@ _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 @CORRUPTIONS.register("shift", order=6)
 @dataclass(frozen=True)
 class Shift:
-    """A shift left, right, up or down by whole pixels, at least one; edge pixels fill what comes into sight.
+    """A shift left, right, up or down by at least one whole pixel; edge pixels fill the gap.
 
-    The length is a part of the side along which the shift goes: 4 to 36 of 224 pixels, 1 of 8.
+    The length is a fraction of the side in the direction of the shift: 4 to 36 of 224 pixels, 1 of 8.
     """
 
     name: str = "shift"
-    unit: str = "part of the side"
+    unit: str = "fraction of the side"
     amounts: Amounts = AMOUNTS
 
     def apply(self, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -45,5 +45,5 @@ class Shift:
 
 
 def _sources(side: int, offset: int, device: torch.device) -> Tensor:
-    """Return, for each position along a side, the position that an offset brings there, edges repeated."""
+    """Return the source position for each position along a side after a shift, with repeated edges."""
     return (torch.arange(side, device=device) - offset).clamp(0, side - 1)

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): 32×32 colour photographs of ten kinds of things, read by torchvision."""
+"""CIFAR-10 (Krizhevsky 2009): 32×32 colour photographs of ten classes, read by torchvision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _load(name: str, train: bool, request: Request) -> ImageSet:
     try:
         data = _dataset(name, train, request)
     except (OSError, RuntimeError) as error:
-        raise CannotRunError(f"{CIFAR10.url} cannot be downloaded or unpacked: {error}.") from error
+        raise CannotRunError(f"Could not download or unpack {CIFAR10.url}: {error}.") from error
     return ImageSet(
         name=name,
         items=array_items(data.data, np.array(data.targets, dtype=np.int64), lambda i: f"{name} {i}"),
@@ -44,8 +44,8 @@ def _load(name: str, train: bool, request: Request) -> ImageSet:
 
 
 def _dataset(name: str, train: bool, request: Request) -> CIFAR10:
-    """Open the first copy that is found, or download one; torchvision checks every md5 before it unpickles."""
-    root, home = _found(), download_root()
+    """Open the first copy on this machine, or download one; torchvision checks every md5 before unpickling."""
+    root, home = _find_root(), download_root()
     if root is not None:
         try:
             return CIFAR10(str(root), train)
@@ -54,17 +54,17 @@ def _dataset(name: str, train: bool, request: Request) -> CIFAR10:
                 raise _damaged(root / CIFAR10.base_folder) from None
     elif request.offline:
         raise CannotRunError(
-            f"{name} is not on this machine and the network is not to be used. Set {DATA_DIR} to a folder with "
-            f"torchvision's copy ({CIFAR10.base_folder} or {CIFAR10.filename}), or drop --offline."
+            f"{name} is not on this machine, and --offline forbids downloads. Set {DATA_DIR} to a folder with "
+            f"torchvision's copy ({CIFAR10.base_folder} or {CIFAR10.filename}), or remove --offline."
         )
     with downloading(CIFAR10.url, request.progress):
         return CIFAR10(str(home), train, download=True)
 
 
-def _found() -> Path | None:
-    """Return the first root with the extracted folder; where there is only an archive, extract it for downloads' root.
+def _find_root() -> Path | None:
+    """Return the first root with the extracted folder; if there is only an archive, extract it to the download root.
 
-    Archives are verified before that; a wrong one in the folder for downloads is a download that broke off.
+    Archives are verified first; a damaged archive in the download folder is an incomplete download.
     """
     for root in data_roots():
         if (root / CIFAR10.base_folder).is_dir():

@@ -16,13 +16,13 @@ _LEVELS = np.float32(16)
 
 @SOURCES.register("digits")
 def held_out(request: Request) -> ImageSet:
-    """Handwritten digits 0 to 9, 8×8, the fifth that networks trained here have not seen."""
+    """Handwritten digits 0 to 9, 8×8, the held-out fifth that networks are not trained on."""
     return _part("digits", 1)
 
 
 @SOURCES.register("digits-train")
 def training(request: Request) -> ImageSet:
-    """Handwritten digits 0 to 9, 8×8, the four fifths that networks are trained on here."""
+    """Handwritten digits 0 to 9, 8×8, the four fifths that networks are trained on."""
     return _part("digits-train", 0)
 
 

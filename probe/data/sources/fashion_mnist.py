@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 28×28 grey pictures of ten kinds of clothing, read by torchvision."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 28×28 grey pictures of ten classes of clothing, read by torchvision."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from probe.data.images import ImageSet, array_items
 from probe.data.source import SOURCES, Request
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+"""Where Debian's package dataset-fashion-mnist installs the files."""
 
 _LAYOUT = Path("FashionMNIST", "raw")
 _SIDE = 28
 _DAMAGE = (
     gzip.BadGzipFile, zlib.error, EOFError, ValueError, TypeError, RuntimeError, AssertionError, KeyError,
 )  # fmt: skip
-"""What torchvision's readers raise on files that are something else."""
+"""The errors that torchvision's readers raise for other files."""
 
 
 @SOURCES.register("fashion-mnist")
@@ -43,12 +43,12 @@ def training_part(request: Request) -> ImageSet:
 
 def _load(name: str, prefix: str, request: Request) -> ImageSet:
     files = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-    folder = _found(files) or _downloaded(name, request)
+    folder = _find_folder(files) or _download(name, request)
     try:
         pixels, labels = _read(folder, files)
     except _DAMAGE as error:
         raise CannotRunError(
-            f"'{folder}' does not hold Fashion-MNIST ({error or 'damaged header'}). Remove its files that begin with "
+            f"'{folder}' does not contain Fashion-MNIST ({error or 'damaged header'}). Remove its files that begin with "
             f"{prefix} and try again."
         ) from error
     except OSError as error:
@@ -64,8 +64,8 @@ def _load(name: str, prefix: str, request: Request) -> ImageSet:
     )
 
 
-def _found(files: tuple[str, str]) -> Path | None:
-    """Return the first folder with both files, compressed or not: the named root, Debian's, the other data roots."""
+def _find_folder(files: tuple[str, str]) -> Path | None:
+    """Return the first folder with both files, compressed or not: the user's root, Debian's, the other data roots."""
     named = named_data_root()
     places = [DEBIAN, *(root / _LAYOUT for root in data_roots())]
     for folder in [named / _LAYOUT, *places] if named else places:
@@ -74,24 +74,22 @@ def _found(files: tuple[str, str]) -> Path | None:
     return None
 
 
-def _downloaded(name: str, request: Request) -> Path:
+def _download(name: str, request: Request) -> Path:
     if request.offline:
         raise CannotRunError(
-            f"{name} is not on this machine and the network is not to be used. Install Debian's package "
-            f"dataset-fashion-mnist, set {DATA_DIR} to a folder with torchvision's copy, or drop --offline."
+            f"{name} is not on this machine, and --offline forbids downloads. Install Debian's package "
+            f"dataset-fashion-mnist, set {DATA_DIR} to a folder with torchvision's copy, or remove --offline."
         )
     try:
         with downloading(FashionMNIST.mirrors[0] + "fashion-mnist", request.progress):
             FashionMNIST(str(download_root()), download=True)
     except (OSError, RuntimeError) as error:
-        raise CannotRunError(
-            f"Fashion-MNIST cannot be downloaded: {' '.join(str(error).split())}."
-        ) from error
+        raise CannotRunError(f"Could not download Fashion-MNIST: {' '.join(str(error).split())}.") from error
     return download_root() / _LAYOUT
 
 
 def _read(folder: Path, files: tuple[str, str]) -> tuple[Tensor, Tensor]:
-    """Return the images (N, 28, 28) and labels (N,); ValueError and what torchvision raises when they are none."""
+    """Return the images (N, 28, 28) and labels (N,); raises ValueError and torchvision's errors for other files."""
     with tempfile.TemporaryDirectory(prefix="probe-data-") as unpacked:
         paths = [
             str(folder / name)

@@ -1,4 +1,4 @@
-"""A folder of images: class subfolders are labels, a flat folder is unlabelled."""
+"""A folder of images: the subfolders are the classes; a flat folder is unlabelled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import Progress
 from probe.core.subject import Skipped
-from probe.data.images import ImageSet, LazyItems, shown
+from probe.data.images import ImageSet, LazyItems, printable
 from probe.data.pictures import picture_kind, read_picture
 from probe.data.source import SOURCES, Request
 from probe.data.spec import Item, UnreadableError
@@ -24,18 +24,18 @@ _REASONS_NAMED = 3
 
 @SOURCES.register("folder")
 def folder(request: Request) -> ImageSet:
-    """A folder, given by its path: class subfolders are labels, a flat folder is unlabelled.
+    """A folder, given by its path: the subfolders are the classes; a flat folder is unlabelled.
 
-    Every first-level subfolder is a class, in the byte order of their names, an empty one too (so that labels
-    stay those of a network trained on the same classes); images deeper inside belong to it. When no subfolder
-    holds an image, the images of the folder itself are taken, unlabelled. Hidden entries are ignored. Links
-    are followed to files inside the folder only. What is not used is listed with its reason.
+    Every first-level subfolder is a class, in byte order of the names, even if it is empty (so that the labels
+    match a network trained on the same classes); images at any depth inside belong to it. If no subfolder
+    has an image, the images of the folder itself are used, without labels. Hidden entries are ignored. Links
+    are followed only to files inside the folder. Skipped entries are listed with the reason.
     """
     if request.path is None:
         raise UsageError("Give the path of the folder.")
     root = request.path.resolve()
     scan = _scan(root, request.progress)
-    labels = _take_sides(scan)
+    labels = _labels(scan)
     if not scan.files:
         raise CannotRunError(_nothing(request.path, scan.skipped))
     files = scan.files
@@ -43,44 +43,44 @@ def folder(request: Request) -> ImageSet:
     def make(i: int) -> Item:
         path = root / files[i]
         label = None if labels is None else int(labels[i])
-        return Item(_shown(files[i]), label, lambda: read_picture(path), path)
+        return Item(_display_name(files[i]), label, lambda: read_picture(path), path)
 
     return ImageSet(
-        name=shown(root.name or str(root)),
+        name=printable(root.name or str(root)),
         items=LazyItems(len(files), make),
-        class_names=None if labels is None else tuple(map(shown, scan.classes)),
+        class_names=None if labels is None else tuple(map(printable, scan.classes)),
         domain="folder",
-        source=f"folder {shown(str(request.path))}",
+        source=f"folder {printable(str(request.path))}",
         found=tuple(scan.skipped),
     )
 
 
 @dataclass
 class _Scan:
-    """What a folder holds: relative file names and class folders in order, and what is passed over."""
+    """The contents of a folder: relative file names and class folders in order, and skipped entries."""
 
     files: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def _take_sides(scan: _Scan) -> NDArray[np.int32] | None:
-    """Return the label of each file, setting those beside class folders aside; None in a flat folder."""
+def _labels(scan: _Scan) -> NDArray[np.int32] | None:
+    """Return the label of each file, and skip files that are not in a class folder; None for a flat folder."""
     inside = [name for name in scan.files if os.sep in name]
     if not inside:
         scan.classes.clear()
         return None
-    beside = [name for name in scan.files if os.sep not in name]
-    scan.skipped += [Skipped(_shown(name), "lies beside the class folders") for name in beside]
+    outside = [name for name in scan.files if os.sep not in name]
+    scan.skipped += [Skipped(_display_name(name), "not inside a class folder") for name in outside]
     scan.files = inside
     number = {name: label for label, name in enumerate(scan.classes)}
     return np.array([number[name.partition(os.sep)[0]] for name in inside], dtype=np.int32)
 
 
 def _scan(root: Path, progress: Progress) -> _Scan:
-    """List a folder, depth first in the byte order of names; nothing is kept but names."""
+    """List a folder, depth first in byte order of the names; only names are stored."""
     scan = _Scan()
-    with progress.task(f"looking through {shown(root.name)}", None) as advance:
+    with progress.task(f"looking through {printable(root.name)}", None) as advance:
         pending = [iter(_entries(root, "", scan))]
         while pending:
             relative = next(pending[-1], None)
@@ -91,7 +91,7 @@ def _scan(root: Path, progress: Progress) -> _Scan:
                     scan.classes.append(relative)
                 pending.append(iter(_entries(root, relative, scan)))
             elif reason := _unusable(root, root / relative, mode):
-                scan.skipped.append(Skipped(_shown(relative), reason))
+                scan.skipped.append(Skipped(_display_name(relative), reason))
             else:
                 scan.files.append(relative)
             advance(1)
@@ -99,19 +99,19 @@ def _scan(root: Path, progress: Progress) -> _Scan:
 
 
 def _entries(root: Path, relative: str, scan: _Scan) -> Iterator[str]:
-    """Yield the relative names of a folder's entries, hidden ones left out, in byte order."""
+    """Yield the relative names of a folder's entries, without hidden ones, in byte order."""
     try:
         with os.scandir(root / relative) as entries:
             names = sorted((entry.name for entry in entries if entry.name[0] != "."), key=os.fsencode)
     except OSError as error:
-        scan.skipped.append(Skipped(_shown(relative) or ".", _cannot_open(error)))
+        scan.skipped.append(Skipped(_display_name(relative) or ".", _cannot_open(error)))
         return
     for name in names:
         yield os.path.join(relative, name)
 
 
 def _mode(path: Path) -> int:
-    """Return what an entry is, a link being a link; 0 when it is gone or closed to us."""
+    """Return the mode of an entry, without following links; 0 if it is gone or not accessible."""
     try:
         return os.lstat(path).st_mode
     except OSError:
@@ -119,7 +119,7 @@ def _mode(path: Path) -> int:
 
 
 def _unusable(root: Path, path: Path, mode: int) -> str:
-    """Return why an entry is no image of this folder, or nothing when it looks like one."""
+    """Return why an entry cannot be used as an image, empty if it looks like one."""
     if stat.S_ISLNK(mode):
         try:
             real = Path(os.path.realpath(path, strict=True))
@@ -143,13 +143,15 @@ def _cannot_open(error: OSError) -> str:
     return f"cannot be opened: {error.strerror or 'input/output error'}"
 
 
-def _shown(relative: str) -> str:
-    return shown(relative.replace(os.sep, "/"))
+def _display_name(relative: str) -> str:
+    return printable(relative.replace(os.sep, "/"))
 
 
 def _nothing(path: Path, skipped: list[Skipped]) -> str:
     if not skipped:
-        return f"The folder '{shown(str(path))}' holds no images. Give one that does."
-    named = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:_REASONS_NAMED])
+        return f"The folder '{printable(str(path))}' contains no images. Give another folder."
+    listed = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:_REASONS_NAMED])
     more = f"; and {len(skipped) - _REASONS_NAMED} more" if len(skipped) > _REASONS_NAMED else ""
-    return f"The folder '{shown(str(path))}' holds no image that can be used ({named}{more}). Give another."
+    return (
+        f"The folder '{printable(str(path))}' contains no usable image ({listed}{more}). Give another folder."
+    )

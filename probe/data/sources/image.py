@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.data.images import ImageSet, LazyItems, shown
+from probe.data.images import ImageSet, LazyItems, printable
 from probe.data.pictures import picture_kind, read_picture
 from probe.data.source import SOURCES, Request
 from probe.data.spec import Item, UnreadableError
@@ -15,7 +15,7 @@ def one_image(request: Request) -> ImageSet:
     path = request.path
     if path is None:
         raise UsageError("Give the path of the image.")
-    name = shown(path.name)
+    name = printable(path.name)
     try:
         kind = picture_kind(path)
     except UnreadableError as error:

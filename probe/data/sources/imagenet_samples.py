@@ -1,7 +1,7 @@
-"""The 20 labelled ImageNet photographs that the package foolbox carries.
+"""The 20 labelled ImageNet photographs in the package foolbox.
 
-Nineteen are squares of 512×512 around their subject. The other (1024×683) is cut to its central square,
-so that none is cropped further and none is distorted.
+Nineteen are squares of 512×512 around their subject. The other (1024×683) is cropped to its central square,
+so that no image needs further cropping or is distorted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def photographs(request: Request) -> ImageSet:
     if not files:
         raise CannotRunError(
             "The photographs of imagenet-samples come with the package foolbox, which is not installed "
-            "or lacks them. Install foolbox 3.3.4 or newer, or name other data."
+            "or does not contain them. Install foolbox 3.3.4 or newer, or choose other data."
         )
 
     def make(i: int) -> Item:
@@ -41,7 +41,7 @@ def photographs(request: Request) -> ImageSet:
         items=LazyItems(len(files), make),
         class_names=None,
         domain="imagenet",
-        source="photographs of ImageNet in the package foolbox",
+        source="ImageNet photographs from the package foolbox",
         licence="photographs: ImageNet, terms of their owners; package: MIT",
         framed=True,
         num_classes=_CLASSES,
@@ -55,13 +55,13 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _files() -> list[tuple[int, Path]]:
-    """Return (label, file) in the order of the files' numbers; foolbox itself is not imported."""
+    """Return (label, file) in order of the files' numbers, without importing foolbox."""
     spec = importlib.util.find_spec("foolbox")
     folders = spec.submodule_search_locations if spec else None
-    found: list[tuple[int, int, Path]] = []
+    numbered: list[tuple[int, int, Path]] = []
     for folder in folders or ():
         for path in Path(folder, "data").glob("imagenet_*.jpg"):
             match = _FILE.fullmatch(path.name)
             if match and int(match[2]) < _CLASSES:
-                found.append((int(match[1]), int(match[2]), path))
-    return [(label, path) for _, label, path in sorted(found)]
+                numbered.append((int(match[1]), int(match[2]), path))
+    return [(label, path) for _, label, path in sorted(numbered)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
 from probe.core.errors import UsageError
-from probe.data.images import InputSpec, Interpolation, shown
+from probe.data.images import InputSpec, Interpolation, printable
 from probe.models.source import Preprocessing
 
 FORMAT = "probe weights"
@@ -109,7 +109,7 @@ def read_record(metadata: Mapping[str, str]) -> tuple[Record | None, str]:
         return _parse(metadata), ""
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, UsageError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
-        return None, shown(why)[:_MAX_NAME] or type(error).__name__
+        return None, printable(why)[:_MAX_NAME] or type(error).__name__
 
 
 def _parse(metadata: Mapping[str, str]) -> Record:
@@ -194,7 +194,7 @@ def _classes(value: Any) -> tuple[str, ...]:
 def _name(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("a name that is no text")
-    return shown(value)[:_MAX_NAME]
+    return printable(value)[:_MAX_NAME]
 
 
 def _no_constant(name: str) -> NoReturn:

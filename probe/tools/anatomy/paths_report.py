@@ -17,7 +17,7 @@ _SHORTEST_SHOWN = 1e-4
 def paths_section(network: Examined) -> Section:
     """Return the section on the number of paths, their lengths, and how they depend on depth and width."""
     if network.paths is None:
-        return Section("paths", "Paths", reason=f"The network cannot be traced. {network.reason}")
+        return Section("paths", "Paths", reason=f"The paths could not be counted. {network.reason}")
     paths = network.paths
     summary = (
         "At an addition or a concatenation, a path goes through one of the inputs. Gates multiply and are not paths. If "

@@ -114,9 +114,9 @@ def automatic(every: Sequence[ConvolutionInfo], most: int) -> ConvolutionInfo:
 
 
 def _find(every: Sequence[ConvolutionInfo], name: str) -> ConvolutionInfo:
-    for one in every:
-        if one.name == name or one.name.startswith(f"{name}."):
-            return one
+    for layer in every:
+        if layer.name == name or layer.name.startswith(f"{name}."):
+            return layer
     known = ", ".join(convolution.name for convolution in every[:6])
     raise UsageError(
         f"There is no convolution '{name}', and no layer of that name that contains one. Known: {known} …"

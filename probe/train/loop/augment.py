@@ -1,4 +1,4 @@
-"""Random changes to training images that leave their class as it is."""
+"""Random changes to training images that do not change their class."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _SHIFT = 1 / 16
 _HOLE = 1 / 4
 
 
-def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each of the (N, C, H, W) images by up to a sixteenth of its size; the edge's pixels are repeated."""
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each of the (N, C, H, W) images by up to a sixteenth of its size; edge pixels are repeated."""
     n, _, height, width = images.shape
-    rows = _moved(n, height, generator).to(images.device)
-    columns = _moved(n, width, generator).to(images.device)
-    each = torch.arange(n, device=images.device)[:, None, None]
-    moved = images[each, :, rows[:, :, None], columns[:, None, :]]
+    rows = _source_positions(n, height, generator).to(images.device)
+    columns = _source_positions(n, width, generator).to(images.device)
+    index = torch.arange(n, device=images.device)[:, None, None]
+    moved = images[index, :, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
 
 
-def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each of the (N, C, H, W) images from left to right with probability one half."""
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip each of the (N, C, H, W) images horizontally with probability one half."""
     mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-def holed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Fill a square of a quarter of the side with mid-grey, at a random place that may overlap the border.
+def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill a square of a quarter of the side with mid-grey, at a random position that may overlap the border.
 
     Cutout (DeVries and Taylor 2017).
     """
@@ -44,12 +44,12 @@ def holed(images: Tensor, generator: torch.Generator) -> Tensor:
     return images.masked_fill(hole, 0.5)
 
 
-AUGMENTATIONS: dict[str, Augment] = {"shift": shifted, "flip": flipped, "cutout": holed}
+AUGMENTATIONS: dict[str, Augment] = {"shift": shift, "flip": flip, "cutout": cutout}
 """The augmentations by the names that users type."""
 
 
 def augmentation(names: Sequence[str]) -> Augment | None:
-    """Return one function that applies the named augmentations in turn, None for no name.
+    """Return one function that applies the named augmentations in order, None without names.
 
     Raises ValueError for a name that is not in ``AUGMENTATIONS``.
     """
@@ -59,14 +59,14 @@ def augmentation(names: Sequence[str]) -> Augment | None:
     chosen = [AUGMENTATIONS[name] for name in names]
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
-        for one in chosen:
-            images = one(images, generator)
+        for augment in chosen:
+            images = augment(images, generator)
         return images
 
     return apply if chosen else None
 
 
-def _moved(n: int, length: int, generator: torch.Generator) -> Tensor:
+def _source_positions(n: int, length: int, generator: torch.Generator) -> Tensor:
     reach = max(1, round(length * _SHIFT))
     offsets = torch.randint(-reach, reach + 1, (n, 1), generator=generator)
     return (torch.arange(length)[None] + offsets).clamp(0, length - 1)

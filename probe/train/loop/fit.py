@@ -1,4 +1,4 @@
-"""One plain training loop on a module and tensors."""
+"""A plain training loop on a module and tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from probe.train.loop.watch import (
 )
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(module, images, labels) → images of the same shape: adversarial or noisy training."""
+"""(module, images, labels) → images of the same shape, for adversarial or noisy training."""
 
 AUXILIARY = 0.3
 """The weight of an auxiliary classifier's loss (Szegedy et al. 2014, "Going Deeper with Convolutions")."""
@@ -40,19 +40,19 @@ AUXILIARY = 0.3
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A perturb function whose next answer depends on the ones before: it can be kept and put back."""
+    """A perturb function whose results depend on earlier calls; its state can be saved and restored."""
 
     def state(self) -> dict[str, Any]:
-        """Return what the next call depends on."""
+        """Return the state that the next call depends on."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         ...
 
 
 class DivergedError(CannotRunError):
-    """The loss became infinite or not a number; with a watch ``fault`` says where, and gradients count too."""
+    """The loss became infinite or NaN; with a watch, also the gradient, and ``fault`` says where."""
 
     def __init__(self, message: str, fault: Fault | None = None) -> None:
         super().__init__(message)
@@ -61,12 +61,12 @@ class DivergedError(CannotRunError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """The hyperparameters of a training.
 
-    ``lr`` is the peak of the schedule. SGD has Nesterov momentum 0.9. ``one-cycle`` rises for the first 30%
-    of the steps and falls to nothing by a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
-    and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass under
-    bfloat16 autocast; weights and loss stay float32. ``augment`` are names of ``AUGMENTATIONS``, applied in turn.
+    ``lr`` is the peak of the schedule. SGD uses Nesterov momentum 0.9. ``one-cycle`` rises for the first 30%
+    of the steps and falls to 0 along a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
+    and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass with
+    bfloat16 autocast; weights and loss stay in float32. ``augment`` are names of ``AUGMENTATIONS``, applied in order.
     """
 
     epochs: int = 15
@@ -81,7 +81,7 @@ class Recipe:
     augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse numbers that have no meaning."""
+        """Raise ValueError for invalid values."""
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
             raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
         augmentation(self.augment)
@@ -104,16 +104,16 @@ def fit(
 ) -> tuple[Epoch, ...]:
     """Train the module in place and return the history, one entry per epoch.
 
-    ``images`` (N, C, H, W) and ``labels`` (N,) int64 stay where they are; each batch is moved to the
+    ``images`` (N, C, H, W) and ``labels`` (N,) int64 can be on any device; each batch is moved to the
     module's device. Order, augmentation and dropout are drawn from ``generator``; the global generators are
-    left alone. Parameters with requires_grad are trained. A last batch of one image is left out, because
-    batch normalisation cannot use it. ``augment`` stands in for the recipe's augmentations. A module that returns
-    (logits, auxiliary logits, …) in train mode has the auxiliary losses weighed by ``AUXILIARY``. ``advance`` is
-    called with the number of images after every step, ``evaluate`` after every epoch, in train mode and with random
-    numbers of its own. ``watch`` records gradients and changes nothing. ``snapshots`` keep the state after every
-    epoch; one that is there is gone on from, to the same weights. The training flags are as before afterwards, and no
-    gradients remain. Raises DivergedError when the loss, or under a watch a gradient, is no longer finite, and
-    ValueError when there is nothing to train or nothing to train on.
+    not changed. Parameters with requires_grad are trained. A last batch of one image is skipped, because
+    batch normalisation cannot use it. ``augment`` replaces the recipe's augmentations. If a module returns
+    (logits, auxiliary logits, …) in train mode, the auxiliary losses are weighted by ``AUXILIARY``. ``advance`` is
+    called with the number of images after every step, ``evaluate`` after every epoch, in train mode and with its own
+    random numbers. ``watch`` records gradients and changes nothing. ``snapshots`` save the state after every
+    epoch; if there is a saved state, the training continues from it, to the same weights. Afterwards the training flags
+    are restored and there are no gradients. Raises DivergedError when the loss, or with a watch a gradient, is no longer
+    finite, and ValueError when there is nothing to train or nothing to train on.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not parameters:
@@ -176,7 +176,7 @@ class _Tally:
 
 @dataclass
 class _FitRun:
-    """One training: what it needs for a step, and what it has come to."""
+    """A training in progress: everything that a step needs, and the history so far."""
 
     module: nn.Module
     parameters: list[nn.Parameter]
@@ -192,7 +192,7 @@ class _FitRun:
     steps: int = 0
 
     def step(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[float, int, int]:
-        """Make one step and return the batch's mean loss, how many were right, and of how many."""
+        """Make one step and return the batch's mean loss, the number of correct images, and the number of images."""
         y = labels.to(self.parameters[0].device)
         x = images.to(y.device)
         if self.augment is not None:
@@ -208,8 +208,8 @@ class _FitRun:
         _step(loss, self.parameters, self.optimiser, trial, self.recipe, self.watch)
         self.schedule.step()
         self.steps += 1
-        right = int((heads(outputs)[0].detach().argmax(1) == y).sum())
-        return float(loss.detach()), right, len(y)
+        correct = int((heads(outputs)[0].detach().argmax(1) == y).sum())
+        return float(loss.detach()), correct, len(y)
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on, as tensors, numbers, strings, lists and dicts."""
@@ -217,7 +217,7 @@ class _FitRun:
         return {
             "epoch": len(self.history),
             "steps": self.steps,
-            "history": [(one.loss, one.accuracy) for one in self.history],
+            "history": [(epoch.loss, epoch.accuracy) for epoch in self.history],
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -227,7 +227,7 @@ class _FitRun:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
@@ -245,14 +245,14 @@ def _stateful(perturb: object) -> Stateful | None:
 
 
 def heads(outputs: Any) -> tuple[Tensor, ...]:
-    """Return a module's logits first, then its auxiliary logits, if it has any."""
+    """Return a module's logits, followed by its auxiliary logits, if it has any."""
     if isinstance(outputs, Tensor):
         return (outputs,)
-    return tuple(each for each in outputs if each is not None)
+    return tuple(output for output in outputs if output is not None)
 
 
 def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> int:
-    """Return how many images the module, in eval mode, gives their label; no gradients, flags restored."""
+    """Return how many images the module classifies correctly in eval mode, without gradients; flags are restored."""
     device = next(module.parameters()).device
     with training_mode(module, False), torch.inference_mode():
         return sum(
@@ -264,9 +264,9 @@ def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size:
 def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics of batch normalisation by those of the given images.
 
-    The averages that training leaves lag behind the weights when there were few steps (Wu and Johnson 2021,
-    "Rethinking 'Batch' in BatchNorm"). Everything else is in eval mode meanwhile; flags and momenta are
-    restored. Modules without batch normalisation are left as they are.
+    After few training steps, the running averages lag behind the weights (Wu and Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm"). All other modules are in eval mode for this; flags and momenta are
+    restored. Modules without batch normalisation are not changed.
     """
     norms = [sub for sub in module.modules() if isinstance(sub, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
@@ -295,19 +295,19 @@ def _batch_count(n: int, batch_size: int) -> int:
 def _outputs(module: nn.Module, images: Tensor, bf16: bool) -> Outputs:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         outputs = heads(module(images))
-    several = tuple(each.float() for each in outputs)
+    several = tuple(output.float() for output in outputs)
     return several[0] if len(several) == 1 else several
 
 
 def _loss(outputs: Outputs, labels: Tensor, smoothing: float) -> Tensor:
-    first, *others = (F.cross_entropy(each, labels, label_smoothing=smoothing) for each in heads(outputs))
+    first, *others = (F.cross_entropy(logits, labels, label_smoothing=smoothing) for logits in heads(outputs))
     return first + AUXILIARY * sum(others) if others else first
 
 
 def _trial(
     module: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, step: int, epoch: int, lr: float
 ) -> StepTrial:
-    """Return the step about to be made, with the random state that its forward pass starts from."""
+    """Return the next step, with the random state at the start of its forward pass."""
     return StepTrial(
         module,
         images,
@@ -343,14 +343,14 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if watch is not None:
-        # Before clipping, which would hide how large the gradients were.
-        _look(watch, loss, parameters, trial, recipe)
+        # Before clipping, which would hide the size of the gradients.
+        _record_gradients(watch, loss, parameters, trial, recipe)
     if recipe.clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
     optimiser.step()
 
 
-def _look(
+def _record_gradients(
     watch: Watch, loss: Tensor, parameters: list[nn.Parameter], trial: StepTrial, recipe: Recipe
 ) -> None:
     """Record the gradients, or raise DivergedError when one of them is not finite."""
@@ -374,7 +374,7 @@ def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Op
 def _schedule(
     optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return a schedule by a closed form of the step, which changes the learning rate alone."""
+    """Return a schedule in closed form, which changes only the learning rate."""
     rise = max(1, round(0.3 * steps)) if recipe.schedule == "one-cycle" else 0
 
     def factor(step: int) -> float:

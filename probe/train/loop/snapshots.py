@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, kept so that one that was killed can go on to the same weights."""
+"""Saved states of a training after each epoch, so that an interrupted training can continue to the same weights."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 
 
 class Snapshots(Protocol):
-    """Keeps one state, the latest."""
+    """Storage for the latest state."""
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was kept, None when there is nothing usable."""
+        """Return the saved state, None if there is no usable one."""
         ...
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a state in place of the one before."""
+        """Save a state, replacing the previous one."""
         ...
 
 
 class SnapshotFile:
-    """One file with the latest state: whole, or the one before it; a crash at any moment leaves a usable one."""
+    """A file with the latest complete state; a crash at any moment leaves a usable state."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,17 +32,17 @@ class SnapshotFile:
         """The number of finished epochs in the state that was last saved or loaded."""
 
     def load(self) -> dict[str, Any] | None:
-        """Return the kept state; a file that cannot be read counts as absent. Runs no code from the file."""
+        """Return the saved state, None if the file is missing or cannot be read. Runs no code from the file."""
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             self.epochs = int(state["epoch"])
         except Exception:
-            # torch.load raises errors of pickle, zipfile and its own for a file that is cut short or of another kind.
+            # For truncated or other files, torch.load raises errors of pickle, zipfile and its own.
             return None
         return dict(state)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state to a temporary file and rename it; raises OSError when the disk does."""
+        """Write the state to a temporary file and rename it; raises OSError if writing fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=".part-", dir=self.path.parent)
         try:
@@ -54,6 +54,6 @@ class SnapshotFile:
             Path(part).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Forget the state."""
+        """Delete the state."""
         self.path.unlink(missing_ok=True)
         self.epochs = 0

@@ -1,4 +1,4 @@
-"""Gradient norms along a training run, and the layer at which its numbers stop being finite."""
+"""Gradient norms during a training run, and the search for the layer at which values stop being finite."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from probe.core.state import kept_buffers, training_mode
 Kind = Literal["input", "weight", "output", "loss", "gradient"]
 Value = Literal["nan", "inf"]
 Outputs = Tensor | tuple[Tensor, ...]
-"""Logits, and auxiliary logits where there are any."""
+"""Logits, and auxiliary logits if there are any."""
 
 Place = tuple[Kind, str, Value]
-"""What went bad first: kind, layer and value."""
+"""The first value that is not finite: kind, layer and value."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to: mean loss and accuracy on the training batches as they were trained on."""
+    """The result of one epoch: mean loss and accuracy on the training batches at the time they were trained on."""
 
     loss: float
     accuracy: float
@@ -34,11 +34,11 @@ class Epoch:
 class Fault:
     """Where a training run stopped being finite, and what to try.
 
-    ``layer`` is the first module whose value went bad: in execution order for outputs, in backward order for
-    gradients, in module order for weights. It is empty when it is the input or the loss itself, and when an
-    operation outside every leaf module did it. ``step`` and ``epoch`` count from 0, ``lr`` is the rate of
+    ``layer`` is the first module with a value that is not finite: in execution order for outputs, in backward order for
+    gradients, in module order for weights. It is empty for the input or the loss itself, and if the
+    operation is outside all leaf modules. ``step`` and ``epoch`` count from 0, ``lr`` is the learning rate of
     that step, ``loss`` the batch's mean loss. ``last_norms`` are (layer, gradient norm) pairs of the last
-    recorded step at which all were finite; empty when there was none.
+    recorded step at which all norms were finite; empty if there was none.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Fault:
     advice: str
 
     def __str__(self) -> str:
-        """Say in one sentence what went bad and where."""
+        """Return which value is not finite, and where, as text."""
         where = f" of {self.layer}" if self.layer else ""
         return f"the {self.kind}{where} is {self.value} at step {self.step + 1}"
 
@@ -61,10 +61,10 @@ class Watch:
     """Record the gradient of every layer while ``fit`` trains.
 
     A layer is a submodule that owns a parameter of two or more dimensions; ``layers`` are their names in
-    module order. ``norms`` holds (step, one L2 norm a layer) and ``losses`` (step, mean loss of the batch),
+    module order. ``norms`` has (step, one L2 norm per layer) and ``losses`` (step, mean loss of the batch),
     both at step 0 and every ``every`` steps, before the gradient is clipped. A layer without a gradient has
     norm 0. ``module`` may be a part of the module that is trained; faults then use its names too. Raises
-    ValueError when ``every`` is below 1.
+    ValueError if ``every`` is below 1.
     """
 
     def __init__(self, module: nn.Module, every: int) -> None:
@@ -79,23 +79,23 @@ class Watch:
         self._owned = [weights for _, weights in owned if weights]
 
     def record(self, step: int, loss: float) -> None:
-        """Keep the norms of the gradients that are there now, when this step is one to record."""
+        """Record the norms of the current gradients, if this step is to be recorded."""
         if step % self.every == 0:
             self.norms.append((step, tuple(_gradient_norm(weights) for weights in self._owned)))
             self.losses.append((step, loss))
 
     def last_norms(self) -> tuple[tuple[str, float], ...]:
-        """Return (layer, norm) of the last recorded step at which all norms were finite, empty without one."""
+        """Return (layer, norm) of the last recorded step at which all norms were finite, empty if there is none."""
         finite = (norms for _, norms in reversed(self.norms) if all(map(math.isfinite, norms)))
         return tuple(zip(self.layers, next(finite, ()), strict=False))
 
 
 @dataclass(frozen=True)
 class StepTrial:
-    """One training step, with all that is needed to run its passes again.
+    """One training step, with everything that is needed to run its passes again.
 
-    ``forward`` gives the logits, ``criterion`` the loss of logits; ``random`` are the states of the random
-    generators before the forward pass (see ``random_states``); ``peak`` is the rate that the user set.
+    ``forward`` computes the logits, ``criterion`` the loss of logits; ``random`` are the states of the random
+    generators before the forward pass (see ``random_states``); ``peak`` is the learning rate that the user set.
     """
 
     module: nn.Module
@@ -110,13 +110,13 @@ class StepTrial:
 
 
 def random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Return the states of torch's global generators that a pass on the device draws from."""
+    """Return the states of torch's global generators that a pass on the device uses."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), cuda
 
 
 def restore_random_states(states: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    """Put states of ``random_states`` back; that of a GPU only where the device is one."""
+    """Restore states from ``random_states``; that of the GPU only if the device is one."""
     cpu, cuda = states
     torch.set_rng_state(cpu)
     if cuda is not None and device.type == "cuda":
@@ -128,16 +128,16 @@ def all_finite(parameters: Sequence[nn.Parameter]) -> bool:
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if math.isfinite(float(nn.utils.get_total_norm(grads))):
         return True
-    # Finite gradients above 1e19 have squares that are not.
+    # The squares of finite gradients above 1e19 are not finite.
     return all(_bad(grad) is None for grad in grads)
 
 
 def diagnose(watch: Watch, trial: StepTrial, loss: float) -> Fault:
-    """Run the step again and find what stopped being finite first.
+    """Run the step again and find the first value that is not finite.
 
-    Looks at the input, the weights, the outputs of leaf modules in execution order, and then at the loss, or
-    at the gradients in backward order when the loss is finite. Random draws are those of the step; buffers,
-    gradients, hooks and random generators are left as they are.
+    Checks the input, the weights, the outputs of leaf modules in execution order, and then the loss, or
+    the gradients in backward order if the loss is finite. Random numbers are those of the step; buffers,
+    gradients, hooks and random generators are restored.
     """
     names = _names(trial.module, watch.module)
     place = _bad_input(trial) or _bad_weight(trial.module, names)
@@ -154,23 +154,23 @@ def diagnose(watch: Watch, trial: StepTrial, loss: float) -> Fault:
 
 
 def dead_units(module: nn.Module, images: Tensor, batch_size: int) -> tuple[tuple[str, int, int], ...]:
-    """Count the channels of each ReLU and ReLU6 whose output is 0 everywhere in all images.
+    """Count the channels of each ReLU and ReLU6 whose output is 0 at every position of all images.
 
     ``images`` (N, C, H, W) are passed in eval mode without gradients, on the module's device. Returns
-    (layer, dead, total) in execution order; a module that is called several times counts the channels
-    (dimension 1) of every call. Flags and hooks are as before afterwards. Raises ValueError without images.
+    (layer, dead, total) in execution order; for a module that is called several times, the channels
+    (dimension 1) of every call are counted. Flags and hooks are restored. Raises ValueError without images.
     """
     if len(images) == 0 or batch_size < 1:
-        raise ValueError(f"cannot look at {len(images)} images in batches of {batch_size}")
+        raise ValueError(f"cannot pass {len(images)} images in batches of {batch_size}")
     alive: dict[str, list[Tensor]] = {}
-    calls: dict[str, int] = {}
+    call_counts: dict[str, int] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: Tensor) -> None:
             seen = (output != 0).transpose(0, 1).flatten(1).any(1)
-            known, call = alive.setdefault(name, []), calls.get(name, 0)
+            known, call = alive.setdefault(name, []), call_counts.get(name, 0)
             known[call : call + 1] = [seen | known[call] if call < len(known) else seen]
-            calls[name] = call + 1
+            call_counts[name] = call + 1
 
         return hook
 
@@ -182,18 +182,19 @@ def dead_units(module: nn.Module, images: Tensor, batch_size: int) -> tuple[tupl
             if isinstance(sub, nn.ReLU | nn.ReLU6):
                 stack.callback(sub.register_forward_hook(keep(name)).remove)
         for part in torch.split(images, batch_size):
-            calls.clear()
+            call_counts.clear()
             module(part.to(device))
     return tuple(
-        (name, sum(int((~seen).sum()) for seen in each), sum(map(len, each))) for name, each in alive.items()
+        (name, sum(int((~seen).sum()) for seen in calls), sum(map(len, calls)))
+        for name, calls in alive.items()
     )
 
 
 def is_dead(history: Sequence[Epoch], num_classes: int, n: int) -> bool:
-    """Return whether the network never learned, by its last epoch on ``n`` training images.
+    """Return whether the network has not learned anything, according to its last epoch on ``n`` training images.
 
-    That is: a mean loss of at least 98% of log(num_classes), the loss of equal probabilities, and an
-    accuracy that is not more than three binomial standard deviations above 1 / num_classes. Raises
+    This means a mean loss of at least 98% of log(num_classes), the loss of equal probabilities, and an
+    accuracy of at most three binomial standard deviations above 1 / num_classes. Raises
     ValueError without an epoch, without images or with fewer than two classes.
     """
     if not history or num_classes < 2 or n < 1:
@@ -218,16 +219,16 @@ def _gradient_norm(weights: Sequence[nn.Parameter]) -> float:
 
 
 def _bad(value: Any) -> Value | None:
-    """Return what is wrong with the numbers of a tensor or of a tuple or list of them."""
+    """Return ``nan`` or ``inf`` if a tensor, or one in a tuple or list, has such values, else None."""
     if isinstance(value, tuple | list):
-        return next((found for item in value if (found := _bad(item)) is not None), None)
+        return next((bad for item in value if (bad := _bad(item)) is not None), None)
     if not isinstance(value, Tensor) or bool(torch.isfinite(value).all()):
         return None
     return "nan" if bool(torch.isnan(value).any()) else "inf"
 
 
 def _names(module: nn.Module, watched: nn.Module) -> dict[nn.Module, str]:
-    """Return the names of all submodules; those of the watched part are as the watch gives them."""
+    """Return the names of all submodules; those of the watched part as in the watch."""
     names = {sub: name for name, sub in module.named_modules()}
     return names | {sub: name for name, sub in watched.named_modules() if sub in names}
 
@@ -238,7 +239,7 @@ def _leaves(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _again(trial: StepTrial) -> Iterator[None]:
-    """Set the random generators to where the step began, and put them and the buffers back after."""
+    """Set the random generators to the start of the step; restore them and the buffers afterwards."""
     device = trial.images.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), kept_buffers(trial.module):
         restore_random_states(trial.random, device)
@@ -260,35 +261,35 @@ def _bad_weight(module: nn.Module, names: dict[nn.Module, str]) -> Place | None:
 
 
 def _bad_output(trial: StepTrial, names: dict[nn.Module, str]) -> Place | None:
-    found: list[Place] = []
+    places: list[Place] = []
 
     def hook(sub: nn.Module, _args: object, output: object) -> None:
-        value = None if found else _bad(output)
+        value = None if places else _bad(output)
         if value is not None:
-            found.append(("output", names[sub], value))
+            places.append(("output", names[sub], value))
 
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for sub in _leaves(trial.module):
             stack.callback(sub.register_forward_hook(hook).remove)
         value = _bad(trial.forward())
-    if not found and value is not None:
-        found.append(("output", "", value))
-    return found[0] if found else None
+    if not places and value is not None:
+        places.append(("output", "", value))
+    return places[0] if places else None
 
 
 def _bad_gradient(trial: StepTrial, names: dict[nn.Module, str]) -> Place:
-    """Find the first leaf module whose backward pass makes a gradient that is not finite.
+    """Find the first leaf module whose backward pass computes a gradient that is not finite.
 
-    That is the gradient of the module's input or of its parameters.
+    This can be the gradient of the module's input or of its parameters.
     """
-    found: list[Place] = []
+    places: list[Place] = []
 
     def look(name: str) -> Callable[[Tensor], None]:
         def hook(grad: Tensor) -> None:
-            value = None if found else _bad(grad)
+            value = None if places else _bad(grad)
             if value is not None:
-                found.append(("gradient", name, value))
+                places.append(("gradient", name, value))
 
         return hook
 
@@ -305,15 +306,15 @@ def _bad_gradient(trial: StepTrial, names: dict[nn.Module, str]) -> Place:
         logits = trial.forward()
         parameters = [parameter for parameter in trial.module.parameters() if parameter.requires_grad]
         torch.autograd.grad(trial.criterion(logits), parameters, allow_unused=True)
-    return found[0] if found else ("gradient", "", _bad([p.grad for p in parameters]) or "nan")
+    return places[0] if places else ("gradient", "", _bad([p.grad for p in parameters]) or "nan")
 
 
 def _own(value: Any, sub: nn.Module, hook: Callable[[Tensor], None]) -> Any:
-    """Return the argument such that the hook sees the gradient that comes from this module alone."""
+    """Return the argument with a hook that sees only the gradient from this module."""
     if not isinstance(value, Tensor) or not value.requires_grad:
         return value
     if not getattr(sub, "inplace", False):
-        # Of a tensor with several readers a hook would see the sum of their gradients.
+        # For a tensor that several modules read, a hook would see the sum of their gradients.
         value = value.view_as(value)
     value.register_hook(hook)
     return value
@@ -322,10 +323,10 @@ def _own(value: Any, sub: nn.Module, hook: Callable[[Tensor], None]) -> Any:
 def _advice(kind: Kind, trial: StepTrial) -> str:
     rate = f"the learning rate from {trial.peak:g} to {trial.peak / 10:g}"
     return {
-        "input": "Check the images and what augments them: a pixel is not a number or was divided by 0; "
-        "normalise the input to mean 0 and deviation 1.",
-        "weight": f"Lower {rate}: the step before this one made the weights too large.",
+        "input": "Check the images and the augmentation: a pixel is NaN or was divided by 0; "
+        "normalise the input to mean 0 and standard deviation 1.",
+        "weight": f"Lower {rate}: the previous step made the weights too large.",
         "output": f"Lower {rate}, or normalise the input and clip the gradients.",
-        "loss": "Check the labels: the outputs of the network are finite, the loss of them is not.",
+        "loss": "Check the labels: the outputs of the network are finite, but the loss is not.",
         "gradient": f"Clip the gradients, or lower {rate}.",
     }[kind]
