@@ -145,7 +145,7 @@ def test_the_classifier_is_the_last_weighted_layer_that_runs() -> None:
 
 
 def test_a_network_without_weights_has_no_classifier() -> None:
-    with pytest.raises(NotApplicableError, match="redraw"):
+    with pytest.raises(NotApplicableError, match="randomise"):
         trust.classifier_of(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), pixels(1))
 
 

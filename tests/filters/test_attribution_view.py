@@ -266,8 +266,8 @@ def test_a_large_network_is_explained_with_coarser_options() -> None:
         str(VIEWS.get("attribution")(space).blocks[-1].text)  # type: ignore[union-attr]
         for space in (small, large)
     ]
-    assert "take 32 Gauss–Legendre steps" in notes[0]
-    assert "take 8 Gauss–Legendre steps" in notes[1]
+    assert "use 32 Gauss–Legendre steps" in notes[0]
+    assert "use 8 Gauss–Legendre steps" in notes[1]
 
 
 # --- pictures -------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _row(
 def _similarity(space: AdversarialWorkspace, layer: str) -> tuple[list[float], int, int]:
     """Return each clean map's rank correlation with the map under attack, the number that vanished, and of how many.
 
-    Only sampled images whose clean map for the correct class is not constant are compared.
+    Only sampled images whose clean map for the original class is not constant are compared.
     """
     images, labels, _ = space.sampled
     rows = torch.arange(len(labels), device=images.device)[:_MOST]
@@ -120,7 +120,7 @@ def _similarity_result(
     space: AdversarialWorkspace, similar: list[float], vanished: int, n: int
 ) -> tuple[Result, str]:
     """Return the mean correlation as a result, and the sentences that describe it."""
-    text = f"For {vanished} of {n} images no region supports the correct class any more under attack. "
+    text = f"For {vanished} of {n} images no region supports the original class any more under attack. "
     if len(similar) < 2:
         return Result("gradcam_rank_correlation", None, len(similar)), text if n else ""
     mean = float(np.mean(similar))
