@@ -1,4 +1,4 @@
-"""Independent jobs, one after the other, on several processes, or on a dask cluster, with the same results."""
+"""Independent jobs run sequentially, in several processes, or on a dask cluster, with the same results."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def run_jobs(
 ) -> dict[str, R]:
     """Return key → ``function(job)`` for every job, in the order of ``jobs``.
 
-    Results are kept in the journal under their key as soon as they are there; a result that it holds already
-    is loaded instead of computed. ``workers=1`` runs in this process, more workers are processes of this
+    Each result is saved in the journal under its key as soon as it is available; a result that is already in the
+    journal is loaded instead of computed. ``workers=1`` runs in this process, more workers are processes on this
     machine, ``cluster="tcp://host:port"`` is a dask scheduler (``workers`` is then ignored). Every job runs
-    with one torch thread, so that the results do not depend on where. ``advance`` is called with 1 a job.
-    Functions and classes of the modules ``by_value`` are sent as they are, for modules that a worker cannot
+    with one torch thread, so that the results do not depend on where it runs. ``advance`` is called with 1 per job.
+    Functions and classes of the modules ``by_value`` are sent by value, for modules that a worker cannot
     import by name.
 
-    A job whose worker dies is run up to ``attempts`` times, alone after the first, and then CannotRunError names it;
-    those that ran beside it may be run again with it. What
-    ``function`` raises is raised, unchanged save for a note with the worker's traceback. Raises CannotRunError
+    A job whose worker dies is run up to ``attempts`` times, alone after the first attempt, and then CannotRunError names
+    it; jobs that ran at the same time may be run again. Errors of ``function`` are raised unchanged, except for a note
+    with the worker's traceback. Raises CannotRunError
     also when a job cannot be sent or the cluster cannot be reached, UsageError when dask is not installed,
     and ValueError for fewer than one worker or attempt.
     """
@@ -72,24 +72,24 @@ def run_jobs(
     return {key: done[key] for key in jobs}
 
 
-def portable(thing: object, by_value: Sequence[ModuleType] = ()) -> bytes:
-    """Return the object as bytes that another process can unpack, closures and local classes included.
+def portable(item: object, by_value: Sequence[ModuleType] = ()) -> bytes:
+    """Return the object as bytes that another process can unpack, including closures and local classes.
 
-    What the modules ``by_value`` define is stored with it, so that they need not be importable there.
-    Raises CannotRunError when the object holds something that cannot leave its process, such as an open file.
+    Definitions in the modules ``by_value`` are included, so that the modules need not be importable there.
+    Raises CannotRunError when the object contains something that cannot be sent, such as an open file.
     """
     import cloudpickle
 
     try:
         with _by_value(by_value):
-            return bytes(cloudpickle.dumps(thing))
+            return bytes(cloudpickle.dumps(item))
     except Exception as error:
-        kind = type(thing).__qualname__
+        kind = type(item).__qualname__
         raise CannotRunError(f"A {kind} cannot be sent to another process: {error}") from error
 
 
 def unpacked(data: bytes) -> Any:
-    """Return the object that ``portable`` made bytes of."""
+    """Return the object from the bytes of ``portable``."""
     import cloudpickle
 
     return cloudpickle.loads(data)
@@ -124,7 +124,7 @@ def _by_value(modules: Sequence[ModuleType]) -> Iterator[None]:
     known = cloudpickle.list_registry_pickle_by_value()
     with ExitStack() as stack:
         for module in dict.fromkeys(modules):
-            # Modules that are not registered as imported are pickled by value anyway.
+            # Modules that are not in sys.modules are pickled by value anyway.
             if module.__name__ in sys.modules and module.__name__ not in known:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
@@ -145,27 +145,27 @@ def _answer(function: bytes, job: bytes) -> bytes:
     """Run a job in a worker and return (True, result) or (False, error), packed."""
     try:
         with _one_thread():
-            call, argument = _loaded(function, job)
+            call, argument = _load(function, job)
             return portable((True, call(argument)))
     except (Exception, SystemExit) as error:
-        return _packed_error(error)
+        return _pack_error(error)
 
 
-def _loaded(function: bytes, job: bytes) -> tuple[Any, Any]:
+def _load(function: bytes, job: bytes) -> tuple[Any, Any]:
     try:
         return unpacked(function), unpacked(job)
     except Exception as error:
-        raise CannotRunError(f"A worker cannot load what it is to run: {error}") from error
+        raise CannotRunError(f"A worker cannot load its job: {error}") from error
 
 
-def _packed_error(error: BaseException) -> bytes:
+def _pack_error(error: BaseException) -> bytes:
     text = "".join(traceback.format_exception(error))
     error.add_note(f"In the worker:\n{text}")
     try:
         packed = portable((False, error))
         unpacked(packed)
     except Exception:
-        # Errors of others need not survive pickling.
+        # Errors of other libraries may not be picklable.
         return portable((False, CannotRunError(f"A worker failed.\n{text}")))
     return packed
 
@@ -174,8 +174,8 @@ def _refuse(error: Exception) -> None:
     raise error
 
 
-def _packed_job(function: bytes, key: str, job: object) -> tuple[bytes, bytes]:
-    """Return function and job to send; a job that cannot be packed becomes one that says so."""
+def _pack_job(function: bytes, key: str, job: object) -> tuple[bytes, bytes]:
+    """Return function and job to send; a job that cannot be packed is replaced by one that raises the error."""
     try:
         return function, portable(job)
     except CannotRunError as error:
@@ -183,7 +183,7 @@ def _packed_job(function: bytes, key: str, job: object) -> tuple[bytes, bytes]:
 
 
 class _Queue:
-    """The jobs that wait, and how often the worker of each has died."""
+    """The waiting jobs, and how often the worker of each has died."""
 
     def __init__(self, jobs: Mapping[str, object], attempts: int) -> None:
         self.jobs = jobs
@@ -192,19 +192,19 @@ class _Queue:
         self.lost = Counter[str]()
 
     def may_start(self, running: Collection[str]) -> bool:
-        """Return whether the next job may run beside others: one whose worker has died runs alone, and is blamed alone."""
+        """Return whether the next job may start: a job whose worker has died runs alone, so that no other is blamed."""
         return bool(self.waiting) and not (
             running and any(self.lost[key] for key in (self.waiting[0], *running))
         )
 
     def put_back(self, deaths: Mapping[str, int]) -> None:
-        """Let jobs whose workers died that often wait again; raises CannotRunError at their last attempt."""
+        """Put jobs whose workers died back into the queue; raises CannotRunError after the last attempt."""
         self.lost.update(deaths)
         worn = [key for key in deaths if self.lost[key] >= self.attempts]
         if worn:
             raise CannotRunError(
-                f"The process that ran {' or '.join(worn)} died {self.lost[worn[0]]} times, perhaps for want of "
-                "memory: use fewer workers or smaller batches."
+                f"The process that ran {' or '.join(worn)} died {self.lost[worn[0]]} times, possibly out of memory: use "
+                "fewer workers or smaller batches."
             )
         self.waiting.extend(deaths)
 
@@ -216,18 +216,18 @@ def _round(
     running: dict[Future[bytes], str] = {}
     broken = False
     while running or (queue.waiting and not broken):
-        # No more than there is room for: jobs may share large data, of which each that is sent gets a copy, and one
+        # Submit only as many as there is room for: each submitted job has its own copy of the shared data, and a job
         # that waits at a worker that dies would count as lost.
         while not broken and len(running) < room() and queue.may_start(running.values()):
             key = queue.waiting.popleft()
             try:
-                running[_submitted(executor, *_packed_job(function, key, queue.jobs[key]))] = key
+                running[_submit(executor, *_pack_job(function, key, queue.jobs[key]))] = key
             except BrokenExecutor:
                 queue.waiting.appendleft(key)
                 broken = True
         done = wait(running, return_when=FIRST_COMPLETED).done
         if broken or any(isinstance(_error(future), BrokenExecutor) for future in done):
-            # All processes end with the first that dies.
+            # When one process dies, all of them end.
             broken, done = True, wait(running).done
         deaths = {}
         for future in done:
@@ -247,8 +247,8 @@ def _error(future: Future[bytes]) -> BaseException | None:
 
 
 def _deaths(key: str, error: BaseException) -> int:
-    """Return how many workers died of a job; raises CannotRunError when it failed in another way."""
-    # Of dask's KilledWorker: the scheduler itself has tried that often.
+    """Return how many workers died while running a job; raises CannotRunError if it failed in another way."""
+    # dask's KilledWorker: the scheduler itself has already tried that often.
     failures = getattr(error, "allowed_failures", None)
     if failures is not None:
         return int(failures) + 1
@@ -257,16 +257,16 @@ def _deaths(key: str, error: BaseException) -> int:
     raise CannotRunError(f"No worker can run {key}: {error}") from error
 
 
-def _submitted(executor: Executor, function: bytes, job: bytes) -> Future[bytes]:
+def _submit(executor: Executor, function: bytes, job: bytes) -> Future[bytes]:
     with warnings.catch_warnings():
-        # The data of a training is large; it goes to one worker only.
+        # The data of a training is large, but each job goes to only one worker.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
         return executor.submit(_answer, function, job)
 
 
 @contextmanager
 def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Lend processes that stay for the next jobs, unless something is raised: then they are ended."""
+    """Yield processes that are reused for the next jobs; after an error they are ended."""
     from joblib.externals.loky import get_reusable_executor
 
     executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD)
@@ -279,7 +279,7 @@ def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Connect to a cluster; what its workers still run is given up at the end."""
+    """Connect to a cluster; jobs that are still running at the end are abandoned."""
     client = _client(address)
     try:
         yield client.get_executor(pure=False), lambda: _threads(client)
@@ -295,12 +295,12 @@ def _client(address: str) -> Client:
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise CannotRunError(f"No dask scheduler answers at {address}: {error}") from error
+        raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
 
 
 def _threads(client: Client) -> int:
-    """Return how many jobs the cluster runs at once, 1 while it has no worker yet."""
+    """Return how many jobs the cluster can run at once, 1 if it has no workers yet."""
     try:
         return max(1, int(sum(client.nthreads().values())))
     except OSError as error:
-        raise CannotRunError(f"The connection to the cluster is lost: {error}") from error
+        raise CannotRunError(f"Lost the connection to the cluster: {error}") from error

@@ -1,4 +1,4 @@
-"""Whether a report can be believed: its checks in one line."""
+"""The verdict on a report: a summary of its checks in one line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
 _NAMED = 6
-"""Checks named in a verdict; of more than these, the rest is counted."""
+"""Maximum number of checks listed in a verdict; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to think of a report in a few words, why, and the status whose sign stands before it."""
+    """The assessment of a report in a few words, the reason, and the status for its symbol."""
 
     status: CheckStatus
     word: str
@@ -22,25 +22,27 @@ class Verdict:
 
 
 def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
-    """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*."""
-    made = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
-    failed = [name for name, status in made if status == "fail"]
-    warned = [name for name, status in made if status == "warn"]
-    if not made:
+    """Return the verdict for (name, status) pairs: a single failed check is enough for *not to be trusted*."""
+    applicable = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
+    failed = [name for name, status in applicable if status == "fail"]
+    warned = [name for name, status in applicable if status == "warn"]
+    if not applicable:
         return Verdict("not applicable", "Not checked", "no check applies to this run")
-    share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
+    share = f"of {len(applicable)} check{'' if len(applicable) == 1 else 's'}"
     if failed:
-        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_named(failed)}")
+        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_list_names(failed)}")
     if warned:
         verb = "warns" if len(warned) == 1 else "warn"
         return Verdict(
-            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_named(warned)}"
+            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_list_names(warned)}"
         )
     return Verdict(
-        "pass", "Reliable", "the one check passed" if len(made) == 1 else f"all {len(made)} checks passed"
+        "pass",
+        "Reliable",
+        "the only check passed" if len(applicable) == 1 else f"all {len(applicable)} checks passed",
     )
 
 
-def _named(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

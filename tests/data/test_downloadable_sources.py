@@ -224,7 +224,7 @@ def test_offline_never_tries_the_network(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
 def test_without_a_network_the_failure_is_one_line(name):
-    with pytest.raises(CannotRunError, match=r"[Cc]ould not download.*127") as caught:
+    with pytest.raises(CannotRunError, match=r"ould not download.*127") as caught:
         load_images(name)
     assert "\n" not in str(caught.value)
 
@@ -258,7 +258,7 @@ def test_a_download_that_is_not_what_was_published_is_refused(fault, rng, tmp_pa
         files = {name: content + b"\0" for name, content in files.items()}
     with server(files, fault) as (base, _):
         monkeypatch.setattr(FashionMNIST, "mirrors", [base])
-        with pytest.raises(CannotRunError, match="[Cc]ould not download") as caught:
+        with pytest.raises(CannotRunError, match="ould not download") as caught:
             load_images("fashion-mnist")
     assert "\n" not in str(caught.value)
 
