@@ -1,4 +1,4 @@
-"""Finished parts of a long run, kept so that an interrupted run can go on where it was."""
+"""Saved parts of a long run, so that an interrupted run can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise at files that are cut short, changed, or of another kind."""
+"""The errors of numpy and zipfile for truncated, modified or other files."""
 
 
 class Journal(Protocol):
-    """Keeps named arrays under keys."""
+    """Storage of named arrays under keys."""
 
     def load(self, key: str) -> Arrays | None:
-        """Return what was kept under a key, None when there is nothing usable."""
+        """Return the arrays saved under a key, None if there are none that can be used."""
         ...
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Keep arrays under a key."""
+        """Save arrays under a key."""
         ...
 
 
 class Nothing:
-    """A journal that keeps nothing."""
+    """A journal that saves nothing."""
 
     def load(self, key: str) -> Arrays | None:
         """Return None."""
         return None
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
 
 NOTHING: Journal = Nothing()
 
 
 class FileJournal:
-    """A journal in a folder of its own: one .npz file a key, whole or not there at all.
+    """A journal in its own folder: one .npz file per key, written completely or not at all.
 
-    ``resume`` says whether parts of an earlier run are used; otherwise they are removed first.
+    ``resume``: whether parts of an earlier run are used; otherwise they are removed first.
     """
 
     def __init__(self, root: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
@@ -72,10 +72,10 @@ class FileJournal:
             self.remove()
 
     def load(self, key: str) -> Arrays | None:
-        """Return the arrays kept under ``key``; a file that cannot be read counts as absent."""
+        """Return the arrays saved under ``key``; None if the file is missing or cannot be read."""
         path = self._path(key)
         try:
-            # Opened here: numpy leaves a file open whose content it cannot read.
+            # Opened here, because numpy does not close a file that it cannot read.
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except _UNREADABLE:
@@ -84,7 +84,7 @@ class FileJournal:
         return arrays
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Write the arrays to a temporary file and rename it; raises OSError when the disk does."""
+        """Write the arrays to a temporary file and rename it; raises OSError if writing fails."""
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=".part-", dir=self.folder)
         try:
@@ -96,7 +96,7 @@ class FileJournal:
             Path(part).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Forget everything."""
+        """Delete all saved parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:

@@ -10,9 +10,9 @@ from typing import Any
 def lazy_exports(
     package: str, places: Mapping[str, str], modules: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package whose names lie in the modules of ``places``.
+    """Return the ``__getattr__`` and ``__dir__`` of a package whose names are defined in the modules of ``places``.
 
-    ``modules`` are names that stand for whole modules. Importing the package loads none of them.
+    ``modules`` are names of whole modules. Importing the package does not import any of them.
     """
     whole = modules or {}
 

@@ -1,4 +1,4 @@
-"""Downloads by other libraries: given up in seconds without a network, and drawn only where bars are wanted."""
+"""Downloads by other libraries, which fail within seconds when offline and show progress bars only if wanted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from probe.core.progress import Progress
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds until a connection must stand, and until a silent server is given up."""
+    """Timeouts in seconds for connecting, and for a server that stops sending."""
 
     connect: float = 4.0
     silence: float = 20.0
@@ -30,8 +30,8 @@ DEFAULT_TIMEOUTS = Timeouts()
 def downloading(url: str, progress: Progress, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Iterator[None]:
     """Let a library download from ``url`` inside the block, with its own tqdm bar.
 
-    The bar is shown on a terminal, and never when the console is quiet; elsewhere ``progress`` gets a task without
-    a total. Raises ConnectionError when the server cannot be reached; one that falls silent raises TimeoutError inside.
+    The bar is shown only on a terminal and if the console is not quiet; otherwise ``progress`` gets a task without
+    a total. Raises ConnectionError if the server cannot be reached; if it stops sending, TimeoutError is raised inside.
     """
     check_reachable(url, timeouts)
     bars = not getattr(progress, "quiet", True) and sys.stderr.isatty()
@@ -46,10 +46,10 @@ def downloading(url: str, progress: Progress, timeouts: Timeouts = DEFAULT_TIMEO
 
 
 def check_reachable(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
-    """Raise ConnectionError unless the server (or the proxy to it) takes a connection in time.
+    """Raise ConnectionError unless the server (or the proxy) accepts a connection in time.
 
-    Looking a name up has no timeout of its own, and libraries retry for minutes; so this is tried once, in
-    a thread that may be left behind.
+    DNS look-ups have no timeout, and libraries retry for minutes; so this makes a single attempt, in
+    a thread that may be abandoned.
     """
     host, port = _first_hop(url)
     outcome: list[OSError | None] = []
@@ -71,7 +71,7 @@ def check_reachable(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
 
 
 def _first_hop(url: str) -> tuple[str, int]:
-    """Return host and port that a request to ``url`` connects to: a proxy's where one is set."""
+    """Return host and port that a request to ``url`` connects to: those of the proxy if one is set."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConnectionError(f"{url} is not an http address")

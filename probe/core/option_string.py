@@ -10,10 +10,10 @@ from probe.core.errors import UsageError
 
 
 def parse_options(query: str, text: str, plain: Collection[str] = ()) -> dict[str, Any]:
-    """Return the options in ``key=value&key=value``; ``text`` is the whole word, for the error message.
+    """Parse options of the form ``key=value&key=value``; ``text`` is the whole argument, for the error message.
 
-    Values are Python literals where they are ones, else text; those of the keys in ``plain`` are text always.
-    Raises UsageError for anything else, and for a key that is given twice.
+    Values are Python literals if they can be parsed as such, else text; for keys in ``plain`` they are always text.
+    Raises UsageError for anything else, and for a repeated key.
     """
     options: dict[str, Any] = {}
     for part in query.split("&"):
@@ -22,13 +22,13 @@ def parse_options(query: str, text: str, plain: Collection[str] = ()) -> dict[st
             raise UsageError(f"'{part}' in '{text}' is not of the form key=value.")
         if key in options:
             raise UsageError(f"'{key}' is given twice in '{text}'.")
-        found = _value(value)
-        options[key] = value if key in plain and not isinstance(found, str) else found
+        parsed = _value(value)
+        options[key] = value if key in plain and not isinstance(parsed, str) else parsed
     return options
 
 
 def _value(text: str) -> Any:
-    """Return a Python literal where the text is one, else the text itself."""
+    """Return the value of a Python literal, or the text itself if it is not one."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

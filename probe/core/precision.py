@@ -1,4 +1,4 @@
-"""When bfloat16 is worth it: only where the processor computes in it, never for a verdict."""
+"""The choice of bfloat16: only if the hardware supports it and it is faster, and never for verdicts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _LEAST_GROUP = 4
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Return whether bfloat16 is done in hardware: AVX512-BF16 or AMX on a CPU, a GPU that says so.
+    """Return whether the hardware supports bfloat16: AVX512-BF16 or AMX on a CPU, or a GPU that reports support.
 
-    False where PyTorch only emulates it, which is slower than float32.
+    False if PyTorch only emulates it, which is slower than float32.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -22,10 +22,10 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def bf16_pays(network: nn.Module, device: torch.device) -> bool:
-    """Return whether bfloat16 is faster for a network: in hardware, and without convolutions of tiny groups.
+    """Return whether bfloat16 is faster for a network: with hardware support and no convolutions with tiny groups.
 
     A training step of mobilenet_v3_small and of efficientnet_b0, whose groups are single channels, takes twice as long
-    in bfloat16; one of resnet18 and of a ResNeXt with groups of 4 to 16 a little more than half as long.
+    in bfloat16; that of resnet18 and of a ResNeXt with groups of 4 to 16 takes a little more than half as long.
     """
     tiny = any(
         isinstance(sub, nn.Conv2d) and sub.groups > 1 and sub.in_channels // sub.groups < _LEAST_GROUP

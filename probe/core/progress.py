@@ -1,4 +1,4 @@
-"""How a long computation tells how far it is, without knowing who listens."""
+"""The interface through which long computations report their progress."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Advance = Callable[[float], None]
 
 
 class Progress(Protocol):
-    """Whoever shows progress; the console draws bars, tests and notebooks may stay silent."""
+    """A display of progress, such as the bars of the console."""
 
     def task(self, label: str, total: float | None) -> AbstractContextManager[Advance]:
-        """Open a task of ``total`` units (None: unknown); the value of the block advances it."""
+        """Open a task of ``total`` units (None: unknown); call the value of the ``with`` block to advance it."""
         ...
 
     def say(self, text: str) -> None:
-        """Tell the user one sentence that matters now, such as which weights are used."""
+        """Show the user a sentence that matters now, such as which weights are used."""
         ...
 
 
 class Silent:
-    """Progress that nobody sees."""
+    """Progress that is not shown."""
 
     @contextmanager
     def task(self, label: str, total: float | None) -> Iterator[Advance]:
@@ -31,7 +31,7 @@ class Silent:
         yield lambda _units: None
 
     def say(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 SILENT: Progress = Silent()

@@ -1,4 +1,4 @@
-"""One registry for everything that is found by name: views, sources, attacks, structures."""
+"""The registry of everything that is looked up by name: views, sources, attacks, structures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it is defined, its one-line summary, its place in the order, the object's own name."""
+    """A registered name: its module, its one-line summary, its position in the order, and the object's own name."""
 
     name: str
     module: str
@@ -47,9 +47,9 @@ class Registry(Generic[T]):
         self._objects: dict[str, T] = {}
 
     def register(self, name: str, *, order: int | None = None) -> Callable[[T], T]:
-        """Register the decorated object under ``name``; a name taken by another object raises ValueError.
+        """Register the decorated object under ``name``; raises ValueError if the name is already used.
 
-        ``order`` is its place where the order of the names has a meaning; those without one follow by name.
+        ``order`` is its position, if the order of the names matters; names without one follow alphabetically.
         """
 
         def add(item: T) -> T:
@@ -63,16 +63,16 @@ class Registry(Generic[T]):
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """Every registered name with its module and summary, by order and name; nothing is imported."""
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for path in self._files():
             for entry in _scan(path, f"{self.package}.{path.stem}"):
-                if entry.name in found:
+                if entry.name in entries:
                     raise ValueError(
-                        f"{self.kind} '{entry.name}' is registered in {found[entry.name].module} "
+                        f"{self.kind} '{entry.name}' is registered in {entries[entry.name].module} "
                         f"and in {entry.module}"
                     )
-                found[entry.name] = entry
-        return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+                entries[entry.name] = entry
+        return dict(sorted(entries.items(), key=lambda item: (item[1].order, item[0])))
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, by order and name."""

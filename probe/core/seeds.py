@@ -1,4 +1,4 @@
-"""Explicit random generators: one seed, one result, and the global state left alone."""
+"""Explicit random generators: one seed gives one result, and the global state is not changed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def generator(seed: int, *keys: str | int, device: torch.device | str = "cpu") -
 
 @contextmanager
 def scoped(seed: int, *keys: str | int) -> Iterator[None]:
-    """Seed the global generators of torch, numpy and random inside the block and restore them after.
+    """Seed the global generators of torch, numpy and random inside the block and restore them afterwards.
 
-    Only for code of others that knows no generator argument (``torch.nn.init`` through a
-    network's constructor, dropout, attacks of other libraries).
+    Only for code without a generator argument (``torch.nn.init`` in a network's constructor, dropout, attacks of other
+    libraries).
     """
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None

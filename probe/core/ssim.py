@@ -1,4 +1,4 @@
-"""Structural similarity of two images: how alike they look, as one number."""
+"""Structural similarity (SSIM) of two images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean structural similarity of each pair of images: (N,) float32 in [-1, 1], 1 when they are equal.
 
     ``a`` and ``b`` are pixels in [0, 1] of one shape (N, C, H, W). The window is a Gaussian of 11 × 11 pixels with
-    σ = 1.5, K1 = 0.01, K2 = 0.03, the data range 1; the mean runs over all channels and over the positions at
-    which the window lies within the image. On images smaller than 11 pixels a side the window is the largest odd
-    one that fits. Computed in float64 (float32 where a device has none). Raises ValueError for other shapes.
+    σ = 1.5, K1 = 0.01, K2 = 0.03, the data range 1; the mean is over all channels and all positions at
+    which the window lies within the image. For images with a side below 11 pixels, the window is the largest odd
+    one that fits. Computed in float64 (float32 on devices without float64). Raises ValueError for other shapes.
 
     Wang, Bovik, Sheikh & Simoncelli, "Image Quality Assessment: From Error Visibility to Structural Similarity",
     IEEE Transactions on Image Processing 13(4), 2004.
@@ -36,15 +36,15 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _means(a: Tensor, b: Tensor) -> Tensor:
-    """Return the similarity of a few images; a chunk bounds the memory that the five filtered copies take."""
+    """Return the similarity of a few images; the chunk size limits the memory for the five filtered copies."""
     kind = torch.float32 if a.device.type == "mps" else torch.float64
     a, b = a.to(kind), b.to(kind)
     window = _window(min(*a.shape[2:], WINDOW), a)
-    mean_a, mean_b = _filtered(a, window), _filtered(b, window)
+    mean_a, mean_b = _filter(a, window), _filter(b, window)
     # Rounding can push the variance of a flat patch below 0.
-    variance_a = (_filtered(a * a, window) - mean_a**2).clamp_min(0)
-    variance_b = (_filtered(b * b, window) - mean_b**2).clamp_min(0)
-    covariance = _filtered(a * b, window) - mean_a * mean_b
+    variance_a = (_filter(a * a, window) - mean_a**2).clamp_min(0)
+    variance_b = (_filter(b * b, window) - mean_b**2).clamp_min(0)
+    covariance = _filter(a * b, window) - mean_a * mean_b
     brightness = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     structure = (2 * covariance + C2) / (variance_a + variance_b + C2)
     return (brightness * structure).mean(dim=(1, 2, 3))
@@ -58,7 +58,7 @@ def _window(longest: int, like: Tensor) -> Tensor:
     return weights / weights.sum()
 
 
-def _filtered(images: Tensor, window: Tensor) -> Tensor:
+def _filter(images: Tensor, window: Tensor) -> Tensor:
     """Average each channel under the window at every position where it fits: rows, then columns."""
     channels = images.shape[1]
     rows = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)

@@ -1,4 +1,4 @@
-"""Context managers that change a module's state and always put it back, and the fingerprint that proves it."""
+"""Context managers that change a module's state and always restore it, and a fingerprint to verify that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOOK_TABLES = (
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Return a sha256 over everything that a restoring edit must leave alone.
+    """Return a sha256 over everything that must be the same after a module has been restored.
 
     Covers state-dict keys, shapes, types and values, the class, training flag, hooks and instance
     attribute names of every submodule, and requires_grad and the presence of a gradient of every parameter.
@@ -41,7 +41,7 @@ def fingerprint(module: nn.Module) -> str:
 
 @contextmanager
 def training_mode(module: nn.Module, mode: bool) -> Iterator[None]:
-    """Set every submodule's training flag inside the block; each one's own flag comes back after."""
+    """Set every submodule's training flag inside the block, and restore each flag afterwards."""
     flags = [(sub, sub.training) for sub in module.modules()]
     try:
         module.train(mode)
@@ -66,7 +66,7 @@ def frozen_parameters(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Put every buffer back to its value after the block: running statistics that passes in train mode move."""
+    """Restore the values of all buffers after the block, such as running statistics changed in train mode."""
     values = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     try:
         yield
@@ -87,9 +87,9 @@ def forward_hooks(module: nn.Module, hooks: dict[str, Callable[..., Any]]) -> It
 
 
 def last_map(outputs: Sequence[Tensor]) -> Tensor:
-    """Return the last output that is a map (N, C, H, W), of a module that may be called on other values too.
+    """Return the last output that is a map (N, C, H, W), for a module that may also have other outputs.
 
-    The last of all where there is no map. Raises IndexError when there is no output.
+    If there is no map, return the last output. Raises IndexError if there is no output.
     """
     return next((output for output in reversed(outputs) if output.dim() == 4), outputs[-1])
 
@@ -101,8 +101,8 @@ def captured(
     """Collect the outputs of the named submodules during the block's forward passes.
 
     Yields name → outputs in call order (a reused module gives several). Outputs are cloned,
-    because an in-place operation after the layer would otherwise change what was recorded;
-    outputs that are not tensors are left out.
+    because an in-place operation after the layer would otherwise change the recorded values;
+    outputs that are not tensors are skipped.
     """
     outputs: dict[str, list[Tensor]] = {name: [] for name in names}
 

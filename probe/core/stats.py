@@ -1,4 +1,4 @@
-"""Intervals and tests; thin over scipy. Every function takes plain numbers and returns plain numbers."""
+"""Confidence intervals and tests, mostly based on scipy. All functions take and return plain numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
 
 
 def t_quantile(n: int, confidence: float = 0.95) -> float:
-    """Return by how many standard errors Student's interval for the mean of ``n`` ≥ 2 values reaches either way."""
+    """Return the half-width of Student's interval for the mean of ``n`` ≥ 2 values, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, n - 1))
@@ -55,7 +55,7 @@ def welch(
 ) -> tuple[float, tuple[float, float]] | None:
     """Return Welch's two-sided p-value and interval for second − first, each (mean, standard error, n) (Welch 1947).
 
-    None where an error is not known or both are 0: then there is nothing to measure the difference by.
+    None if an error is not known or both are 0, because the variance of the difference is then not known.
     """
     from scipy.stats import t
 
@@ -74,7 +74,7 @@ def welch(
 def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the two-sided p-value of Student's paired t-test.
 
-    It is 1 where all differences are 0, and 0 where they are all one other number. Raises ValueError for fewer than
+    The p-value is 1 if all differences are 0, and 0 if they all equal another number. Raises ValueError for fewer than
     two pairs or unequal lengths.
     """
     from scipy.stats import t
@@ -94,7 +94,8 @@ def expected_calibration_error(
 ) -> tuple[float, list[tuple[float, float, int]]]:
     """Return the expected calibration error (Naeini 2015; Guo 2017) and (mean confidence, accuracy, n) of each bin.
 
-    ``confidence`` (n,) in [0, 1] falls into ``bins`` of equal width, the upper end included; empty ones are left out.
+    ``confidence`` (n,) in [0, 1] is divided into ``bins`` bins of equal width, including their upper ends; empty bins
+    are omitted.
     """
     given, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if given.size == 0 or given.shape != hits.shape:
@@ -130,7 +131,7 @@ def bootstrap(
 def newcombe(first: int, n_first: int, second: int, n_second: int) -> tuple[float, float]:
     """Return the 95% interval of second − first for two independent proportions (Newcombe 1998, method 10).
 
-    ``first`` of ``n_first`` and ``second`` of ``n_second``; (−1, 1) when either n is 0.
+    The proportions are ``first`` of ``n_first`` and ``second`` of ``n_second``; (−1, 1) if either n is 0.
     """
     if n_first == 0 or n_second == 0:
         return -1.0, 1.0
@@ -140,7 +141,7 @@ def newcombe(first: int, n_first: int, second: int, n_second: int) -> tuple[floa
 def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
     """Return the 95% interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
 
-    The counts are of items that succeed in both, in one alone and in neither; (−1, 1) when all are 0.
+    The counts are of items that succeed in both, in only one and in neither; (−1, 1) if all are 0.
     """
     n = both + only_first + only_second + neither
     if n == 0:
@@ -178,7 +179,7 @@ def fisher_exact(first: int, n_first: int, second: int, n_second: int) -> float:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Spearman's rank correlation, ties by their mean ranks; NaN where either side is constant.
+    """Return Spearman's rank correlation, with mean ranks for ties; NaN if either side is constant.
 
     Raises ValueError for unequal lengths or fewer than two pairs.
     """
@@ -188,14 +189,14 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def spearman_p(first: Sequence[float], second: Sequence[float], seed: int, shuffles: int = 10_000) -> float:
-    """Return the two-sided permutation p-value of Spearman's rank correlation; 1 where either side is constant.
+    """Return the two-sided permutation p-value of Spearman's rank correlation; 1 if either side is constant.
 
-    It is (1 + shuffles that correlate as strongly) / (1 + shuffles), so never 0 (Phipson & Smyth 2010).
+    It is (1 + number of shuffles with at least this correlation) / (1 + shuffles), so never 0 (Phipson & Smyth 2010).
     """
     a, b = _centred_ranks(first, second)
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(np.tile(b, (shuffles, 1)), axis=1) @ a
-    # Sums of other order differ by rounding where they are equal.
+    # Equal sums in another order differ by rounding errors.
     bound = abs(float(a @ b)) - 1e-9 * max(1.0, float(a @ a))
     return float((1 + (np.abs(shuffled) >= bound).sum()) / (1 + shuffles))
 
@@ -207,7 +208,7 @@ def _centred_ranks(
 
     if len(first) != len(second) or len(first) < 2:
         raise ValueError("a rank correlation needs at least two pairs")
-    a, b = (rankdata(np.asarray(one, dtype=np.float64)) for one in (first, second))
+    a, b = (rankdata(np.asarray(values, dtype=np.float64)) for values in (first, second))
     return a - a.mean(), b - b.mean()
 
 

@@ -30,11 +30,11 @@ def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
         return Verdict("not applicable", "Not checked", "no check applies to this run")
     share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
     if failed:
-        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_named(failed)}")
+        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_list_names(failed)}")
     if warned:
         verb = "warns" if len(warned) == 1 else "warn"
         return Verdict(
-            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_named(warned)}"
+            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_list_names(warned)}"
         )
     return Verdict(
         "pass", "Reliable", "the one check passed" if len(made) == 1 else f"all {len(made)} checks passed"
@@ -51,6 +51,6 @@ def unremarkable(statuses: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
-def _named(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -82,8 +82,8 @@ def test_the_forms_of_the_manual() -> None:
         ("0.5:0.1:3", LINF, "larger than the first"),
         ("0.5:0.5:3", LINF, "larger than the first"),
         ("0:8:9", LINF, "Did you mean"),
-        ("2.5", ZERO, "whole number; got 2.5"),
-        ("0:5:3", ZERO, "whole number; got 2.5"),
+        ("2.5", ZERO, "integer; got 2.5"),
+        ("0:5:3", ZERO, "integer; got 2.5"),
     ],
 )
 def test_other_words_are_refused_with_a_hint(text: str, norm: Norm, message: str) -> None:
@@ -151,28 +151,28 @@ def test_defaults_are_used_where_they_fit_and_are_not_typed() -> None:
         ("pgd?steps", "not of the form key=value"),
         ("pgd?stepz=3", "no option 'stepz'.*steps"),
         ("pgd?steps=3&steps=4", "given twice"),
-        ("pgd?steps=many", "steps of the attack pgd is a int such as 40, not 'many'"),
-        ("pgd?steps=2.5", "is a int"),
-        ("pgd?steps=True", "is a int"),
+        ("pgd?steps=many", "steps of the attack pgd must be a int such as 40, not 'many'"),
+        ("pgd?steps=2.5", "must be a int"),
+        ("pgd?steps=True", "must be a int"),
         ("pgd?steps=-1", "cannot be negative"),
-        ("pgd?random_start=1", "is a bool"),
-        ("pgd?random_start=no", "is a bool"),
-        ("fab?alpha=True", "is a float"),
-        ("fab?alpha=wide", "is a float"),
-        ("pgd?loss=3", "is a str"),
+        ("pgd?random_start=1", "must be a bool"),
+        ("pgd?random_start=no", "must be a bool"),
+        ("fab?alpha=True", "must be a float"),
+        ("fab?alpha=wide", "must be a float"),
+        ("pgd?loss=3", "must be a str"),
         ("pgd?traits=3", "no option 'traits'"),
-        ("pgd?loss=hinge", "loss of the attack pgd is a str, one of ce, dlr, margin; got 'hinge'"),
+        ("pgd?loss=hinge", "loss of the attack pgd must be a str, one of ce, dlr, margin; got 'hinge'"),
         ("pgd?loss=3", "one of ce, dlr, margin; got 3"),
-        ("pgd?steps=0", "steps of the attack pgd is a whole number of at least 1; got 0"),
+        ("pgd?steps=0", "steps of the attack pgd must be an integer of at least 1; got 0"),
         ("pgd?restarts=0", "at least 1; got 0"),
         ("pgd?eot=0", "at least 1; got 0"),
         ("square?queries=0", "at least 1; got 0"),
         ("apgd-t?classes=0", "at least 1; got 0"),
         ("noise?draws=0", "at least 1; got 0"),
         ("fab?candidates=0", "at least 1; got 0"),
-        ("fab?candidates=few", "candidates of the attack fab is a int such as 30, not 'few'"),
-        ("pgd?step=wide", "step of the attack pgd is a float, not 'wide'"),
-        ("pgd?steps=None", "is a int such as 40, not None"),
+        ("fab?candidates=few", "candidates of the attack fab must be a int such as 30, not 'few'"),
+        ("pgd?step=wide", "step of the attack pgd must be a float, not 'wide'"),
+        ("pgd?steps=None", "must be a int such as 40, not None"),
     ],
 )
 def test_unknown_names_options_and_kinds_are_refused(text: str, message: str) -> None:
@@ -181,7 +181,7 @@ def test_unknown_names_options_and_kinds_are_refused(text: str, message: str) ->
 
 
 def test_defaults_that_an_option_cannot_have_are_refused() -> None:
-    with pytest.raises(UsageError, match="steps of the attack pgd is a whole number of at least 1"):
+    with pytest.raises(UsageError, match="steps of the attack pgd must be an integer of at least 1"):
         attack_named("pgd", steps=0)
 
 
@@ -211,7 +211,7 @@ def test_attack_that_does_not_know_the_norm_is_refused_with_others_that_do() -> 
         choose_attacks(("cw",), LINF, targeted=False)
     message = str(caught.value)
     assert "The attack cw supports L2, not Linf." in message
-    for other in message.partition("there are ")[2].rstrip(" ….").split(", "):
+    for other in message.partition("use ")[2].rstrip(" ….").split(", "):
         assert "Linf" in ATTACKS.get(other).traits.norms
 
 

@@ -279,9 +279,9 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jobs._CONNECT_SECONDS <= 10
     monkeypatch.setattr(jobs, "_CONNECT_SECONDS", 1)
     begun = threading.active_count()
-    with pytest.raises(CannotRunError, match=r"No dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(CannotRunError, match=r"Could not connect to a dask scheduler at tcp://127.0.0.1:9"):
         run(abs, {"a": 1}, cluster="tcp://127.0.0.1:9")
-    with pytest.raises(CannotRunError, match="No dask scheduler answers at nonsense://x"):
+    with pytest.raises(CannotRunError, match="Could not connect to a dask scheduler at nonsense://x"):
         run(abs, {"a": 1}, cluster="nonsense://x")
     assert threading.active_count() <= begun + 3
 
@@ -334,7 +334,7 @@ def from_file(tmp_path: Path) -> Iterator[ModuleType]:
 
 
 def test_modules_that_workers_cannot_import(from_file: ModuleType) -> None:
-    with pytest.raises(CannotRunError, match=r"cannot load what it is to run: .*probe_user_nets"):
+    with pytest.raises(CannotRunError, match=r"cannot load its job: .*probe_user_nets"):
         run(from_file.train, {"a": 1}, workers=2)
     found = run_jobs(
         from_file.train,

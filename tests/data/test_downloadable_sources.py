@@ -93,7 +93,7 @@ def test_half_a_data_set_is_not_taken(root, rng):
 
 
 PIXELS, LABELS = np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.uint8)
-PACKED = gzip.compress(idx(PIXELS))
+PACKED = gzip.compress(idx(PIXELS), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ PACKED = gzip.compress(idx(PIXELS))
         (idx(PIXELS[:, :27]), idx(LABELS), ""),
         (idx(PIXELS[:0]), idx(LABELS[:0]), ""),
         (idx(PIXELS), idx(LABELS + np.uint8(10)), ""),
-        (PACKED[:20], gzip.compress(idx(LABELS)), ".gz"),
-        (b"no gzip", gzip.compress(idx(LABELS)), ".gz"),
-        (PACKED[:-8] + b"\0" * 8, gzip.compress(idx(LABELS)), ".gz"),
-        (PACKED[:15] + b"\xff\xff" + PACKED[17:], gzip.compress(idx(LABELS)), ".gz"),
+        (PACKED[:20], gzip.compress(idx(LABELS), mtime=0), ".gz"),
+        (b"no gzip", gzip.compress(idx(LABELS), mtime=0), ".gz"),
+        (PACKED[:-8] + b"\0" * 8, gzip.compress(idx(LABELS), mtime=0), ".gz"),
+        (PACKED[:15] + b"\xff\xff" + PACKED[17:], gzip.compress(idx(LABELS), mtime=0), ".gz"),
     ],
 )
 def test_files_that_are_something_else_are_refused_in_a_line(images, labels, end, root):

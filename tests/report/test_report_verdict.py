@@ -12,7 +12,7 @@ from probe.core.verdict import verdict
     [
         ([], "not applicable", "Not checked", "no check applies to this run"),
         ([("a", "not applicable")], "not applicable", "Not checked", "no check applies to this run"),
-        ([("a", "pass"), ("b", "not applicable")], "pass", "Reliable", "the one check passed"),
+        ([("a", "pass"), ("b", "not applicable")], "pass", "Reliable", "the only check passed"),
         ([("a", "pass"), ("b", "pass")], "pass", "Reliable", "all 2 checks passed"),
         ([("a", "pass"), ("b", "warn")], "warn", "Reliable, with reservations", "1 of 2 checks warns – b"),
         ([("a", "warn"), ("b", "warn")], "warn", "Reliable, with reservations", "2 of 2 checks warn – a, b"),

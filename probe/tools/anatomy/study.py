@@ -112,7 +112,7 @@ def _where(network: Examined) -> list[str]:
 def _connected(network: Examined) -> list[str]:
     paths = network.paths
     if paths is None:
-        return [f"Paths and depth are not known because the network cannot be traced. {network.reason}"]
+        return [f"Paths and depth are not known. {network.reason}"]
     if not paths.count:
         return []
     verb = "is 1 path" if paths.count == 1 else f"are {power(paths.count, paths.blocks)} paths"
