@@ -166,7 +166,7 @@ def test_a_real_terminal_shows_bars_and_the_table(tmp_path: Path) -> None:
     os.close(leader)
     text = drawn(b"".join(parts).decode())
     assert run.returncode == 0
-    assert re.search("Running the images\s+━+\s+100%", text)
+    assert re.search(r"Running the images\s+━+\s+100%", text)
     assert re.search(r"accuracy\s+33\.3%\s+13\.8% to 60\.9%\s+12", text)
     assert text.rstrip().endswith("out/report.html")
 
