@@ -21,7 +21,7 @@ def test_wanted_layers_come_in_execution_order() -> None:
 
 
 def test_an_unknown_layer_names_those_near_it() -> None:
-    with pytest.raises(UsageError, match=r"no layer 'sten' with a map.*stem"):
+    with pytest.raises(UsageError, match=r"'sten'.*'stem'"):
         choose_layers(MAPS, ["sten"])
 
 
