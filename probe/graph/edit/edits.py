@@ -1,4 +1,4 @@
-"""Small edits of a traced network, and how a place in it is described."""
+"""Small edits of a traced network, and descriptions of its sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probe.graph.edit.site import Site
 from probe.graph.trace.ops import is_weighted, operation, owner, shape_of, tensor_inputs
 
 Weight = tuple[int, int]
-"""(layers with weights, the largest kernel among them): how much work lies on a path."""
+"""(layers with weights, the largest kernel among them): the weight of a path."""
 
 
 def site_at(
@@ -22,7 +22,7 @@ def site_at(
     operands: tuple[int, ...] = (),
     resizes: bool | None = None,
 ) -> Site:
-    """Describe the site at ``node``; whether it resizes is read off its first input unless it is said."""
+    """Return the site at ``node``; whether it resizes is determined from its first input unless given."""
     if resizes is None:
         value = value_of(node)
         moves = operation(graph, node) in ("conv", "pool")
@@ -32,22 +32,22 @@ def site_at(
 
 
 def node_named(graph: fx.GraphModule, site: Site) -> fx.Node:
-    """Return the node that a site stands at; raises ValueError when the graph has none of this name."""
+    """Return the node of a site; raises ValueError if the graph has no node of this name."""
     for node in graph.graph.nodes:
         if node.name == site.node:
             found: fx.Node = node
             return found
-    raise ValueError(f"the graph has no node {site.node}: the site {site.name} is of another network")
+    raise ValueError(f"the graph has no node {site.node}: the site {site.name} belongs to another network")
 
 
 def value_of(node: fx.Node) -> fx.Node | None:
-    """Return the value that a call works on: its first argument, None where that is none."""
+    """Return the value that a call operates on: its first argument, None if that is not a node."""
     value = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
     return value if isinstance(value, fx.Node) and value.meta.get("shape") is not None else None
 
 
 def put_module(graph: fx.GraphModule, node: fx.Node, new: nn.Module, word: str) -> None:
-    """Let a node call another module on its first argument."""
+    """Make a node call another module with its first argument."""
     name = f"{word}_of_{node.name}"
     graph.add_submodule(name, new.train(graph.training))
     value = value_of(node)
@@ -55,7 +55,7 @@ def put_module(graph: fx.GraphModule, node: fx.Node, new: nn.Module, word: str) 
 
 
 def nothing_like(pixels: Tensor, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return zeros (N, *shape) of the type of ``like``, one for each of the ``pixels``; both are only looked at."""
+    """Return zeros (N, *shape) with the dtype of ``like`` and the batch size of ``pixels``."""
     return like.new_zeros((pixels.shape[0], *shape))
 
 
@@ -66,14 +66,14 @@ def joined_values(node: fx.Node) -> list[fx.Node]:
 
 
 def kernel_text(module: Any) -> str:
-    """Write the size of a convolution's kernel: ``3×3``."""
+    """Format the size of a convolution's kernel: ``3×3``."""
     return "×".join(map(str, module.kernel_size))
 
 
 def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.Node) -> None:
-    """Put zeros of the same shape in the place of one of the values that a node joins.
+    """Replace one of the values that a node joins by zeros of the same shape.
 
-    ``beside`` is a value that stays and gives type and device. What computed the old value is no longer needed.
+    ``beside`` is a remaining value, whose dtype and device are used. The nodes that computed the old value become unused.
     """
     joined = joined_values(node)
     old = joined[position]
@@ -86,7 +86,7 @@ def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.No
 
 
 def ancestors(node: fx.Node) -> set[fx.Node]:
-    """Return every node whose value reaches ``node`` as a tensor, itself left out."""
+    """Return every node whose value reaches ``node`` as a tensor, without ``node`` itself."""
     found: set[fx.Node] = set()
     waiting = list(tensor_inputs(node))
     while waiting:
@@ -98,20 +98,20 @@ def ancestors(node: fx.Node) -> set[fx.Node]:
 
 
 def from_image(node: fx.Node) -> bool:
-    """Say whether a value depends on the image."""
+    """Return whether a value depends on the image."""
     return node.op == "placeholder" or any(each.op == "placeholder" for each in ancestors(node))
 
 
 def last_common(graph: fx.GraphModule, first: fx.Node, second: fx.Node) -> fx.Node | None:
-    """Return the latest value that both depend on (or are), None when there is none."""
+    """Return the latest value that both depend on (or are), None if there is none."""
     shared = ({first} | ancestors(first)) & ({second} | ancestors(second))
     return next((node for node in reversed(list(graph.graph.nodes)) if node in shared), None)
 
 
 def weight_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weight:
-    """Return the most layers with weights on a path from ``start`` to ``end``, and the largest kernel on the way.
+    """Return the maximum number of layers with weights on a path from ``start`` to ``end``, and their largest kernel.
 
-    (-1, 0) when ``end`` does not depend on ``start``.
+    (-1, 0) if ``end`` does not depend on ``start``.
     """
     known: dict[fx.Node, Weight] = {start: (0, 0)}
     inside = ancestors(end) | {end}
@@ -126,7 +126,7 @@ def weight_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weigh
 
 
 def block_name(graph: fx.GraphModule, node: fx.Node, taken: set[str]) -> str:
-    """Return a name for a place inside a module: the module's, numbered from the second place in it on."""
+    """Return a name for a site inside a module: the module's name, numbered from the second site on."""
     base = owner(node) or node.name
     name, number = base, 1
     while name in taken:

@@ -1,4 +1,4 @@
-"""Convolution without one of its restrictions: weights of its own at every place, or a kernel as large as the map."""
+"""Convolutions without one of their restrictions: separate weights at every position, or a kernel as large as the map."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class LocallyConnected2d(nn.Module):
-    """A convolution whose weights are not shared: every place of the output has a kernel of its own.
+    """A convolution without weight sharing: every position of the output has its own kernel.
 
-    Made from a convolution with zero padding and the (height, width) of its input. Every place begins with the
-    convolution's kernel, so that the layer computes what the convolution computes until it is trained. ``weight`` is
+    Built from a convolution with zero padding and the (height, width) of its input. Every position starts with the
+    convolution's kernel, so that the layer is equivalent to the convolution until it is trained. ``weight`` is
     (places · groups, out_channels / groups, in_channels / groups · kernel area), ``bias`` (out_channels, places).
     """
 
@@ -45,12 +45,11 @@ class LocallyConnected2d(nn.Module):
 
 
 class MapConv2d(nn.Conv2d):
-    """A convolution whose kernel is as large as the map that it reads.
+    """A convolution whose kernel is as large as its input map.
 
-    Made from a convolution with zero padding and no dilation, and the (height, width) of its input. The kernel
-    grows on all sides by zeros until it covers the map, so that the layer computes what the convolution
-    computes until it is trained. With gradients it goes by the Fourier transform, which for such kernels is
-    much faster.
+    Built from a convolution with zero padding and no dilation, and the (height, width) of its input. The kernel
+    is padded with zeros on all sides until it covers the map, so that the layer is equivalent to the convolution
+    until it is trained. With gradients it uses the Fourier transform, which is much faster for such kernels.
     """
 
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int]) -> None:
@@ -115,9 +114,9 @@ def output_size(conv: nn.Conv2d, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def zero_padding(conv: nn.Conv2d) -> tuple[int, int]:
-    """Return the zeros on (each of top and bottom, each of left and right).
+    """Return the zero padding (at top and bottom each, at left and right each).
 
-    Raises ValueError for other paddings: those by other values, and ``same`` with unequal sides.
+    Raises ValueError for other paddings: with other values, or ``same`` with unequal sides.
     """
     if conv.padding_mode != "zeros":
         raise ValueError(f"padding by {conv.padding_mode}")

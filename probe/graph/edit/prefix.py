@@ -1,4 +1,4 @@
-"""Many variants of one network in one pass: what a variant has in common with the network is computed once."""
+"""Evaluation of many variants of one network in one pass: the nodes that they share are computed once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ Lookup = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """A cut copy of the network: the nodes it does not share, the shared values that these read, and the
-    output's name.
+    """An edited copy of the network: its own nodes, the shared values that these read, and the output.
 
     ``output`` is the name of the node whose value is the output.
     """
@@ -29,7 +28,7 @@ class Variant:
 
 
 def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
-    """Compare a cut copy with the network it was made from: nodes are the same when they compute the same value."""
+    """Compare an edited copy with its network: nodes are shared if they compute the same value."""
     known = {node.name: node for node in intact.graph.nodes}
     shared: set[str] = set()
     own = []
@@ -48,9 +47,9 @@ def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
 
 
 class SharedPass:
-    """Run a network and its variants on the same images, every variant from where it departs.
+    """Run a network and its variants on the same images, every variant from its first own node.
 
-    Values are kept only as long as the network or a variant that has not run yet needs them.
+    Values are kept only while the network or a later variant needs them.
     """
 
     def __init__(self, intact: fx.GraphModule, variants: Sequence[Variant]) -> None:
@@ -75,7 +74,7 @@ class SharedPass:
 
     @property
     def kept_bytes(self) -> int:
-        """The most memory, in bytes for one image, of values that are alive at once in the network's own pass."""
+        """The maximum memory, in bytes for one image, of the values needed at once in the network's own pass."""
         size = {node.name: _bytes(node) for node in self.nodes}
         alive = most = 0
         for number, node in enumerate(self.nodes):
@@ -85,7 +84,7 @@ class SharedPass:
         return most
 
     def run(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield (number of the variant, its output) as they come, and (-1, the network's own output) last."""
+        """Yield (number of the variant, its output) in order of completion, and (-1, the network's own output) last."""
         values: dict[str, Any] = {}
         result: Any = None
         for number, node in enumerate(self.nodes):
@@ -101,7 +100,7 @@ class SharedPass:
 
 
 def mutates(graph: fx.GraphModule) -> bool:
-    """Say whether a node changes a value in place, which forbids to share it."""
+    """Return whether a node changes a value in place, so that the value cannot be shared."""
     return any(node.meta.get("mutates") for node in graph.graph.nodes)
 
 
@@ -127,9 +126,9 @@ def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
 
 
 def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
-    """Return the name of an input whose memory the node may take for its output, an empty string if there is none.
+    """Return the name of an input whose memory the node can reuse for its output, empty if there is none.
 
-    It is needed no longer (it is among ``dying``) and was newly computed, so that nothing else lies in its memory.
+    The input is no longer needed (it is in ``dying``) and was newly computed, so that nothing else uses its memory.
     """
     rectifies = node.op == "call_module" and type(called(graph, node)) is nn.ReLU
     if not rectifies and node.target is not operator.add:
@@ -176,12 +175,12 @@ def _same(node: fx.Node, other: fx.Node, shared: set[str]) -> bool:
 
 
 def _single(output: fx.Node) -> str:
-    """Return the name of the one value that is put out."""
+    """Return the name of the single output value."""
     (value,) = output.args
     while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if not isinstance(value, fx.Node):
-        raise ValueError("the network gives more than one value")
+        raise ValueError("the network has more than one output")
     return value.name
 
 

@@ -1,4 +1,4 @@
-"""Residual additions: which of two added values is the shortcut, and which the branch."""
+"""Residual additions (which operand is the shortcut and which the branch), concatenations and gates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from probe.graph.edit.site import Site
 from probe.graph.trace.ops import operation, owner, shape_of
 
 _MOST_ON_A_SHORTCUT = 1
-"""A shortcut is an identity or one projection; with more layers it is a branch among branches."""
+"""A shortcut is an identity or one projection; with more layers it is a parallel branch."""
 
 
 @dataclass(frozen=True)
 class Residual:
-    """An addition whose operand number ``shortcut`` (0 or 1) goes past the layers on the other operand's way."""
+    """An addition whose operand number ``shortcut`` (0 or 1) bypasses the layers of the other operand."""
 
     node: fx.Node
     start: fx.Node
@@ -41,7 +41,7 @@ class Residual:
 
 
 def operands(node: fx.Node) -> list[fx.Node]:
-    """Return the values that an addition adds, in the order in which they are written."""
+    """Return the two operands of an addition, in source order."""
     values = [*node.args, *(value for key, value in node.kwargs.items() if key != "alpha")]
     return [value for value in values[:2] if isinstance(value, fx.Node)]
 
@@ -79,7 +79,7 @@ def _weight(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weight:
 def residual_sites(
     graph: fx.GraphModule, word: str, keeps: Literal["branch", "shortcut"]
 ) -> tuple[Site, ...]:
-    """Return the sites at which one of the two can be kept alone: it must have the sum's shape."""
+    """Return the sites at which the given operand alone can replace the sum, because it has the same shape."""
     sites, taken = [], set[str]()
     for one in residuals(graph):
         name = block_name(graph, one.node, taken)
@@ -98,7 +98,7 @@ def residual_sites(
 
 
 def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
-    """Let one of the two added values take the sum's place; a factor ``alpha`` on the second one stays with it."""
+    """Replace the sum by one of its operands; a factor ``alpha`` on the second operand is kept."""
     kept = operands(node)[position]
     alpha = node.kwargs.get("alpha", 1)
     if position == 1 and alpha != 1:
@@ -111,19 +111,19 @@ def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
 
 @dataclass(frozen=True)
 class Join:
-    """A concatenation along the channels; ``places`` are the positions of the values that come from the image."""
+    """A concatenation along the channels; ``places`` are the positions of the values that depend on the image."""
 
     node: fx.Node
     values: tuple[fx.Node, ...]
 
     @cached_property
     def places(self) -> tuple[int, ...]:
-        """Positions of values that depend on the image."""
+        """The positions of values that depend on the image."""
         return tuple(place for place, value in enumerate(self.values) if from_image(value))
 
     @cached_property
     def links(self) -> tuple[int, ...]:
-        """Positions of the values from which another one was computed: maps of earlier layers."""
+        """The positions of values from which another value was computed: maps of earlier layers."""
         above = {value: ancestors(value) for value in self.values}
         return tuple(
             place
@@ -134,7 +134,7 @@ class Join:
         )
 
     def width(self, place: int) -> int:
-        """Return the channels of one value."""
+        """Return the number of channels of one value."""
         return shape_of(self.values[place])[0]
 
 
@@ -153,7 +153,7 @@ def joins(graph: fx.GraphModule) -> list[Join]:
 
 
 def arm_name(graph: fx.GraphModule, join: Join, place: int, taken: set[str]) -> str:
-    """Return a name for an arm: that of the outermost module in it, else the joining module's with a number."""
+    """Return a name for a branch: its outermost module, else the concatenating module with a number."""
     base = owner(join.node) or join.node.name
     inside = f"{base}." if owner(join.node) else ""
     own = owner(join.values[place])
@@ -172,7 +172,7 @@ def _along_channels(node: fx.Node) -> bool:
 
 @dataclass(frozen=True)
 class MultiplicativeGate:
-    """A multiplication whose operand number ``position`` is the gate of the other one."""
+    """A multiplication whose operand number ``position`` is the gate of the other operand."""
 
     node: fx.Node
     position: int
@@ -203,7 +203,7 @@ def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
 
 
 def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
-    """Return the nodes whose values reach the output through gates alone: squeeze, excitation, their activations."""
+    """Return the nodes whose values reach the output only through gates: squeeze, excitation, their activations."""
     factors = {gate.node: gate.node.args[gate.position] for gate in gates(graph)}
     reached: set[fx.Node] = set()
     waiting = [node for node in graph.graph.nodes if node.op == "output"]

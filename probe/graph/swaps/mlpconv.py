@@ -24,12 +24,12 @@ class MLPConvSwap(Swap):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:nin" if self.to == "plain" else "zoo:lenet"
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with MLPconv layers" if self.to == "mlpconv" else "with plain convolutions for MLPconv layers"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -49,7 +49,7 @@ class MLPConvSwap(Swap):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the other kind in its place."""
+        """Replace it by the other kind."""
         node = node_named(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:
@@ -83,7 +83,7 @@ class MLPConvSwap(Swap):
 
 
 def _pointwise(conv: nn.Conv2d) -> nn.Conv2d:
-    # Across all channels, also behind a grouped convolution: mixing them is what the layer is for.
+    # Across all channels, even after a grouped convolution, because the layer is meant to mix them.
     dense = nn.Conv2d(conv.out_channels, conv.out_channels, 1, bias=conv.bias is not None)
     dense.weight.data.normal_(
         0, float(conv.weight.detach().std()) * (conv.weight[0].numel() / conv.out_channels) ** 0.5

@@ -20,9 +20,9 @@ from probe.graph.trace.ops import operation, shape_of
 class ResidualVersion(Swap):
     """Residual blocks with the activation after the addition (v1) → before the convolutions (``to=v2``), or back.
 
-    The norm at the end of the branch moves behind the addition and in front of the activation; shortcuts then
-    carry the sums as they are. The first block keeps the stem's norm and activation in front of it, the last
-    one's activation stays behind the sum, as the paper has it.
+    The norm at the end of the branch moves after the addition and before the activation; shortcuts then
+    pass the sums on unchanged. The first block keeps the stem's norm and activation in front of it, and the last
+    block's activation stays after the sum, as in the paper.
     """
 
     to: Literal["v1", "v2"] = "v2"
@@ -30,7 +30,7 @@ class ResidualVersion(Swap):
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with pre-activation (v2)" if self.to == "v2" else "with post-activation (v1)"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -52,7 +52,7 @@ class ResidualVersion(Swap):
 
 
 def _after_v1(graph: fx.GraphModule, one: Residual) -> fx.Node | None:
-    """Return the activation behind the addition of a block of version 1."""
+    """Return the activation after the addition of a version 1 block."""
     users = list(one.node.users)
     ends_in_norm = _is_batch_norm(graph, one.operand(1 - one.shortcut))
     acts = len(users) == 1 and operation(graph, users[0]) == "activation"
@@ -60,7 +60,7 @@ def _after_v1(graph: fx.GraphModule, one: Residual) -> fx.Node | None:
 
 
 def _after_v2(graph: fx.GraphModule, one: Residual) -> tuple[fx.Node, fx.Node] | None:
-    """Return the norm and the activation behind the addition of a block of version 2."""
+    """Return the norm and the activation after the addition of a version 2 block."""
     if operation(graph, one.operand(1 - one.shortcut)) != "conv":
         return None
     norms = [user for user in one.node.users if _is_batch_norm(graph, user)]
@@ -105,7 +105,7 @@ def _to_v1(graph: fx.GraphModule, one: Residual) -> None:
 
 
 def _start_behind_activation(graph: fx.GraphModule, one: Residual) -> None:
-    """Let the first block's shortcut begin behind the norm and the activation that its branch begins with."""
+    """Make the first block's shortcut start after the norm and the activation at the start of its branch."""
     start = _behind(graph, one.operand(one.shortcut))
     for norm in start.users:
         if _is_batch_norm(graph, norm) and len(norm.users) == 1:
@@ -126,7 +126,7 @@ def _shortcuts(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
 
 
 def _behind(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """Return the value that identities only hand on."""
+    """Return the value before a chain of identities."""
     value = value_of(node) if _is_identity(graph, node) else None
     return node if value is None else _behind(graph, value)
 
@@ -136,7 +136,7 @@ def _is_identity(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _put_norm(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """Put batch normalisation behind a node, for no user yet."""
+    """Add batch normalisation after a node, without users yet."""
     name = f"norm_behind_{node.name}"
     graph.add_submodule(name, nn.BatchNorm2d(shape_of(node)[0]).train(graph.training))
     with graph.graph.inserting_after(node):
