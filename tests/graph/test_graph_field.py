@@ -374,7 +374,7 @@ def test_networks_need_not_be_traceable(make: type[nn.Module]) -> None:
 def test_errors_leave_the_network_alone() -> None:
     network = nets.seeded(nets.Several)
     before = fingerprint(network)
-    with pytest.raises(UsageError, match="Did you mean tail"):
+    with pytest.raises(UsageError, match="Did you mean 'tail'"):
         receptive_field(network, "tial", nets.images())
     with pytest.raises(UsageError, match=r"input \(N, C, H, W\)"):
         receptive_field(network, "tail", torch.rand(3, 16, 16))

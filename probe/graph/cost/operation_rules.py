@@ -138,5 +138,5 @@ def macs_of(kind: Kind, values: Mapping[str, Any], output: Tensor) -> int:
 
 
 def _each(value: int | Sequence[int], count: int) -> Numbers:
-    values = [value] if isinstance(value, int) else [int(one) for one in value]
+    values = [value] if isinstance(value, int) else [int(number) for number in value]
     return tuple(values * count if len(values) == 1 else values)

@@ -132,7 +132,7 @@ def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) 
         mode.watch(copy)
         with mode:
             copy(image)
-    used = sum(mode.sizes[one] for one in mode.claimed)
+    used = sum(mode.sizes[parameter] for parameter in mode.claimed)
     total = sum(mode.sizes.values())
     return OperationTable(tuple(mode.rows), total, total - used, mode.peak, mode.image)
 
@@ -157,7 +157,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         if not follow:
             self.fields.clear()
         self.rows: list[OperationRow] = []
-        self.sizes = {id(one): one.numel() for one in network.parameters()}
+        self.sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
         self.claimed: set[int] = set()
         self.calls: Counter[str] = Counter()
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -198,18 +198,18 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         """Record the operation's row, and return the fields of its outputs as far as known."""
         fields = super().rule(func, values, outputs) if self.follow else (None,) * len(outputs)
         inputs = list(_tensors(list(values.values())))
-        known = [self.sources.get(one) for one in inputs]
-        parts = frozenset[int]().union(*(one for one in known if one is not None))
-        if all(one is not None for one in known):
+        known = [self.sources.get(value) for value in inputs]
+        parts = frozenset[int]().union(*(source for source in known if source is not None))
+        if all(source is not None for source in known):
             for output in outputs:
                 self.sources[output] = parts
             return fields
         fresh = [self._store(output) for output in outputs]
         self.peak = max(self.peak, self._living())
-        weighted = any(one for one in known)
+        weighted = any(source for source in known)
         kind = kind_of(str(func.overloadpacket.__name__), values, weighted, torch.Tag.pointwise in func.tags)
         if any(fresh) or kind in WEIGHTED or (func._schema.is_mutable and kind != "other"):
-            data = [one for one, source in zip(inputs, known, strict=True) if source is None]
+            data = [value for value, source in zip(inputs, known, strict=True) if source is None]
             self._write_row(kind, func, values, data, outputs, parts, fresh[0], fields[0])
         return fields
 
@@ -234,8 +234,8 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
             input=_shape(data[0]) if len(data) == 1 else (),
             output=_shape(output),
             window=window_of(kind, values),
-            parameters=sum(self.sizes[one] for one in parts - self.claimed),
-            shared=sum(self.sizes[one] for one in parts & self.claimed),
+            parameters=sum(self.sizes[parameter] for parameter in parts - self.claimed),
+            shared=sum(self.sizes[parameter] for parameter in parts & self.claimed),
             macs=macs_of(kind, values, output),
             activations=activations,
             reach=_reach(field, output, self.image) if kind in LAYERS else None,
@@ -263,17 +263,17 @@ def _reach(field: Field | None, output: Tensor, image: tuple[int, int]) -> Reach
     if field is None or (output.dim() != 4 and field.rows.walk is field.cols.walk is None):
         return None
     try:
-        found = packed("", field, tuple(output.shape), image)
+        packed_field = packed("", field, tuple(output.shape), image)
     except NotApplicableError:
         return None
-    units = len(found.open_rows), len(found.open_cols)
-    first = found.open_rows[0], found.open_cols[0]
+    units = len(packed_field.open_rows), len(packed_field.open_cols)
+    first = packed_field.open_rows[0], packed_field.open_cols[0]
     return Reach(
-        size=found.size,
-        jump=found.jump if max(units) > 1 and max(found.jump) > 0 else None,
+        size=packed_field.size,
+        jump=packed_field.jump if max(units) > 1 and max(packed_field.jump) > 0 else None,
         start=((first[0][0] + first[0][1]) / 2, (first[1][0] + first[1][1]) / 2),
         units=units,
-        note=found.note,
+        note=packed_field.note,
     )
 
 

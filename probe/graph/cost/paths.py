@@ -21,8 +21,8 @@ def gate_operands(graph: fx.GraphModule) -> dict[fx.Node, object]:
 
 def output_of(graph: fx.GraphModule) -> fx.Node:
     """Return the node of the network's output."""
-    found: fx.Node = next(node for node in graph.graph.nodes if node.op == "output")
-    return found
+    output: fx.Node = next(node for node in graph.graph.nodes if node.op == "output")
+    return output
 
 
 def path_edges(node: fx.Node) -> list[fx.Node]:
@@ -30,14 +30,14 @@ def path_edges(node: fx.Node) -> list[fx.Node]:
 
     For a module, each value is one path, however often it is used (attention: as query, key and value).
     """
-    wanted = set(tensor_inputs(node)) | {each for each in node.all_input_nodes if _several(each)}
+    wanted = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
     if node.op == "output":
         return list(node.all_input_nodes)
     if node.op == "call_module":
-        return [each for each in node.all_input_nodes if each in wanted]
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda each: found.append(each) if each in wanted else None)
-    return found
+        return [value for value in node.all_input_nodes if value in wanted]
+    values: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda value: values.append(value) if value in wanted else None)
+    return values
 
 
 def _several(node: fx.Node) -> bool:
@@ -93,9 +93,9 @@ def grouped_paths(graph: fx.GraphModule) -> tuple[int, bool]:
             known[node] = _whole(node, 1)
             continue
         arrived = _GroupPaths()
-        for each, shift in _arrivals(node, along):
-            if each in known and factors.get(node) is not each:
-                arrived.add(known[each], shift)
+        for source, shift in _arrivals(node, along):
+            if source in known and factors.get(node) is not source:
+                arrived.add(known[source], shift)
         if arrived.parts:
             known[node] = _through(graph, node, arrived)
             # A slice of merged parts may exclude some of them.
@@ -124,11 +124,11 @@ def _by_group(node: fx.Node, arrived: _GroupPaths, groups: int) -> _GroupPaths:
         return _whole(node, arrived.count)
     value = next(iter(tensor_inputs(node)))
     wide_in, wide_out = shape_of(value)[0] // groups, shape_of(node)[0] // groups
-    made = _GroupPaths()
+    result = _GroupPaths()
     for group, count in enumerate(_into_groups(arrived, groups, wide_in)):
         if count:
-            made.parts[group * wide_out, (group + 1) * wide_out] += count
-    return made
+            result.parts[group * wide_out, (group + 1) * wide_out] += count
+    return result
 
 
 def _into_groups(arrived: _GroupPaths, groups: int, wide: int) -> list[int]:
@@ -147,12 +147,12 @@ def _into_groups(arrived: _GroupPaths, groups: int, wide: int) -> list[int]:
 def _arrivals(node: fx.Node, along: set[fx.Node]) -> list[tuple[fx.Node, int]]:
     """Return the input values of a node, with the channel at which each begins in the node's own value."""
     if node not in along:
-        return [(each, 0) for each in path_edges(node)]
-    found, shift = [], 0
-    for each in joined_values(node):
-        found.append((each, shift))
-        shift += shape_of(each)[0]
-    return found
+        return [(value, 0) for value in path_edges(node)]
+    arrivals, shift = [], 0
+    for source in joined_values(node):
+        arrivals.append((source, shift))
+        shift += shape_of(source)[0]
+    return arrivals
 
 
 def _whole(node: fx.Node, count: int) -> _GroupPaths:
@@ -195,7 +195,7 @@ def _offset(source: fx.Node, index: int) -> int | None:
     if given.get("dim", 0) != 1 or index < 0 or not isinstance(value, fx.Node):
         return None
     if isinstance(size, list | tuple):
-        known = [each for each in size[:index] if isinstance(each, int)]
+        known = [part for part in size[:index] if isinstance(part, int)]
         return sum(known) if len(known) == index else None
     if not isinstance(size, int):
         return None
@@ -204,7 +204,7 @@ def _offset(source: fx.Node, index: int) -> int | None:
 
 
 def _plain(part: slice) -> bool:
-    return all(each is None or isinstance(each, int) for each in (part.start, part.stop, part.step))
+    return all(bound is None or isinstance(bound, int) for bound in (part.start, part.stop, part.step))
 
 
 def _splits(node: fx.Node) -> bool:
@@ -253,7 +253,7 @@ def paths(network: nn.Module, example: Tensor) -> Paths:
     """
     graph = network if isinstance(network, fx.GraphModule) else ablatable(network, example)
     branch_of = branches(graph)
-    by_blocks = path_lengths(graph, lambda node, each: int(branch_of.get(node) is each))
+    by_blocks = path_lengths(graph, lambda node, source: int(branch_of.get(node) is source))
     return Paths(path_lengths(graph), by_blocks, len(branch_of), *grouped_paths(graph))
 
 
@@ -272,10 +272,10 @@ def path_lengths(graph: fx.GraphModule, step: Step | None = None) -> Lengths:
             known[node] = {0: 1}
             continue
         lengths: Lengths = {}
-        for each in path_edges(node):
-            if each in known and factors.get(node) is not each:
-                for length, count in known[each].items():
-                    longer = length + steps(node, each)
+        for source in path_edges(node):
+            if source in known and factors.get(node) is not source:
+                for length, count in known[source].items():
+                    longer = length + steps(node, source)
                     lengths[longer] = lengths.get(longer, 0) + count
         if lengths:
             known[node] = lengths
@@ -287,13 +287,13 @@ def branches(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
 
     Besides the residual blocks of convolutions, these are additions of a value to another value computed from it.
     """
-    found = {one.node: one.operand(1 - one.shortcut) for one in residuals(graph)}
+    branch_of = {residual.node: residual.operand(1 - residual.shortcut) for residual in residuals(graph)}
     for node in graph.graph.nodes:
-        both = operands(node) if operation(graph, node) == "add" and node not in found else []
+        both = operands(node) if operation(graph, node) == "add" and node not in branch_of else []
         for shortcut, branch in (both, both[::-1]) if len(both) == 2 else ():
             if shortcut is not branch and shortcut.op != "get_attr" and shortcut in _above(branch):
-                found[node] = branch
-    return found
+                branch_of[node] = branch
+    return branch_of
 
 
 def _layers(graph: fx.GraphModule) -> Step:
@@ -302,11 +302,11 @@ def _layers(graph: fx.GraphModule) -> Step:
 
 def _above(node: fx.Node) -> set[fx.Node]:
     """Return every node with a path to ``node``."""
-    found: set[fx.Node] = set()
+    above: set[fx.Node] = set()
     waiting = path_edges(node)
     while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += path_edges(each)
-    return found
+        current = waiting.pop()
+        if current not in above:
+            above.add(current)
+            waiting += path_edges(current)
+    return above

@@ -178,14 +178,14 @@ _LABELS = {kind.__name__.lower(): kind.__name__ for kind in (*ACTIVATIONS, nn.Re
 
 
 def _functions() -> dict[Any, str]:
-    found: dict[Any, str] = {}
+    names: dict[Any, str] = {}
     for name in (*MAKERS, *ACTIVATION_FUNCTIONS):
         for spelling in (name, name + "_"):
             for place in (F, torch, torch._C._nn, Tensor):
                 function = getattr(place, spelling, None)
                 if function is not None:
-                    found[function] = name
-    return found
+                    names[function] = name
+    return names
 
 
 FUNCTIONS = MappingProxyType(_functions())

@@ -27,7 +27,7 @@ def site_at(
         value = value_of(node)
         moves = operation(graph, node) in ("conv", "pool")
         resizes = moves and value is not None and _resolution(value) != _resolution(node)
-    place = next(number for number, each in enumerate(graph.graph.nodes) if each is node)
+    place = next(number for number, other in enumerate(graph.graph.nodes) if other is node)
     return Site(structure, name, node.name, form, shape_of(node), place, operands, resizes)
 
 
@@ -62,7 +62,9 @@ def nothing_like(pixels: Tensor, like: Tensor, shape: tuple[int, ...]) -> Tensor
 def joined_values(node: fx.Node) -> list[fx.Node]:
     """Return the values that a concatenation joins."""
     values = node.args[0]
-    return [each for each in values if isinstance(each, fx.Node)] if isinstance(values, list | tuple) else []
+    return (
+        [value for value in values if isinstance(value, fx.Node)] if isinstance(values, list | tuple) else []
+    )
 
 
 def kernel_text(module: Any) -> str:
@@ -77,7 +79,7 @@ def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.No
     """
     joined = joined_values(node)
     old = joined[position]
-    pixels = next(each for each in graph.graph.nodes if each.op == "placeholder")
+    pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
     with graph.graph.inserting_before(node):
         zeros = graph.graph.call_function(nothing_like, (pixels, beside, shape_of(old)))
     zeros.meta = {**old.meta, "path": node.meta.get("path", ())}
@@ -87,19 +89,19 @@ def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.No
 
 def ancestors(node: fx.Node) -> set[fx.Node]:
     """Return every node whose value reaches ``node`` as a tensor, without ``node`` itself."""
-    found: set[fx.Node] = set()
+    reached: set[fx.Node] = set()
     waiting = list(tensor_inputs(node))
     while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += list(tensor_inputs(each))
-    return found
+        current = waiting.pop()
+        if current not in reached:
+            reached.add(current)
+            waiting += list(tensor_inputs(current))
+    return reached
 
 
 def from_image(node: fx.Node) -> bool:
     """Return whether a value depends on the image."""
-    return node.op == "placeholder" or any(each.op == "placeholder" for each in ancestors(node))
+    return node.op == "placeholder" or any(ancestor.op == "placeholder" for ancestor in ancestors(node))
 
 
 def last_common(graph: fx.GraphModule, first: fx.Node, second: fx.Node) -> fx.Node | None:
@@ -118,7 +120,7 @@ def weight_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weigh
     for node in graph.graph.nodes:
         if node is start or node not in inside:
             continue
-        before = [known[each] for each in tensor_inputs(node) if each in known]
+        before = [known[value] for value in tensor_inputs(node) if value in known]
         if before:
             own = (1, _kernel(graph, node)) if is_weighted(graph, node) else (0, 0)
             known[node] = (max(b[0] for b in before) + own[0], max([own[1], *(b[1] for b in before)]))

@@ -28,10 +28,10 @@ def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.M
         norm = _norm(copy, node)
         if norm is not None and (source := _convolution_below(copy, node)) is not None:
             name = _folded_name(source, node)
-            made = (known or {}).get(name) or _fold(_called(copy, source), norm)
+            folded = (known or {}).get(name) or _fold(_called(copy, source), norm)
             if known is not None:
-                known[name] = made
-            _replace(copy, source, name, made)
+                known[name] = folded
+            _replace(copy, source, name, folded)
             node.replace_all_uses_with(source)
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):
@@ -77,10 +77,10 @@ def _norm(module: fx.GraphModule, node: fx.Node) -> Mapping[str, Any] | None:
 def _value(module: fx.GraphModule, argument: object) -> Tensor | None:
     if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
-    found: object = module
+    value: object = module
     for part in str(argument.target).split("."):
-        found = getattr(found, part)
-    return found if isinstance(found, Tensor) else None
+        value = getattr(value, part)
+    return value if isinstance(value, Tensor) else None
 
 
 def _convolution_below(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:

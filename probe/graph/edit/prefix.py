@@ -40,7 +40,7 @@ def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
             shared.add(node.name)
         else:
             own.append(node)
-    reads = {each.name for node in own for each in node.all_input_nodes if each.name in shared}
+    reads = {value.name for node in own for value in node.all_input_nodes if value.name in shared}
     if output in shared:
         reads.add(output)
     return Variant(graph, tuple(own), frozenset(reads), output)
@@ -61,12 +61,12 @@ class SharedPass:
         self.due: dict[int, list[int]] = {}
         last = dict(place)
         for number, node in enumerate(self.nodes):
-            for each in node.all_input_nodes:
-                last[each.name] = number
-        for index, one in enumerate(self.variants):
-            when = max((place[name] for name in one.reads), default=0)
+            for value in node.all_input_nodes:
+                last[value.name] = number
+        for index, variant in enumerate(self.variants):
+            when = max((place[name] for name in variant.reads), default=0)
             self.due.setdefault(when, []).append(index)
-            for name in one.reads:
+            for name in variant.reads:
                 last[name] = max(last[name], when)
         self.free: dict[int, list[str]] = {}
         for name, number in last.items():
@@ -104,25 +104,27 @@ def mutates(graph: fx.GraphModule) -> bool:
     return any(node.meta.get("mutates") for node in graph.graph.nodes)
 
 
-def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
+def _finish(variant: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
     last: dict[str, int] = {}
-    for number, node in enumerate(one.own):
-        for each in node.all_input_nodes:
-            last[each.name] = number
+    for number, node in enumerate(variant.own):
+        for value in node.all_input_nodes:
+            last[value.name] = number
     own: dict[str, Any] = {}
 
     def find(name: str) -> Any:
         return own[name] if name in own else values[name]
 
-    for number, node in enumerate(one.own):
-        dying = [each.name for each in node.all_input_nodes if last[each.name] == number and each.name in own]
-        spent = _spent(one.graph, node, [name for name in dying if name != one.output])
-        own[node.name] = _execute(one.graph, node, find, images, spent)
-        for each in node.all_input_nodes:
-            if last[each.name] == number and each.name != one.output:
-                own.pop(each.name, None)
-    found: Tensor = find(one.output)
-    return found
+    for number, node in enumerate(variant.own):
+        dying = [
+            value.name for value in node.all_input_nodes if last[value.name] == number and value.name in own
+        ]
+        spent = _spent(variant.graph, node, [name for name in dying if name != variant.output])
+        own[node.name] = _execute(variant.graph, node, find, images, spent)
+        for value in node.all_input_nodes:
+            if last[value.name] == number and value.name != variant.output:
+                own.pop(value.name, None)
+    result: Tensor = find(variant.output)
+    return result
 
 
 def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
@@ -133,10 +135,10 @@ def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
     rectifies = node.op == "call_module" and type(called(graph, node)) is nn.ReLU
     if not rectifies and node.target is not operator.add:
         return ""
-    for each in node.all_input_nodes:
-        fresh = operation(graph, each) in ("conv", "norm") or each.target is operator.add
-        if fresh and each.name in dying and each.meta.get("shape") == node.meta.get("shape"):
-            return each.name
+    for value in node.all_input_nodes:
+        fresh = operation(graph, value) in ("conv", "norm") or value.target is operator.add
+        if fresh and value.name in dying and value.meta.get("shape") == node.meta.get("shape"):
+            return value.name
     return ""
 
 
@@ -150,7 +152,7 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor,
         return value
     if spent and node.op == "call_module":
         return find(spent).relu_()
-    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda each: find(each.name))
+    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda value: find(value.name))
     args, kwargs = given
     if spent and all(isinstance(value, Tensor) for value in args):
         mine, other = args if spent == getattr(node.args[0], "name", "") else reversed(args)
@@ -166,10 +168,10 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor,
 def _same(node: fx.Node, other: fx.Node, shared: set[str]) -> bool:
     if node.op != other.op or node.target != other.target:
         return False
-    if any(each.name not in shared for each in node.all_input_nodes):
+    if any(value.name not in shared for value in node.all_input_nodes):
         return False
     mine, theirs = (
-        fx.node.map_arg((each.args, each.kwargs), lambda value: value.name) for each in (node, other)
+        fx.node.map_arg((current.args, current.kwargs), lambda value: value.name) for current in (node, other)
     )
     return repr(mine) == repr(theirs)
 

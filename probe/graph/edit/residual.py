@@ -48,23 +48,23 @@ def operands(node: fx.Node) -> list[fx.Node]:
 
 def residuals(graph: fx.GraphModule) -> list[Residual]:
     """Return the residual additions of a graph in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "add":
             continue
         both = operands(node)
-        if len(both) == 2 and both[0] is not both[1] and all(from_image(each) for each in both):
+        if len(both) == 2 and both[0] is not both[1] and all(from_image(operand) for operand in both):
             residual = _residual(graph, node, both)
             if residual is not None:
-                found.append(residual)
-    return found
+                result.append(residual)
+    return result
 
 
 def _residual(graph: fx.GraphModule, node: fx.Node, both: list[fx.Node]) -> Residual | None:
     start = last_common(graph, *both)
     if start is None:
         return None
-    weights = [_weight(graph, start, each) for each in both]
+    weights = [_weight(graph, start, operand) for operand in both]
     shortcut = 0 if weights[0] < weights[1] else 1
     short, long = weights[shortcut], weights[1 - shortcut]
     if short == long or short[0] > _MOST_ON_A_SHORTCUT or long[0] < 1:
@@ -81,19 +81,19 @@ def residual_sites(
 ) -> tuple[Site, ...]:
     """Return the sites at which the given operand alone can replace the sum, because it has the same shape."""
     sites, taken = [], set[str]()
-    for one in residuals(graph):
-        name = block_name(graph, one.node, taken)
-        kept = 1 - one.shortcut if keeps == "branch" else one.shortcut
-        if shape_of(one.operand(kept)) != shape_of(one.node):
+    for residual in residuals(graph):
+        name = block_name(graph, residual.node, taken)
+        kept = 1 - residual.shortcut if keeps == "branch" else residual.shortcut
+        if shape_of(residual.operand(kept)) != shape_of(residual.node):
             continue
-        before, after = shape_of(one.start), shape_of(one.node)
-        form = "projection shortcut" if one.projection else "identity shortcut"
-        if not one.projection and before != after:
+        before, after = shape_of(residual.start), shape_of(residual.node)
+        form = "projection shortcut" if residual.projection else "identity shortcut"
+        if not residual.projection and before != after:
             form = "shortcut without weights"
         if keeps == "shortcut":
             form = f"branch beside {'an' if form[0] == 'i' else 'a'} {form}"
         resizes = len(before) == len(after) == 3 and before[1:] != after[1:]
-        sites.append(site_at(graph, one.node, word, name, form, (1 - kept,), resizes))
+        sites.append(site_at(graph, residual.node, word, name, form, (1 - kept,), resizes))
     return tuple(sites)
 
 
@@ -140,7 +140,7 @@ class Join:
 
 def joins(graph: fx.GraphModule) -> list[Join]:
     """Return the concatenations of at least two maps along the channels, in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "cat" or not node.args:
             continue
@@ -148,8 +148,8 @@ def joins(graph: fx.GraphModule) -> list[Join]:
         if len(values) > 1 and _along_channels(node):
             join = Join(node, values)
             if len(join.places) > 1:
-                found.append(join)
-    return found
+                result.append(join)
+    return result
 
 
 def arm_name(graph: fx.GraphModule, join: Join, place: int, taken: set[str]) -> str:
@@ -181,14 +181,14 @@ class MultiplicativeGate:
 
 def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
     """Return the gates of a graph in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "mul" or len(node.args) != 2:
             continue
         both = node.args
-        if not all(isinstance(each, fx.Node) and each.meta.get("shape") for each in both):
+        if not all(isinstance(factor, fx.Node) and factor.meta.get("shape") for factor in both):
             continue
-        shapes = [shape_of(each) for each in both if isinstance(each, fx.Node)]
+        shapes = [shape_of(factor) for factor in both if isinstance(factor, fx.Node)]
         small = 0 if math.prod(shapes[0]) < math.prod(shapes[1]) else 1
         gate, gated = both[small], both[1 - small]
         if not (isinstance(gate, fx.Node) and isinstance(gated, fx.Node)) or gate is gated:
@@ -196,10 +196,10 @@ def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
         if shapes[1 - small] == shape_of(node) and shapes[small] != shape_of(node):
             above = ancestors(gate)
             if gated in above or (set(_inputs(gated)) & above and _inputs(gated)):
-                found.append(
+                result.append(
                     MultiplicativeGate(node, small, f"gate of {'×'.join(map(str, shapes[small]))} factors")
                 )
-    return found
+    return result
 
 
 def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
@@ -211,9 +211,9 @@ def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
         node = waiting.pop()
         if node not in reached:
             reached.add(node)
-            waiting += [each for each in node.all_input_nodes if factors.get(node) is not each]
+            waiting += [value for value in node.all_input_nodes if factors.get(node) is not value]
     return frozenset(node for node in graph.graph.nodes if node not in reached)
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:
-    return [each for each in node.all_input_nodes if each.op != "get_attr"]
+    return [value for value in node.all_input_nodes if value.op != "get_attr"]

@@ -156,19 +156,19 @@ def _split_bounded(copy: fx.GraphModule) -> None:
             continue
         own = copy.get_submodule(str(node.target))
         if isinstance(own, nn.Hardtanh) and own.min_val == 0 and not own.inplace:
-            made = clamp(0.0, own.max_val)
-            if made is not None:
-                replace(copy, node, made, str(node.target), node.args[0])
+            module = clamp(0.0, own.max_val)
+            if module is not None:
+                replace(copy, node, module, str(node.target), node.args[0])
 
 
 def functions_to_modules(copy: fx.GraphModule) -> None:
     """Replace every function and method call that has an equivalent module by a call of the module."""
     for node in list(copy.graph.nodes):
-        made = _module_for(node)
-        if made is not None:
+        module = _module_for(node)
+        if module is not None:
             path = node.meta["path"]
             name = ".".join([*path[-1:], str(function_name(node))])
-            replace(copy, node, made, free_name(copy, name), node.all_input_nodes[0])
+            replace(copy, node, module, free_name(copy, name), node.all_input_nodes[0])
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:

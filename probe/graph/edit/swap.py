@@ -96,9 +96,9 @@ def expand(graph: fx.GraphModule, node: fx.Node, layers: Sequence[nn.Module], wo
         for number, layer in enumerate(layers[:-1]):
             name = f"{word}_{number}_of_{node.name}"
             graph.add_submodule(name, layer.train(graph.training))
-            made = graph.graph.call_module(name, (value,))
-            made.meta = {**node.meta, "shape": _shape_after(layer, value)}
-            value = made
+            call = graph.graph.call_module(name, (value,))
+            call.meta = {**node.meta, "shape": _shape_after(layer, value)}
+            value = call
     node.args, node.kwargs = (value,), {}
     put_module(graph, node, layers[-1], word)
 
@@ -121,13 +121,13 @@ def like(old: nn.Conv2d, in_channels: int, out_channels: int, **geometry: object
     return conv.to(device=old.weight.device, dtype=old.weight.dtype)
 
 
-def draw_like(made: nn.Module, old: nn.Module) -> None:
+def draw_like(new: nn.Module, old: nn.Module) -> None:
     """Draw a layer's parameters from the global generator, with the spread of another layer of the same kind.
 
     Weights are normal with the old standard deviation, scaled by the square root of the change in the number of inputs.
     """
     with torch.no_grad():
-        for name, parameter in made.named_parameters():
+        for name, parameter in new.named_parameters():
             reference = old.get_parameter(name)
             if reference.dim() < 2:
                 spread = reference.std() if reference.numel() > 1 else torch.zeros(())
@@ -140,5 +140,5 @@ def draw_like(made: nn.Module, old: nn.Module) -> None:
 def _shape_after(layer: nn.Module, value: fx.Node) -> tuple[int, ...]:
     """Return the shape of a layer's output for the value at a node, computed on the meta device."""
     shape = value.meta["shape"]
-    found: Tensor = copy.deepcopy(layer).to("meta").eval()(torch.empty(tuple(shape), device="meta"))
-    return tuple(found.shape)
+    output: Tensor = copy.deepcopy(layer).to("meta").eval()(torch.empty(tuple(shape), device="meta"))
+    return tuple(output.shape)

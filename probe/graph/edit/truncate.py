@@ -146,9 +146,9 @@ class _LeftEarly(nn.Module):
         def reached(_module: nn.Module, _args: Any, output: Any) -> None:
             if not isinstance(output, Tensor):
                 return
-            found = output is last.get("output") and last["input"] is not None
-            self.activation = last["name"] if found else None
-            outputs.append(last["input"] if found and self.before_activation else output.clone())
+            is_activation = output is last.get("output") and last["input"] is not None
+            self.activation = last["name"] if is_activation else None
+            outputs.append(last["input"] if is_activation and self.before_activation else output.clone())
             if self.once:
                 raise _Reached
 

@@ -68,10 +68,10 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             lambda changed: func(**(values | changed)),
         )
         try:
-            found = self._which(func, name)(call)
+            fields = self._which(func, name)(call)
         except NotImplementedError:
-            found = field_mixing.unknown(call)
-        return found if isinstance(found, tuple) else (found,) * len(outputs)
+            fields = field_mixing.unknown(call)
+        return fields if isinstance(fields, tuple) else (fields,) * len(outputs)
 
     def _which(self, func: Any, name: str) -> Rule:
         rule = RULES.get(name)

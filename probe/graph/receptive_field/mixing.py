@@ -176,13 +176,13 @@ def _joined(call: Call, tensors: list[Tensor], ndim: int) -> Field | None:
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            result.append(value)
         elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+            result += _tensors(value)
+    return result
 
 
 _FACTORS: dict[str, tuple[str, ...]] = {

@@ -175,12 +175,12 @@ def _only(call: Call) -> Field | None:
 def _moved(call: Call, axis: SpatialDim) -> list[SpatialDim]:
     name = next(iter(call.values))
     shape = call.main.shape
-    parts = [_listed(call.run({name: one.expand(shape)})) for one in axis.bounds]
-    found = []
+    parts = [_listed(call.run({name: bounds.expand(shape)})) for bounds in axis.bounds]
+    moved = []
     for four in zip(*parts, strict=True):
         bounds = compress(torch.stack(four))
-        found.append(axis.found(bounds, None))
-    return found
+        moved.append(axis.found(bounds, None))
+    return moved
 
 
 def _origins(call: Call) -> list[list[int]]:
@@ -196,8 +196,8 @@ def _origins(call: Call) -> list[list[int]]:
 
 
 def _last(origin: list[int], walk: int) -> int | None:
-    found = [dim for dim, source in enumerate(origin) if source == walk]
-    return found[-1] if found else None
+    dims = [dim for dim, source in enumerate(origin) if source == walk]
+    return dims[-1] if dims else None
 
 
 def _listed(value: Any) -> list[Tensor]:

@@ -66,7 +66,7 @@ class SpatialDim:
 
     def moved(self, shape: Sequence[int], move: Callable[[Tensor], Tensor]) -> SpatialDim:
         """Apply ``move``, which only moves elements of a tensor of ``shape``, to the intervals."""
-        bounds = compress(torch.stack([move(one.expand(shape)) for one in self.bounds]))
+        bounds = compress(torch.stack([move(bound.expand(shape)) for bound in self.bounds]))
         return self.found(bounds, self.walk if bounds.dim() == self.bounds.dim() else None)
 
     def found(self, bounds: Tensor, walk: int | None) -> SpatialDim:
@@ -181,36 +181,36 @@ def joined(
     ]
     first, second = first.settled(), second.settled()
     axes, met = [], False
-    for one, other in zip(first.axes, second.axes, strict=True):
-        if gates and _is_gate(one, other, single[0], single[1]):
-            axes.append(one)
-            met |= _adds(other, one)
-        elif gates and _is_gate(other, one, single[1], single[0]):
+    for axis, other in zip(first.axes, second.axes, strict=True):
+        if gates and _is_gate(axis, other, single[0], single[1]):
+            axes.append(axis)
+            met |= _adds(other, axis)
+        elif gates and _is_gate(other, axis, single[1], single[0]):
             axes.append(other)
-            met |= _adds(one, other)
+            met |= _adds(axis, other)
         else:
-            axes.append(_union(one, other))
+            axes.append(_union(axis, other))
     flat = frozenset((single[0] & single[1]) - {d for d in range(ndim) if shapes[0][d] == shapes[1][d] == 1})
     both = Field(axes[0], axes[1], flat, first.gates, first.unknown)
     return both.noting((*second.gates, *([where] if met else [])), second.unknown)
 
 
-def _is_gate(one: SpatialDim, other: SpatialDim, one_single: set[int], other_single: set[int]) -> bool:
-    walk = one.walk
-    if walk is None or walk in one_single or walk not in other_single:
+def _is_gate(first: SpatialDim, other: SpatialDim, first_single: set[int], other_single: set[int]) -> bool:
+    walk = first.walk
+    if walk is None or walk in first_single or walk not in other_single:
         return False
-    return bool((other.bounds[:2] <= one.hull([walk]).bounds[:2]).all())
+    return bool((other.bounds[:2] <= first.hull([walk]).bounds[:2]).all())
 
 
-def _adds(other: SpatialDim, one: SpatialDim) -> bool:
-    return not bool((one.bounds[:2] <= other.bounds[:2]).all())
+def _adds(other: SpatialDim, first: SpatialDim) -> bool:
+    return not bool((first.bounds[:2] <= other.bounds[:2]).all())
 
 
-def _union(one: SpatialDim, other: SpatialDim) -> SpatialDim:
-    bounds = torch.minimum(one.bounds, other.bounds)
-    if one.walk == other.walk or other.walk is None:
-        return SpatialDim(bounds, one.walk, one.jump)
-    return SpatialDim(bounds, other.walk if one.walk is None else None, other.jump)
+def _union(first: SpatialDim, other: SpatialDim) -> SpatialDim:
+    bounds = torch.minimum(first.bounds, other.bounds)
+    if first.walk == other.walk or other.walk is None:
+        return SpatialDim(bounds, first.walk, first.jump)
+    return SpatialDim(bounds, other.walk if first.walk is None else None, other.jump)
 
 
 def compress(bounds: Tensor) -> Tensor:

@@ -44,5 +44,5 @@ class Branch(Structure):
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace the branch by zeros."""
         node = node_named(graph, site)
-        pixels = next(each for each in graph.graph.nodes if each.op == "placeholder")
+        pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
         put_zeros(graph, node, site.operands[0], pixels)

@@ -38,5 +38,5 @@ class Dropout(ModuleReplacement):
 
 
 def _rate(module: nn.Module) -> float | None:
-    found = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate", "prob"))
-    return next((float(rate) for rate in found if isinstance(rate, int | float)), None)
+    rates = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate", "prob"))
+    return next((float(rate) for rate in rates if isinstance(rate, int | float)), None)

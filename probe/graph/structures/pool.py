@@ -103,8 +103,8 @@ def _made(module: nn.Module, wanted: str) -> nn.Module | None:
             "average": nn.AdaptiveAvgPool2d,
             "strided": AdaptiveStrided,
         }
-        made: nn.Module = kinds[wanted](module.output_size)
-        return made
+        new: nn.Module = kinds[wanted](module.output_size)
+        return new
     if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d) or _pair(getattr(module, "dilation", 1)) != (1, 1):
         return None
     size, stride, padding = _pair(module.kernel_size), _pair(module.stride), _pair(module.padding)

@@ -49,8 +49,8 @@ class Activation(Swap, ModuleReplacement):
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
         """Return the new activation; None if the module already is of that kind, or is not an activation."""
-        made = _KINDS[self.to]()
-        return None if ReLU().replacement(module) is None or type(module) is type(made) else made
+        new = _KINDS[self.to]()
+        return None if ReLU().replacement(module) is None or type(module) is type(new) else new
 
     def form(self, module: nn.Module) -> str:
         """Describe the replacement: old → new class."""

@@ -51,10 +51,10 @@ class Kernel(Swap):
         convs, first = [conv], node
         for _ in range(site.operands[0] - 1):
             above = before(graph, first)
-            found = None if above is None else plain_conv(graph, above)
-            if above is None or found is None:
+            next_conv = None if above is None else plain_conv(graph, above)
+            if above is None or next_conv is None:
                 return
-            convs.insert(0, found)
+            convs.insert(0, next_conv)
             first = above
         collapse(graph, first, node, _joined(convs), "large")
 

@@ -95,19 +95,19 @@ def _pointwise(conv: nn.Conv2d) -> nn.Conv2d:
 
 def _start(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Conv2d] | None:
     """Return the k×k convolution (k ≥ 2) of an MLPconv layer whose second 1×1 is at ``node``."""
-    place, found = node, []
+    place, convs = node, []
     for _ in range(3):
         conv = plain_conv(graph, place)
         if conv is None:
             return None
-        found.append((place, conv))
+        convs.append((place, conv))
         above = before(graph, place)
-        if len(found) == 3:
+        if len(convs) == 3:
             break
         if above is None:
             return None
         place = above
-    last, middle, first = (conv for _, conv in found)
+    last, middle, first = (conv for _, conv in convs)
     alone = last.kernel_size == middle.kernel_size == (1, 1) and min(first.kernel_size) > 1
     unmoved = tuple(last.stride) == tuple(middle.stride) == (1, 1)
-    return found[2] if alone and unmoved else None
+    return convs[2] if alone and unmoved else None

@@ -76,9 +76,9 @@ class NormSwap(Swap):
         name = f"norm_behind_{node.name}"
         graph.add_submodule(name, self._made(shape_of(node)[0]).train(graph.training))
         with graph.graph.inserting_after(node):
-            made = graph.graph.call_module(name, (node,))
-        made.meta = dict(node.meta)
-        node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+            call = graph.graph.call_module(name, (node,))
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
 
     def _other(self, graph: fx.GraphModule, node: fx.Node) -> bool:
         if self.to == "lrn":

@@ -82,7 +82,7 @@ def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
     times = Counter(node.meta["path"][-1] for node in calls)
     for node in calls:
         name = node.meta["path"][-1]
-        values = [each for each in node.all_input_nodes if each.op != "get_attr"]
+        values = [value for value in node.all_input_nodes if value.op != "get_attr"]
         leaf = dict(network.named_modules()).get(name.partition("@")[0])
         if leaf is None or times[name] != 1 or len(values) != 1 or next(leaf.children(), None) is not None:
             continue
@@ -155,10 +155,10 @@ def _norms_to_modules(graph: fx.GraphModule) -> None:
         if node.op != "call_function" or node.target is not F.batch_norm:
             continue
         given = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
-        made = _norm(graph, node, given)
-        if made is not None:
+        norm = _norm(graph, node, given)
+        if norm is not None:
             name = free_name(graph, f"{(node.meta.get('path') or ('norm',))[-1]}.norm")
-            replace(graph, node, made, name, given["input"])
+            replace(graph, node, norm, name, given["input"])
 
 
 def _drop_assertions(graph: fx.GraphModule) -> None:
@@ -188,21 +188,21 @@ def _norm(graph: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> nn.Mod
 def _owner_norm(graph: fx.GraphModule, node: fx.Node) -> _BatchNorm | None:
     for name in reversed(node.meta.get("path", ())):
         try:
-            found = graph.get_submodule(name)
+            norm = graph.get_submodule(name)
         except AttributeError:
             continue
-        if isinstance(found, _BatchNorm):
-            return found
+        if isinstance(norm, _BatchNorm):
+            return norm
     return None
 
 
 def _attribute(graph: fx.GraphModule, value: object) -> Any:
     if not isinstance(value, fx.Node) or value.op != "get_attr":
         return None
-    found: Any = graph
+    result: Any = graph
     for part in str(value.target).split("."):
-        found = getattr(found, part)
-    return found
+        result = getattr(result, part)
+    return result
 
 
 def _trains(module: nn.Module, graph: fx.GraphModule, example: Tensor) -> str:
@@ -211,7 +211,7 @@ def _trains(module: nn.Module, graph: fx.GraphModule, example: Tensor) -> str:
     # A head used only in training draws its own dropout masks, so the other masks may differ.
     for drawing in (True, False):
         try:
-            verify(*(_in_training(one, images, drawing) for one in (shared_copy(module), graph)))
+            verify(*(_in_training(network, images, drawing) for network in (shared_copy(module), graph)))
             return ""
         except TraceError:
             continue

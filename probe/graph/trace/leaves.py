@@ -54,8 +54,13 @@ class TraceLeaves:
 
         Dropout must be a leaf, because it does not appear in the graph in eval mode.
         """
-        one = isinstance(module, self.doubtful) and isinstance(module, _WHOLE)
-        return one or type(module).__module__ == TIMM_ACTIVATIONS or is_dropout_like(module) or is_lrn(module)
+        doubtful = isinstance(module, self.doubtful) and isinstance(module, _WHOLE)
+        return (
+            doubtful
+            or type(module).__module__ == TIMM_ACTIVATIONS
+            or is_dropout_like(module)
+            or is_lrn(module)
+        )
 
 
 def library_leaves() -> TraceLeaves:

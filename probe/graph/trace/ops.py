@@ -74,9 +74,9 @@ def is_weighted(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def tensor_inputs(node: fx.Node) -> Iterator[fx.Node]:
     """Yield the nodes whose tensors are inputs of ``node``; a shape is not a tensor."""
-    for each in node.all_input_nodes:
-        if each.op != "get_attr" and each.meta.get("shape") is not None:
-            yield each
+    for value in node.all_input_nodes:
+        if value.op != "get_attr" and value.meta.get("shape") is not None:
+            yield value
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

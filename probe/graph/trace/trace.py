@@ -27,10 +27,10 @@ def shared_copy(module: nn.Module) -> nn.Module:
             if isinstance(value, Tensor):
                 shared[id(value)] = value
     try:
-        made = copy.deepcopy(module, dict(shared))
+        result = copy.deepcopy(module, dict(shared))
     except Exception:
-        made = copy.deepcopy(module, shared | _uncopyable(module, shared))
-    return made.eval()
+        result = copy.deepcopy(module, shared | _uncopyable(module, shared))
+    return result.eval()
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def no_side_effects(module: nn.Module) -> Iterator[None]:
 
 def _uncopyable(module: nn.Module, shared: dict[int, Any]) -> dict[int, Any]:
     """Return the plain attributes of all submodules that ``copy.deepcopy`` cannot copy, by identity."""
-    found: dict[int, Any] = {}
+    result: dict[int, Any] = {}
     for sub in module.modules():
         for name, value in vars(sub).items():
             if name in ("_parameters", "_buffers", "_modules"):
@@ -60,8 +60,8 @@ def _uncopyable(module: nn.Module, shared: dict[int, Any]) -> dict[int, Any]:
             try:
                 copy.deepcopy(value, dict(shared))
             except Exception:
-                found[id(value)] = value
-    return found
+                result[id(value)] = value
+    return result
 
 
 def _version(tensor: Tensor) -> int | None:

@@ -66,31 +66,31 @@ class Concrete:
         return lengths[0]
 
     def _values(self, node: fx.Node) -> list[Any]:
-        waiting = [each for each in self.tracer.graph.nodes if each not in self.runs[0]]
+        waiting = [unrun for unrun in self.tracer.graph.nodes if unrun not in self.runs[0]]
         with _untraced():
             for example, known in zip(self.examples, self.runs, strict=True):
                 runner = fx.Interpreter(self.tracer.root, graph=self.tracer.graph)
                 runner.env = known
                 runner.args_iter = iter([example.clone()])
-                for each in waiting:
-                    known[each] = runner.run_node(each)
+                for pending in waiting:
+                    known[pending] = runner.run_node(pending)
         return [known[node] for known in self.runs]
 
     def _from_sizes(self, node: fx.Node) -> bool:
         """Return whether ``node`` is computed from sizes; record whether it depends on more than the number of dimensions."""
         waiting, seen = [node], set()
         while waiting:
-            each = waiting.pop()
-            if each in seen:
+            current = waiting.pop()
+            if current in seen:
                 continue
-            seen.add(each)
-            tensors = [n for n in each.all_input_nodes if isinstance(self.runs[0][n], Tensor)]
-            asked = _asked(each)
+            seen.add(current)
+            tensors = [n for n in current.all_input_nodes if isinstance(self.runs[0][n], Tensor)]
+            asked = _asked(current)
             if tensors and asked in _SIZES:
                 self.sized = True
             elif tensors and asked not in _KINDS:
                 return False
-            waiting += [n for n in each.all_input_nodes if n not in tensors]
+            waiting += [n for n in current.all_input_nodes if n not in tensors]
         return True
 
 
