@@ -72,16 +72,16 @@ def kernel_text(module: Any) -> str:
     return "×".join(map(str, module.kernel_size))
 
 
-def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.Node) -> None:
+def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, remaining: fx.Node) -> None:
     """Replace one of the values that a node joins by zeros of the same shape.
 
-    ``beside`` is a remaining value, whose dtype and device are used. The nodes that computed the old value become unused.
+    The zeros have the dtype and device of ``remaining``. The nodes that computed the old value become unused.
     """
     joined = joined_values(node)
     old = joined[position]
     pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
     with graph.graph.inserting_before(node):
-        zeros = graph.graph.call_function(nothing_like, (pixels, beside, shape_of(old)))
+        zeros = graph.graph.call_function(nothing_like, (pixels, remaining, shape_of(old)))
     zeros.meta = {**old.meta, "path": node.meta.get("path", ())}
     joined[position] = zeros
     node.args = (joined, *node.args[1:])

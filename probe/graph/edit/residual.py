@@ -91,7 +91,7 @@ def residual_sites(
         if not residual.projection and before != after:
             form = "shortcut without weights"
         if keeps == "shortcut":
-            form = f"branch beside {'an' if form[0] == 'i' else 'a'} {form}"
+            form = f"branch parallel to {'an' if form[0] == 'i' else 'a'} {form}"
         resizes = len(before) == len(after) == 3 and before[1:] != after[1:]
         sites.append(site_at(graph, residual.node, word, name, form, (1 - kept,), resizes))
     return tuple(sites)

@@ -42,7 +42,7 @@ class Sharing(Structure):
             conv = plain_conv(graph, node)
             places = shape_of(node)[1] * shape_of(node)[2] if conv is not None else 0
             if conv is not None and places > 1:
-                form = f"{kernel_text(conv)} convolution → {places:,} kernels of its own"
+                form = f"{kernel_text(conv)} convolution → {places:,} separate kernels"
                 sites.append(site_at(graph, node, self.name, str(node.target), form))
         return tuple(sites)
 
