@@ -68,8 +68,8 @@ def _nearest(name: str, path: Path) -> str:
     """Return a question with similar names, empty if there are none."""
     near = difflib.get_close_matches(name, data_names(), n=2)
     try:
-        beside = sorted(os.listdir(path.parent))
+        siblings = sorted(os.listdir(path.parent))
     except (OSError, ValueError):
-        beside = []
-    near += [str(path.parent / entry) for entry in difflib.get_close_matches(path.name, beside, n=2)]
+        siblings = []
+    near += [str(path.parent / entry) for entry in difflib.get_close_matches(path.name, siblings, n=2)]
     return f" Did you mean {' or '.join(repr(printable(candidate)) for candidate in near)}?" if near else ""

@@ -230,7 +230,7 @@ def test_cutting_everything_together_runs() -> None:
         ("shortcuts", "Did you mean 'shortcut'"),
         ("pool?to=median", "not median"),
         ("pool?kind=max", "no option 'kind'"),
-        ("shortcut?x=1", "It has none"),
+        ("shortcut?x=1", "It has no options"),
     ],
 )
 def test_unknown_words_are_refused_with_the_known_ones(text: str, said: str) -> None:

@@ -205,7 +205,7 @@ def test_curves_lie_in_one_figure_and_the_page_can_be_written(tmp_path: Path) ->
     assert figures["Held-out accuracy during training"].series[0].y == (0.5, 0.9)
     jsonschema.validate(to_json(report), schema())
     page = write_report(report, tmp_path / "out").read_text(encoding="utf-8")
-    assert "Differences to A: run0" in page
+    assert "Differences from A: run0" in page
     numbers = next(
         block
         for section in report.sections

@@ -67,11 +67,11 @@ def test_what_is_named_is_where_it_was_planted() -> None:
     assert "images 37," in texts["with_nan_pixel"]
     assert "24 of 96 labels" in texts["with_label_outside"]
     assert "1 of the 576 values of 3.weight" in texts["with_nan_weight"]
-    assert "sqrt in layer 2 (patients.py, line" in texts["with_square_root_of_negatives"]
+    assert "sqrt in layer 2 (broken_networks.py, line" in texts["with_square_root_of_negatives"]
     assert "the gradient of sqrt in layer 2" in texts["with_root_at_zero"]
-    assert "log (patients.py, line" in texts["with_log_of_zero"]
+    assert "log (broken_networks.py, line" in texts["with_log_of_zero"]
     assert "1 of 1 divisors is 0" in texts["with_zero_by_zero"]
-    assert "float16 ends at 6.55e+04" in texts["with_float16"]
+    assert "the largest float16 value is 6.55e+04" in texts["with_float16"]
     assert "8 of 16 units" in texts["with_low_biases"]
 
 

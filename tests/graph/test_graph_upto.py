@@ -174,7 +174,7 @@ def test_a_head_for_one_size_refuses_another() -> None:
 
 def test_errors() -> None:
     network = nets.seeded(nets.Several)
-    with pytest.raises(UsageError, match="Did you mean tail"):
+    with pytest.raises(UsageError, match="Did you mean 'tail'"):
         truncate(network, "tial", nets.images())
     for layer in ("unused", "pair"):
         with pytest.raises(NotApplicableError, match=f"Layer '{layer}'"):

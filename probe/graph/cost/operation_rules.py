@@ -1,4 +1,4 @@
-"""What one tensor operation is as a layer: its kind, its window, its multiply-accumulates."""
+"""Properties of a tensor operation as a layer: its kind, its window, its multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Numbers = tuple[int, ...]
 WEIGHTED: frozenset[Kind] = frozenset({"conv", "transposed conv", "linear", "matmul", "attention"})
 WINDOWED: frozenset[Kind] = frozenset({"conv", "transposed conv", "max pool", "average pool"})
 LAYERS = WEIGHTED | WINDOWED | {"global pool", "pad", "resample"}
-"""The kinds that a table of layers lists; all others are summed up."""
+"""The kinds that a table of layers lists; all others are only summed up."""
 
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm"})
 _NORMS = ("batch_norm", "group_norm", "layer_norm", "instance_norm", "rms_norm")
@@ -26,7 +26,7 @@ _NORMS = ("batch_norm", "group_norm", "layer_norm", "instance_norm", "rms_norm")
 
 @dataclass(frozen=True)
 class KernelWindow:
-    """A sliding window, one number a dimension of space; ``ceil`` rounds the number of places up, as poolings may."""
+    """A sliding window, one number per spatial dimension; ``ceil`` rounds the number of positions up, as some poolings do."""
 
     kernel: Numbers
     stride: Numbers
@@ -40,9 +40,8 @@ class KernelWindow:
     def output_size(self, size: Sequence[int]) -> Numbers:
         """Return the size of the output for an input of ``size``.
 
-        M' = floor((M − k' + 2p) / s) + 1 with k' = d(k − 1) + 1, and (M − 1)s − 2p + k' + output padding where it is
-        transposed (Dumoulin and Visin 2016). A window may not begin in the padding behind the map where ``ceil`` is
-        set.
+        M' = floor((M − k' + 2p) / s) + 1 with k' = d(k − 1) + 1, and (M − 1)s − 2p + k' + output padding if transposed
+        (Dumoulin and Visin 2016). With ``ceil``, a window may not start in the padding after the map.
         """
         more = self.output_padding or (0,) * len(self.kernel)
         rows = zip(size, self.kernel, self.stride, self.padding, self.dilation, more, strict=True)
@@ -58,7 +57,7 @@ class KernelWindow:
 
 
 def kind_of(name: str, values: Mapping[str, Any], weighted: bool, pointwise: bool) -> Kind:
-    """Return what an ATen operation is; ``weighted`` says that one of its factors is made of parameters alone."""
+    """Return the kind of an ATen operation; ``weighted``: whether one of its factors depends only on parameters."""
     if name == "convolution":
         return "transposed conv" if values["transposed"] else "conv"
     if name in _PRODUCTS:
@@ -88,14 +87,14 @@ def _of_space(name: str, values: Mapping[str, Any], pointwise: bool) -> Kind:
 
 
 def _over_space(values: Mapping[str, Any]) -> bool:
-    """Say whether a mean or maximum is taken over the whole of a map (N, C, H, W)."""
+    """Return whether a mean or maximum is over the whole map (N, C, H, W)."""
     ndim = next(iter(values.values())).dim()
     dims = values.get("dim") or ()
     return ndim == 4 and {dim % ndim for dim in dims} == {2, 3}
 
 
 def window_of(kind: Kind, values: Mapping[str, Any]) -> KernelWindow | None:
-    """Return the window of a convolution or a pooling, None for everything else."""
+    """Return the window of a convolution or a pooling, None for other operations."""
     if kind in ("conv", "transposed conv"):
         kernel = tuple(int(k) for k in values["weight"].shape[2:])
         stride, padding, dilation, more = (
@@ -121,8 +120,8 @@ def window_of(kind: Kind, values: Mapping[str, Any]) -> KernelWindow | None:
 def macs_of(kind: Kind, values: Mapping[str, Any], output: Tensor) -> int:
     """Return the multiply-accumulates of one call; biases, norms and poolings count as none.
 
-    A convolution has k · k · C_in · C_out / groups of them at each of the M' · N' places of its output; a transposed
-    one at each place of its input. Attention counts its two products.
+    A convolution has k · k · C_in · C_out / groups of them at each of the M' · N' positions of its output; a transposed
+    convolution at each position of its input. For attention, the two matrix products are counted.
     """
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     if kind in ("conv", "transposed conv"):
@@ -139,5 +138,5 @@ def macs_of(kind: Kind, values: Mapping[str, Any], output: Tensor) -> int:
 
 
 def _each(value: int | Sequence[int], count: int) -> Numbers:
-    values = [value] if isinstance(value, int) else [int(one) for one in value]
+    values = [value] if isinstance(value, int) else [int(number) for number in value]
     return tuple(values * count if len(values) == 1 else values)

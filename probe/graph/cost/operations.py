@@ -1,4 +1,4 @@
-"""Every layer that an image meets, counted from the operations of one forward pass; no tracing is needed."""
+"""A table of all operations in one forward pass, with parameters, MACs and memory; no tracing is needed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from probe.graph.trace.trace import no_side_effects, shared_copy
 
 @dataclass(frozen=True)
 class Reach:
-    """What the units of a map see of the image, height before width, in pixels.
+    """The receptive fields of a map's units, height before width, in pixels.
 
-    ``size`` of the largest field, going on into the padding; ``jump`` between neighbouring units, None where there
-    is one unit or all see the same; ``start``: the centre of the first unit's field, 0.5 being the middle of the
-    first pixel; ``units`` of the map. ``note`` says what is left out (global gates) or not understood; it is empty
-    where the field is exact.
+    ``size`` of the largest field, including padding; ``jump`` between neighbouring units, None if there
+    is only one unit or all have the same field; ``start``: the centre of the first unit's field, where 0.5 is the
+    centre of the first pixel; ``units`` of the map. ``note`` says what is ignored (global gates) or not supported; it is
+    empty if the field is exact.
     """
 
     size: tuple[int, int]
@@ -48,12 +48,12 @@ class Reach:
 
 @dataclass(frozen=True)
 class OperationRow:
-    """One call of a layer, or of an operation that is none.
+    """One call of a layer or of another operation.
 
-    ``name``: of the module that it happens in, "" for the network's own code; ``call``: 2 when that module runs for
-    the second time. Shapes are without the batch; ``input`` is () where the operation has several. ``parameters`` are
-    those that no earlier row has used, ``shared`` the others. ``macs`` for one image. ``activations``: bytes of the
-    output where it needs memory of its own. ``reach`` is known for layers whose output is a map.
+    ``name``: the module that contains it, "" for the network's own code; ``call``: 2 if that module runs for
+    the second time. Shapes are without the batch; ``input`` is () if the operation has several inputs. ``parameters``
+    are those that no earlier row has counted, ``shared`` the others. ``macs`` for one image. ``activations``: bytes of
+    the output if it needs its own memory. ``reach`` is known for layers whose output is a map.
     """
 
     name: str
@@ -76,7 +76,7 @@ class OperationRow:
 
     @property
     def depthwise(self) -> bool:
-        """Whether the row is a convolution with a group for each input channel."""
+        """Whether the row is a convolution with one group per input channel."""
         return self.window is not None and self.input[:1] == (self.window.groups,) != (1,)
 
 
@@ -84,8 +84,8 @@ class OperationRow:
 class OperationTable:
     """All rows in execution order.
 
-    ``parameters`` of the network, a shared one counted once; ``unused`` of them are in no row, because an image does
-    not meet them in eval mode. ``peak``: bytes of the most that is alive at once, the image included.
+    ``parameters`` of the network, shared ones counted once; ``unused`` of them are in no row, because they are not used
+    in eval mode. ``peak``: maximum number of bytes that are needed at once, including the image.
     """
 
     rows: tuple[OperationRow, ...]
@@ -106,12 +106,12 @@ class OperationTable:
 
     @property
     def activations(self) -> int:
-        """Bytes of all values that one image's forward pass computes, as training would keep them."""
+        """Bytes of all values that one image's forward pass computes, as kept in training."""
         return sum(row.activations for row in self.rows)
 
     @property
     def reach(self) -> Reach | None:
-        """What a unit of the last map with more than one unit sees; None where tokens meet each other after it."""
+        """The receptive field of the last map with more than one unit; None if later layers mix all positions."""
         for row in reversed(self.layers):
             if row.kind in ("attention", "matmul") and row.reach is None:
                 return None
@@ -121,10 +121,10 @@ class OperationTable:
 
 
 def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) -> OperationTable:
-    """Run a network once on the first image of ``example`` (N, C, H, W), in eval mode, and list what it does.
+    """Run a network once on the first image of ``example`` (N, C, H, W), in eval mode, and list its operations.
 
-    The network need not be traceable and is not changed. Functions count as layers like modules do; a module that is
-    called twice has two rows. Without ``field``, and on the meta device, receptive fields are left out.
+    The network need not be traceable and is not changed. Functions count as layers just like modules; a module that is
+    called twice has two rows. Without ``field``, and on the meta device, there are no receptive fields.
     """
     copy, image = shared_copy(network), example[:1].clone()
     mode = _Counting(copy, image, field and not image.is_meta)
@@ -132,14 +132,14 @@ def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) 
         mode.watch(copy)
         with mode:
             copy(image)
-    used = sum(mode.sizes[one] for one in mode.claimed)
+    used = sum(mode.sizes[parameter] for parameter in mode.claimed)
     total = sum(mode.sizes.values())
     return OperationTable(tuple(mode.rows), total, total - used, mode.peak, mode.image)
 
 
 @contextmanager
 def without_fused_attention() -> Iterator[None]:
-    """Let ``nn.MultiheadAttention`` run as its single products, which can be counted, inside the block."""
+    """Make ``nn.MultiheadAttention`` use separate products, which can be counted, inside the block."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -149,7 +149,7 @@ def without_fused_attention() -> Iterator[None]:
 
 
 class _Counting(FieldMode):  # type: ignore[no-untyped-call]
-    """Write a row for every operation on what comes from the image."""
+    """Record a row for every operation on values that depend on the image."""
 
     def __init__(self, network: nn.Module, image: Tensor, follow: bool) -> None:
         super().__init__(image)
@@ -157,7 +157,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         if not follow:
             self.fields.clear()
         self.rows: list[OperationRow] = []
-        self.sizes = {id(one): one.numel() for one in network.parameters()}
+        self.sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
         self.claimed: set[int] = set()
         self.calls: Counter[str] = Counter()
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -171,7 +171,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         self._store(image)
 
     def watch(self, copy: nn.Module) -> None:
-        """Hook the private copy, to know at every moment which module runs and how often it has been run."""
+        """Add hooks to the private copy that track which module is running and how often it has been called."""
 
         def enter(name: str) -> Any:
             def hook(_module: nn.Module, _args: Any) -> None:
@@ -195,21 +195,21 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
     def rule(
         self, func: Any, values: dict[str, Any], outputs: tuple[Tensor, ...]
     ) -> tuple[Field | None, ...]:
-        """Write the operation's row, and return what is known of the fields of its outputs."""
+        """Record the operation's row, and return the fields of its outputs as far as known."""
         fields = super().rule(func, values, outputs) if self.follow else (None,) * len(outputs)
         inputs = list(_tensors(list(values.values())))
-        known = [self.sources.get(one) for one in inputs]
-        parts = frozenset[int]().union(*(one for one in known if one is not None))
-        if all(one is not None for one in known):
+        known = [self.sources.get(value) for value in inputs]
+        parts = frozenset[int]().union(*(source for source in known if source is not None))
+        if all(source is not None for source in known):
             for output in outputs:
                 self.sources[output] = parts
             return fields
         fresh = [self._store(output) for output in outputs]
         self.peak = max(self.peak, self._living())
-        weighted = any(one for one in known)
+        weighted = any(source for source in known)
         kind = kind_of(str(func.overloadpacket.__name__), values, weighted, torch.Tag.pointwise in func.tags)
         if any(fresh) or kind in WEIGHTED or (func._schema.is_mutable and kind != "other"):
-            data = [one for one, source in zip(inputs, known, strict=True) if source is None]
+            data = [value for value, source in zip(inputs, known, strict=True) if source is None]
             self._write_row(kind, func, values, data, outputs, parts, fresh[0], fields[0])
         return fields
 
@@ -234,8 +234,8 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
             input=_shape(data[0]) if len(data) == 1 else (),
             output=_shape(output),
             window=window_of(kind, values),
-            parameters=sum(self.sizes[one] for one in parts - self.claimed),
-            shared=sum(self.sizes[one] for one in parts & self.claimed),
+            parameters=sum(self.sizes[parameter] for parameter in parts - self.claimed),
+            shared=sum(self.sizes[parameter] for parameter in parts & self.claimed),
             macs=macs_of(kind, values, output),
             activations=activations,
             reach=_reach(field, output, self.image) if kind in LAYERS else None,
@@ -244,7 +244,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         self.rows.append(row)
 
     def _store(self, tensor: Tensor) -> int:
-        """Remember a tensor's memory; return its bytes, 0 where it shares memory that is known."""
+        """Register a tensor's memory and return its bytes, 0 if it shares known memory."""
         storage = tensor.untyped_storage()
         if storage._cdata in self.alive:
             return 0
@@ -252,7 +252,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         return tensor.numel() * tensor.element_size()
 
     def _living(self) -> int:
-        # A dead storage keeps its number until its weak reference goes, so that no new one can be taken for it.
+        # A freed storage keeps its number until its weak reference goes, so that a new one is not mistaken for it.
         gone = [key for key, (storage, _) in self.alive.items() if storage.expired()]  # type: ignore[no-untyped-call]
         for key in gone:
             del self.alive[key]
@@ -263,24 +263,24 @@ def _reach(field: Field | None, output: Tensor, image: tuple[int, int]) -> Reach
     if field is None or (output.dim() != 4 and field.rows.walk is field.cols.walk is None):
         return None
     try:
-        found = packed("", field, tuple(output.shape), image)
+        packed_field = packed("", field, tuple(output.shape), image)
     except NotApplicableError:
         return None
-    units = len(found.open_rows), len(found.open_cols)
-    first = found.open_rows[0], found.open_cols[0]
+    units = len(packed_field.open_rows), len(packed_field.open_cols)
+    first = packed_field.open_rows[0], packed_field.open_cols[0]
     return Reach(
-        size=found.size,
-        jump=found.jump if max(units) > 1 and max(found.jump) > 0 else None,
+        size=packed_field.size,
+        jump=packed_field.jump if max(units) > 1 and max(packed_field.jump) > 0 else None,
         start=((first[0][0] + first[0][1]) / 2, (first[1][0] + first[1][1]) / 2),
         units=units,
-        note=found.note,
+        note=packed_field.note,
     )
 
 
 def _as_one(rows: list[OperationRow], shape: Numbers) -> list[OperationRow]:
-    """Return the rows of a linear layer as one with the layer's own output shape.
+    """Merge the rows of a linear layer to one row with the layer's output shape.
 
-    Its product sees the input flattened, and where that is not contiguous the bias is an operation of its own.
+    The matrix product has a flattened input, and if that is not contiguous, the bias is a separate operation.
     """
     products = [row for row in rows if row.kind == "linear"]
     if len(products) != 1:

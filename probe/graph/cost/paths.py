@@ -1,4 +1,4 @@
-"""How many ways lead from the image to the output of a network, how long they are, and how wide."""
+"""The paths from the image to the output of a network: their number, lengths and groups."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from probe.graph.trace.ops import is_weighted, operation, shape_of, tensor_input
 
 
 def gate_operands(graph: fx.GraphModule) -> dict[fx.Node, object]:
-    """Return each gate's multiplication with the operand that is the gate, along which no path leads."""
+    """Return each gate's multiplication with the operand that is the gate, which no path goes through."""
     return {gate.node: gate.node.args[gate.position] for gate in gates(graph)}
 
 
 def output_of(graph: fx.GraphModule) -> fx.Node:
-    """Return the node that gives the network's output."""
-    found: fx.Node = next(node for node in graph.graph.nodes if node.op == "output")
-    return found
+    """Return the node of the network's output."""
+    output: fx.Node = next(node for node in graph.graph.nodes if node.op == "output")
+    return output
 
 
 def path_edges(node: fx.Node) -> list[fx.Node]:
-    """Return the values that feed a node; one that is used twice, as in ``x + x``, is two ways.
+    """Return the input values of a node, one per path; a value used twice, as in ``x + x``, is two paths.
 
-    A module is one way from each value, however often it takes it (attention: as query, key and value).
+    For a module, each value is one path, however often it is used (attention: as query, key and value).
     """
-    wanted = set(tensor_inputs(node)) | {each for each in node.all_input_nodes if _several(each)}
+    wanted = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
     if node.op == "output":
         return list(node.all_input_nodes)
     if node.op == "call_module":
-        return [each for each in node.all_input_nodes if each in wanted]
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda each: found.append(each) if each in wanted else None)
-    return found
+        return [value for value in node.all_input_nodes if value in wanted]
+    values: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda value: values.append(value) if value in wanted else None)
+    return values
 
 
 def _several(node: fx.Node) -> bool:
-    """Say whether a node gives several tensors, such as the pieces of a split."""
+    """Return whether a node returns several tensors, such as the parts of a split."""
     return node.op != "get_attr" and node.meta.get("shape") is None and bool(node.meta.get("aliases"))
 
 
@@ -52,9 +52,9 @@ _MOVES = frozenset({"view", "reshape", "transpose", "permute", "swapaxes", "roll
 
 @dataclass
 class _GroupPaths:
-    """Paths that arrive in parts of a value's channels: (first, last + 1) → their number.
+    """The number of paths to parts of a value's channels: (first, last + 1) → number.
 
-    ``moved`` says that parts were joined because their channels changed places.
+    ``moved``: whether parts were merged because their channels were reordered.
     """
 
     parts: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class _GroupPaths:
         self.moved = self.moved or other.moved
 
     def within(self, low: int, high: int) -> _GroupPaths:
-        """Return the paths of which a part lies in these channels, counted from the first of them."""
+        """Return the paths to parts that overlap with these channels, with channels relative to the first of them."""
         kept = _GroupPaths(moved=self.moved)
         for (first, last), count in self.parts.items():
             if max(first, low) < min(last, high):
@@ -79,12 +79,11 @@ class _GroupPaths:
 
 
 def grouped_paths(graph: fx.GraphModule) -> tuple[int, bool]:
-    """Return the number of paths when a path goes through one group of each convolution, and whether it is a bound.
+    """Return the number of paths if a path goes through one group of each convolution, and whether it is a bound.
 
-    A group is entered from each group of the layer before whose channels it reads. L residual blocks of C groups
-    in a chain have (1 + C)^L such paths: depth is the exponent, cardinality the base (Xie et al. 2017). Where a
-    reshape moves channels about, every group that follows counts as reading all of them, and the number is a bound
-    from above.
+    A path enters a group from each group of the previous layer whose channels it reads. L residual blocks of C groups
+    in a chain have (1 + C)^L such paths: depth is the exponent, cardinality the base (Xie et al. 2017). If a
+    reshape reorders channels, every later group is assumed to read all of them, and the number is an upper bound.
     """
     factors, along = gate_operands(graph), {join.node for join in joins(graph)}
     known: dict[fx.Node, _GroupPaths] = {}
@@ -94,19 +93,19 @@ def grouped_paths(graph: fx.GraphModule) -> tuple[int, bool]:
             known[node] = _whole(node, 1)
             continue
         arrived = _GroupPaths()
-        for each, shift in _arrivals(node, along):
-            if each in known and factors.get(node) is not each:
-                arrived.add(known[each], shift)
+        for source, shift in _arrivals(node, along):
+            if source in known and factors.get(node) is not source:
+                arrived.add(known[source], shift)
         if arrived.parts:
             known[node] = _through(graph, node, arrived)
-            # What is cut out of joined parts may leave some of them behind.
+            # A slice of merged parts may exclude some of them.
             cut = operation(graph, node) == "getitem" and known[node].moved
             bounded = bounded or cut or (arrived.moved and _groups(graph, node) > 1)
     return known.get(output_of(graph), _GroupPaths()).count, bounded
 
 
 def _through(graph: fx.GraphModule, node: fx.Node, arrived: _GroupPaths) -> _GroupPaths:
-    """Return the paths behind a node."""
+    """Return the paths to the output of a node."""
     if is_weighted(graph, node):
         return _by_group(node, arrived, _groups(graph, node))
     name = operation(graph, node)
@@ -125,15 +124,15 @@ def _by_group(node: fx.Node, arrived: _GroupPaths, groups: int) -> _GroupPaths:
         return _whole(node, arrived.count)
     value = next(iter(tensor_inputs(node)))
     wide_in, wide_out = shape_of(value)[0] // groups, shape_of(node)[0] // groups
-    made = _GroupPaths()
+    result = _GroupPaths()
     for group, count in enumerate(_into_groups(arrived, groups, wide_in)):
         if count:
-            made.parts[group * wide_out, (group + 1) * wide_out] += count
-    return made
+            result.parts[group * wide_out, (group + 1) * wide_out] += count
+    return result
 
 
 def _into_groups(arrived: _GroupPaths, groups: int, wide: int) -> list[int]:
-    """Return how many of the paths each group reads, by differences, as a wide part enters many groups."""
+    """Return the number of paths that each group reads, using differences because a wide part enters many groups."""
     changes = [0] * (groups + 1)
     for (low, high), count in arrived.parts.items():
         changes[min(low // wide, groups)] += count
@@ -146,14 +145,14 @@ def _into_groups(arrived: _GroupPaths, groups: int, wide: int) -> list[int]:
 
 
 def _arrivals(node: fx.Node, along: set[fx.Node]) -> list[tuple[fx.Node, int]]:
-    """Return the values that feed a node, with the channel at which each begins in the node's own value."""
+    """Return the input values of a node, with the channel at which each begins in the node's own value."""
     if node not in along:
-        return [(each, 0) for each in path_edges(node)]
-    found, shift = [], 0
-    for each in joined_values(node):
-        found.append((each, shift))
-        shift += shape_of(each)[0]
-    return found
+        return [(value, 0) for value in path_edges(node)]
+    arrivals, shift = [], 0
+    for source in joined_values(node):
+        arrivals.append((source, shift))
+        shift += shape_of(source)[0]
+    return arrivals
 
 
 def _whole(node: fx.Node, count: int) -> _GroupPaths:
@@ -162,7 +161,7 @@ def _whole(node: fx.Node, count: int) -> _GroupPaths:
 
 
 def _groups(graph: fx.GraphModule, node: fx.Node) -> int:
-    """Return the groups of a convolution, a module or a function; 1 of everything else."""
+    """Return the groups of a convolution (a module or a function); 1 for other nodes."""
     if operation(graph, node) != "conv":
         return 1
     if node.op == "call_module":
@@ -175,7 +174,7 @@ def _groups(graph: fx.GraphModule, node: fx.Node) -> int:
 
 
 def _slice(node: fx.Node) -> tuple[int, int] | None:
-    """Return the channels that a piece of a split, or ``x[:, a:b]``, takes; None where it is something else."""
+    """Return the channels of a part of a split, or of ``x[:, a:b]``; None for other nodes."""
     source, index = node.args
     if not isinstance(source, fx.Node):
         return None
@@ -189,14 +188,14 @@ def _slice(node: fx.Node) -> tuple[int, int] | None:
 
 
 def _offset(source: fx.Node, index: int) -> int | None:
-    """Return the first channel of a piece of a split, None where that cannot be told."""
+    """Return the first channel of a part of a split, None if it is not known."""
     given = dict(zip(("input", "size", "dim"), source.args, strict=False)) | source.kwargs
     value = given.get("input", given.get("tensor"))
     size = next((given[key] for key in _SIZES if key in given), None)
     if given.get("dim", 0) != 1 or index < 0 or not isinstance(value, fx.Node):
         return None
     if isinstance(size, list | tuple):
-        known = [each for each in size[:index] if isinstance(each, int)]
+        known = [part for part in size[:index] if isinstance(part, int)]
         return sum(known) if len(known) == index else None
     if not isinstance(size, int):
         return None
@@ -205,11 +204,11 @@ def _offset(source: fx.Node, index: int) -> int | None:
 
 
 def _plain(part: slice) -> bool:
-    return all(each is None or isinstance(each, int) for each in (part.start, part.stop, part.step))
+    return all(bound is None or isinstance(bound, int) for bound in (part.start, part.stop, part.step))
 
 
 def _splits(node: fx.Node) -> bool:
-    """Say whether a node gives the pieces of one tensor, in their order."""
+    """Return whether a node returns the parts of one tensor, in order."""
     if node.op not in ("call_function", "call_method"):
         return False
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -218,17 +217,16 @@ def _splits(node: fx.Node) -> bool:
 
 Lengths = dict[int, int]
 Step = Callable[[fx.Node, fx.Node], int]
-"""What it adds to the length of a path to reach a node (the first one) from one of its inputs."""
+"""The length that a path gains when it reaches a node (the first argument) from one of its inputs."""
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The ways through a network.
+    """The paths through a network.
 
-    ``by_layers``: length → number of paths, in layers with weights; ``by_blocks``: in residual branches taken.
-    ``blocks``: residual blocks. ``with_groups``: the number of paths when each group of a convolution is a path of
-    its own; it is a bound from above where ``bounded`` (channels were moved between groups in a way that is not
-    followed).
+    ``by_layers``: length → number of paths, in layers with weights; ``by_blocks``: the same in residual branches.
+    ``blocks``: residual blocks. ``with_groups``: the number of paths if each group of a convolution is a separate path;
+    an upper bound if ``bounded`` (channels were moved between groups in a way that is not traced).
     """
 
     by_layers: Mapping[int, int]
@@ -251,20 +249,20 @@ class Paths:
 def paths(network: nn.Module, example: Tensor) -> Paths:
     """Count the paths of a network, a graph of ``ablatable`` or any other, on an input (N, C, H, W).
 
-    Raises TraceError, naming the line of source, when its graph cannot be had.
+    Raises TraceError, with the source line, when the network cannot be traced.
     """
     graph = network if isinstance(network, fx.GraphModule) else ablatable(network, example)
     branch_of = branches(graph)
-    by_blocks = path_lengths(graph, lambda node, each: int(branch_of.get(node) is each))
+    by_blocks = path_lengths(graph, lambda node, source: int(branch_of.get(node) is source))
     return Paths(path_lengths(graph), by_blocks, len(branch_of), *grouped_paths(graph))
 
 
 def path_lengths(graph: fx.GraphModule, step: Step | None = None) -> Lengths:
     """Return length → number of paths from the image to the output, by layers with weights on them.
 
-    A path may take either value of an addition or a concatenation; gates multiply and are no paths. A residual chain
-    of L blocks has 2^L paths, and their lengths in blocks are Binomial(L, 1/2) (Veit, Wilber and Belongie 2016).
-    ``step`` measures length in another way.
+    At an addition or a concatenation, a path goes through one of the inputs; gates multiply and are not paths. A chain
+    of L residual blocks has 2^L paths, with lengths in blocks distributed as Binomial(L, 1/2) (Veit, Wilber and
+    Belongie 2016). ``step`` defines another measure of length.
     """
     steps = step or _layers(graph)
     factors = gate_operands(graph)
@@ -274,10 +272,10 @@ def path_lengths(graph: fx.GraphModule, step: Step | None = None) -> Lengths:
             known[node] = {0: 1}
             continue
         lengths: Lengths = {}
-        for each in path_edges(node):
-            if each in known and factors.get(node) is not each:
-                for length, count in known[each].items():
-                    longer = length + steps(node, each)
+        for source in path_edges(node):
+            if source in known and factors.get(node) is not source:
+                for length, count in known[source].items():
+                    longer = length + steps(node, source)
                     lengths[longer] = lengths.get(longer, 0) + count
         if lengths:
             known[node] = lengths
@@ -285,17 +283,17 @@ def path_lengths(graph: fx.GraphModule, step: Step | None = None) -> Lengths:
 
 
 def branches(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
-    """Return each residual addition with the value added that is its branch.
+    """Return each residual addition with the operand that is its branch.
 
-    Besides the residual blocks of convolutions these are additions of a value to what was computed from it.
+    Besides the residual blocks of convolutions, these are additions of a value to another value computed from it.
     """
-    found = {one.node: one.operand(1 - one.shortcut) for one in residuals(graph)}
+    branch_of = {residual.node: residual.operand(1 - residual.shortcut) for residual in residuals(graph)}
     for node in graph.graph.nodes:
-        both = operands(node) if operation(graph, node) == "add" and node not in found else []
+        both = operands(node) if operation(graph, node) == "add" and node not in branch_of else []
         for shortcut, branch in (both, both[::-1]) if len(both) == 2 else ():
             if shortcut is not branch and shortcut.op != "get_attr" and shortcut in _above(branch):
-                found[node] = branch
-    return found
+                branch_of[node] = branch
+    return branch_of
 
 
 def _layers(graph: fx.GraphModule) -> Step:
@@ -303,12 +301,12 @@ def _layers(graph: fx.GraphModule) -> Step:
 
 
 def _above(node: fx.Node) -> set[fx.Node]:
-    """Return every node from which a way leads to ``node``."""
-    found: set[fx.Node] = set()
+    """Return every node with a path to ``node``."""
+    above: set[fx.Node] = set()
     waiting = path_edges(node)
     while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += path_edges(each)
-    return found
+        current = waiting.pop()
+        if current not in above:
+            above.add(current)
+            waiting += path_edges(current)
+    return above

@@ -1,4 +1,4 @@
-"""What a network costs and how it is connected: parameters, MACs, paths, depth, receptive field."""
+"""A summary of a network's cost and structure: parameters, MACs, paths, depth, receptive field."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Anatomy", "anatomy", "count_macs", "path_lengths"]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """``parameters`` of the layers in use; ``macs``: multiply-accumulates for one image.
+    """The summary: ``parameters`` of the layers in use; ``macs``: multiply-accumulates for one image.
 
-    ``paths``: ways from the image to the output along the graph; ``depth``: layers with weights on the longest of
-    them; ``field``: height and width of the receptive field of the last map. None where it cannot be told.
+    ``paths``: paths from the image to the output in the graph; ``depth``: layers with weights on the longest of
+    them; ``field``: height and width of the receptive field of the last map. None for values that are not known.
     """
 
     parameters: int
@@ -37,7 +37,7 @@ class Anatomy:
 def anatomy(network: nn.Module, example: Tensor, *, field: bool = True) -> Anatomy:
     """Measure a network, a graph of ``ablatable`` or any other, on an input (N, C, H, W).
 
-    Without ``field`` the receptive field, which takes longest, is left out.
+    Without ``field``, the receptive field, which takes longest, is not computed.
     """
     graph = network if isinstance(network, fx.GraphModule) else None
     lengths = {} if graph is None else path_lengths(graph)
@@ -53,7 +53,7 @@ def anatomy(network: nn.Module, example: Tensor, *, field: bool = True) -> Anato
 def count_macs(network: nn.Module, example: Tensor) -> int:
     """Return the multiply-accumulates for one image in convolutions and matrix products, as torch counts FLOPs.
 
-    Attention runs as plain products, because torch's counter does not see inside a fused one.
+    Attention runs as plain matrix products, because torch's counter does not see inside the fused kernel.
     """
     counter = FlopCounterMode(display=False)
     with no_side_effects(network), without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:

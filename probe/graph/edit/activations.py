@@ -1,4 +1,4 @@
-"""Activations, poolings and dropout: which functions they are, and the module that does the same."""
+"""Activations, poolings and dropout: recognition of functions, and the equivalent modules."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 
 
 class UpperClamp(nn.Hardtanh):
-    """Cut off values above ``bound``; behind a ReLU it makes ReLU6."""
+    """Clip values above ``bound``; after a ReLU this gives ReLU6."""
 
     def __init__(self, bound: float) -> None:
         super().__init__(-float("inf"), float(bound))
 
 
 class Clamp(nn.Module):
-    """Keep values within [low, high]; None leaves that side open."""
+    """Clip values to [low, high]; None means no bound."""
 
     def __init__(self, low: float | None, high: float | None) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Clamp(nn.Module):
 
 
 def clamp(min: Any = None, max: Any = None) -> nn.Module | None:
-    """Return a module that clamps, a ReLU wherever the lower bound is 0; None when a bound is a tensor."""
+    """Return a module that clamps, a ReLU if the lower bound is 0; None if a bound is a tensor."""
     if not all(bound is None or isinstance(bound, Real) for bound in (min, max)):
         return None
     if min is None:
@@ -53,7 +53,7 @@ def clamp(min: Any = None, max: Any = None) -> nn.Module | None:
 
 
 def _plain(kind: type[nn.Module], *names: str) -> Maker:
-    """Return a maker for functions whose options are the module's arguments ``names``, in this order."""
+    """Return a constructor for functions whose options are the module's arguments ``names``, in this order."""
 
     def make(*values: Any, inplace: bool = False, **options: Any) -> nn.Module:
         return kind(**dict(zip(names, values, strict=False)), **options)
@@ -168,24 +168,24 @@ _OTHER_MAKERS: dict[str, Maker] = {
 }
 
 MAKERS = MappingProxyType(_ACTIVATION_MAKERS | _OTHER_MAKERS)
-"""Function name → what makes the module from the function's arguments after the first, or returns None."""
+"""Function name → constructor of the module from the function's arguments after the first; may return None."""
 
 ACTIVATION_FUNCTIONS = frozenset(_ACTIVATION_MAKERS) | {"prelu", "rrelu"}
 HIDEABLE = ACTIVATION_FUNCTIONS - {"clamp", "clamp_max", "clamp_min", "clip"}
-"""Functions that are surely activations; a clamp may be arithmetic."""
+"""Functions that are always activations; a clamp may be arithmetic."""
 
 _LABELS = {kind.__name__.lower(): kind.__name__ for kind in (*ACTIVATIONS, nn.ReLU6)}
 
 
 def _functions() -> dict[Any, str]:
-    found: dict[Any, str] = {}
+    names: dict[Any, str] = {}
     for name in (*MAKERS, *ACTIVATION_FUNCTIONS):
         for spelling in (name, name + "_"):
             for place in (F, torch, torch._C._nn, Tensor):
                 function = getattr(place, spelling, None)
                 if function is not None:
-                    found[function] = name
-    return found
+                    names[function] = name
+    return names
 
 
 FUNCTIONS = MappingProxyType(_functions())
@@ -221,7 +221,7 @@ def node_activation(traced: fx.GraphModule, node: fx.Node) -> str | None:
 
 
 def is_idle(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Say whether ``node`` gives its input unchanged in eval mode."""
+    """Return whether ``node`` returns its input unchanged in eval mode."""
     if node.op == "call_module":
         sub = traced.get_submodule(str(node.target))
         return isinstance(sub, nn.Identity) or is_dropout_like(sub)

@@ -1,4 +1,4 @@
-"""Take structures out of a copy of a network."""
+"""Removal of structures from a copy of a network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from probe.graph.trace.trace import TraceError, no_side_effects, shared_copy, te
 
 @dataclass(frozen=True)
 class CutSubject:
-    """A network prepared for cutting.
+    """A network prepared for the removal of structures.
 
-    ``network`` is its graph, or where ``reason`` says why there is none, a copy in which whole modules can be
+    ``network`` is its graph, or, if there is none for the given ``reason``, a copy in which whole modules can be
     replaced. It shares the original's tensors; ``example`` is an input (N, C, H, W).
     """
 
@@ -29,14 +29,14 @@ class CutSubject:
 
     @property
     def graph(self) -> fx.GraphModule:
-        """The graph; raises NotApplicableError with the reason where there is none."""
+        """The graph; raises NotApplicableError with the reason if there is none."""
         if not isinstance(self.network, fx.GraphModule) or self.reason:
-            raise NotApplicableError(self.reason or "The network is no graph.")
+            raise NotApplicableError(self.reason or "The network cannot be traced.")
         return self.network
 
     @property
     def trains(self) -> str:
-        """Empty when the network can be trained in this form, else the reason why not."""
+        """Empty if the network can be trained in this form, else the reason why not."""
         return "" if self.reason else str(self.graph.meta.get("trains", ""))
 
     @cached_property
@@ -47,7 +47,7 @@ class CutSubject:
 
 
 def prepare(module: nn.Module, example: Tensor) -> CutSubject:
-    """Prepare a network for cutting; the module is not changed."""
+    """Prepare a network for the removal of structures; the module is not changed."""
     try:
         return CutSubject(ablatable(module, example), example)
     except TraceError as error:
@@ -57,7 +57,7 @@ def prepare(module: nn.Module, example: Tensor) -> CutSubject:
 def find_sites(subject: CutSubject, structure: Structure) -> tuple[Site, ...]:
     """Return the sites of a structure in execution order.
 
-    Raises NotApplicableError when the network cannot be traced and the structure is not a module of its own.
+    Raises NotApplicableError if the network cannot be traced and the structure is not a separate module.
     """
     if not subject.reason:
         return structure.find(subject.graph)
@@ -73,8 +73,8 @@ def find_sites(subject: CutSubject, structure: Structure) -> tuple[Site, ...]:
 def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
     """Return a copy of the network without ``sites``; the subject and the original are not changed.
 
-    The copy shares all tensors, is in eval mode, has been linted and run: it raises NotApplicableError when it
-    no longer runs or gives an output of another shape.
+    The copy shares all tensors and is in eval mode. It is checked by running it: raises NotApplicableError if it
+    no longer runs or its output has another shape.
     """
     if subject.reason:
         copy = shared_copy(subject.network)
@@ -109,4 +109,6 @@ def _check_runs(subject: CutSubject, copy: nn.Module, sites: Sequence[Site]) -> 
         raise NotApplicableError(f"Without {names} the network no longer runs: {reason}") from error
     shapes = tuple(tuple(value.shape) for value in tensors(output))
     if shapes != subject.shapes:
-        raise NotApplicableError(f"Without {names} the network gives {shapes}, not {subject.shapes}.")
+        raise NotApplicableError(
+            f"Without {names} the output of the network has the shape {shapes}, not {subject.shapes}."
+        )

@@ -1,4 +1,4 @@
-"""Small edits of a traced network, and how a place in it is described."""
+"""Small edits of a traced network, and descriptions of its sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probe.graph.edit.site import Site
 from probe.graph.trace.ops import is_weighted, operation, owner, shape_of, tensor_inputs
 
 Weight = tuple[int, int]
-"""(layers with weights, the largest kernel among them): how much work lies on a path."""
+"""(layers with weights, the largest kernel among them): the weight of a path."""
 
 
 def site_at(
@@ -22,32 +22,32 @@ def site_at(
     operands: tuple[int, ...] = (),
     resizes: bool | None = None,
 ) -> Site:
-    """Describe the site at ``node``; whether it resizes is read off its first input unless it is said."""
+    """Return the site at ``node``; whether it resizes is determined from its first input unless given."""
     if resizes is None:
         value = value_of(node)
         moves = operation(graph, node) in ("conv", "pool")
         resizes = moves and value is not None and _resolution(value) != _resolution(node)
-    place = next(number for number, each in enumerate(graph.graph.nodes) if each is node)
+    place = next(number for number, other in enumerate(graph.graph.nodes) if other is node)
     return Site(structure, name, node.name, form, shape_of(node), place, operands, resizes)
 
 
 def node_named(graph: fx.GraphModule, site: Site) -> fx.Node:
-    """Return the node that a site stands at; raises ValueError when the graph has none of this name."""
+    """Return the node of a site; raises ValueError if the graph has no node of this name."""
     for node in graph.graph.nodes:
         if node.name == site.node:
             found: fx.Node = node
             return found
-    raise ValueError(f"the graph has no node {site.node}: the site {site.name} is of another network")
+    raise ValueError(f"the graph has no node {site.node}: the site {site.name} belongs to another network")
 
 
 def value_of(node: fx.Node) -> fx.Node | None:
-    """Return the value that a call works on: its first argument, None where that is none."""
+    """Return the value that a call operates on: its first argument, None if that is not a node."""
     value = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
     return value if isinstance(value, fx.Node) and value.meta.get("shape") is not None else None
 
 
 def put_module(graph: fx.GraphModule, node: fx.Node, new: nn.Module, word: str) -> None:
-    """Let a node call another module on its first argument."""
+    """Make a node call another module with its first argument."""
     name = f"{word}_of_{node.name}"
     graph.add_submodule(name, new.train(graph.training))
     value = value_of(node)
@@ -55,70 +55,72 @@ def put_module(graph: fx.GraphModule, node: fx.Node, new: nn.Module, word: str) 
 
 
 def nothing_like(pixels: Tensor, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return zeros (N, *shape) of the type of ``like``, one for each of the ``pixels``; both are only looked at."""
+    """Return zeros (N, *shape) with the dtype of ``like`` and the batch size of ``pixels``."""
     return like.new_zeros((pixels.shape[0], *shape))
 
 
 def joined_values(node: fx.Node) -> list[fx.Node]:
     """Return the values that a concatenation joins."""
     values = node.args[0]
-    return [each for each in values if isinstance(each, fx.Node)] if isinstance(values, list | tuple) else []
+    return (
+        [value for value in values if isinstance(value, fx.Node)] if isinstance(values, list | tuple) else []
+    )
 
 
 def kernel_text(module: Any) -> str:
-    """Write the size of a convolution's kernel: ``3×3``."""
+    """Format the size of a convolution's kernel: ``3×3``."""
     return "×".join(map(str, module.kernel_size))
 
 
-def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, beside: fx.Node) -> None:
-    """Put zeros of the same shape in the place of one of the values that a node joins.
+def put_zeros(graph: fx.GraphModule, node: fx.Node, position: int, remaining: fx.Node) -> None:
+    """Replace one of the values that a node joins by zeros of the same shape.
 
-    ``beside`` is a value that stays and gives type and device. What computed the old value is no longer needed.
+    The zeros have the dtype and device of ``remaining``. The nodes that computed the old value become unused.
     """
     joined = joined_values(node)
     old = joined[position]
-    pixels = next(each for each in graph.graph.nodes if each.op == "placeholder")
+    pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
     with graph.graph.inserting_before(node):
-        zeros = graph.graph.call_function(nothing_like, (pixels, beside, shape_of(old)))
+        zeros = graph.graph.call_function(nothing_like, (pixels, remaining, shape_of(old)))
     zeros.meta = {**old.meta, "path": node.meta.get("path", ())}
     joined[position] = zeros
     node.args = (joined, *node.args[1:])
 
 
 def ancestors(node: fx.Node) -> set[fx.Node]:
-    """Return every node whose value reaches ``node`` as a tensor, itself left out."""
-    found: set[fx.Node] = set()
+    """Return every node whose value reaches ``node`` as a tensor, without ``node`` itself."""
+    reached: set[fx.Node] = set()
     waiting = list(tensor_inputs(node))
     while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += list(tensor_inputs(each))
-    return found
+        current = waiting.pop()
+        if current not in reached:
+            reached.add(current)
+            waiting += list(tensor_inputs(current))
+    return reached
 
 
 def from_image(node: fx.Node) -> bool:
-    """Say whether a value depends on the image."""
-    return node.op == "placeholder" or any(each.op == "placeholder" for each in ancestors(node))
+    """Return whether a value depends on the image."""
+    return node.op == "placeholder" or any(ancestor.op == "placeholder" for ancestor in ancestors(node))
 
 
 def last_common(graph: fx.GraphModule, first: fx.Node, second: fx.Node) -> fx.Node | None:
-    """Return the latest value that both depend on (or are), None when there is none."""
+    """Return the latest value that both depend on (or are), None if there is none."""
     shared = ({first} | ancestors(first)) & ({second} | ancestors(second))
     return next((node for node in reversed(list(graph.graph.nodes)) if node in shared), None)
 
 
 def weight_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weight:
-    """Return the most layers with weights on a path from ``start`` to ``end``, and the largest kernel on the way.
+    """Return the maximum number of layers with weights on a path from ``start`` to ``end``, and their largest kernel.
 
-    (-1, 0) when ``end`` does not depend on ``start``.
+    (-1, 0) if ``end`` does not depend on ``start``.
     """
     known: dict[fx.Node, Weight] = {start: (0, 0)}
     inside = ancestors(end) | {end}
     for node in graph.graph.nodes:
         if node is start or node not in inside:
             continue
-        before = [known[each] for each in tensor_inputs(node) if each in known]
+        before = [known[value] for value in tensor_inputs(node) if value in known]
         if before:
             own = (1, _kernel(graph, node)) if is_weighted(graph, node) else (0, 0)
             known[node] = (max(b[0] for b in before) + own[0], max([own[1], *(b[1] for b in before)]))
@@ -126,7 +128,7 @@ def weight_between(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weigh
 
 
 def block_name(graph: fx.GraphModule, node: fx.Node, taken: set[str]) -> str:
-    """Return a name for a place inside a module: the module's, numbered from the second place in it on."""
+    """Return a name for a site inside a module: the module's name, numbered from the second site on."""
     base = owner(node) or node.name
     name, number = base, 1
     while name in taken:

@@ -1,4 +1,4 @@
-"""The same function computed faster: batch normalisation folded into the convolution below it."""
+"""Folding of batch normalisation into the preceding convolution, which computes the same function faster."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from probe.graph.trace.trace import shared_copy
 
 
 def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.Module:
-    """Return a copy of a graph with each batch normalisation folded into the convolution below it.
+    """Return a copy of a graph with each batch normalisation folded into the preceding convolution.
 
-    Only convolutions whose output nothing else uses, and normalisations with fixed statistics, are
-    folded; weights that are not changed are shared. A module that is no graph is returned as it is. ``known`` keeps
-    folded convolutions by name, for several cut copies of one network.
+    Only convolutions whose output has no other use, and normalisations with fixed statistics, are
+    folded; unchanged weights are shared. A module that is not a graph is returned unchanged. ``known`` caches
+    folded convolutions by name, for several edited copies of one network.
     """
     if not isinstance(module, fx.GraphModule):
         return module
@@ -28,10 +28,10 @@ def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.M
         norm = _norm(copy, node)
         if norm is not None and (source := _convolution_below(copy, node)) is not None:
             name = _folded_name(source, node)
-            made = (known or {}).get(name) or _fold(_called(copy, source), norm)
+            folded = (known or {}).get(name) or _fold(_called(copy, source), norm)
             if known is not None:
-                known[name] = made
-            _replace(copy, source, name, made)
+                known[name] = folded
+            _replace(copy, source, name, folded)
             node.replace_all_uses_with(source)
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):
@@ -43,7 +43,7 @@ def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.M
 
 
 def _folded_name(source: fx.Node, norm: fx.Node) -> str:
-    """Return a name that two graphs share only where the same modules were folded at the same place."""
+    """Return a name that is the same in two graphs only if the same modules were folded at the same position."""
     parts = (source.name, source.target, norm.name, norm.target if norm.op == "call_module" else "")
     return "folded_" + "_".join(str(part).replace(".", "_") for part in parts)
 
@@ -77,14 +77,14 @@ def _norm(module: fx.GraphModule, node: fx.Node) -> Mapping[str, Any] | None:
 def _value(module: fx.GraphModule, argument: object) -> Tensor | None:
     if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
-    found: object = module
+    value: object = module
     for part in str(argument.target).split("."):
-        found = getattr(found, part)
-    return found if isinstance(found, Tensor) else None
+        value = getattr(value, part)
+    return value if isinstance(value, Tensor) else None
 
 
 def _convolution_below(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """Return the convolution that feeds ``node`` and nothing else, or None."""
+    """Return the convolution whose output is used only by ``node``, or None."""
     source = node.args[0] if node.args else node.kwargs.get("input")
     if not isinstance(source, fx.Node) or source.op != "call_module" or not _only_reader(source):
         return None
@@ -92,7 +92,7 @@ def _convolution_below(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
 
 
 def _only_reader(source: fx.Node) -> bool:
-    """Say whether one node alone reads the values of ``source``; others may ask for its shape."""
+    """Return whether only one node reads the values of ``source``; others may read its shape."""
     return sum(not _asks_for_shape(user) for user in source.users) == 1
 
 
@@ -113,7 +113,7 @@ def _fold(below: Any, norm: Mapping[str, Any]) -> nn.Module:
 
 
 def _copies_back(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Say whether ``node`` is an in-place ReLU6 or Hardtanh, which torch computes aside and copies back."""
+    """Return whether ``node`` is an in-place ReLU6 or Hardtanh, which torch computes separately and copies back."""
     if node.op != "call_module" or not isinstance(node.args[0], fx.Node) or not _only_reader(node.args[0]):
         return False
     sub = _called(module, node)

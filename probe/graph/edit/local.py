@@ -1,4 +1,4 @@
-"""Convolution without one of its restrictions: weights of its own at every place, or a kernel as large as the map."""
+"""Convolutions without one of their restrictions: separate weights at every position, or a kernel as large as the map."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class LocallyConnected2d(nn.Module):
-    """A convolution whose weights are not shared: every place of the output has a kernel of its own.
+    """A convolution without weight sharing: every position of the output has its own kernel.
 
-    Made from a convolution with zero padding and the (height, width) of its input. Every place begins with the
-    convolution's kernel, so that the layer computes what the convolution computes until it is trained. ``weight`` is
+    Built from a convolution with zero padding and the (height, width) of its input. Every position starts with the
+    convolution's kernel, so that the layer is equivalent to the convolution until it is trained. ``weight`` is
     (places · groups, out_channels / groups, in_channels / groups · kernel area), ``bias`` (out_channels, places).
     """
 
@@ -33,9 +33,9 @@ class LocallyConnected2d(nn.Module):
         n, area, places = windows.shape
         # (places · groups, N, weights of one place and group)
         columns = windows.reshape(n, self.groups, area // self.groups, places).permute(3, 1, 0, 2)
-        found = torch.bmm(columns.flatten(0, 1), self.weight.transpose(1, 2))
+        products = torch.bmm(columns.flatten(0, 1), self.weight.transpose(1, 2))
         maps = (
-            found.reshape(places, self.groups, n, -1)
+            products.reshape(places, self.groups, n, -1)
             .permute(2, 1, 3, 0)
             .reshape(n, self.out_channels, places)
         )
@@ -45,12 +45,11 @@ class LocallyConnected2d(nn.Module):
 
 
 class MapConv2d(nn.Conv2d):
-    """A convolution whose kernel is as large as the map that it reads.
+    """A convolution whose kernel is as large as its input map.
 
-    Made from a convolution with zero padding and no dilation, and the (height, width) of its input. The kernel
-    grows on all sides by zeros until it covers the map, so that the layer computes what the convolution
-    computes until it is trained. With gradients it goes by the Fourier transform, which for such kernels is
-    much faster.
+    Built from a convolution with zero padding and no dilation, and the (height, width) of its input. The kernel
+    is padded with zeros on all sides until it covers the map, so that the layer is equivalent to the convolution
+    until it is trained. With gradients it uses the Fourier transform, which is much faster for such kernels.
     """
 
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int]) -> None:
@@ -75,8 +74,8 @@ class MapConv2d(nn.Conv2d):
         if not torch.is_grad_enabled():
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            found = self._by_fourier(x.float())
-        return found.to(x.dtype)
+            result = self._by_fourier(x.float())
+        return result.to(x.dtype)
 
     def _by_fourier(self, x: Tensor) -> Tensor:
         (top, left), (height, width) = zero_padding(self), x.shape[2:]
@@ -84,9 +83,9 @@ class MapConv2d(nn.Conv2d):
         weight = torch.fft.rfft2(self.weight.float().flip(-2, -1), s=whole)
         values = torch.fft.rfft2(x, s=whole)
         n, groups = len(x), self.groups
-        each = values.reshape(n, groups, -1, *values.shape[2:]).permute(1, 3, 4, 0, 2)
+        inputs = values.reshape(n, groups, -1, *values.shape[2:]).permute(1, 3, 4, 0, 2)
         kernels = weight.reshape(groups, -1, *weight.shape[1:]).permute(0, 3, 4, 2, 1)
-        mixed = (each @ kernels).permute(3, 0, 4, 1, 2).flatten(1, 2)
+        mixed = (inputs @ kernels).permute(3, 0, 4, 1, 2).flatten(1, 2)
         full = torch.fft.irfft2(mixed, s=whole)
         # The full convolution begins where only the kernel's last row and column touch the image.
         first = [self.kernel_size[0] - 1 - top, self.kernel_size[1] - 1 - left]
@@ -94,8 +93,8 @@ class MapConv2d(nn.Conv2d):
         for dim in (0, 1):
             places = torch.arange(counts[dim], device=x.device) * _pair(self.stride)[dim] + first[dim]
             full = full.index_select(dim + 2, places)
-        made: Tensor = full if self.bias is None else full + self.bias.float()[:, None, None]
-        return made
+        result: Tensor = full if self.bias is None else full + self.bias.float()[:, None, None]
+        return result
 
 
 def output_size(conv: nn.Conv2d, size: tuple[int, int]) -> tuple[int, int]:
@@ -115,9 +114,9 @@ def output_size(conv: nn.Conv2d, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def zero_padding(conv: nn.Conv2d) -> tuple[int, int]:
-    """Return the zeros on (each of top and bottom, each of left and right).
+    """Return the zero padding (at top and bottom each, at left and right each).
 
-    Raises ValueError for other paddings: those by other values, and ``same`` with unequal sides.
+    Raises ValueError for other paddings: with other values, or ``same`` with unequal sides.
     """
     if conv.padding_mode != "zeros":
         raise ValueError(f"padding by {conv.padding_mode}")
@@ -126,7 +125,7 @@ def zero_padding(conv: nn.Conv2d) -> tuple[int, int]:
     reach = [d * (k - 1) for k, d in zip(_pair(conv.kernel_size), _pair(conv.dilation), strict=True)]
     if conv.padding == "valid":
         return 0, 0
-    if any(each % 2 for each in reach):
+    if any(extent % 2 for extent in reach):
         raise ValueError("padding with unequal sides")
     return reach[0] // 2, reach[1] // 2
 

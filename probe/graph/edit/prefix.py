@@ -1,4 +1,4 @@
-"""Many variants of one network in one pass: what a variant has in common with the network is computed once."""
+"""Evaluation of many variants of one network in one pass: the nodes that they share are computed once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ Lookup = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """A cut copy of the network: the nodes it does not share, the shared values that these read, and the
-    output's name.
+    """An edited copy of the network: its own nodes, the shared values that these read, and the output.
 
     ``output`` is the name of the node whose value is the output.
     """
@@ -29,7 +28,7 @@ class Variant:
 
 
 def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
-    """Compare a cut copy with the network it was made from: nodes are the same when they compute the same value."""
+    """Compare an edited copy with its network: nodes are shared if they compute the same value."""
     known = {node.name: node for node in intact.graph.nodes}
     shared: set[str] = set()
     own = []
@@ -41,16 +40,16 @@ def variant(intact: fx.GraphModule, graph: fx.GraphModule) -> Variant:
             shared.add(node.name)
         else:
             own.append(node)
-    reads = {each.name for node in own for each in node.all_input_nodes if each.name in shared}
+    reads = {value.name for node in own for value in node.all_input_nodes if value.name in shared}
     if output in shared:
         reads.add(output)
     return Variant(graph, tuple(own), frozenset(reads), output)
 
 
 class SharedPass:
-    """Run a network and its variants on the same images, every variant from where it departs.
+    """Run a network and its variants on the same images, every variant from its first own node.
 
-    Values are kept only as long as the network or a variant that has not run yet needs them.
+    Values are kept only while the network or a later variant needs them.
     """
 
     def __init__(self, intact: fx.GraphModule, variants: Sequence[Variant]) -> None:
@@ -62,12 +61,12 @@ class SharedPass:
         self.due: dict[int, list[int]] = {}
         last = dict(place)
         for number, node in enumerate(self.nodes):
-            for each in node.all_input_nodes:
-                last[each.name] = number
-        for index, one in enumerate(self.variants):
-            when = max((place[name] for name in one.reads), default=0)
+            for value in node.all_input_nodes:
+                last[value.name] = number
+        for index, variant in enumerate(self.variants):
+            when = max((place[name] for name in variant.reads), default=0)
             self.due.setdefault(when, []).append(index)
-            for name in one.reads:
+            for name in variant.reads:
                 last[name] = max(last[name], when)
         self.free: dict[int, list[str]] = {}
         for name, number in last.items():
@@ -75,7 +74,7 @@ class SharedPass:
 
     @property
     def kept_bytes(self) -> int:
-        """The most memory, in bytes for one image, of values that are alive at once in the network's own pass."""
+        """The maximum memory, in bytes for one image, of the values needed at once in the network's own pass."""
         size = {node.name: _bytes(node) for node in self.nodes}
         alive = most = 0
         for number, node in enumerate(self.nodes):
@@ -85,7 +84,7 @@ class SharedPass:
         return most
 
     def run(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield (number of the variant, its output) as they come, and (-1, the network's own output) last."""
+        """Yield (number of the variant, its output) in order of completion, and (-1, the network's own output) last."""
         values: dict[str, Any] = {}
         result: Any = None
         for number, node in enumerate(self.nodes):
@@ -101,43 +100,45 @@ class SharedPass:
 
 
 def mutates(graph: fx.GraphModule) -> bool:
-    """Say whether a node changes a value in place, which forbids to share it."""
+    """Return whether a node changes a value in place, so that the value cannot be shared."""
     return any(node.meta.get("mutates") for node in graph.graph.nodes)
 
 
-def _finish(one: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
+def _finish(variant: Variant, values: Mapping[str, Any], images: Tensor) -> Tensor:
     last: dict[str, int] = {}
-    for number, node in enumerate(one.own):
-        for each in node.all_input_nodes:
-            last[each.name] = number
+    for number, node in enumerate(variant.own):
+        for value in node.all_input_nodes:
+            last[value.name] = number
     own: dict[str, Any] = {}
 
     def find(name: str) -> Any:
         return own[name] if name in own else values[name]
 
-    for number, node in enumerate(one.own):
-        dying = [each.name for each in node.all_input_nodes if last[each.name] == number and each.name in own]
-        spent = _spent(one.graph, node, [name for name in dying if name != one.output])
-        own[node.name] = _execute(one.graph, node, find, images, spent)
-        for each in node.all_input_nodes:
-            if last[each.name] == number and each.name != one.output:
-                own.pop(each.name, None)
-    found: Tensor = find(one.output)
-    return found
+    for number, node in enumerate(variant.own):
+        dying = [
+            value.name for value in node.all_input_nodes if last[value.name] == number and value.name in own
+        ]
+        spent = _spent(variant.graph, node, [name for name in dying if name != variant.output])
+        own[node.name] = _execute(variant.graph, node, find, images, spent)
+        for value in node.all_input_nodes:
+            if last[value.name] == number and value.name != variant.output:
+                own.pop(value.name, None)
+    result: Tensor = find(variant.output)
+    return result
 
 
 def _spent(graph: fx.GraphModule, node: fx.Node, dying: Sequence[str]) -> str:
-    """Return the name of an input whose memory the node may take for its output, an empty string if there is none.
+    """Return the name of an input whose memory the node can reuse for its output, empty if there is none.
 
-    It is needed no longer (it is among ``dying``) and was newly computed, so that nothing else lies in its memory.
+    The input is no longer needed (it is in ``dying``) and was newly computed, so that nothing else uses its memory.
     """
     rectifies = node.op == "call_module" and type(called(graph, node)) is nn.ReLU
     if not rectifies and node.target is not operator.add:
         return ""
-    for each in node.all_input_nodes:
-        fresh = operation(graph, each) in ("conv", "norm") or each.target is operator.add
-        if fresh and each.name in dying and each.meta.get("shape") == node.meta.get("shape"):
-            return each.name
+    for value in node.all_input_nodes:
+        fresh = operation(graph, value) in ("conv", "norm") or value.target is operator.add
+        if fresh and value.name in dying and value.meta.get("shape") == node.meta.get("shape"):
+            return value.name
     return ""
 
 
@@ -151,7 +152,7 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor,
         return value
     if spent and node.op == "call_module":
         return find(spent).relu_()
-    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda each: find(each.name))
+    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda value: find(value.name))
     args, kwargs = given
     if spent and all(isinstance(value, Tensor) for value in args):
         mine, other = args if spent == getattr(node.args[0], "name", "") else reversed(args)
@@ -167,21 +168,21 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor,
 def _same(node: fx.Node, other: fx.Node, shared: set[str]) -> bool:
     if node.op != other.op or node.target != other.target:
         return False
-    if any(each.name not in shared for each in node.all_input_nodes):
+    if any(value.name not in shared for value in node.all_input_nodes):
         return False
     mine, theirs = (
-        fx.node.map_arg((each.args, each.kwargs), lambda value: value.name) for each in (node, other)
+        fx.node.map_arg((current.args, current.kwargs), lambda value: value.name) for current in (node, other)
     )
     return repr(mine) == repr(theirs)
 
 
 def _single(output: fx.Node) -> str:
-    """Return the name of the one value that is put out."""
+    """Return the name of the single output value."""
     (value,) = output.args
     while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if not isinstance(value, fx.Node):
-        raise ValueError("the network gives more than one value")
+        raise ValueError("the network has more than one output")
     return value.name
 
 

@@ -1,4 +1,4 @@
-"""Residual additions: which of two added values is the shortcut, and which the branch."""
+"""Residual additions (which operand is the shortcut and which the branch), concatenations and gates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from probe.graph.edit.site import Site
 from probe.graph.trace.ops import operation, owner, shape_of
 
 _MOST_ON_A_SHORTCUT = 1
-"""A shortcut is an identity or one projection; with more layers it is a branch among branches."""
+"""A shortcut is an identity or one projection; with more layers it is a parallel branch."""
 
 
 @dataclass(frozen=True)
 class Residual:
-    """An addition whose operand number ``shortcut`` (0 or 1) goes past the layers on the other operand's way."""
+    """An addition whose operand number ``shortcut`` (0 or 1) bypasses the layers of the other operand."""
 
     node: fx.Node
     start: fx.Node
@@ -41,30 +41,30 @@ class Residual:
 
 
 def operands(node: fx.Node) -> list[fx.Node]:
-    """Return the values that an addition adds, in the order in which they are written."""
+    """Return the two operands of an addition, in source order."""
     values = [*node.args, *(value for key, value in node.kwargs.items() if key != "alpha")]
     return [value for value in values[:2] if isinstance(value, fx.Node)]
 
 
 def residuals(graph: fx.GraphModule) -> list[Residual]:
     """Return the residual additions of a graph in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "add":
             continue
         both = operands(node)
-        if len(both) == 2 and both[0] is not both[1] and all(from_image(each) for each in both):
+        if len(both) == 2 and both[0] is not both[1] and all(from_image(operand) for operand in both):
             residual = _residual(graph, node, both)
             if residual is not None:
-                found.append(residual)
-    return found
+                result.append(residual)
+    return result
 
 
 def _residual(graph: fx.GraphModule, node: fx.Node, both: list[fx.Node]) -> Residual | None:
     start = last_common(graph, *both)
     if start is None:
         return None
-    weights = [_weight(graph, start, each) for each in both]
+    weights = [_weight(graph, start, operand) for operand in both]
     shortcut = 0 if weights[0] < weights[1] else 1
     short, long = weights[shortcut], weights[1 - shortcut]
     if short == long or short[0] > _MOST_ON_A_SHORTCUT or long[0] < 1:
@@ -79,26 +79,26 @@ def _weight(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> Weight:
 def residual_sites(
     graph: fx.GraphModule, word: str, keeps: Literal["branch", "shortcut"]
 ) -> tuple[Site, ...]:
-    """Return the sites at which one of the two can be kept alone: it must have the sum's shape."""
+    """Return the sites at which the given operand alone can replace the sum, because it has the same shape."""
     sites, taken = [], set[str]()
-    for one in residuals(graph):
-        name = block_name(graph, one.node, taken)
-        kept = 1 - one.shortcut if keeps == "branch" else one.shortcut
-        if shape_of(one.operand(kept)) != shape_of(one.node):
+    for residual in residuals(graph):
+        name = block_name(graph, residual.node, taken)
+        kept = 1 - residual.shortcut if keeps == "branch" else residual.shortcut
+        if shape_of(residual.operand(kept)) != shape_of(residual.node):
             continue
-        before, after = shape_of(one.start), shape_of(one.node)
-        form = "projection shortcut" if one.projection else "identity shortcut"
-        if not one.projection and before != after:
+        before, after = shape_of(residual.start), shape_of(residual.node)
+        form = "projection shortcut" if residual.projection else "identity shortcut"
+        if not residual.projection and before != after:
             form = "shortcut without weights"
         if keeps == "shortcut":
-            form = f"branch beside {'an' if form[0] == 'i' else 'a'} {form}"
+            form = f"branch parallel to {'an' if form[0] == 'i' else 'a'} {form}"
         resizes = len(before) == len(after) == 3 and before[1:] != after[1:]
-        sites.append(site_at(graph, one.node, word, name, form, (1 - kept,), resizes))
+        sites.append(site_at(graph, residual.node, word, name, form, (1 - kept,), resizes))
     return tuple(sites)
 
 
 def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
-    """Let one of the two added values take the sum's place; a factor ``alpha`` on the second one stays with it."""
+    """Replace the sum by one of its operands; a factor ``alpha`` on the second operand is kept."""
     kept = operands(node)[position]
     alpha = node.kwargs.get("alpha", 1)
     if position == 1 and alpha != 1:
@@ -111,19 +111,19 @@ def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
 
 @dataclass(frozen=True)
 class Join:
-    """A concatenation along the channels; ``places`` are the positions of the values that come from the image."""
+    """A concatenation along the channels; ``places`` are the positions of the values that depend on the image."""
 
     node: fx.Node
     values: tuple[fx.Node, ...]
 
     @cached_property
     def places(self) -> tuple[int, ...]:
-        """Positions of values that depend on the image."""
+        """The positions of values that depend on the image."""
         return tuple(place for place, value in enumerate(self.values) if from_image(value))
 
     @cached_property
     def links(self) -> tuple[int, ...]:
-        """Positions of the values from which another one was computed: maps of earlier layers."""
+        """The positions of values from which another value was computed: maps of earlier layers."""
         above = {value: ancestors(value) for value in self.values}
         return tuple(
             place
@@ -134,13 +134,13 @@ class Join:
         )
 
     def width(self, place: int) -> int:
-        """Return the channels of one value."""
+        """Return the number of channels of one value."""
         return shape_of(self.values[place])[0]
 
 
 def joins(graph: fx.GraphModule) -> list[Join]:
     """Return the concatenations of at least two maps along the channels, in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "cat" or not node.args:
             continue
@@ -148,12 +148,12 @@ def joins(graph: fx.GraphModule) -> list[Join]:
         if len(values) > 1 and _along_channels(node):
             join = Join(node, values)
             if len(join.places) > 1:
-                found.append(join)
-    return found
+                result.append(join)
+    return result
 
 
 def arm_name(graph: fx.GraphModule, join: Join, place: int, taken: set[str]) -> str:
-    """Return a name for an arm: that of the outermost module in it, else the joining module's with a number."""
+    """Return a name for a branch: its outermost module, else the concatenating module with a number."""
     base = owner(join.node) or join.node.name
     inside = f"{base}." if owner(join.node) else ""
     own = owner(join.values[place])
@@ -172,7 +172,7 @@ def _along_channels(node: fx.Node) -> bool:
 
 @dataclass(frozen=True)
 class MultiplicativeGate:
-    """A multiplication whose operand number ``position`` is the gate of the other one."""
+    """A multiplication whose operand number ``position`` is the gate of the other operand."""
 
     node: fx.Node
     position: int
@@ -181,14 +181,14 @@ class MultiplicativeGate:
 
 def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
     """Return the gates of a graph in execution order."""
-    found = []
+    result = []
     for node in graph.graph.nodes:
         if operation(graph, node) != "mul" or len(node.args) != 2:
             continue
         both = node.args
-        if not all(isinstance(each, fx.Node) and each.meta.get("shape") for each in both):
+        if not all(isinstance(factor, fx.Node) and factor.meta.get("shape") for factor in both):
             continue
-        shapes = [shape_of(each) for each in both if isinstance(each, fx.Node)]
+        shapes = [shape_of(factor) for factor in both if isinstance(factor, fx.Node)]
         small = 0 if math.prod(shapes[0]) < math.prod(shapes[1]) else 1
         gate, gated = both[small], both[1 - small]
         if not (isinstance(gate, fx.Node) and isinstance(gated, fx.Node)) or gate is gated:
@@ -196,14 +196,14 @@ def gates(graph: fx.GraphModule) -> list[MultiplicativeGate]:
         if shapes[1 - small] == shape_of(node) and shapes[small] != shape_of(node):
             above = ancestors(gate)
             if gated in above or (set(_inputs(gated)) & above and _inputs(gated)):
-                found.append(
+                result.append(
                     MultiplicativeGate(node, small, f"gate of {'×'.join(map(str, shapes[small]))} factors")
                 )
-    return found
+    return result
 
 
 def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
-    """Return the nodes whose values reach the output through gates alone: squeeze, excitation, their activations."""
+    """Return the nodes whose values reach the output only through gates: squeeze, excitation, their activations."""
     factors = {gate.node: gate.node.args[gate.position] for gate in gates(graph)}
     reached: set[fx.Node] = set()
     waiting = [node for node in graph.graph.nodes if node.op == "output"]
@@ -211,9 +211,9 @@ def only_for_gates(graph: fx.GraphModule) -> frozenset[fx.Node]:
         node = waiting.pop()
         if node not in reached:
             reached.add(node)
-            waiting += [each for each in node.all_input_nodes if factors.get(node) is not each]
+            waiting += [value for value in node.all_input_nodes if factors.get(node) is not value]
     return frozenset(node for node in graph.graph.nodes if node not in reached)
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:
-    return [each for each in node.all_input_nodes if each.op != "get_attr"]
+    return [value for value in node.all_input_nodes if value.op != "get_attr"]

@@ -1,4 +1,4 @@
-"""A network rewritten so that every activation and pooling is a module of its own."""
+"""Rewriting of a network so that every activation and pooling is a separate module."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _KEPT = frozenset({"copy_", "fill_", "zero_"})
 
 
 def functionalise(traced: fx.GraphModule) -> None:
-    """Replace operations in place by plain ones, and let later readers of the changed value read the new one.
+    """Replace in-place operations by out-of-place ones, and make later nodes read the new value.
 
-    Every module must be called once, and the nodes must carry the meta of ``trace``. Where the changed memory is
-    read later through a view of another shape, the operation stays as it is.
+    Every module must be called once, and the nodes must have the meta of ``trace``. If the changed memory is
+    read later through a view of another shape, the operation is not changed.
     """
     nodes = list(traced.graph.nodes)
     for place, node in enumerate(nodes):
@@ -65,7 +65,7 @@ def functionalise(traced: fx.GraphModule) -> None:
 
 
 def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Turn ``node`` into an operation that leaves its input alone; False where there is none."""
+    """Replace ``node`` by an out-of-place operation; return False if there is none."""
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))
         if getattr(module, "inplace", False) is not True:
@@ -131,13 +131,13 @@ def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -
 
 
 def hidden_activations(graph_module: fx.GraphModule) -> tuple[str, ...]:
-    """Return ``layer: function`` for every activation that ``modular`` could not make a module of its own."""
+    """Return ``layer: function`` for every activation that ``modular`` could not convert to a module."""
     hidden: tuple[str, ...] = graph_module.meta.get("hidden", ())
     return hidden
 
 
 def _unshare(copy: fx.GraphModule) -> None:
-    """Give every call of a module its own instance; the first keeps the name."""
+    """Create a separate instance for every call of a module; the first keeps the name."""
     called: set[str] = set()
     for node in copy.graph.nodes:
         if node.op != "call_module":
@@ -150,29 +150,29 @@ def _unshare(copy: fx.GraphModule) -> None:
 
 
 def _split_bounded(copy: fx.GraphModule) -> None:
-    """Write ReLU6 and its kin as a ReLU and an upper clamp."""
+    """Replace ReLU6 and similar activations by a ReLU and an upper clamp."""
     for node in list(copy.graph.nodes):
         if node.op != "call_module":
             continue
         own = copy.get_submodule(str(node.target))
         if isinstance(own, nn.Hardtanh) and own.min_val == 0 and not own.inplace:
-            made = clamp(0.0, own.max_val)
-            if made is not None:
-                replace(copy, node, made, str(node.target), node.args[0])
+            module = clamp(0.0, own.max_val)
+            if module is not None:
+                replace(copy, node, module, str(node.target), node.args[0])
 
 
 def functions_to_modules(copy: fx.GraphModule) -> None:
-    """Turn every function and method call that a module can make into a call of one."""
+    """Replace every function and method call that has an equivalent module by a call of the module."""
     for node in list(copy.graph.nodes):
-        made = _module_for(node)
-        if made is not None:
+        module = _module_for(node)
+        if module is not None:
             path = node.meta["path"]
             name = ".".join([*path[-1:], str(function_name(node))])
-            replace(copy, node, made, free_name(copy, name), node.all_input_nodes[0])
+            replace(copy, node, module, free_name(copy, name), node.all_input_nodes[0])
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:
-    """Return a module that does what a function or method call does, None where there is none."""
+    """Return the module that is equivalent to a function or method call, None if there is none."""
     maker = MAKERS.get(function_name(node) or "")
     if maker is None or len(node.all_input_nodes) != 1 or node.meta["mutates"] & node.meta["aliases"]:
         return None
@@ -183,9 +183,9 @@ def _module_for(node: fx.Node) -> nn.Module | None:
         return None
 
 
-def replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, value: Any) -> None:
-    """Put ``made`` in the place of ``node``, part by part if it is a sequence."""
-    parts = list(made) if isinstance(made, nn.Sequential) else [made]
+def replace(copy: fx.GraphModule, node: fx.Node, module: nn.Module, name: str, value: Any) -> None:
+    """Replace ``node`` by ``module``, part by part if it is a sequence."""
+    parts = list(module) if isinstance(module, nn.Sequential) else [module]
     for number, part in enumerate(parts):
         target = name if number == 0 else free_name(copy, f"{name}_bound")
         copy.add_submodule(target, part.eval())
@@ -197,7 +197,7 @@ def replace(copy: fx.GraphModule, node: fx.Node, made: nn.Module, name: str, val
 
 
 def free_name(copy: fx.GraphModule, name: str) -> str:
-    """Return ``name``, or ``name_1``, ``name_2`` … if there is such a module already."""
+    """Return ``name``, or ``name_1``, ``name_2`` … if there already is such a module."""
     taken = {path for path, _ in copy.named_modules()}
     number, free = 0, name
     while free in taken:
@@ -207,7 +207,7 @@ def free_name(copy: fx.GraphModule, name: str) -> str:
 
 
 class _Listener(TorchFunctionMode):
-    """Hear which activation functions are called."""
+    """Record which activation functions are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class _Listener(TorchFunctionMode):
 
 
 class _Listening(Annotator):
-    """Annotate a graph and hear which activations are not modules."""
+    """Annotate a graph and record which activations are not modules."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)

@@ -1,4 +1,4 @@
-"""A place in the graph where a structure occurs."""
+"""``Site``: a place in the graph where a structure occurs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class Site:
     """One place in the graph where a structure occurs.
 
-    ``structure`` is the word that names it, with options; ``name`` is unique among its sites. ``node`` is the graph's
-    node that the cut edits and ``operands`` the positions in its arguments that go (of a concatenation or an
-    addition) or the channels (of a filter). ``form`` says in words what it is here, ``shape`` is that of one image's
+    ``structure`` is the text of the structure with its options; ``name`` is unique among its sites. ``node`` is the
+    node that is edited, and ``operands`` are the positions of the removed arguments (of a concatenation or an
+    addition) or the channels (of a filter). ``form`` describes it in words, ``shape`` is the shape of one image's
     value at the node. ``place`` is the node's number in execution order, ``resizes`` whether height and width
-    change between the structure's input and its output.
+    differ between the structure's input and output.
     """
 
     structure: str

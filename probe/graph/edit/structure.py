@@ -1,4 +1,4 @@
-"""What a removable structure is, the places where it occurs, and the registry of all of them."""
+"""The base class of removable structures, and the registries of structures and swaps."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Structure(ABC):
 
     @property
     def default_model(self) -> str:
-        """The network that ``probe ablate`` takes for this structure when none is named."""
+        """The default network of ``probe ablate`` for this structure."""
         return "zoo:resnet20"
 
     @property
     def arm(self) -> str:
-        """Name the network that is cut: ``without shortcut``."""
+        """Return the label of the edited network: ``without shortcut``."""
         return f"without {self.text}"
 
     @property
     def text(self) -> str:
-        """The word with the options that differ from their defaults."""
+        """The name with those options that differ from their defaults."""
         changed = [
             f"{field.name}={getattr(self, field.name)}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
@@ -52,22 +52,22 @@ class Structure(ABC):
 
     @abstractmethod
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Take one site away, by editing ``graph``; nodes that become useless are removed by the caller."""
+        """Remove one site by editing ``graph``; the caller removes nodes that become unused."""
 
 
 class ModuleReplacement(Structure):
-    """A structure that is a module of its own, so that it can also be cut where the network cannot be traced."""
+    """A structure that is a separate module, so that it can be removed even if the network cannot be traced."""
 
     @abstractmethod
     def replacement(self, module: nn.Module) -> nn.Module | None:
-        """Return what takes the place of ``module`` (an Identity takes it away), None if it is another structure."""
+        """Return the replacement of ``module`` (an Identity removes it), None if it is not this structure."""
 
     def form(self, module: nn.Module) -> str:
-        """Say in words what is replaced."""
+        """Describe what is replaced."""
         return type(module).__name__
 
     def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
-        """Return the calls of replaceable modules that have another part to play."""
+        """Return the calls of replaceable modules that have another role, such as gates."""
         return frozenset()
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -84,7 +84,7 @@ class ModuleReplacement(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the replacement in the module's place."""
+        """Replace the module."""
         from probe.graph.edit.edits import node_named, put_module, value_of
 
         node = node_named(graph, site)
@@ -103,7 +103,7 @@ STRUCTURES: Registry[type[Structure]] = Registry("structure", "probe.graph.struc
 SWAPS: Registry[type[Structure]] = Registry("swap", "probe.graph.swaps")
 
 SWAP = "swap:"
-"""What the word of a swap begins with, where structures to remove and to exchange stand side by side."""
+"""The prefix of swaps, where structures to remove and swaps are listed together."""
 
 
 def structure_named(text: str) -> Structure:
@@ -122,12 +122,12 @@ def structure_named(text: str) -> Structure:
             what = "swap" if name.startswith(SWAP) else "structure"
             raise UsageError(
                 f"The {what} '{name.removeprefix(SWAP)}' has no option '{key}'. "
-                + (f"It has: {', '.join(sorted(known))}." if known else "It has none.")
+                + (f"Available: {', '.join(sorted(known))}." if known else "It has no options.")
             )
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"'{text.removeprefix(SWAP)}' is not possible: {error}.") from error
+        raise UsageError(f"'{text.removeprefix(SWAP)}' is invalid: {error}.") from error
 
 
 def _kind_named(name: str) -> type[Structure]:

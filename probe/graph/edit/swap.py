@@ -1,4 +1,4 @@
-"""Exchanging a structure for another of the same purpose; what is new has to be trained."""
+"""Replacing a structure by another one with the same purpose; the new structure has to be trained."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from probe.graph.trace.ops import called, operation
 
 
 class Swap(Structure):
-    """A structure that is exchanged instead of taken away; ``name`` begins with ``swap:``."""
+    """A structure that is replaced instead of removed; ``name`` begins with ``swap:``."""
 
     no_effect_reason: ClassVar[str] = (
         "What is put in has to be trained: a swap is measured by the retrained arms."
     )
 
     def __post_init__(self) -> None:
-        """Refuse a value of ``to`` that its type does not list."""
+        """Raise ValueError for an invalid value of ``to``."""
         *most, last = get_args(get_type_hints(type(self))["to"])
         to = getattr(self, "to", last)
         if to not in (*most, last):
-            raise ValueError(f"to is {', '.join(most)} or {last}, not {to}")
+            raise ValueError(f"to must be {', '.join(most)} or {last}, not {to}")
 
 
 def plain_conv(graph: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
-    """Return the convolution that a node calls, None when it is none or pads or dilates in another way."""
+    """Return the convolution that a node calls, None if it is not one or has unsupported padding or dilation."""
     if node.op != "call_module" or value_of(node) is None:
         return None
     conv = called(graph, node)
@@ -48,9 +48,9 @@ def plain_conv(graph: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
 
 
 def before(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """Return the convolution whose output alone reaches ``node``, through nothing but norms, activations and dropout.
+    """Return the convolution that reaches ``node`` only through norms, activations and dropout.
 
-    None where there is none, or where a value on the way is used elsewhere too.
+    None if there is none, or if a value in between is also used elsewhere.
     """
     value = value_of(node)
     while value is not None and len(value.users) == 1:
@@ -64,9 +64,9 @@ def before(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
 
 
 def followers(graph: fx.GraphModule, node: fx.Node, out_channels: int) -> Callable[[], list[nn.Module]]:
-    """Return what makes the layers between two convolutions in the way of the network: its norm and its activation.
+    """Return a function that builds the layers between two convolutions in the network's style: norm and activation.
 
-    The norm only where one follows the convolution at ``node`` directly; a ReLU where no activation is found.
+    There is a norm only if one directly follows the convolution at ``node``; the default activation is ReLU.
     """
     normed, activation = False, None
     users = list(node.users)
@@ -88,7 +88,7 @@ def followers(graph: fx.GraphModule, node: fx.Node, out_channels: int) -> Callab
 
 
 def expand(graph: fx.GraphModule, node: fx.Node, layers: Sequence[nn.Module], word: str) -> None:
-    """Put a chain of layers in the place of the module that a node calls."""
+    """Replace the module that a node calls by a chain of layers."""
     value = value_of(node)
     if value is None:
         return
@@ -96,24 +96,24 @@ def expand(graph: fx.GraphModule, node: fx.Node, layers: Sequence[nn.Module], wo
         for number, layer in enumerate(layers[:-1]):
             name = f"{word}_{number}_of_{node.name}"
             graph.add_submodule(name, layer.train(graph.training))
-            made = graph.graph.call_module(name, (value,))
-            made.meta = {**node.meta, "shape": _shape_after(layer, value)}
-            value = made
+            call = graph.graph.call_module(name, (value,))
+            call.meta = {**node.meta, "shape": _shape_after(layer, value)}
+            value = call
     node.args, node.kwargs = (value,), {}
     put_module(graph, node, layers[-1], word)
 
 
 def collapse(graph: fx.GraphModule, first: fx.Node, last: fx.Node, layer: nn.Module, word: str) -> None:
-    """Put one layer in the place of all from ``first`` to ``last``; what lay between becomes useless."""
+    """Replace all layers from ``first`` to ``last`` by one layer; the nodes in between become unused."""
     last.args, last.kwargs = (value_of(first),), {}
     put_module(graph, last, layer, word)
 
 
 def like(old: nn.Conv2d, in_channels: int, out_channels: int, **geometry: object) -> nn.Conv2d:
-    """Return a convolution with new weights, drawn as the old one's are spread.
+    """Return a convolution with new random weights, with the spread of the old one's.
 
-    Normal, with the old standard deviation times the root of the change in inputs, from the global generator;
-    the bias as the old one's spread. Groups stay where they divide the channels.
+    Weights are normal with the old standard deviation, scaled by the square root of the change in the number of inputs,
+    and drawn from the global generator; the bias has the old bias's spread. Groups are kept if they divide the channels.
     """
     groups = old.groups if in_channels % old.groups == 0 and out_channels % old.groups == 0 else 1
     conv = nn.Conv2d(in_channels, out_channels, groups=groups, bias=old.bias is not None, **geometry)  # type: ignore[arg-type]
@@ -121,13 +121,13 @@ def like(old: nn.Conv2d, in_channels: int, out_channels: int, **geometry: object
     return conv.to(device=old.weight.device, dtype=old.weight.dtype)
 
 
-def draw_like(made: nn.Module, old: nn.Module) -> None:
-    """Draw a layer's parameters from the global generator as those of another layer of its kind are spread.
+def draw_like(new: nn.Module, old: nn.Module) -> None:
+    """Draw a layer's parameters from the global generator, with the spread of another layer of the same kind.
 
-    Weights are normal with the old standard deviation, scaled by the root of the change in inputs.
+    Weights are normal with the old standard deviation, scaled by the square root of the change in the number of inputs.
     """
     with torch.no_grad():
-        for name, parameter in made.named_parameters():
+        for name, parameter in new.named_parameters():
             reference = old.get_parameter(name)
             if reference.dim() < 2:
                 spread = reference.std() if reference.numel() > 1 else torch.zeros(())
@@ -138,7 +138,7 @@ def draw_like(made: nn.Module, old: nn.Module) -> None:
 
 
 def _shape_after(layer: nn.Module, value: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a layer's output for the value at a node; computes with shapes alone."""
+    """Return the shape of a layer's output for the value at a node, computed on the meta device."""
     shape = value.meta["shape"]
-    found: Tensor = copy.deepcopy(layer).to("meta").eval()(torch.empty(tuple(shape), device="meta"))
-    return tuple(found.shape)
+    output: Tensor = copy.deepcopy(layer).to("meta").eval()(torch.empty(tuple(shape), device="meta"))
+    return tuple(output.shape)

@@ -1,4 +1,4 @@
-"""A network cut off above a layer."""
+"""Truncation of a network after a layer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from probe.graph.trace.trace import (
 def truncate(module: nn.Module, layer: str, example: Tensor, *, before_activation: bool = False) -> nn.Module:
     """Return a network that computes the output of ``layer`` (of its last call) and nothing else.
 
-    ``example`` is an input (N, C, H, W). With ``before_activation`` it gives the value before the activation that the
-    layer ends in, if it ends in one. The result is in eval mode, shares the module's parameters, and passes gradients
-    to its input. A network that cannot be traced is run as it is and left as soon as the layer has been reached.
+    ``example`` is an input (N, C, H, W). With ``before_activation``, the result is the value before the activation that
+    the layer ends with, if any. The truncated network is in eval mode, shares the module's parameters, and passes
+    gradients to its input. A network that cannot be traced runs unchanged and is stopped when the layer is reached.
 
-    Raises UsageError for an unknown layer, NotApplicableError when it is not called or gives no single tensor.
+    Raises UsageError for an unknown layer, NotApplicableError if it is not called or does not return a single tensor.
     """
     check_layer(layer_names(module), layer)
     try:
@@ -37,7 +37,7 @@ def truncate(module: nn.Module, layer: str, example: Tensor, *, before_activatio
     except TraceError:
         return _LeftEarly(shared_copy(module), layer, example, before_activation)
     if target.meta["shape"] is None:
-        raise NotApplicableError(f"Layer '{layer}' gives no single tensor.")
+        raise NotApplicableError(f"Layer '{layer}' does not return a single tensor.")
     activation = _activation(traced, target)
     if before_activation and activation is not None:
         target = activation.all_input_nodes[0]
@@ -45,9 +45,9 @@ def truncate(module: nn.Module, layer: str, example: Tensor, *, before_activatio
 
 
 def ends_in_activation(module: nn.Module, layer: str, example: Tensor) -> str | None:
-    """Return the name of the activation that ``layer`` ends in, such as ``ReLU``, or None.
+    """Return the name of the activation that ``layer`` ends with, such as ``ReLU``, or None.
 
-    Raises as ``truncate`` does.
+    Raises the same errors as ``truncate``.
     """
     check_layer(layer_names(module), layer)
     try:
@@ -60,7 +60,7 @@ def ends_in_activation(module: nn.Module, layer: str, example: Tensor) -> str | 
 
 
 def _activation(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """Return the activation that gives the value of ``node``, looking through dropout."""
+    """Return the activation that computes the value of ``node``, ignoring dropout."""
     while is_idle(traced, node) and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return node if node_activation(traced, node) and node.all_input_nodes else None
@@ -95,7 +95,7 @@ def _checks(node: fx.Node) -> bool:
 
 
 def _spare_input(graph: fx.Graph) -> None:
-    """Let operations that would change the input in place change a copy of it."""
+    """Make operations that would change the input in place change a copy of it."""
     for pixels in [node for node in graph.nodes if node.op == "placeholder"]:
         if not any(node.meta.get("mutates", frozenset()) & pixels.meta["aliases"] for node in graph.nodes):
             continue
@@ -107,11 +107,11 @@ def _spare_input(graph: fx.Graph) -> None:
 
 
 class _Reached(BaseException):
-    """The layer has given its output; nothing after it needs to run."""
+    """Raised when the layer has returned its output, because nothing after it needs to run."""
 
 
 class _LeftEarly(nn.Module):
-    """Run a network until a layer has given its output; one that is called several times is run to its end."""
+    """Run a network until a layer returns its output; if the layer is called several times, run the whole network."""
 
     def __init__(self, network: nn.Module, layer: str, example: Tensor, before_activation: bool) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _LeftEarly(nn.Module):
             outputs = self._run(example.clone())
         if not outputs:
             raise NotApplicableError(
-                f"Layer '{layer}' is not called in eval mode, or gives no single tensor."
+                f"Layer '{layer}' is not called in eval mode, or does not return a single tensor."
             )
         self.once = len(outputs) == 1
         self.eval()
@@ -146,9 +146,9 @@ class _LeftEarly(nn.Module):
         def reached(_module: nn.Module, _args: Any, output: Any) -> None:
             if not isinstance(output, Tensor):
                 return
-            found = output is last.get("output") and last["input"] is not None
-            self.activation = last["name"] if found else None
-            outputs.append(last["input"] if found and self.before_activation else output.clone())
+            is_activation = output is last.get("output") and last["input"] is not None
+            self.activation = last["name"] if is_activation else None
+            outputs.append(last["input"] if is_activation and self.before_activation else output.clone())
             if self.once:
                 raise _Reached
 

@@ -1,4 +1,4 @@
-"""Exact receptive fields, followed through every operation of the network."""
+"""Exact receptive fields, computed through every operation of the network."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RULES: dict[str, Rule] = field_windows.RULES | field_moves.RULES | field_mixing.
 
 
 class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keep a Field for every tensor that an image's forward pass computes.
+    """Track a Field for every tensor that an image's forward pass computes.
 
-    ``inside`` is the stack of the modules being run; whoever runs the network keeps it up to date.
+    ``inside`` is the stack of running modules; the caller keeps it up to date.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -39,7 +39,7 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.fields.get(tensor) if isinstance(tensor, Tensor) else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and work out the fields of its outputs."""
+        """Run the operation and compute the fields of its outputs."""
         result = func(*args, **(kwargs or {}))
         outputs = tuple(_tensors(result))
         if outputs:
@@ -54,8 +54,7 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def rule(
         self, func: Any, values: dict[str, Any], outputs: tuple[Tensor, ...]
     ) -> tuple[Field | None, ...]:
-        """Return the field of every output of an operation that was just run; ``values`` are its arguments by
-        name."""
+        """Return the field of every output of an operation after running it; ``values`` are its arguments by name."""
         name = str(func.overloadpacket.__name__)
         if func._schema.is_mutable:
             name = name.rstrip("_")
@@ -69,10 +68,10 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             lambda changed: func(**(values | changed)),
         )
         try:
-            found = self._which(func, name)(call)
+            fields = self._which(func, name)(call)
         except NotImplementedError:
-            found = field_mixing.unknown(call)
-        return found if isinstance(found, tuple) else (found,) * len(outputs)
+            fields = field_mixing.unknown(call)
+        return fields if isinstance(fields, tuple) else (fields,) * len(outputs)
 
     def _which(self, func: Any, name: str) -> Rule:
         rule = RULES.get(name)
@@ -81,7 +80,7 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return rule
 
     def _write(self, tensor: Tensor, field: Field | None) -> None:
-        """Store the field of a tensor that was changed in place, and change those that share its memory."""
+        """Store the field of a tensor that was changed in place, and update those that share its memory."""
         place = tensor.untyped_storage().data_ptr()
         for other, old in list(self.fields.items()):
             if other is tensor or other.untyped_storage().data_ptr() != place:
@@ -155,10 +154,10 @@ Interval = tuple[int, int]
 class ReceptiveField:
     """The part of the image that each unit of a layer's map sees, in pixels.
 
-    Intervals are half-open. ``rows[i]`` is what the units of row i see of the image's rows, all channels taken
-    together, cut at the image's edge; ``open_rows[i]`` goes on into the padding. ``size`` is the uncut height and
-    width of the largest field, which is that of any unit where all are alike; ``jump`` is the distance between the
-    fields of neighbouring units. ``note`` says what the field leaves out or why it is too large; it is empty when
+    Intervals are half-open. ``rows[i]`` are the image rows that the units of row i depend on, over all channels,
+    clipped to the image; ``open_rows[i]`` includes the padding. ``size`` is the unclipped height and
+    width of the largest field, and of every unit if all fields are equal; ``jump`` is the distance between the
+    fields of neighbouring units. ``note`` says what the field ignores or why it is too large; it is empty if
     the field is exact.
     """
 
@@ -174,12 +173,12 @@ class ReceptiveField:
     def box(self, row: int, col: int) -> Box:
         """Return (top, left, bottom, right) of a unit's field inside the image.
 
-        A unit that sees padding only has the box (0, 0, 0, 0). Raises IndexError outside the map.
+        A unit that depends only on padding has the box (0, 0, 0, 0). Raises IndexError outside the map.
         """
         return _box(self.rows, self.cols, row, col)
 
     def open_box(self, row: int, col: int) -> Box:
-        """Return a unit's field as if the image went on: it may begin below 0 and end outside."""
+        """Return a unit's field including padding: it may begin below 0 and end outside the image."""
         return _box(self.open_rows, self.open_cols, row, col)
 
     @property
@@ -193,12 +192,12 @@ def receptive_field(module: nn.Module, layer: str, example: Tensor) -> Receptive
     """Return the receptive field of every unit in the output of ``layer``.
 
     The intervals are exact for the size of ``example`` (N, C, H, W): strides, padding, dilation, poolings,
-    resampling and moved elements are followed with integers through one forward pass in eval mode; the network need
-    not be traceable. Global gates (squeeze-and-excitation, normalisation over the map) are left out and named in
-    ``note``; an operation that is not understood counts as seeing the whole image and is named there too. Of a
-    reused layer the last call counts. The module is not changed.
+    resampling and moved elements are tracked with integers through one forward pass in eval mode; the network need
+    not be traceable. Global gates (squeeze-and-excitation, normalisation over the map) are ignored and listed in
+    ``note``; an operation that is not supported counts as seeing the whole image and is listed too. For a
+    reused layer, the last call counts. The module is not changed.
 
-    Raises UsageError for an unknown layer, NotApplicableError when it is not called or gives no map.
+    Raises UsageError for an unknown layer, NotApplicableError if it is not called or does not return a map.
     """
     return receptive_fields(module, [layer], example)[layer]
 
@@ -230,7 +229,7 @@ def _watch(
     layers: Iterable[str],
     outputs: dict[str, tuple[Field | None, tuple[int, ...]]],
 ) -> None:
-    """Hook the private copy: tell the mode which module is running, keep the fields of the layers' outputs."""
+    """Add hooks to the private copy that track the running module and keep the fields of the layers' outputs."""
 
     def enter(name: str) -> Any:
         return lambda _module, _args: mode.inside.append(name)
@@ -253,9 +252,9 @@ def _watch(
 
 
 def packed(layer: str, field: Field | None, shape: tuple[int, ...], image: tuple[int, int]) -> ReceptiveField:
-    """Return what the units of a tensor of ``shape`` see, from the field that a ``FieldMode`` keeps for it.
+    """Return the receptive field of the units of a tensor of ``shape``, from its field in a ``FieldMode``.
 
-    Raises NotApplicableError when it does not depend on the image or is no map.
+    Raises NotApplicableError if the tensor does not depend on the image or is not a map.
     """
     if field is None:
         raise NotApplicableError(f"The output of layer '{layer}' does not depend on the image.")
@@ -278,7 +277,7 @@ def packed(layer: str, field: Field | None, shape: tuple[int, ...], image: tuple
 def _intervals(
     axis: SpatialDim, shape: Sequence[int], usual: int
 ) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
-    """Return the true and the open intervals along the map, joined over everything else."""
+    """Return the clipped and the open intervals along the map, combined over all other dimensions."""
     walk = axis.walk if axis.walk is not None else usual if len(shape) == 4 else None
     joined = axis.hull(dim for dim in range(len(shape)) if dim != walk).bounds.reshape(4, -1)
     first, last, low, high = joined.expand(4, 1 if walk is None else shape[walk]).tolist()
@@ -291,7 +290,7 @@ def _half_open(first: Sequence[int], last: Sequence[int]) -> tuple[Interval, ...
 
 
 def _note(field: Field) -> str:
-    """Say in a sentence each what the field leaves out and what was not understood."""
+    """Return a sentence each on what the field ignores and on unsupported operations."""
     parts = []
     if field.gates:
         parts.append(

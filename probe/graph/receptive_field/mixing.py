@@ -12,13 +12,13 @@ from probe.graph.receptive_field.spans import Call, Field, Rule, SpatialDim, joi
 
 
 def pointwise(call: Call) -> Field | None:
-    """Join the operands, element by element."""
+    """Combine the operands element by element."""
     ndim = call.outputs[0].dim()
     return _joined(call, _tensors(call.values.values()), ndim)
 
 
 def mixed(field: Field, sizes: Iterable[int], dims: Iterable[int], where: str) -> Field:
-    """Let every element see all others along ``dims``; the image's own directions count as a gate."""
+    """Make every element depend on all others along ``dims``; along the image's own dimensions this is a gate."""
     lengths, wanted = list(sizes), set(dims)
     met = False
 
@@ -88,14 +88,14 @@ def reduction(call: Call) -> Field | None:
 
 
 def along(call: Call) -> Field | None:
-    """Let every element see all others along one dimension."""
+    """Make every element depend on all others along one dimension."""
     field = call.field(call.main)
     dim = call.values["dim"] % call.main.dim()
     return None if field is None else field.each(lambda axis: axis.hull([dim]))
 
 
 def product(call: Call) -> Field | None:
-    """Multiply matrices, and add the first argument where there are three."""
+    """Multiply matrices, and add the first argument if there are three."""
     left, right, *_ = [call.values[name] for name in call.values if name in _FACTORS[call.name]]
     ndim = call.outputs[0].dim()
     fields = []
@@ -120,7 +120,7 @@ def linear(call: Call) -> Field | None:
 
 
 def attention(call: Call) -> Field | None:
-    """Let every query see all keys and values."""
+    """Make every query depend on all keys and values."""
     fields = []
     for name in ("query", "key", "value"):
         field, ndim = call.field(call.values[name]), call.values[name].dim()
@@ -131,7 +131,7 @@ def attention(call: Call) -> Field | None:
 
 
 def unknown(call: Call) -> tuple[Field | None, ...]:
-    """Count the outputs as seeing the whole image, and say which operation that was."""
+    """Treat the outputs as depending on the whole image, and record the operation."""
     notes = [field for field in map(call.field, _tensors(call.values.values())) if field is not None]
     if not notes:
         return (None,) * len(call.outputs)
@@ -176,13 +176,13 @@ def _joined(call: Call, tensors: list[Tensor], ndim: int) -> Field | None:
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            result.append(value)
         elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+            result += _tensors(value)
+    return result
 
 
 _FACTORS: dict[str, tuple[str, ...]] = {

@@ -55,12 +55,12 @@ _CONSTANTS = (
 
 
 def same(call: Call) -> Field | None:
-    """Leave the field as it is."""
+    """Return the field unchanged."""
     return call.field(call.main)
 
 
 def constant(call: Call) -> None:
-    """Give values that do not depend on the image."""
+    """Return values that do not depend on the image."""
 
 
 def copy(call: Call) -> Field | None:
@@ -114,7 +114,7 @@ def reshape(call: Call) -> Field | None:
 
 
 def cat(call: Call) -> Field:
-    """Put tensors one after the other along a dimension."""
+    """Concatenate tensors along a dimension."""
     tensors = [tensor for tensor in call.values["tensors"] if tensor.dim() > 1 or tensor.numel()]
     stacked = call.name == "stack"
     ndim = call.outputs[0].dim()
@@ -175,16 +175,16 @@ def _only(call: Call) -> Field | None:
 def _moved(call: Call, axis: SpatialDim) -> list[SpatialDim]:
     name = next(iter(call.values))
     shape = call.main.shape
-    parts = [_listed(call.run({name: one.expand(shape)})) for one in axis.bounds]
-    found = []
+    parts = [_listed(call.run({name: bounds.expand(shape)})) for bounds in axis.bounds]
+    moved = []
     for four in zip(*parts, strict=True):
         bounds = compress(torch.stack(four))
-        found.append(axis.found(bounds, None))
-    return found
+        moved.append(axis.found(bounds, None))
+    return moved
 
 
 def _origins(call: Call) -> list[list[int]]:
-    """For each output and dimension the input dimension that it came from (−1: repeated, −2: new)."""
+    """Return, for each output and dimension, the source dimension of the input (−1: repeated, −2: new)."""
     primes = (1009, 2003, 3001, 4001, 5003, 6007, 7001, 8009)
     shape = call.main.shape
     probe = torch.empty_strided(shape, primes[: len(shape)], device="meta")
@@ -196,8 +196,8 @@ def _origins(call: Call) -> list[list[int]]:
 
 
 def _last(origin: list[int], walk: int) -> int | None:
-    found = [dim for dim, source in enumerate(origin) if source == walk]
-    return found[-1] if found else None
+    dims = [dim for dim, source in enumerate(origin) if source == walk]
+    return dims[-1] if dims else None
 
 
 def _listed(value: Any) -> list[Tensor]:
@@ -205,7 +205,7 @@ def _listed(value: Any) -> list[Tensor]:
 
 
 def _kept(old: list[int], new: list[int]) -> dict[int, int]:
-    """Return the dimensions that a reshape leaves alone, old → new, read from both ends."""
+    """Return the dimensions that a reshape does not change, old → new, matched from both ends."""
     kept: dict[int, int] = {}
     front = 0
     while front < min(len(old), len(new)) and old[front] == new[front]:

@@ -1,4 +1,4 @@
-"""Which rows and columns of the image each element of a tensor depends on: intervals and their algebra."""
+"""Intervals of image rows and columns that each element of a tensor depends on, and their algebra."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NOTHING = 1 << 40
 
 @dataclass(frozen=True)
 class SpatialDim:
-    """For every element of a tensor an interval of image rows (or columns).
+    """An interval of image rows (or columns) for every element of a tensor.
 
-    ``bounds`` is int64, (4, *dims), where dims broadcast to the tensor's shape. It holds first, −last (inclusive) of
-    the pixels that the element truly depends on, then first, −last of its field as if the image went on for ever.
-    With upper bounds negated the union of intervals is a minimum. ``walk`` is the tensor's dimension along which one
-    walks over the image in this direction, ``jump`` the pixels per step.
+    ``bounds`` is int64, (4, *dims), where dims broadcast to the tensor's shape. It has first, −last (inclusive) of
+    the pixels that the element actually depends on, then first, −last of its field on an infinite image.
+    With negated upper bounds, the union of intervals is a minimum. ``walk`` is the tensor's dimension that corresponds
+    to this direction of the image, ``jump`` the pixels per step.
     """
 
     bounds: Tensor
@@ -29,11 +29,11 @@ class SpatialDim:
     jump: Fraction
 
     def varies(self, dim: int) -> bool:
-        """Say whether the intervals differ along ``dim``."""
+        """Return whether the intervals differ along ``dim``."""
         return self.bounds.shape[dim + 1] > 1
 
     def hull(self, dims: Iterable[int]) -> SpatialDim:
-        """Join the intervals along ``dims``, which stay with length 1."""
+        """Return the union of the intervals along ``dims``, which are kept with length 1."""
         wanted = set(dims)
         joined = [dim + 1 for dim in sorted(wanted) if self.varies(dim)]
         bounds = self.bounds.amin(joined, keepdim=True) if joined else self.bounds
@@ -42,10 +42,10 @@ class SpatialDim:
     def window(
         self, dim: int, length: int, taps: Tensor, endless: Tensor | None = None, step: Fraction = Fraction(1)
     ) -> SpatialDim:
-        """Let output i see the positions ``taps[i]`` along ``dim``, which has ``length`` positions.
+        """Make output i depend on the positions ``taps[i]`` along ``dim``, which has ``length`` positions.
 
-        Positions outside are padding: they add nothing to the true field. The endless field is continued by
-        ``jump`` to the positions ``endless`` (``taps`` unless given). ``step`` is the stride.
+        Positions outside are padding and add nothing to the actual field. The infinite field is extrapolated with
+        ``jump`` to the positions ``endless`` (by default ``taps``). ``step`` is the stride.
         """
         if length == 0:
             return SpatialDim(nothing(self.bounds.dim() - 1).bounds, self.walk, self.jump)
@@ -66,11 +66,11 @@ class SpatialDim:
 
     def moved(self, shape: Sequence[int], move: Callable[[Tensor], Tensor]) -> SpatialDim:
         """Apply ``move``, which only moves elements of a tensor of ``shape``, to the intervals."""
-        bounds = compress(torch.stack([move(one.expand(shape)) for one in self.bounds]))
+        bounds = compress(torch.stack([move(bound.expand(shape)) for bound in self.bounds]))
         return self.found(bounds, self.walk if bounds.dim() == self.bounds.dim() else None)
 
     def found(self, bounds: Tensor, walk: int | None) -> SpatialDim:
-        """Return ``bounds`` with the dimension of the walk read from them where they vary along one only."""
+        """Return the axis for ``bounds``; if they vary along only one dimension, that is the walk."""
         varying = [dim for dim in range(bounds.dim() - 1) if bounds.shape[dim + 1] > 1]
         if len(varying) != 1:
             return SpatialDim(bounds, walk if not varying else None, self.jump)
@@ -80,11 +80,11 @@ class SpatialDim:
 
 @dataclass(frozen=True)
 class Field:
-    """What a tensor's elements depend on: ``rows`` and ``cols`` of the image.
+    """The ``rows`` and ``cols`` of the image that a tensor's elements depend on.
 
-    Along the dimensions ``flat`` the tensor is one value, repeated. ``gates`` are the places where a map met
-    values of the whole image that ``rows`` and ``cols`` leave out; ``unknown`` are operations that count as
-    seeing everything.
+    Along the dimensions ``flat``, the tensor is a repeated value. ``gates`` are the places where a map was combined with
+    values of the whole image that ``rows`` and ``cols`` ignore; ``unknown`` are operations that count as
+    depending on the whole image.
     """
 
     rows: SpatialDim
@@ -99,11 +99,11 @@ class Field:
         return self.rows, self.cols
 
     def each(self, change: Callable[[SpatialDim], SpatialDim], flat: frozenset[int] = frozenset()) -> Field:
-        """Change both axes alike."""
+        """Apply the same change to both axes."""
         return replace(self, rows=change(self.rows), cols=change(self.cols), flat=flat)
 
     def noting(self, gates: Iterable[str] = (), unknown: Iterable[str] = ()) -> Field:
-        """Add to what is noted."""
+        """Return the field with additional notes."""
         return replace(
             self,
             gates=tuple(dict.fromkeys((*self.gates, *gates))),
@@ -126,7 +126,7 @@ class Field:
         )
 
     def settled(self) -> Field:
-        """Make an element that is empty in one direction empty in both."""
+        """Make elements that are empty in one direction empty in both."""
         empty = [(axis.bounds[0] + axis.bounds[1] > 0) for axis in self.axes]
         if not (bool(empty[0].any()) or bool(empty[1].any())):
             return self
@@ -152,7 +152,7 @@ def pixels(height: int, width: int) -> Field:
 
 
 def whole(height: int, width: int, ndim: int) -> Field:
-    """Return the field of a tensor whose every element sees the whole image."""
+    """Return the field of a tensor whose elements all depend on the whole image."""
 
     def axis(length: int) -> SpatialDim:
         bounds = torch.tensor([0, 1 - length, 0, 1 - length]).view(4, *[1] * ndim)
@@ -169,10 +169,10 @@ def nothing(ndim: int) -> SpatialDim:
 def joined(
     first: Field, second: Field, shapes: Sequence[Sequence[int]], where: str, gates: bool = True
 ) -> Field:
-    """Join the fields of two operands that broadcast against each other; their ``shapes`` are aligned.
+    """Combine the fields of two operands that broadcast against each other; their ``shapes`` are aligned.
 
-    A map that meets a value of the whole image, the same at every position (a gate), keeps its own field, and the
-    place is noted. With ``gates`` False it is an ordinary operand.
+    A map that is combined with one value of the whole image, the same at every position (a gate), keeps its own field,
+    and the place is recorded. With ``gates`` False, the gate is an ordinary operand.
     """
     ndim = len(shapes[0])
     single = [
@@ -181,40 +181,40 @@ def joined(
     ]
     first, second = first.settled(), second.settled()
     axes, met = [], False
-    for one, other in zip(first.axes, second.axes, strict=True):
-        if gates and _is_gate(one, other, single[0], single[1]):
-            axes.append(one)
-            met |= _adds(other, one)
-        elif gates and _is_gate(other, one, single[1], single[0]):
+    for axis, other in zip(first.axes, second.axes, strict=True):
+        if gates and _is_gate(axis, other, single[0], single[1]):
+            axes.append(axis)
+            met |= _adds(other, axis)
+        elif gates and _is_gate(other, axis, single[1], single[0]):
             axes.append(other)
-            met |= _adds(one, other)
+            met |= _adds(axis, other)
         else:
-            axes.append(_union(one, other))
+            axes.append(_union(axis, other))
     flat = frozenset((single[0] & single[1]) - {d for d in range(ndim) if shapes[0][d] == shapes[1][d] == 1})
     both = Field(axes[0], axes[1], flat, first.gates, first.unknown)
     return both.noting((*second.gates, *([where] if met else [])), second.unknown)
 
 
-def _is_gate(one: SpatialDim, other: SpatialDim, one_single: set[int], other_single: set[int]) -> bool:
-    walk = one.walk
-    if walk is None or walk in one_single or walk not in other_single:
+def _is_gate(first: SpatialDim, other: SpatialDim, first_single: set[int], other_single: set[int]) -> bool:
+    walk = first.walk
+    if walk is None or walk in first_single or walk not in other_single:
         return False
-    return bool((other.bounds[:2] <= one.hull([walk]).bounds[:2]).all())
+    return bool((other.bounds[:2] <= first.hull([walk]).bounds[:2]).all())
 
 
-def _adds(other: SpatialDim, one: SpatialDim) -> bool:
-    return not bool((one.bounds[:2] <= other.bounds[:2]).all())
+def _adds(other: SpatialDim, first: SpatialDim) -> bool:
+    return not bool((first.bounds[:2] <= other.bounds[:2]).all())
 
 
-def _union(one: SpatialDim, other: SpatialDim) -> SpatialDim:
-    bounds = torch.minimum(one.bounds, other.bounds)
-    if one.walk == other.walk or other.walk is None:
-        return SpatialDim(bounds, one.walk, one.jump)
-    return SpatialDim(bounds, other.walk if one.walk is None else None, other.jump)
+def _union(first: SpatialDim, other: SpatialDim) -> SpatialDim:
+    bounds = torch.minimum(first.bounds, other.bounds)
+    if first.walk == other.walk or other.walk is None:
+        return SpatialDim(bounds, first.walk, first.jump)
+    return SpatialDim(bounds, other.walk if first.walk is None else None, other.jump)
 
 
 def compress(bounds: Tensor) -> Tensor:
-    """Shorten every dimension (but the first) along which nothing changes to length 1."""
+    """Reduce every dimension except the first along which nothing changes to length 1."""
     for dim in range(1, bounds.dim()):
         if bounds.shape[dim] > 1:
             head = bounds.narrow(dim, 0, 1)
@@ -229,9 +229,9 @@ def _floor(steps: Tensor, jump: Fraction) -> Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """An operation ``name`` with its arguments by name, its tensor ``outputs``, and the module it happened in.
+    """An operation ``name`` with its arguments by name, its tensor ``outputs``, and the module that contains it.
 
-    ``field`` gives the field of a tensor, None for what does not depend on the image. ``run`` performs the
+    ``field`` returns the field of a tensor, None if it does not depend on the image. ``run`` runs the
     operation again with some arguments replaced. ``image`` is the image's height and width.
     """
 
@@ -251,4 +251,4 @@ class Call:
 
 
 Rule = Callable[[Call], Field | tuple[Field | None, ...] | None]
-"""Gives the field of every output, or one for each; NotImplementedError means that the call is not understood."""
+"""Returns one field for all outputs, or one for each; NotImplementedError means that the call is not supported."""

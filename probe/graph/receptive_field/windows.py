@@ -14,7 +14,7 @@ from probe.graph.receptive_field.spans import NOTHING, Call, Field, Rule, Spatia
 
 
 def convolution(call: Call) -> Field:
-    """Slide the kernel, forwards or transposed; channels are joined within their group."""
+    """Slide the kernel, normally or transposed; channels are combined within their group."""
     field = call.field(call.values["input"])
     weight = call.values["weight"]
     dynamic = call.field(weight)
@@ -53,7 +53,7 @@ def pool(call: Call) -> Field | None:
 
 
 def adaptive_pool(call: Call) -> Field | None:
-    """Divide each dimension into as many nearly equal windows as there are outputs."""
+    """Divide each dimension into one nearly equal window per output."""
     field = call.field(call.main)
     ndim, out = call.main.dim(), call.outputs[0].shape
     for dim in range(ndim - len(call.values["output_size"]), ndim):
@@ -69,7 +69,7 @@ def adaptive_pool(call: Call) -> Field | None:
 
 
 def pad(call: Call) -> Field | None:
-    """Add constant, reflected or repeated borders, or take borders away."""
+    """Add constant, reflected or repeated borders, or remove borders."""
     widths = call.values["pad" if "pad" in call.values else "padding"]
     field, ndim = call.field(call.main), call.main.dim()
     for index in range(len(widths) // 2):
@@ -86,7 +86,7 @@ def pad(call: Call) -> Field | None:
 
 
 def resample(call: Call) -> Field | None:
-    """Interpolate; which inputs an output reads is seen by resampling unit vectors."""
+    """Interpolate; the inputs that an output reads are determined by resampling unit vectors."""
     field, ndim = call.field(call.main), call.main.dim()
     size = list(call.outputs[0].shape[2:])
     flat = set()

@@ -15,7 +15,7 @@ from probe.graph.trace.trace import shared_copy
 @STRUCTURES.register("bias")
 @dataclass(frozen=True)
 class Bias(ModuleReplacement):
-    """The bias of a convolution or a dense layer; the shift of a normalisation is not one (see ``norm``)."""
+    """The bias of a convolution or a dense layer; the shift of a normalisation does not count (see ``norm``)."""
 
     name: ClassVar[str] = "bias"
 
@@ -28,6 +28,6 @@ class Bias(ModuleReplacement):
         return copy
 
     def form(self, module: nn.Module) -> str:
-        """Name the layer and the number of biases."""
+        """Return the class of the layer and the number of biases."""
         count = sum(value.numel() for name, value in module.named_parameters() if name == "bias")
         return f"{type(module).__name__}, {count} biases"

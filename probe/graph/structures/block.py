@@ -16,7 +16,7 @@ from probe.graph.edit.structure import STRUCTURES, Structure
 @STRUCTURES.register("block")
 @dataclass(frozen=True)
 class BlockRemoval(Structure):
-    """The residual branch of a block; the shortcut stays, so the block hands on its input (Veit 2016)."""
+    """The residual branch of a block; the shortcut stays, so the block passes its input on (Veit 2016)."""
 
     name: ClassVar[str] = "block"
 
@@ -25,5 +25,5 @@ class BlockRemoval(Structure):
         return residual_sites(graph, self.name, keeps="shortcut")
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Keep the shortcut alone."""
+        """Keep only the shortcut."""
         keep_operand(graph, node_named(graph, site), 1 - site.operands[0])

@@ -1,4 +1,4 @@
-"""Parallel branches: the arms of an Inception module (Szegedy et al. 2015)."""
+"""Parallel branches, as in an Inception module (Szegedy et al. 2015)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from probe.graph.edit.structure import STRUCTURES, Structure
 @STRUCTURES.register("branch")
 @dataclass(frozen=True)
 class Branch(Structure):
-    """One arm of a concatenation of parallel arms (Inception, Fire modules); zeros of equal width take its place.
+    """One of several concatenated parallel branches (Inception, Fire modules), replaced by zeros of the same width.
 
-    Arms are concatenated maps none of which was computed from another one. What computed the arm alone is removed
-    with it. When all arms of a module are cut, it hands on zeros.
+    Branches are concatenated maps none of which was computed from another. Layers that are used only by the branch are
+    removed with it. If all branches of a module are removed, its output is zeros.
     """
 
     name: ClassVar[str] = "branch"
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:inception"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return every arm of every concatenation without links."""
+        """Return every branch of every concatenation without links."""
         sites, taken = [], set[str]()
         for join in joins(graph):
             if join.links:
@@ -42,7 +42,7 @@ class Branch(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put zeros in the place of the arm."""
+        """Replace the branch by zeros."""
         node = node_named(graph, site)
-        pixels = next(each for each in graph.graph.nodes if each.op == "placeholder")
+        pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
         put_zeros(graph, node, site.operands[0], pixels)

@@ -16,21 +16,21 @@ from probe.graph.edit.structure import STRUCTURES, Structure
 @STRUCTURES.register("dense")
 @dataclass(frozen=True)
 class Dense(Structure):
-    """The links by which a concatenation also receives the maps of earlier layers (DenseNet, U-Net).
+    """The connections that concatenate the maps of earlier layers (DenseNet, U-Net), replaced by zeros.
 
-    A concatenated map is a link when another one in the same concatenation was computed from it. Links are replaced
-    by zeros of the same width; what is left is the newest map, as in a chain of layers.
+    A concatenated map is such a link if another one in the same concatenation was computed from it. Links are replaced
+    by zeros of the same width; only the newest map remains, as in a chain of layers.
     """
 
     name: ClassVar[str] = "dense"
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:densenet"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the concatenations with links; all links of one are one site."""
+        """Return the concatenations with links; all links of a concatenation are one site."""
         sites, taken = [], set[str]()
         for join in joins(graph):
             links = join.links
@@ -41,7 +41,7 @@ class Dense(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put zeros in the place of the links."""
+        """Replace the links by zeros."""
         node = node_named(graph, site)
         values = joined_values(node)
         kept = next(value for place, value in enumerate(values) if place not in site.operands)

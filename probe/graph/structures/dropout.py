@@ -24,19 +24,19 @@ class Dropout(ModuleReplacement):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:alexnet"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
-        """Return the identity for what drops values at a rate above 0."""
+        """Return the identity for a dropout with a rate above 0."""
         return nn.Identity() if is_dropout_like(module) and _rate(module) != 0 else None
 
     def form(self, module: nn.Module) -> str:
-        """Name the class and the rate."""
+        """Return the class and the rate."""
         rate = _rate(module)
         return type(module).__name__ + (f" {rate:g}" if rate is not None else "")
 
 
 def _rate(module: nn.Module) -> float | None:
-    found = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate", "prob"))
-    return next((float(rate) for rate in found if isinstance(rate, int | float)), None)
+    rates = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate", "prob"))
+    return next((float(rate) for rate in rates if isinstance(rate, int | float)), None)

@@ -18,9 +18,9 @@ from probe.graph.trace.ops import called, operation, shape_of
 @STRUCTURES.register("filter")
 @dataclass(frozen=True)
 class Filter(Structure):
-    """One channel of a convolution, silenced behind its normalisation and activation (Morcos et al. 2018).
+    """One channel of a convolution, set to zero after its normalisation and activation (Morcos et al. 2018).
 
-    ``layer`` keeps to one convolution, by its name.
+    ``layer`` selects one convolution by its name.
     """
 
     layer: str = ""
@@ -44,7 +44,7 @@ class Filter(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Set the channel to zero where its layer ends."""
+        """Set the channel to zero at the end of its layer."""
         node = _end_of_layer(graph, node_named(graph, site))
         with graph.graph.inserting_after(node):
             silent = graph.graph.call_function(without_channel, (node, site.operands[0]))
@@ -56,12 +56,12 @@ def without_channel(x: Tensor, channel: int) -> Tensor:
     """Return a copy of (N, C, H, W) in which one channel is zero."""
     mask = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
     mask[channel] = 0
-    # Not by multiplication: what is not finite would stay.
+    # Not by multiplication, which would keep values that are not finite.
     return torch.where(mask.view(1, -1, *[1] * (x.dim() - 2)).bool(), x, x.new_zeros(()))
 
 
 def _end_of_layer(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """Return the last of a convolution, its normalisation and its activation, as long as nothing else reads them."""
+    """Return the last node of a convolution, its normalisation and its activation, if nothing else reads them."""
     for wanted in ("norm", "activation", "pool"):
         readers = [user for user in node.users if user.meta.get("shape") is not None]
         if (

@@ -16,12 +16,12 @@ from probe.graph.trace.ops import operation, shape_of
 @STRUCTURES.register("layer")
 @dataclass(frozen=True)
 class LayerRemoval(Structure):
-    """A whole convolution whose output has the shape of its input; its input is handed on."""
+    """A whole convolution whose output has the shape of its input, which is passed on instead."""
 
     name: ClassVar[str] = "layer"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the convolutions of equal shape."""
+        """Return the convolutions whose input and output have the same shape."""
         sites = []
         for node in graph.graph.nodes:
             value = value_of(node) if node.op == "call_module" else None
@@ -32,7 +32,7 @@ class LayerRemoval(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Hand on the input."""
+        """Pass the input on."""
         node = node_named(graph, site)
         value = value_of(node)
         if value is not None:

@@ -18,7 +18,7 @@ from probe.graph.trace.ops import shape_of
 @STRUCTURES.register("locality")
 @dataclass(frozen=True)
 class Locality(Structure):
-    """The locality of a convolution: its kernel becomes as large as the map that it reads; weights stay shared."""
+    """The locality of a convolution: its kernel becomes as large as its input map; weights stay shared."""
 
     name: ClassVar[str] = "locality"
     no_effect_reason: ClassVar[str] = (
@@ -28,11 +28,11 @@ class Locality(Structure):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:lenet"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the convolutions that see several pixels, but not the whole map."""
+        """Return the convolutions whose kernels cover several pixels, but not the whole map."""
         sites = []
         for node in graph.graph.nodes:
             conv = plain_conv(graph, node)
@@ -46,7 +46,7 @@ class Locality(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put a convolution with a kernel of the map's size in its place."""
+        """Replace it by a convolution with a kernel of the map's size."""
         node = node_named(graph, site)
         conv, value = plain_conv(graph, node), value_of(node)
         if conv is not None and value is not None:

@@ -24,7 +24,7 @@ class LRN(ModuleReplacement):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:alexnet"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
@@ -32,7 +32,7 @@ class LRN(ModuleReplacement):
         return nn.Identity() if is_lrn(module) else None
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return modules and calls of the function."""
+        """Return the modules and the calls of the function."""
         sites, taken = [], set[str]()
         for node in graph.graph.nodes:
             if operation(graph, node) == "lrn" and value_of(node) is not None:
@@ -41,7 +41,7 @@ class LRN(ModuleReplacement):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Hand on the value as it was."""
+        """Pass the value on unchanged."""
         node = node_named(graph, site)
         value = value_of(node)
         if value is not None:

@@ -17,9 +17,9 @@ To = Literal["other", "max", "average", "strided"]
 @STRUCTURES.register("pool")
 @dataclass(frozen=True)
 class Pool(ModuleReplacement):
-    """A pooling, which becomes the other kind (max ↔ average), or with ``to``: max, average or strided.
+    """A pooling, replaced by the other kind (max ↔ average), or with ``to``: max, average or strided.
 
-    The size of the output stays. ``strided`` takes the value at each window's centre and pools nothing.
+    The size of the output stays the same. ``strided`` uses the value at the centre of each window, without pooling.
     """
 
     to: To = "other"
@@ -27,16 +27,16 @@ class Pool(ModuleReplacement):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:lenet"
 
     def __post_init__(self) -> None:
-        """Refuse a kind that there is not."""
+        """Raise ValueError for an invalid kind."""
         if self.to not in ("other", "max", "average", "strided"):
-            raise ValueError(f"to is other, max, average or strided, not {self.to}")
+            raise ValueError(f"to must be other, max, average or strided, not {self.to}")
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
-        """Return a pooling of the wanted kind and the same geometry, None where it is of that kind already."""
+        """Return a pooling of the requested kind with the same geometry, None if it already is of that kind."""
         kind = _kind(module)
         if kind is None:
             return None
@@ -44,17 +44,17 @@ class Pool(ModuleReplacement):
         return None if wanted == kind else _made(module, wanted)
 
     def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
-        """Leave out what only squeezes a map into a gate."""
+        """Return poolings that only squeeze a map for a gate."""
         return only_for_gates(graph)
 
     def form(self, module: nn.Module) -> str:
-        """Say what becomes of what."""
+        """Describe the replacement: old → new class."""
         new = self.replacement(module)
         return f"{type(module).__name__} → {type(new).__name__}"
 
 
 class Strided(nn.Module):
-    """Take the value at the centre of each window; ``size`` and ``stride`` are (height, width)."""
+    """Return the value at the centre of each window; ``size`` and ``stride`` are (height, width)."""
 
     def __init__(
         self, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], ceil_mode: bool
@@ -75,7 +75,7 @@ class Strided(nn.Module):
 
 
 class AdaptiveStrided(nn.Module):
-    """Take the value at the centre of each of the windows of an adaptive pooling."""
+    """Return the value at the centre of each window of an adaptive pooling."""
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
@@ -103,15 +103,15 @@ def _made(module: nn.Module, wanted: str) -> nn.Module | None:
             "average": nn.AdaptiveAvgPool2d,
             "strided": AdaptiveStrided,
         }
-        made: nn.Module = kinds[wanted](module.output_size)
-        return made
+        new: nn.Module = kinds[wanted](module.output_size)
+        return new
     if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d) or _pair(getattr(module, "dilation", 1)) != (1, 1):
         return None
     size, stride, padding = _pair(module.kernel_size), _pair(module.stride), _pair(module.padding)
     if wanted == "max":
         return nn.MaxPool2d(size, stride, padding, ceil_mode=module.ceil_mode)
     if wanted == "average":
-        # Padding is no value of the image: it must not pull the mean towards zero.
+        # Padding is not part of the image and must not affect the mean.
         return nn.AvgPool2d(size, stride, padding, ceil_mode=module.ceil_mode, count_include_pad=False)
     return Strided(size, stride, padding, module.ceil_mode)
 

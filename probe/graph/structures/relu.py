@@ -1,4 +1,4 @@
-"""Activations: what makes a network more than one linear map."""
+"""Activations, replaced by the identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DISTRIBUTIONS = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)
 @STRUCTURES.register("relu")
 @dataclass(frozen=True)
 class ReLU(ModuleReplacement):
-    """Any activation (ReLU, GELU, SiLU …), which becomes the identity; gates and softmax are no activations here."""
+    """Any activation (ReLU, GELU, SiLU …), replaced by the identity; gates and softmax do not count."""
 
     name: ClassVar[str] = "relu"
 
@@ -28,5 +28,5 @@ class ReLU(ModuleReplacement):
         return nn.Identity()
 
     def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
-        """Leave out what only makes a gate, such as the sigmoid of squeeze-and-excitation."""
+        """Return activations that are part of a gate, such as the sigmoid of squeeze-and-excitation."""
         return only_for_gates(graph)

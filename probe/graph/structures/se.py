@@ -16,12 +16,12 @@ from probe.graph.edit.structure import STRUCTURES, Structure
 @STRUCTURES.register("se")
 @dataclass(frozen=True)
 class SqueezeExcite(Structure):
-    """A gate computed from the map that it multiplies: squeeze-and-excitation, ECA, CBAM and their kin."""
+    """A gate computed from the map that it multiplies: squeeze-and-excitation, ECA, CBAM and similar."""
 
     name: ClassVar[str] = "se"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the multiplications of a map by a gate of its own."""
+        """Return the multiplications of a map by its own gate."""
         sites, taken = [], set[str]()
         for gate in gates(graph):
             name = block_name(graph, gate.node, taken)
@@ -29,7 +29,7 @@ class SqueezeExcite(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Let the map through as it is."""
+        """Pass the map on unchanged."""
         node = node_named(graph, site)
         kept = node.args[1 - site.operands[0]]
         if isinstance(kept, fx.Node):

@@ -21,7 +21,7 @@ _MOST = 200_000_000
 @STRUCTURES.register("sharing")
 @dataclass(frozen=True)
 class Sharing(Structure):
-    """The sharing of a convolution's weights: every place gets a kernel of its own, of the same receptive field."""
+    """The sharing of a convolution's weights: every position gets its own kernel with the same receptive field."""
 
     name: ClassVar[str] = "sharing"
     priority: ClassVar[int] = 1  # a kernel that is to grow has to do so while there is one
@@ -32,22 +32,22 @@ class Sharing(Structure):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:lenet"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the convolutions that look at more than one place."""
+        """Return the convolutions with more than one output position."""
         sites = []
         for node in graph.graph.nodes:
             conv = plain_conv(graph, node)
             places = shape_of(node)[1] * shape_of(node)[2] if conv is not None else 0
             if conv is not None and places > 1:
-                form = f"{kernel_text(conv)} convolution → {places:,} kernels of its own"
+                form = f"{kernel_text(conv)} convolution → {places:,} separate kernels"
                 sites.append(site_at(graph, node, self.name, str(node.target), form))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put a locally connected layer in the convolution's place."""
+        """Replace the convolution by a locally connected layer."""
         node = node_named(graph, site)
         conv, value = plain_conv(graph, node), value_of(node)
         if conv is None or value is None:
@@ -55,8 +55,8 @@ class Sharing(Structure):
         count = conv.weight.numel() * site.shape[1] * site.shape[2]
         if count > _MOST:
             raise NotApplicableError(
-                f"Without sharing {site.name} alone has {count:,} weights, more than {_MOST:,}: name smaller layers "
-                "with --sites, or take a smaller --img-size."
+                f"Without sharing, {site.name} alone has {count:,} weights, more than {_MOST:,}: choose smaller layers with "
+                "--sites, or use a smaller --img-size."
             )
         height, width = shape_of(value)[1:]
         put_module(graph, node, LocallyConnected2d(conv, (height, width)), self.name)

@@ -16,10 +16,10 @@ from probe.graph.edit.structure import STRUCTURES, Structure
 @STRUCTURES.register("shortcut")
 @dataclass(frozen=True)
 class Shortcut(Structure):
-    """The shortcut of a residual block, identity or projection; what is left is a plain chain of layers.
+    """The shortcut of a residual block, identity or projection; the result is a plain chain of layers.
 
-    Found by ancestry: of the two values that are added, one reaches back to the block's input past all layers or
-    through a single projection. A projection that nothing else uses is removed with it.
+    Shortcuts are recognised in the graph: one of the two operands of an addition reaches the block's input without any
+    layer or through a single projection. A projection that has no other use is removed too.
     """
 
     name: ClassVar[str] = "shortcut"
@@ -29,5 +29,5 @@ class Shortcut(Structure):
         return residual_sites(graph, self.name, keeps="branch")
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Keep the branch alone."""
+        """Keep only the branch."""
         keep_operand(graph, node_named(graph, site), 1 - site.operands[0])

@@ -1,1 +1,1 @@
-"""What can be exchanged for what, one file each."""
+"""The swaps of one structure for another, one file each."""

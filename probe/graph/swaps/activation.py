@@ -27,35 +27,35 @@ _KINDS: dict[str, Callable[[], nn.Module]] = {
 @SWAPS.register("activation")
 @dataclass(frozen=True)
 class Activation(Swap, ModuleReplacement):
-    """Any activation → ``to``: sigmoid, tanh, gelu, relu, silu, elu or leaky-relu; gates stay as they are."""
+    """Any activation → ``to``: sigmoid, tanh, gelu, relu, silu, elu or leaky-relu; gates are not changed."""
 
     to: str = "sigmoid"
     name: ClassVar[str] = "swap:activation"
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:lenet"
 
     def __post_init__(self) -> None:
-        """Refuse an activation that there is not."""
+        """Raise ValueError for an invalid activation."""
         if self.to not in _KINDS:
-            raise ValueError(f"to is one of {', '.join(_KINDS)}, not {self.to}")
+            raise ValueError(f"to must be one of {', '.join(_KINDS)}, not {self.to}")
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return f"with {self.to}"
 
     def replacement(self, module: nn.Module) -> nn.Module | None:
-        """Return the other activation; None where it is of that kind already, or none at all."""
-        made = _KINDS[self.to]()
-        return None if ReLU().replacement(module) is None or type(module) is type(made) else made
+        """Return the new activation; None if the module already is of that kind, or is not an activation."""
+        new = _KINDS[self.to]()
+        return None if ReLU().replacement(module) is None or type(module) is type(new) else new
 
     def form(self, module: nn.Module) -> str:
-        """Say what becomes of what."""
+        """Describe the replacement: old → new class."""
         return f"{type(module).__name__} → {type(_KINDS[self.to]()).__name__}"
 
     def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
-        """Leave out what only makes a gate, such as the sigmoid of squeeze-and-excitation."""
+        """Return activations that are part of a gate, such as the sigmoid of squeeze-and-excitation."""
         return only_for_gates(graph)

@@ -17,19 +17,19 @@ from probe.graph.edit.swap import Swap, before, collapse, expand, followers, lik
 @SWAPS.register("asymmetric")
 @dataclass(frozen=True)
 class Asymmetric(Swap):
-    """n×n → 1×n and n×1 one after the other (``to=asymmetric``), or back (``to=square``)."""
+    """n×n → 1×n followed by n×1 (``to=asymmetric``), or back (``to=square``)."""
 
     to: Literal["asymmetric", "square"] = "asymmetric"
     name: ClassVar[str] = "swap:asymmetric"
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:inception?version=3" if self.to == "square" else "zoo:resnet20"
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with 1×n and n×1 kernels" if self.to == "asymmetric" else "with n×n for 1×n and n×1 kernels"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -52,7 +52,7 @@ class Asymmetric(Swap):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the pair or the square kernel in its place."""
+        """Replace it by the pair or by the square kernel."""
         node = node_named(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:

@@ -14,7 +14,7 @@ from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap, before, collapse, expand, followers, like, plain_conv
 
 _MOST = 3
-"""Kernels of a stack that are joined: three 3×3 see 7×7, more are no stage of VGG's."""
+"""Maximum number of stacked kernels that are merged: three 3×3 cover 7×7; VGG has no longer stacks."""
 
 
 @SWAPS.register("kernel")
@@ -27,12 +27,12 @@ class Kernel(Swap):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:vgg" if self.to == "large" else "zoo:lenet"
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with stacked 3×3 kernels" if self.to == "stacked" else "with large kernels for stacks"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -40,7 +40,7 @@ class Kernel(Swap):
         return self._large(graph) if self.to == "stacked" else self._stacks(graph)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the stack or the large kernel in its place."""
+        """Replace it by the stack or by the large kernel."""
         node = node_named(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:
@@ -51,10 +51,10 @@ class Kernel(Swap):
         convs, first = [conv], node
         for _ in range(site.operands[0] - 1):
             above = before(graph, first)
-            found = None if above is None else plain_conv(graph, above)
-            if above is None or found is None:
+            next_conv = None if above is None else plain_conv(graph, above)
+            if above is None or next_conv is None:
                 return
-            convs.insert(0, found)
+            convs.insert(0, next_conv)
             first = above
         collapse(graph, first, node, _joined(convs), "large")
 
@@ -111,7 +111,7 @@ def _stacked(graph: fx.GraphModule, node: fx.Node, conv: nn.Conv2d) -> list[nn.M
     between = followers(graph, node, conv.out_channels)
     layers: list[nn.Module] = []
     for number in range(count):
-        # The size of the output stays: as many of the kernels pad as the large one had rows of padding.
+        # To keep the output size, as many kernels have padding as the large kernel had rows of padding.
         layers.append(
             like(
                 conv,

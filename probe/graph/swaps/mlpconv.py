@@ -24,12 +24,12 @@ class MLPConvSwap(Swap):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:nin" if self.to == "plain" else "zoo:lenet"
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with MLPconv layers" if self.to == "mlpconv" else "with plain convolutions for MLPconv layers"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
@@ -49,7 +49,7 @@ class MLPConvSwap(Swap):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the other kind in its place."""
+        """Replace it by the other kind."""
         node = node_named(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:
@@ -83,7 +83,7 @@ class MLPConvSwap(Swap):
 
 
 def _pointwise(conv: nn.Conv2d) -> nn.Conv2d:
-    # Across all channels, also behind a grouped convolution: mixing them is what the layer is for.
+    # Across all channels, even after a grouped convolution, because the layer is meant to mix them.
     dense = nn.Conv2d(conv.out_channels, conv.out_channels, 1, bias=conv.bias is not None)
     dense.weight.data.normal_(
         0, float(conv.weight.detach().std()) * (conv.weight[0].numel() / conv.out_channels) ** 0.5
@@ -95,19 +95,19 @@ def _pointwise(conv: nn.Conv2d) -> nn.Conv2d:
 
 def _start(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Conv2d] | None:
     """Return the k×k convolution (k ≥ 2) of an MLPconv layer whose second 1×1 is at ``node``."""
-    place, found = node, []
+    place, convs = node, []
     for _ in range(3):
         conv = plain_conv(graph, place)
         if conv is None:
             return None
-        found.append((place, conv))
+        convs.append((place, conv))
         above = before(graph, place)
-        if len(found) == 3:
+        if len(convs) == 3:
             break
         if above is None:
             return None
         place = above
-    last, middle, first = (conv for _, conv in found)
+    last, middle, first = (conv for _, conv in convs)
     alone = last.kernel_size == middle.kernel_size == (1, 1) and min(first.kernel_size) > 1
     unmoved = tuple(last.stride) == tuple(middle.stride) == (1, 1)
-    return found[2] if alone and unmoved else None
+    return convs[2] if alone and unmoved else None

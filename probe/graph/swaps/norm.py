@@ -20,7 +20,7 @@ from probe.graph.trace.ops import called, operation, shape_of
 class NormSwap(Swap):
     """LRN ↔ batch norm ↔ none: every normalisation of maps → ``to`` (batch, lrn or none).
 
-    A network without any gets batch norm behind its convolutions, or LRN behind the activations that follow them.
+    A network without normalisation gets batch norm after its convolutions, or LRN after the activations that follow them.
     """
 
     to: Literal["batch", "lrn", "none"] = "batch"
@@ -28,16 +28,16 @@ class NormSwap(Swap):
 
     @property
     def default_model(self) -> str:
-        """A small network that has it."""
+        """A small network with this structure."""
         return "zoo:resnet20" if self.to == "lrn" else "zoo:alexnet"
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return {"batch": "with batch norm", "lrn": "with LRN", "none": "without norm"}[self.to]
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return the normalisations of another kind, or the places for one in a network without any."""
+        """Return the normalisations of another kind, or the places for new ones in a network without any."""
         nodes = [node for node in graph.graph.nodes if value_of(node) is not None]
         norms = [node for node in nodes if operation(graph, node) in ("norm", "lrn")]
         kind = {"batch": "BatchNorm2d", "lrn": "LRN", "none": "nothing"}[self.to]
@@ -62,7 +62,7 @@ class NormSwap(Swap):
         )
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Put the other normalisation in its place, or behind it."""
+        """Replace it by the other normalisation, or add that after it."""
         node = node_named(graph, site)
         value = value_of(node)
         if value is None:
@@ -76,9 +76,9 @@ class NormSwap(Swap):
         name = f"norm_behind_{node.name}"
         graph.add_submodule(name, self._made(shape_of(node)[0]).train(graph.training))
         with graph.graph.inserting_after(node):
-            made = graph.graph.call_module(name, (node,))
-        made.meta = dict(node.meta)
-        node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+            call = graph.graph.call_module(name, (node,))
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
 
     def _other(self, graph: fx.GraphModule, node: fx.Node) -> bool:
         if self.to == "lrn":

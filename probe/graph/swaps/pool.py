@@ -19,5 +19,5 @@ class PoolSwap(Swap, Pool):
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with max for average pooling and back" if self.to == "other" else f"with {self.to} pooling"

@@ -20,9 +20,9 @@ from probe.graph.trace.ops import operation, shape_of
 class ResidualVersion(Swap):
     """Residual blocks with the activation after the addition (v1) → before the convolutions (``to=v2``), or back.
 
-    The norm at the end of the branch moves behind the addition and in front of the activation; shortcuts then
-    carry the sums as they are. The first block keeps the stem's norm and activation in front of it, the last
-    one's activation stays behind the sum, as the paper has it.
+    The norm at the end of the branch moves after the addition and before the activation; shortcuts then
+    pass the sums on unchanged. The first block keeps the stem's norm and activation in front of it, and the last
+    block's activation stays after the sum, as in the paper.
     """
 
     to: Literal["v1", "v2"] = "v2"
@@ -30,88 +30,88 @@ class ResidualVersion(Swap):
 
     @property
     def arm(self) -> str:
-        """Name the network with it."""
+        """Return the label of the edited network."""
         return "with pre-activation (v2)" if self.to == "v2" else "with post-activation (v1)"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
         """Return the additions of the blocks of the other version."""
         sites, taken = [], set[str]()
-        for one in residuals(graph):
-            name = block_name(graph, one.node, taken)
-            if (_after_v1 if self.to == "v2" else _after_v2)(graph, one) is not None:
+        for residual in residuals(graph):
+            name = block_name(graph, residual.node, taken)
+            if (_after_v1 if self.to == "v2" else _after_v2)(graph, residual) is not None:
                 form = "v1 → v2" if self.to == "v2" else "v2 → v1"
-                sites.append(site_at(graph, one.node, self.text, name, form))
+                sites.append(site_at(graph, residual.node, self.text, name, form))
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Move the norm and the activation."""
         node = node_named(graph, site)
-        one = next((each for each in residuals(graph) if each.node is node), None)
-        if one is not None:
-            (_to_v2 if self.to == "v2" else _to_v1)(graph, one)
+        residual = next((other for other in residuals(graph) if other.node is node), None)
+        if residual is not None:
+            (_to_v2 if self.to == "v2" else _to_v1)(graph, residual)
 
 
-def _after_v1(graph: fx.GraphModule, one: Residual) -> fx.Node | None:
-    """Return the activation behind the addition of a block of version 1."""
-    users = list(one.node.users)
-    ends_in_norm = _is_batch_norm(graph, one.operand(1 - one.shortcut))
+def _after_v1(graph: fx.GraphModule, residual: Residual) -> fx.Node | None:
+    """Return the activation after the addition of a version 1 block."""
+    users = list(residual.node.users)
+    ends_in_norm = _is_batch_norm(graph, residual.operand(1 - residual.shortcut))
     acts = len(users) == 1 and operation(graph, users[0]) == "activation"
     return users[0] if ends_in_norm and acts else None
 
 
-def _after_v2(graph: fx.GraphModule, one: Residual) -> tuple[fx.Node, fx.Node] | None:
-    """Return the norm and the activation behind the addition of a block of version 2."""
-    if operation(graph, one.operand(1 - one.shortcut)) != "conv":
+def _after_v2(graph: fx.GraphModule, residual: Residual) -> tuple[fx.Node, fx.Node] | None:
+    """Return the norm and the activation after the addition of a version 2 block."""
+    if operation(graph, residual.operand(1 - residual.shortcut)) != "conv":
         return None
-    norms = [user for user in one.node.users if _is_batch_norm(graph, user)]
+    norms = [user for user in residual.node.users if _is_batch_norm(graph, user)]
     if len(norms) != 1 or len(norms[0].users) != 1:
         return None
     (after,) = norms[0].users
     return (norms[0], after) if operation(graph, after) == "activation" else None
 
 
-def _to_v2(graph: fx.GraphModule, one: Residual) -> None:
-    activation = _after_v1(graph, one)
+def _to_v2(graph: fx.GraphModule, residual: Residual) -> None:
+    activation = _after_v1(graph, residual)
     if activation is None:
         return
-    norms = [one.operand(1 - one.shortcut)]
-    if one.projection and _is_batch_norm(graph, one.operand(one.shortcut)):
-        norms.append(one.operand(one.shortcut))
+    norms = [residual.operand(1 - residual.shortcut)]
+    if residual.projection and _is_batch_norm(graph, residual.operand(residual.shortcut)):
+        norms.append(residual.operand(residual.shortcut))
     for norm in norms:
         value = value_of(norm)
         if value is not None:
             norm.replace_all_uses_with(value)
-    normed = _put_norm(graph, one.node)
-    activation.replace_input_with(one.node, normed)
+    normed = _put_norm(graph, residual.node)
+    activation.replace_input_with(residual.node, normed)
     for user in _shortcuts(graph, activation):
-        user.replace_input_with(activation, one.node)
+        user.replace_input_with(activation, residual.node)
 
 
-def _to_v1(graph: fx.GraphModule, one: Residual) -> None:
-    after = _after_v2(graph, one)
+def _to_v1(graph: fx.GraphModule, residual: Residual) -> None:
+    after = _after_v2(graph, residual)
     if after is None:
         return
     norm, activation = after
-    ends = [one.operand(1 - one.shortcut)]
-    if one.projection and operation(graph, one.operand(one.shortcut)) == "conv":
-        ends.append(one.operand(one.shortcut))
-    elif operation(graph, _behind(graph, one.operand(one.shortcut))) != "add":
-        _start_behind_activation(graph, one)
+    ends = [residual.operand(1 - residual.shortcut)]
+    if residual.projection and operation(graph, residual.operand(residual.shortcut)) == "conv":
+        ends.append(residual.operand(residual.shortcut))
+    elif operation(graph, _behind(graph, residual.operand(residual.shortcut))) != "add":
+        _start_behind_activation(graph, residual)
     for end in ends:
-        one.node.replace_input_with(end, _put_norm(graph, end))
-    norm.replace_all_uses_with(one.node)
-    for user in _shortcuts(graph, one.node):
-        user.replace_input_with(one.node, activation)
+        residual.node.replace_input_with(end, _put_norm(graph, end))
+    norm.replace_all_uses_with(residual.node)
+    for user in _shortcuts(graph, residual.node):
+        user.replace_input_with(residual.node, activation)
 
 
-def _start_behind_activation(graph: fx.GraphModule, one: Residual) -> None:
-    """Let the first block's shortcut begin behind the norm and the activation that its branch begins with."""
-    start = _behind(graph, one.operand(one.shortcut))
+def _start_behind_activation(graph: fx.GraphModule, residual: Residual) -> None:
+    """Make the first block's shortcut start after the norm and the activation at the start of its branch."""
+    start = _behind(graph, residual.operand(residual.shortcut))
     for norm in start.users:
         if _is_batch_norm(graph, norm) and len(norm.users) == 1:
             (after,) = norm.users
             if operation(graph, after) == "activation":
-                one.node.replace_input_with(one.operand(one.shortcut), after)
+                residual.node.replace_input_with(residual.operand(residual.shortcut), after)
                 return
 
 
@@ -121,12 +121,12 @@ def _shortcuts(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
         user
         for user in node.users
         if operation(graph, user) == "add"
-        or (_is_identity(graph, user) and all(operation(graph, each) == "add" for each in user.users))
+        or (_is_identity(graph, user) and all(operation(graph, other) == "add" for other in user.users))
     ]
 
 
 def _behind(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """Return the value that identities only hand on."""
+    """Return the value before a chain of identities."""
     value = value_of(node) if _is_identity(graph, node) else None
     return node if value is None else _behind(graph, value)
 
@@ -136,13 +136,13 @@ def _is_identity(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _put_norm(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """Put batch normalisation behind a node, for no user yet."""
+    """Add batch normalisation after a node, without users yet."""
     name = f"norm_behind_{node.name}"
     graph.add_submodule(name, nn.BatchNorm2d(shape_of(node)[0]).train(graph.training))
     with graph.graph.inserting_after(node):
-        made = graph.graph.call_module(name, (node,))
-    made.meta = dict(node.meta)
-    return made
+        call = graph.graph.call_module(name, (node,))
+    call.meta = dict(node.meta)
+    return call
 
 
 def _is_batch_norm(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -1,4 +1,4 @@
-"""A network as a graph from which structures can be taken, and which can be trained."""
+"""A network as a graph from which structures can be removed, and which can be trained."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphM
     """Return the network's graph in eval mode, for any number of images of the example's size.
 
     A module of torch.nn that is one operation (a convolution, a norm, a dropout …) is one node that calls it, so that
-    it still knows whether the network is being trained. Raises ``cause``, the error of torch.fx, when torch.export
-    cannot follow the network either, or its graph gives other values.
+    it still depends on the training mode. Raises ``cause``, the error of torch.fx, if torch.export
+    cannot export the network either, or its graph returns other values.
     """
     copy = shared_copy(module)
     images = torch.cat([example, example])[:2].clone()
@@ -51,7 +51,7 @@ def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphM
         graph.recompile()
         verify(expected, annotate(Annotator(graph), example))
     except Exception as error:
-        # torch.export raises errors of many kinds; whichever it was, the reason to tell is why tracing failed.
+        # torch.export raises many kinds of errors; the error to report is that of tracing.
         raise cause from error
     return graph.eval()
 
@@ -59,7 +59,7 @@ def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphM
 def _plain(network: nn.Module, program: nn.Module) -> fx.GraphModule:
     """Return the program as a graph over the network's own modules."""
     if not isinstance(program, fx.GraphModule):
-        raise TypeError("torch.export gave no graph")
+        raise TypeError("torch.export did not return a graph")
     nodes = fx.Graph()
     nodes.output(_single(nodes.graph_copy(program.graph, {})))
     graph = fx.GraphModule(program, nodes, type(network).__name__)
@@ -77,12 +77,12 @@ def _single(value: object) -> fx.node.Argument:
 
 
 def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
-    """Let leaf modules that are one operation on one value be called instead of their operation."""
+    """Replace operations by calls of the leaf modules that consist of just this operation."""
     calls = [node for node in graph.graph.nodes if node.op == "call_function" and node.meta["path"]]
     times = Counter(node.meta["path"][-1] for node in calls)
     for node in calls:
         name = node.meta["path"][-1]
-        values = [each for each in node.all_input_nodes if each.op != "get_attr"]
+        values = [value for value in node.all_input_nodes if value.op != "get_attr"]
         leaf = dict(network.named_modules()).get(name.partition("@")[0])
         if leaf is None or times[name] != 1 or len(values) != 1 or next(leaf.children(), None) is not None:
             continue
@@ -109,11 +109,11 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return a copy of ``module`` as a graph: every activation, pooling, norm and dropout a module called once.
 
     ``example`` is an input (N, C, H, W). The copy is in eval mode and shares the module's parameters and buffers; the
-    module is not changed. It gives the module's output within 1e-5 of its largest value. In ``meta``: ``trains`` is
-    empty when the copy computes what the module computes in train mode too, else says why it cannot be trained;
-    ``exported`` says that torch.fx could not follow the code and torch.export did.
+    module is not changed. Its output equals the module's within 1e-5 of the largest value. In ``meta``: ``trains`` is
+    empty if the copy is equivalent to the module in train mode too, else the reason why it cannot be trained;
+    ``exported`` is True if torch.export was used because torch.fx could not trace the code.
 
-    Raises TraceError, naming the line of source, when neither can.
+    Raises TraceError, with the source line, if neither can trace the network.
     """
     try:
         graph = modular(module, example, split_bounded=False)
@@ -135,9 +135,9 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy with nodes of its own, which keep names and meta, and the same modules where they are called.
+    """Return a copy with its own nodes, with the same names and meta, that calls the same modules.
 
-    Parameters that no node uses are left behind.
+    Parameters that no node uses are not copied.
     """
     nodes = fx.Graph()
     nodes.output(nodes.graph_copy(graph.graph, {}))
@@ -147,22 +147,22 @@ def copied(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _norms_to_modules(graph: fx.GraphModule) -> None:
-    """Turn functional batch normalisation, which the trace has frozen in eval mode, into modules.
+    """Replace functional batch normalisation, which the trace has frozen in eval mode, by modules.
 
-    timm's norms with an activation inside are written like that.
+    timm's norms with an included activation are implemented like this.
     """
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or node.target is not F.batch_norm:
             continue
         given = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
-        made = _norm(graph, node, given)
-        if made is not None:
+        norm = _norm(graph, node, given)
+        if norm is not None:
             name = free_name(graph, f"{(node.meta.get('path') or ('norm',))[-1]}.norm")
-            replace(graph, node, made, name, given["input"])
+            replace(graph, node, norm, name, given["input"])
 
 
 def _drop_assertions(graph: fx.GraphModule) -> None:
-    """Remove assertions about shapes: they would keep alive what a cut has made useless."""
+    """Remove assertions about shapes, because they would keep nodes that an edit has made unused."""
     for node in reversed(list(graph.graph.nodes)):
         if node.op == "call_function" and node.target is torch._assert and not node.users:
             graph.graph.erase_node(node)
@@ -188,30 +188,30 @@ def _norm(graph: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> nn.Mod
 def _owner_norm(graph: fx.GraphModule, node: fx.Node) -> _BatchNorm | None:
     for name in reversed(node.meta.get("path", ())):
         try:
-            found = graph.get_submodule(name)
+            norm = graph.get_submodule(name)
         except AttributeError:
             continue
-        if isinstance(found, _BatchNorm):
-            return found
+        if isinstance(norm, _BatchNorm):
+            return norm
     return None
 
 
 def _attribute(graph: fx.GraphModule, value: object) -> Any:
     if not isinstance(value, fx.Node) or value.op != "get_attr":
         return None
-    found: Any = graph
+    result: Any = graph
     for part in str(value.target).split("."):
-        found = getattr(found, part)
-    return found
+        result = getattr(result, part)
+    return result
 
 
 def _trains(module: nn.Module, graph: fx.GraphModule, example: Tensor) -> str:
-    """Return why the graph cannot stand for the module in training, or an empty string."""
+    """Return why the graph is not equivalent to the module in training mode, or an empty string."""
     images = torch.cat([example, example.flip(-1)])[:2]
-    # A head that is there in training only draws dropout masks of its own: the others then differ without harm.
+    # A head used only in training draws its own dropout masks, so the other masks may differ.
     for drawing in (True, False):
         try:
-            verify(*(_in_training(one, images, drawing) for one in (shared_copy(module), graph)))
+            verify(*(_in_training(network, images, drawing) for network in (shared_copy(module), graph)))
             return ""
         except TraceError:
             continue

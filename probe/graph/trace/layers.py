@@ -1,4 +1,4 @@
-"""What layers a network has: feature maps in execution order, stages, convolutions."""
+"""The layers of a network: feature maps in execution order, stages, convolutions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_WORK = ("Pool", "Dropout", "Identity", "Flatten", "Pad")
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer that gives a map: its name, output shape (C, H, W), class name, and depth of nesting (1 = top)."""
+    """A layer whose output is a map: its name, output shape (C, H, W), class name, and nesting depth (1 = top)."""
 
     name: str
     shape: Shape
@@ -43,8 +43,8 @@ class ConvolutionInfo:
 def feature_layers(module: nn.Module, example: Tensor) -> tuple[LayerInfo, ...]:
     """Return every submodule whose output is a map (N, C, H, W), in the order in which they finish.
 
-    ``example`` is an input (N, C, H, W). Of a reused module the last call counts. Outputs with the channels last are
-    left out. The module is not changed.
+    ``example`` is an input (N, C, H, W). For a reused module, the last call counts. Outputs with the channels last are
+    skipped. The module is not changed.
     """
     return tuple(
         LayerInfo(name, shape, type(sub).__name__, name.count(".") + 1)
@@ -53,7 +53,7 @@ def feature_layers(module: nn.Module, example: Tensor) -> tuple[LayerInfo, ...]:
 
 
 def convolutions(module: nn.Module, example: Tensor) -> tuple[ConvolutionInfo, ...]:
-    """Return the two-dimensional convolutions that an input like ``example`` meets, in execution order."""
+    """Return the two-dimensional convolutions that run for an input like ``example``, in execution order."""
     return tuple(
         ConvolutionInfo(name, sub, shape)
         for name, sub, shape in _run(module, example)
@@ -62,7 +62,7 @@ def convolutions(module: nn.Module, example: Tensor) -> tuple[ConvolutionInfo, .
 
 
 def last_map_layer(module: nn.Module, example: Tensor) -> str:
-    """Return the name of the last module that runs once and gives (N, C, H, W) with H, W > 1, or "".
+    """Return the name of the last module that runs once and returns (N, C, H, W) with H, W > 1, or "".
 
     ``example`` is an input (N, C, H, W). The network is run in eval mode and is not changed.
     """
@@ -87,11 +87,11 @@ def last_map_layer(module: nn.Module, example: Tensor) -> str:
 
 
 def stages(infos: Sequence[LayerInfo], most: int = 5) -> tuple[str, ...]:
-    """Choose layers that stand for the stages of a network, first to last, at most ``most``.
+    """Choose layers that represent the stages of a network, first to last, at most ``most``.
 
     For each resolution this is the last of the outermost layers (resnet18: relu, layer1 … layer4). Resolutions that
-    differ by padding alone count as one; those that only poolings have, and 1 × 1 maps, are left out. Where there
-    is one resolution, the outermost layers are taken at even distances.
+    differ only by padding count as one; those of poolings only, and 1 × 1 maps, are skipped. If there
+    is only one resolution, evenly spaced outermost layers are chosen.
     """
     outer = [info for info in _outermost(infos) if info.resolution != (1, 1)]
     groups = [group for group in _by_scale(outer) if not all(_idle(info) for info in group)] or _by_scale(
@@ -102,7 +102,7 @@ def stages(infos: Sequence[LayerInfo], most: int = 5) -> tuple[str, ...]:
 
 
 def _outermost(infos: Sequence[LayerInfo]) -> list[LayerInfo]:
-    """Return the layers that are not part of another, except of one that holds a whole sequence of stages."""
+    """Return the layers that are not part of another layer, unless that contains a whole sequence of stages."""
     named = {info.name: info for info in infos}
     wrappers = {info.name for info in infos if _wraps(info, infos)}
     return [
@@ -114,7 +114,7 @@ def _outermost(infos: Sequence[LayerInfo]) -> list[LayerInfo]:
 
 
 def _wraps(info: LayerInfo, infos: Sequence[LayerInfo]) -> bool:
-    """Say whether ``info`` holds every layer of some resolution other than its own."""
+    """Return whether ``info`` contains every layer of some resolution other than its own."""
     prefix = info.name + "."
     inside = {other.resolution for other in infos if other.name.startswith(prefix)}
     outside = {other.resolution for other in infos if not other.name.startswith(prefix) and other != info}
@@ -128,7 +128,7 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _opened(outer: list[LayerInfo], infos: Sequence[LayerInfo], most: int) -> list[LayerInfo]:
-    """Replace containers by what they hold until there are enough layers to choose from."""
+    """Replace containers by their contents until there are enough layers to choose from."""
     layers = [info for info in outer if not _idle(info)] or outer
     while len(layers) < most:
         parts = [_parts(info, infos) or [info] for info in layers]
@@ -144,7 +144,7 @@ def _parts(info: LayerInfo, infos: Sequence[LayerInfo]) -> list[LayerInfo]:
 
 
 def _by_scale(infos: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
-    """Group the layers by resolution, in the order in which each resolution is last seen."""
+    """Group the layers by resolution, in the order of the last occurrence of each resolution."""
     last: dict[tuple[int, int], list[LayerInfo]] = {}
     for info in infos:
         group = last.pop(info.resolution, [])
@@ -173,8 +173,7 @@ def _spread(names: Sequence[str], most: int) -> tuple[str, ...]:
 
 
 def _is_map(output: Tensor, example: Tensor) -> bool:
-    """Say whether ``output`` reads as (N, C, H, W): the image's proportions fit at least as well as in (N, H,
-    W, C)."""
+    """Return whether ``output`` is (N, C, H, W): the image's proportions fit at least as well as for (N, H, W, C)."""
     if output.dim() != 4 or output.shape[0] != example.shape[0] or not output.numel():
         return False
     _, first, second, third = output.shape

@@ -1,4 +1,4 @@
-"""Which library modules and functions symbolic tracing should not look into."""
+"""Library modules and functions that symbolic tracing treats as leaves."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _LRN = re.compile(r"(^|_)lrn|(local|cross_?map)_?(response|lrn)", re.IGNORECASE)
 
 
 def is_dropout_like(module: nn.Module) -> bool:
-    """Say whether a module drops values or paths while training and does nothing else (dropout, drop path).
+    """Return whether a module only drops values or paths in training (dropout, drop path).
 
-    Recognised by its name, since every library has its own; one with parameters or submodules is something else.
+    Such modules are recognised by name, because every library has its own; they have no parameters or submodules.
     """
     return bool(_DROPS.search(type(module).__name__)) and _is_single(module)
 
 
 def is_lrn(module: nn.Module) -> bool:
-    """Say whether a module is a local response normalisation, by its class or its name."""
+    """Return whether a module is a local response normalisation, by its class or its name."""
     return isinstance(module, nn.LocalResponseNorm) or (
         bool(_LRN.search(type(module).__name__)) and next(module.parameters(), None) is None
     )
@@ -43,26 +43,30 @@ def _is_single(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class TraceLeaves:
-    """``doubtful`` modules are looked into where that works, ``functions`` are never looked into."""
+    """The leaves of tracing: ``doubtful`` modules are traced if that works, ``functions`` are never traced."""
 
     doubtful: tuple[type[nn.Module], ...]
     functions: tuple[Callable[..., Any], ...]
     namespaces: tuple[ModuleType] = (math,)
 
     def whole(self, module: nn.Module) -> bool:
-        """Say whether a module is one operation: a library's convolution with its own padding or activation, a
-        dropout.
+        """Return whether a module is one operation: a library's convolution with padding or activation, or a dropout.
 
-        What drops values must stay whole because it leaves no trace in eval mode.
+        Dropout must be a leaf, because it does not appear in the graph in eval mode.
         """
-        one = isinstance(module, self.doubtful) and isinstance(module, _WHOLE)
-        return one or type(module).__module__ == TIMM_ACTIVATIONS or is_dropout_like(module) or is_lrn(module)
+        doubtful = isinstance(module, self.doubtful) and isinstance(module, _WHOLE)
+        return (
+            doubtful
+            or type(module).__module__ == TIMM_ACTIVATIONS
+            or is_dropout_like(module)
+            or is_lrn(module)
+        )
 
 
 def library_leaves() -> TraceLeaves:
-    """Return what timm and torchvision mark as untraceable, without importing either.
+    """Return the modules and functions that timm and torchvision mark as untraceable, without importing either.
 
-    A library that has not been imported cannot have made the module.
+    A library that has not been imported cannot have built the module.
     """
     doubtful: list[type[nn.Module]] = []
     functions: list[Callable[..., Any]] = []

@@ -1,5 +1,4 @@
-"""What the nodes of a traced network compute, in one vocabulary for modules, functions, methods and ATen
-operators."""
+"""The operations of the nodes of a traced network, with common names for modules, functions, methods and ATen."""
 
 from __future__ import annotations
 
@@ -60,12 +59,12 @@ def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Say whether a module normalises by means and variances: batch, group, layer, instance or RMS."""
+    """Return whether a module is a normalisation: batch, group, layer, instance or RMS."""
     return isinstance(module, _NORMS) or any(name in type(module).__name__ for name in _NORM_NAMES)
 
 
 def is_weighted(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Say whether a node is a layer in the sense of depth: it multiplies its input by a matrix of weights."""
+    """Return whether a node counts for depth, because it multiplies its input by a weight matrix."""
     if operation(graph, node) in _WEIGHTED:
         return True
     if node.op != "call_module" or is_norm(called(graph, node)):
@@ -74,14 +73,14 @@ def is_weighted(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def tensor_inputs(node: fx.Node) -> Iterator[fx.Node]:
-    """Yield the nodes that feed tensors into ``node``; asking for a shape gives no tensor."""
-    for each in node.all_input_nodes:
-        if each.op != "get_attr" and each.meta.get("shape") is not None:
-            yield each
+    """Yield the nodes whose tensors are inputs of ``node``; a shape is not a tensor."""
+    for value in node.all_input_nodes:
+        if value.op != "get_attr" and value.meta.get("shape") is not None:
+            yield value
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of one image's value at ``node``, without the batch; () where that is no tensor."""
+    """Return the shape of one image's value at ``node``, without the batch; () if it is not a tensor."""
     return tuple((node.meta.get("shape") or (1,))[1:])
 
 

@@ -1,4 +1,4 @@
-"""A module's computation as a torch.fx graph, verified to give the module's output."""
+"""Tracing of a module to a torch.fx graph, verified against the module's output."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def shared_copy(module: nn.Module) -> nn.Module:
             if isinstance(value, Tensor):
                 shared[id(value)] = value
     try:
-        made = copy.deepcopy(module, dict(shared))
+        result = copy.deepcopy(module, dict(shared))
     except Exception:
-        made = copy.deepcopy(module, shared | _uncopyable(module, shared))
-    return made.eval()
+        result = copy.deepcopy(module, shared | _uncopyable(module, shared))
+    return result.eval()
 
 
 @contextmanager
 def no_side_effects(module: nn.Module) -> Iterator[None]:
-    """Run forward passes inside the block without gradients, reproducibly, and without lasting effects on tensors.
+    """Run forward passes inside the block without gradients, reproducibly, and without lasting changes to tensors.
 
-    Buffers that a pass changes are put back; the global random generators are seeded inside and restored after.
+    Buffers that a pass changes are restored; the global random generators are seeded inside and restored afterwards.
     """
     kept = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
     try:
@@ -51,8 +51,8 @@ def no_side_effects(module: nn.Module) -> Iterator[None]:
 
 
 def _uncopyable(module: nn.Module, shared: dict[int, Any]) -> dict[int, Any]:
-    """Return the plain attributes of all submodules that ``copy.deepcopy`` refuses, by identity."""
-    found: dict[int, Any] = {}
+    """Return the plain attributes of all submodules that ``copy.deepcopy`` cannot copy, by identity."""
+    result: dict[int, Any] = {}
     for sub in module.modules():
         for name, value in vars(sub).items():
             if name in ("_parameters", "_buffers", "_modules"):
@@ -60,12 +60,12 @@ def _uncopyable(module: nn.Module, shared: dict[int, Any]) -> dict[int, Any]:
             try:
                 copy.deepcopy(value, dict(shared))
             except Exception:
-                found[id(value)] = value
-    return found
+                result[id(value)] = value
+    return result
 
 
 def _version(tensor: Tensor) -> int | None:
-    """Return the counter that every change in place raises; inference tensors have none."""
+    """Return the counter that every in-place change increments; inference tensors have none."""
     return None if tensor.is_inference() else tensor._version
 
 
@@ -75,7 +75,7 @@ def layer_names(module: nn.Module) -> tuple[str, ...]:
 
 
 def check_layer(names: Sequence[str], layer: str) -> None:
-    """Raise UsageError, with names that are close, unless ``layer`` is among ``names``."""
+    """Raise UsageError, with similar names, unless ``layer`` is among ``names``."""
     if layer in names:
         return
     raise unknown("layer", layer, names)
@@ -85,14 +85,14 @@ TOLERANCE = 1e-5
 
 
 class TraceError(NotApplicableError):
-    """The network cannot be written as a graph that gives its own output."""
+    """The network cannot be traced to an equivalent graph."""
 
 
 def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
-    """Write what ``module`` computes in eval mode as a torch.fx graph.
+    """Trace ``module`` in eval mode to a torch.fx graph.
 
     ``example`` is an input (N, C, H, W). The graph uses the module's own parameters and buffers; its submodules are
-    copies, so that hooks and flags set on them do not reach the module. Every node carries in its ``meta``:
+    copies, so that hooks and flags set on them do not affect the module. The ``meta`` of every node has:
 
     - ``shape``: the shape of its value for ``example``, None when that is not a tensor;
     - ``path``: the names of the modules it belongs to, outermost first;
@@ -100,10 +100,10 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     - ``aliases``: numbers of the memories that its value occupies, ``mutates``: of those it changes in place;
     - ``layout``: shape, strides and offset of its value, None when that is not a tensor.
 
-    A graph that this function made for the same kind of example is returned as it is. A network whose forward pass
-    decides by the height or width gives a graph that refuses other sizes. Raises TraceError when torch.fx cannot
-    follow the module (naming the source line), and when the graph does not give the module's output within 1e-5 of
-    its largest value.
+    A graph from this function for the same kind of example is returned unchanged. If the forward pass
+    depends on the height or width, the graph raises for other sizes. Raises TraceError if torch.fx cannot
+    trace the module (with the source line), and if the output of the graph differs from the module's by more than 1e-5
+    of its largest value.
     """
     if isinstance(module, fx.GraphModule) and module.meta.get("traced_for") == _key(example):
         return module
@@ -137,7 +137,7 @@ def trace_and_run(module: nn.Module, example: Tensor) -> tuple[fx.GraphModule, A
 
 
 def annotate(annotator: Annotator, example: Tensor) -> Any:
-    """Run a graph on a copy of ``example``, writing into each node's meta; return the output."""
+    """Run a graph on a copy of ``example``, fill each node's meta, and return the output."""
     with no_side_effects(annotator.module):
         return annotator.run(example.clone())
 
@@ -146,15 +146,15 @@ def verify(expected: object, actual: object) -> None:
     """Raise TraceError unless ``actual`` equals ``expected`` within 1e-5 of the largest value."""
     ours, theirs = list(tensors(expected)), list(tensors(actual))
     if not ours or len(ours) != len(theirs) or not all(map(_close, ours, theirs)):
-        raise TraceError("The traced network does not give the network's own output.")
+        raise TraceError("The output of the traced network differs from that of the network.")
 
 
 def output_node(traced: fx.GraphModule, layer: str) -> fx.Node:
-    """Return the node that carries the output of the module called ``layer``, of its last call if it is reused.
+    """Return the node with the output of the module called ``layer``, that of its last call if it is reused.
 
-    That is the last call that gives a map, if one does (an activation may serve convolutions and dense layers).
-    Raises UsageError for an unknown name, TraceError when the graph does not show the layer: it is never
-    called, it lies inside a module that is not looked into, or it returns several tensors.
+    This is the last call that returns a map, if any (an activation may follow convolutions and dense layers).
+    Raises UsageError for an unknown name, TraceError if the graph does not contain the layer: because it is never
+    called, is inside a leaf module, or returns several tensors.
     """
     check_layer(traced.meta["layers"], layer)
     wanted = traced.meta["names"].get(layer)
@@ -184,7 +184,7 @@ def tensors(value: object) -> Iterator[Tensor]:
 
 
 class Annotator(fx.Interpreter):
-    """Run a graph and write into each node's meta what it does; see ``trace``."""
+    """Run a graph and fill each node's meta; see ``trace``."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -215,7 +215,7 @@ class Annotator(fx.Interpreter):
 
 
 def require_size(pixels: Tensor, size: tuple[int, ...]) -> None:
-    """Raise TraceError unless ``pixels`` has the (C, H, W) that the graph was made for."""
+    """Raise TraceError unless ``pixels`` has the (C, H, W) for which the graph was traced."""
     if tuple(pixels.shape[1:]) != tuple(size):
         raise TraceError(
             f"This network was traced for images of {tuple(size)}, because its forward pass depends on their size; "

@@ -1,4 +1,4 @@
-"""The torch.fx tracer: what is looked into, and in words what could not be followed."""
+"""The torch.fx tracer: which modules are traced, and explanations of why tracing failed."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _KINDS = frozenset(
 
 
 class Concrete:
-    """Sizes, and whatever is computed from sizes alone, as they are for the example.
+    """Concrete values of sizes, and of values computed only from sizes, for the example.
 
-    The graph so far is run for two batch sizes. A value that differs between them depends on the batch and is
-    refused, as is one that depends on what the tensors hold.
+    The graph so far is run with two batch sizes. A value that differs between them depends on the batch and is
+    rejected, as is one that depends on the values of tensors.
     """
 
     def __init__(self, tracer: fx.Tracer, example: Tensor) -> None:
@@ -48,7 +48,7 @@ class Concrete:
         self.sized = False
 
     def of(self, node: fx.Node) -> Any:
-        """Return the value of ``node``; raises TypeError when it is not known from the example's size."""
+        """Return the value of ``node``; raises TypeError if it does not follow from the example's size."""
         values = self._values(node)
         if isinstance(values[0], Tensor) or not self._from_sizes(node):
             raise TypeError("the forward pass depends on the values of a tensor")
@@ -57,7 +57,7 @@ class Concrete:
         return values[0]
 
     def length(self, node: fx.Node) -> int:
-        """Return the length of a tensor or a tuple; raises TypeError when it is that of the batch."""
+        """Return the length of a tensor or a tuple; raises TypeError if it is the batch size."""
         lengths = [len(value) for value in self._values(node)]
         if lengths[0] != lengths[1]:
             raise TypeError("the forward pass depends on the number of images")
@@ -66,37 +66,37 @@ class Concrete:
         return lengths[0]
 
     def _values(self, node: fx.Node) -> list[Any]:
-        waiting = [each for each in self.tracer.graph.nodes if each not in self.runs[0]]
+        waiting = [unrun for unrun in self.tracer.graph.nodes if unrun not in self.runs[0]]
         with _untraced():
             for example, known in zip(self.examples, self.runs, strict=True):
                 runner = fx.Interpreter(self.tracer.root, graph=self.tracer.graph)
                 runner.env = known
                 runner.args_iter = iter([example.clone()])
-                for each in waiting:
-                    known[each] = runner.run_node(each)
+                for pending in waiting:
+                    known[pending] = runner.run_node(pending)
         return [known[node] for known in self.runs]
 
     def _from_sizes(self, node: fx.Node) -> bool:
-        """Say whether ``node`` is computed from sizes; note whether more than the number of dimensions counts."""
+        """Return whether ``node`` is computed from sizes; record whether it depends on more than the number of dimensions."""
         waiting, seen = [node], set()
         while waiting:
-            each = waiting.pop()
-            if each in seen:
+            current = waiting.pop()
+            if current in seen:
                 continue
-            seen.add(each)
-            tensors = [n for n in each.all_input_nodes if isinstance(self.runs[0][n], Tensor)]
-            asked = _asked(each)
+            seen.add(current)
+            tensors = [n for n in current.all_input_nodes if isinstance(self.runs[0][n], Tensor)]
+            asked = _asked(current)
             if tensors and asked in _SIZES:
                 self.sized = True
             elif tensors and asked not in _KINDS:
                 return False
-            waiting += [n for n in each.all_input_nodes if n not in tensors]
+            waiting += [n for n in current.all_input_nodes if n not in tensors]
         return True
 
 
 @contextmanager
 def _untraced() -> Iterator[None]:
-    """Let modules compute inside the block although torch.fx, which is tracing, has taken over their calls."""
+    """Make modules run normally inside the block, although torch.fx is tracing and has replaced their calls."""
     patched = nn.Module.__call__, nn.Module.__getattr__
     try:
         nn.Module.__call__, nn.Module.__getattr__ = _CALL, _GETATTR  # type: ignore[method-assign]
@@ -106,7 +106,7 @@ def _untraced() -> Iterator[None]:
 
 
 def _asked(node: fx.Node) -> str:
-    """Return what ``node`` asks of a tensor, such as ``shape``, or an empty string."""
+    """Return the attribute of a tensor that ``node`` reads, such as ``shape``, or an empty string."""
     if node.op == "call_method":
         return str(node.target)
     if node.op == "call_function" and node.target in (getattr, operator.attrgetter):
@@ -118,9 +118,9 @@ _QUIET = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), sysc
 
 
 class GraphTracer(fx.Tracer):
-    """Follow a module's forward pass and remember whose output each node is.
+    """Trace a module's forward pass and record the module whose output each node is.
 
-    Decisions that depend on the sizes of ``example`` alone are taken as for ``example``; ``sized`` tells afterwards
+    Conditions that depend only on the sizes of ``example`` are evaluated for ``example``; ``sized`` says afterwards
     whether there were any.
     """
 
@@ -132,17 +132,17 @@ class GraphTracer(fx.Tracer):
 
     @property
     def sized(self) -> bool:
-        """Whether the graph holds for the example's height and width only."""
+        """Whether the graph is valid only for the example's height and width."""
         return self.concrete.sized
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Keep torch.nn's modules whole, and the libraries' own convolutions, poolings and activations."""
+        """Treat torch.nn's modules as leaves, and the libraries' own convolutions, poolings and activations."""
         return super().is_leaf_module(m, module_qualified_name) or self.leaves.whole(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Record the call; a library's module that cannot be followed becomes one node."""
+        """Record the call; a library's module that cannot be traced becomes one node."""
         path = self.path_of_module(m)
         self.names[m] = path
         if isinstance(m, self.leaves.doubtful) and not self.is_leaf_module(m, path):
@@ -173,25 +173,25 @@ class GraphTracer(fx.Tracer):
         )
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """Give every use of a parameter a node of its own, so that an attempt can be taken back."""
+        """Create a separate node for every use of a parameter, so that a failed trace of a module can be undone."""
         return super().getattr(attr, attr_val, {})
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Write the owning modules into the node."""
+        """Record the owning modules in the node."""
         node = super().create_node(*args, **kwargs)
         node.meta["path"] = tuple(name for name, _ in self.module_stack.values())
         return node
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Stand in for a value; changes in place are recorded as such."""
+        """Return the proxy of a value; in-place changes are recorded."""
         return _Value(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Decide a condition on sizes; any other raises TypeError."""
+        """Evaluate a condition on sizes; raises TypeError for other conditions."""
         return bool(self.concrete.of(obj.node))
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        """Take a value apart where its length is known from the example."""
+        """Iterate over a value whose length is known from the example."""
         try:
             parts: Iterator[Any] = super().iter(obj)
         except fx.proxy.TraceError:
@@ -244,7 +244,7 @@ for _name in (
 
 
 def explain(error: BaseException) -> str:
-    """Say in one sentence why tracing failed and in which line of the network's source."""
+    """Return in one sentence why tracing failed, with the line of the network's source."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_QUIET)]
     own = [f for f in frames if "site-packages" not in f.filename] or frames

@@ -193,7 +193,7 @@ def _classes(value: Any) -> tuple[str, ...]:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a name that is no text")
+        raise TypeError("the name is not text")
     return printable(value)[:_MAX_NAME]
 
 

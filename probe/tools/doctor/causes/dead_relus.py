@@ -48,7 +48,7 @@ def count_text(census: LayerStats) -> str:
     """Return how many units are dead, and which layer has the most."""
     most = max(census.relus, key=lambda relu: relu.dead / max(1, relu.units))
     return (
-        f"{census.dead:,} of {census.units:,} units behind a ReLU are 0 on all {census.images} images (most in "
+        f"{census.dead:,} of {census.units:,} units after a ReLU are 0 on all {census.images} images (most in "
         f"{short(most.name)}: {most.dead:,} of {most.units:,})"
     )
 
