@@ -20,6 +20,7 @@ from probe.models.loaded import LoadedModel
 from probe.models.wrap import wrap
 from studies.filters.attribution.attribute import METHODS, in_batches
 from studies.filters.attribution.attribute import prepare as prepare_attribution
+from studies.filters.config import STEPS
 from studies.filters.optimise import Channel, Class, PictureRecipe, UnitObjective, render
 from studies.filters.optimise.objectives import Objective
 from studies.filters.optimise.subjects import class_subject, layer_subject, traced_model
@@ -72,7 +73,7 @@ def feature_picture(
     unit: str,
     *,
     size: tuple[int, int] | None = None,
-    steps: int = 128,
+    steps: int = STEPS,
     sign: int = 1,
     middle: bool = False,
     grey: bool = False,

@@ -28,6 +28,7 @@ from probe.train.setup import RecipeOptions
 from studies import ablation as ablation_study
 from studies import adversarial as adversarial_study
 from studies import filters as filters_study
+from studies.filters.config import STEPS
 
 Model = str | LoadedModel | nn.Module | None
 """A name, a loaded or wrapped network, or a module; None is the embedded ImageNet network."""
@@ -46,7 +47,7 @@ def filters(
     layers: Names | None = None,
     channels: int | Sequence[int] | None = None,
     show: int | Sequence[int] = 4,
-    steps: int = 128,
+    steps: int = STEPS,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress = SILENT,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from probe.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from studies.filters.config import FiltersConfig as FiltersConfig
     from studies.filters.study import run as run
-    from studies.filters.workspace import FiltersConfig as FiltersConfig
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -16,10 +16,11 @@ from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.base import choose_views, run_views
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
+from studies.filters.config import FiltersConfig
 from studies.filters.observe import Observations, observe
 from studies.filters.registries import VIEWS
 from studies.filters.text import methods, references, samples
-from studies.filters.workspace import FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersWorkspace
 
 DEFAULTS = FiltersConfig()
 

@@ -13,27 +13,11 @@ from probe.core.progress import Progress
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
+from studies.filters.config import FiltersConfig
 from studies.filters.observe import Observations
 
 if TYPE_CHECKING:
     pass
-
-
-@dataclass(frozen=True)
-class FiltersConfig:
-    """The options of ``probe filters``; None means that the study chooses (``auto``).
-
-    ``images`` is how many pictures are shown one by one, or their indices. ``steps`` is the number of optimisation
-    steps of the feature visualisation.
-    """
-
-    views: tuple[str, ...] | None = None
-    layers: tuple[str, ...] | None = None
-    channels: tuple[int, ...] | None = None
-    images: int | tuple[int, ...] = 4
-    steps: int = 128
-    batch_size: int = 32
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from probe.core.document import Figure, Gallery, Section, Table
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
+from studies.filters.config import FiltersConfig
 from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
-from studies.filters.workspace import FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersWorkspace
 
 CONFIG = FiltersConfig(images=2, steps=3, channels=(0, 1), batch_size=4)
 

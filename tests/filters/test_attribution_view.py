@@ -23,10 +23,11 @@ from probe.data.images import ImageSet, InputSpec, Item
 from probe.models.loaded import LoadedModel, PixelModel, Provenance
 from probe.report import raster as heat
 from studies.filters.attribution.attribute import METHODS
+from studies.filters.config import FiltersConfig
 from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
 from studies.filters.views import attribution as view
-from studies.filters.workspace import FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersWorkspace
 
 SIDE = 14
 CLASSES = ("ant", "bee", "cat", "dog")

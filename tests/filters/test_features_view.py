@@ -18,10 +18,11 @@ from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel, random_provenance
+from studies.filters.config import FiltersConfig
 from studies.filters.optimise.report import OptimisedValue, checks, findings, results, table
 from studies.filters.study import prepare
 from studies.filters.views.features import CLASSES, features
-from studies.filters.workspace import FiltersConfig, FiltersWorkspace
+from studies.filters.workspace import FiltersWorkspace
 
 LAYERS = ("norm1", "pool", "relu")
 

@@ -9,6 +9,7 @@ import click
 from probe.cli.console import Console
 from probe.cli.options import Auto, NameList, Numbers, common, option
 from probe.cli.shared import command_line, finish, load, report_options, reporting
+from studies.filters.config import STEPS
 from studies.filters.registries import VIEWS
 
 _EXAMPLES = """\b
@@ -44,7 +45,7 @@ def _view_list() -> str:
     default="4",
     help="Number of images to show individually, or their indices: 0,5,7.",
 )
-@option("--steps", type=click.IntRange(min=1), default=128, help="Optimisation steps of a feature picture.")
+@option("--steps", type=click.IntRange(min=1), default=STEPS, help="Optimisation steps of a feature picture.")
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:

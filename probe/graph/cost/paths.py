@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, fx, nn
 
 from probe.graph.edit.edits import joined_values
-from probe.graph.edit.residual import gates, joins, operands, residuals
+from probe.graph.edit.joins import gates, joins, operands, residuals
 from probe.graph.trace.ablatable import ablatable
 from probe.graph.trace.ops import is_weighted, operation, shape_of, tensor_inputs
 

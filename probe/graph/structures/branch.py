@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx
 
 from probe.graph.edit.edits import node_named, put_zeros, site_at
-from probe.graph.edit.residual import arm_name, joins
+from probe.graph.edit.joins import arm_name, joins
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 

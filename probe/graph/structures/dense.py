@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx
 
 from probe.graph.edit.edits import block_name, joined_values, node_named, put_zeros, site_at
-from probe.graph.edit.residual import joins
+from probe.graph.edit.joins import joins
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 

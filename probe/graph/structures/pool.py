@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.joins import only_for_gates
 from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 
 To = Literal["other", "max", "average", "strided"]

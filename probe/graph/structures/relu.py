@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx, nn
 
 from probe.graph.edit.activations import module_activation
-from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.joins import only_for_gates
 from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 
 _DISTRIBUTIONS = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax, nn.GLU)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx
 
 from probe.graph.edit.edits import block_name, node_named, site_at
-from probe.graph.edit.residual import gates
+from probe.graph.edit.joins import gates
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 

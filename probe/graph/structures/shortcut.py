@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx
 
 from probe.graph.edit.edits import node_named
-from probe.graph.edit.residual import keep_operand, residual_sites
+from probe.graph.edit.joins import keep_operand, residual_sites
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 

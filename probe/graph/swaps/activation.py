@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from probe.graph.edit.residual import only_for_gates
+from probe.graph.edit.joins import only_for_gates
 from probe.graph.edit.structure import SWAPS, ModuleReplacement
 from probe.graph.edit.swap import Swap
 from probe.graph.structures.relu import ReLU

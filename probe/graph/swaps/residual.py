@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import fx, nn
 
 from probe.graph.edit.edits import block_name, node_named, site_at, value_of
-from probe.graph.edit.residual import Residual, residuals
+from probe.graph.edit.joins import Residual, residuals
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap

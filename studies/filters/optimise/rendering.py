@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from probe.core import seeds
 from probe.core.errors import UsageError
 from probe.core.state import frozen_parameters
+from studies.filters.config import STEPS
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
 from studies.filters.optimise.objectives import Objective, evaluate, stack
 
@@ -33,7 +34,7 @@ class PictureRecipe:
     bfloat16 while optimising. Raises UsageError for fewer than one step.
     """
 
-    steps: int = 128
+    steps: int = STEPS
     rate: float = 0.1
     transforms: Transforms | None = None
     batch_size: int = 8
