@@ -104,7 +104,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
         ("lenet -d digits --lr -1", "--lr must be"),
         ("lenet -d digits --out x.pt", "x.safetensors"),
         ("lenet -d nosuch", "no data set, folder or image"),
-        ("lenet -d flat", "no labels to learn"),
+        ("lenet -d flat", "have no labels"),
         ("lenet?depth=3 -d digits", "takes no argument 'depth'"),
         ("lenet -d digits --device gpu", "not a device"),
     ],
@@ -113,7 +113,7 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(
     words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_carry_out", lambda *_: pytest.fail("trained all the same"))
+    monkeypatch.setattr(training, "_train_and_measure", lambda *_: pytest.fail("trained all the same"))
     Path("flat").mkdir()
     for number in range(3):
         Image.new("RGB", (8, 8)).save(f"flat/{number}.png")

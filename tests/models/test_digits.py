@@ -182,7 +182,7 @@ def test_users_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "    return nn.Sequential(nn.Conv2d(1, 8, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, num_classes))\n"
         "def four():\n    return net()\n"
     )
-    with pytest.raises(UsageError, match="4 classes, digits have 10"):
+    with pytest.raises(UsageError, match="4 classes, but digits have 10"):
         load_model("net.py:four", weights="digits", img_size=64)
     model = load_model("net.py:net", weights="digits", img_size=64, device="cpu")
     assert model.domain == "digits"

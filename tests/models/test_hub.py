@@ -133,7 +133,7 @@ def test_the_next_name_is_tried(endpoint: Server) -> None:
 def test_none_of_the_names(endpoint: Server) -> None:
     for name in NAMES:
         lacks(endpoint, name)
-    with pytest.raises(UnobtainableError, match=r"none of model.safetensors, pytorch_model.bin"):
+    with pytest.raises(UnobtainableError, match=r"does not contain model.safetensors, pytorch_model.bin"):
         hub.fetch_from_hub(FILE, Access(), QUICK)
 
 

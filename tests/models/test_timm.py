@@ -115,13 +115,13 @@ def test_a_file_in_torch_home_is_used_too(monkeypatch: pytest.MonkeyPatch) -> No
     path = torch_home() / "unhashed.pth"
     torch.save(state, path)
     config = {**vars(timm.get_pretrained_cfg(SMALL)), "url": "https://example.invalid/unhashed.pth"}
-    monkeypatch.setattr(source, "_config", lambda _: source._completed(config))
+    monkeypatch.setattr(source, "_config", lambda _: source._with_defaults(config))
     model = load_model(f"timm:{SMALL}", offline=True, device="cpu")
     assert model.provenance.url == "https://example.invalid/unhashed.pth"
 
 
 def test_unknown_tags_and_names() -> None:
-    with pytest.raises(UsageError, match=r"no weights 'zzz'. It has: .*tv_in1k"):
+    with pytest.raises(UsageError, match=r"no weights 'zzz'. Available: .*tv_in1k"):
         load_model("timm:resnet50.zzz")
     with pytest.raises(UsageError, match=r"Did you mean .*resnet50"):
         load_model("timm:resnet55")

@@ -128,7 +128,7 @@ def test_the_radius_grows_in_a_straight_line_and_the_steps_with_it() -> None:
     module, images, labels = nn.Flatten(), torch.full((2, 3, 1, 1), 0.5), torch.tensor([0, 1])
     seen = []
     for _ in range(14):
-        now = perturb.present()
+        now = perturb.current()
         seen.append((0.0, 0) if now is None else (now.epsilon, now.steps))
         moved = perturb(module, images, labels)
         assert float((moved - images).abs().max()) <= seen[-1][0] + 1e-6
@@ -139,7 +139,7 @@ def test_the_radius_grows_in_a_straight_line_and_the_steps_with_it() -> None:
 
 def test_without_warm_up_the_radius_is_full_at_once() -> None:
     full = Adversary(warm_up=0.0)
-    assert Perturbing(full, 20, generator(), Passes()).present() == full
+    assert Perturbing(full, 20, generator(), Passes()).current() == full
 
 
 def test_robust_accuracy_of_a_linear_classifier_in_closed_form() -> None:
@@ -206,7 +206,7 @@ def test_the_adversary_that_words_mean() -> None:
         with pytest.raises(UsageError, match=says):
             adversary(*words, "digits")
     no_adversary(None, None, None)
-    with pytest.raises(UsageError, match="--eps belongs to adversarial training: add --adversarial"):
+    with pytest.raises(UsageError, match="--eps is an option of adversarial training: add --adversarial"):
         no_adversary(None, "0.1", None)
 
 
@@ -273,7 +273,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
 
 def test_data_that_cannot_be_learned(tmp_path: Path) -> None:
     flat = pictures(tmp_path / "pictures") / "kind 0"
-    with pytest.raises(UsageError, match="no labels to learn"):
+    with pytest.raises(UsageError, match="have no labels: give a folder"):
         train("lenet", str(flat), replace(QUICK, out=tmp_path / "x.safetensors"))
     single = pictures(tmp_path / "single", each=1)
     with pytest.raises(UsageError, match="two images each"):
@@ -391,7 +391,7 @@ def test_the_users_words_on_input_and_recipe(tmp_path: Path) -> None:
 
 
 def test_a_file_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_carry_out", lambda *_: pytest.fail("trained for nothing"))
+    monkeypatch.setattr(training, "_train_and_measure", lambda *_: pytest.fail("trained for nothing"))
     taken = tmp_path / "net.safetensors"
     taken.write_bytes(b"kept")
     with pytest.raises(UsageError, match="--force"):
@@ -443,7 +443,7 @@ def test_networks_that_cannot_have_the_classes(tmp_path: Path, monkeypatch: pyte
         "from torch import nn\n"
         "def net():\n    return nn.Sequential(nn.Conv2d(1, 4, 8, 8), nn.Flatten(), nn.Linear(256, 4))\n"
     )
-    with pytest.raises(UsageError, match="4 classes, digits has 10"):
+    with pytest.raises(UsageError, match="4 classes, but digits has 10"):
         train("net.py:net", "digits", replace(QUICK, out=tmp_path / "x.safetensors"))
     with pytest.raises(UsageError, match="nosuchnet"):
         train("nosuchnet", "digits", QUICK)
