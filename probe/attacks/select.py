@@ -78,16 +78,17 @@ def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
     (kind,) = (member for member in kinds if member is not NoneType)
     words = get_args(kind) if get_origin(kind) is Literal else ()
     wanted = type(words[0]) if words else kind
+    article = "an" if wanted is int else "a"
     fits = isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         fits = True
     if words and not (fits and value in words):
         raise UsageError(
-            f"{what} must be a {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
+            f"{what} must be {article} {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
         )
     if not fits:
         example = "" if default in (None, dataclasses.MISSING) else f" such as {default}"
-        raise UsageError(f"{what} must be a {wanted.__name__}{example}, not {value!r}.")
+        raise UsageError(f"{what} must be {article} {wanted.__name__}{example}, not {value!r}.")
     if wanted is int and value < 0:
         raise UsageError(f"{what} cannot be negative.")
     # All integer options are counts; 0 is only valid if it is the default.

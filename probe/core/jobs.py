@@ -155,7 +155,7 @@ def _loaded(function: bytes, job: bytes) -> tuple[Any, Any]:
     try:
         return unpacked(function), unpacked(job)
     except Exception as error:
-        raise CannotRunError(f"A worker cannot load what it is to run: {error}") from error
+        raise CannotRunError(f"A worker cannot load its job: {error}") from error
 
 
 def _packed_error(error: BaseException) -> bytes:
@@ -287,7 +287,7 @@ def _client(address: str) -> Client:
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise CannotRunError(f"No dask scheduler answers at {address}: {error}") from error
+        raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
 
 
 def _threads(client: Client) -> int:

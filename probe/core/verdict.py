@@ -37,7 +37,7 @@ def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
             "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_list_names(warned)}"
         )
     return Verdict(
-        "pass", "Reliable", "the one check passed" if len(made) == 1 else f"all {len(made)} checks passed"
+        "pass", "Reliable", "the only check passed" if len(made) == 1 else f"all {len(made)} checks passed"
     )
 
 

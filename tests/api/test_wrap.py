@@ -194,7 +194,7 @@ class Locked(nn.Module):
     ("make", "options", "words"),
     [
         (lambda: "resnet18", {}, "torch.nn.Module"),
-        (net, {"classes": ["a"]}, "names 1 classes"),
+        (net, {"classes": ["a"]}, "1 class names"),
         (net, {"classes": 7}, "4 logits"),
         (net, {"mean": (0.1, 0.2)}, "2 values"),
         (net, {"std": 0}, "above 0"),

@@ -131,7 +131,7 @@ def test_another_network_can_be_compared_and_carried_over_to(words: list[str]) -
         (["--eps", "a"], "is not an epsilon"),
         (["--norm", "L3"], "no norm 'L3'"),
         (["--attack", "pgdd"], "Did you mean 'pgd'"),
-        (["--attack", "pgd?steps=many"], "is a int"),
+        (["--attack", "pgd?steps=many"], "an int such as"),
         (["--attack", "cw"], "supports L2"),
         (["--target", "dog"], "no class 'dog'"),
         (["--views", "nosuch"], "no view 'nosuch'"),

@@ -111,7 +111,7 @@ def test_an_unknown_chart_is_refused_with_the_names_there_are() -> None:
 
 def test_the_core_alone_knows_no_renderer() -> None:
     script = (
-        "from probe.core.document import RENDERERS; assert not RENDERERS\n"
+        "from probe.core.rendering import RENDERERS; assert not RENDERERS\n"
         "import probe.report; assert len(RENDERERS) == 1\n"
         "import sys; assert 'matplotlib' not in sys.modules"
     )

@@ -81,5 +81,5 @@ def _find_root() -> Path | None:
 
 def _damaged(path: Path) -> CannotRunError:
     return CannotRunError(
-        f"'{path}' is not CIFAR-10 as published (a file is missing or its md5 is wrong). Remove it and try again."
+        f"'{path}' is not the published CIFAR-10 (a file is missing or its md5 is wrong). Remove it and try again."
     )
