@@ -133,6 +133,17 @@ class Column:
     digits: int = 3
     proportion: bool = False
 
+    @classmethod
+    def interval(
+        cls, of: str = "the 95% Wilson interval", *, proportion: bool = False, digits: int = 3
+    ) -> tuple[Column, Column]:
+        """Return the two columns of an interval, named low and high; ``of`` says which interval it is."""
+        low, high = f"Lower end of {of}.", f"Upper end of {of}."
+        return (
+            cls("low", help=low, proportion=proportion, digits=digits),
+            cls("high", help=high, proportion=proportion, digits=digits),
+        )
+
 
 @dataclass(frozen=True)
 class Table:

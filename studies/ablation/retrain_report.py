@@ -226,14 +226,12 @@ def _accuracy_table(retrained: RetrainResult) -> Table:
             Column("Arm", help="One variant of the network, trained from random weights."),
             Column("Seeds", help="Trainings; each arm has the same ones."),
             Column("Held-out accuracy", proportion=True, help="Mean over seeds."),
-            Column("low", proportion=True, help="Lower end of the mean's 95% t-interval."),
-            Column("high", proportion=True, help="Upper end of the mean's 95% t-interval."),
+            *Column.interval("the mean's 95% t-interval", proportion=True),
             Column("Training accuracy", proportion=True, help="Mean over seeds, in eval mode."),
             Column(
                 "Effect of removing", unit="points", help="Intact minus this arm, mean over seeds.", digits=3
             ),
-            Column("low", help="Lower end of its 95% t-interval.", digits=3),
-            Column("high", help="Upper end of its 95% t-interval.", digits=3),
+            *Column.interval("its 95% t-interval"),
             Column("p", help="Paired t-test over seeds.", digits=2),
             Column("Dead networks", help="Networks whose loss never left that of guessing."),
             Column("Diverged", help="Trainings that stopped at a loss or gradient that is not finite."),

@@ -88,8 +88,7 @@ def _columns(phrases: Phrases) -> tuple[Column, ...]:
             "Access", help="What the attack needs from the network: gradients, logits, decisions, or nothing."
         ),
         Column(measure.capitalize(), proportion=True, help=phrases.measure_help),
-        Column("low", proportion=True, help=f"Lower end of the 95% Wilson interval of the {measure}."),
-        Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+        *Column.interval(f"the 95% Wilson interval of the {measure}", proportion=True),
         Column("Success", proportion=True, help=phrases.success_help),
         *_COSTS,
     )

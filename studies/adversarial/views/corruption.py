@@ -148,8 +148,7 @@ def _table(space: AdversarialWorkspace, rows: tuple[tuple[Cell, ...], ...]) -> T
             ),
             Column("of", help="The number of images."),
             Column(measure, proportion=True, help="With its 95% Wilson interval beside it."),
-            Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
-            Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+            *Column.interval(proportion=True),
         ),
         rows,
     )

@@ -88,8 +88,7 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
                 proportion=True,
                 help="With its 95% Wilson interval beside it.",
             ),
-            Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
-            Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+            *Column.interval(proportion=True),
         ),
         tuple(rows),
         "An image broken at one epsilon is broken at every larger one: a larger ball contains the smaller one. "

@@ -157,8 +157,7 @@ def _section(
             ),
             Column("of", help=_of_help(space)),
             Column("Rate", proportion=True, help="With its 95% Wilson interval beside it."),
-            Column("low", proportion=True, help="Lower end of the 95% Wilson interval."),
-            Column("high", proportion=True, help="Upper end of the 95% Wilson interval."),
+            *Column.interval(proportion=True),
         ),
         tuple(rows),
         f"PGD with 20 steps that uses all of {space.words(space.epsilon)} and continues after its first success. "
