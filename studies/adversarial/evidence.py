@@ -19,10 +19,10 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
-from probe.core.progress import Progress
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.results import Results
+from studies.adversarial.workspace import AdversarialWorkspace
 
 SAMPLE = 16
 QUERIES = 300
@@ -40,28 +40,68 @@ class Climb:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A sample of images that are classified correctly without attack, and experiments on them.
+    """A sample of a run's images that are classified correctly without attack, and experiments on them.
 
-    ``images`` (M, C, H, W), ``labels`` (M,), ``targets`` (M,) or None; ``places`` are their positions in ``results``.
+    ``places`` are the positions of the M images in the run's ``results``.
     ``modes`` are the names of the modules that were in train mode before the run, ``stuck`` those that stay in it.
     All experiments are at ``epsilon`` unless they say otherwise, and each returns a mask (M,) of the images that it
     breaks, as judged by ``probe.attacks.judge``.
     """
 
-    model: AttackedModel
-    images: Tensor
-    labels: Tensor
-    targets: Tensor | None
+    space: AdversarialWorkspace
     places: tuple[int, ...]
-    norm: Norm
-    epsilon: float
-    attacks: tuple[SelectedAttack, ...]
-    results: Results
-    num_classes: int
-    seed: int
-    progress: Progress
     modes: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The sample's images, (M, C, H, W)."""
+        return self.space.pixels(self.places)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The classes that they are judged against, (M,)."""
+        return self.space.labels(self.places)
+
+    @cached_property
+    def targets(self) -> Tensor | None:
+        """The target classes, (M,), or None."""
+        return self.space.targets(self.places)
+
+    @property
+    def model(self) -> AttackedModel:
+        """The network as attacks see it."""
+        return self.space.attacked
+
+    @property
+    def norm(self) -> Norm:
+        """The norm of the run."""
+        return self.space.norm
+
+    @property
+    def epsilon(self) -> float:
+        """The epsilon that is reported."""
+        return self.space.epsilon
+
+    @property
+    def attacks(self) -> tuple[SelectedAttack, ...]:
+        """The attacks of the run."""
+        return self.space.attacks
+
+    @property
+    def results(self) -> Results:
+        """The results of the run, over all of its images."""
+        return self.space.results
+
+    @property
+    def num_classes(self) -> int:
+        """The number of logits."""
+        return self.space.model.num_classes
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.space.config.seed
 
     @property
     def n(self) -> int:

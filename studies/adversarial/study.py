@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from probe.attacks.norms import norm_named
+from probe.attacks.norms import Norm, norm_named
 from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import UsageError
@@ -117,7 +117,7 @@ def _attack(
     target = None
     if config.target is not None:
         target = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
-    chosen = _chosen_attacks(config)
+    chosen = _chosen_attacks(config, norm)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.bf16)
     attack_run = AttackRun(
@@ -148,9 +148,7 @@ def _attack(
         against = (others.against, against_run.run())
     for network in others.transfer:
         _enter(network, stack)
-    return AdversarialWorkspace(
-        model, attacked, images, config, norm, chosen, results, progress, others.transfer, against
-    )
+    return AdversarialWorkspace(attack_run, config, results, others.transfer, against)
 
 
 def _enter(model: LoadedModel, stack: ExitStack) -> None:
@@ -171,8 +169,7 @@ def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
 
-def _chosen_attacks(config: AdversarialConfig) -> tuple[SelectedAttack, ...]:
-    norm = norm_named(config.norm)
+def _chosen_attacks(config: AdversarialConfig, norm: Norm) -> tuple[SelectedAttack, ...]:
     names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else DEFAULT_L0_ATTACKS)
     if "worst" in names:
         raise UsageError("There is no attack 'worst': the worst case over all attacks is always reported.")
@@ -199,23 +196,7 @@ def make_evidence(
     space: AdversarialWorkspace, most: int = SAMPLE, modes: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
 ) -> Evidence:
     """Return the sample of the checks: up to ``most`` images that are classified correctly without attack."""
-    places = space.sample[:most]
-    return Evidence(
-        model=space.attacked,
-        images=space.pixels(places),
-        labels=space.labels(places),
-        targets=space.targets(places),
-        places=places,
-        norm=space.norm,
-        epsilon=space.epsilon,
-        attacks=space.attacks,
-        results=space.results,
-        num_classes=space.model.num_classes,
-        seed=space.config.seed,
-        progress=space.progress,
-        modes=modes,
-        stuck=stuck,
-    )
+    return Evidence(space, space.sample[:most], modes, stuck)
 
 
 def _report(

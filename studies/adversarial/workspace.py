@@ -22,6 +22,7 @@ from probe.core.progress import Progress
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
+from studies.adversarial.attack_run import AttackRun
 from studies.adversarial.config import AdversarialConfig
 from studies.adversarial.results import Phrases, Results, phrases_for
 
@@ -33,22 +34,47 @@ _PICTURED = 6
 
 @dataclass(frozen=True)
 class AdversarialWorkspace:
-    """A model, its images, the results of the attacks, and the pictures that this run shows.
+    """A run of attacks, its results, and the pictures that its report shows.
 
     ``transfer`` are the models on which adversarial images are tested; ``against`` is another model with its own
     results on the same images. Pictures are identified by their position in ``results``.
     """
 
-    model: LoadedModel
-    attacked: AttackedModel
-    images: ImageSet
+    run: AttackRun
     config: AdversarialConfig
-    norm: Norm
-    attacks: tuple[SelectedAttack, ...]
     results: Results
-    progress: Progress
     transfer: tuple[LoadedModel, ...] = ()
     against: tuple[LoadedModel, Results] | None = None
+
+    @property
+    def model(self) -> LoadedModel:
+        """The model that was attacked."""
+        return self.run.model
+
+    @property
+    def attacked(self) -> AttackedModel:
+        """The model as attacks see it."""
+        return self.run.attacked
+
+    @property
+    def images(self) -> ImageSet:
+        """The images that were attacked."""
+        return self.run.images
+
+    @property
+    def norm(self) -> Norm:
+        """The norm of the perturbations."""
+        return self.run.task.norm
+
+    @property
+    def attacks(self) -> tuple[SelectedAttack, ...]:
+        """The attacks of the run."""
+        return self.run.attacks
+
+    @property
+    def progress(self) -> Progress:
+        """Where progress is shown."""
+        return self.run.progress
 
     @property
     def phrases(self) -> Phrases:

@@ -73,7 +73,8 @@ def fabricated() -> Evidence:
         name: dataclasses.replace(outcome, totals=outcome.totals + np.array([0, 0, 0, 3]))
         for name, outcome in evidence.results.attacks.items()
     }
-    return dataclasses.replace(evidence, results=dataclasses.replace(evidence.results, attacks=outcomes))
+    results = dataclasses.replace(evidence.results, attacks=outcomes)
+    return dataclasses.replace(evidence, space=dataclasses.replace(evidence.space, results=results))
 
 
 def careless() -> Evidence:
@@ -356,8 +357,10 @@ def test_a_profile_function_goes_on_and_comes_back(profile: Any) -> None:
     assert check.value == 2
     assert sys.getprofile() is profile
     assert type(profile).calls > before
+    run = dataclasses.replace(evidence.space.run, attacked=failing_model())
+    failing = dataclasses.replace(evidence, space=dataclasses.replace(evidence.space, run=run))
     with pytest.raises(ArithmeticError):
-        outcome("inner-optimisation", dataclasses.replace(evidence, model=failing_model()))
+        outcome("inner-optimisation", failing)
     assert sys.getprofile() is profile
 
 

@@ -19,16 +19,20 @@ from probe.attacks.base import Attack, AttackInputs, Traits
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack, choose_attacks
+from probe.core.journal import NOTHING
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped
 from probe.core.state import training_mode
-from studies.adversarial.attack_run import make_task
-from studies.adversarial.config import DEFAULT_ATTACKS
+from probe.data.images import ImageSet, InputSpec, Item
+from probe.models.loaded import LoadedModel, PixelModel, Provenance
+from studies.adversarial.attack_run import AttackRun, make_task
+from studies.adversarial.config import DEFAULT_ATTACKS, AdversarialConfig
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.evidence import SAMPLE, Evidence
 from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.results import Clean, Results
 from studies.adversarial.study import train_modes
+from studies.adversarial.workspace import AdversarialWorkspace
 
 TEST = 40
 """Digits kept out of the training, of which runs take the first."""
@@ -278,19 +282,35 @@ def evidence_of(
     )
     results = Results(clean, outcomes, worst, (0.0, *task.epsilons), task.epsilon)
     places = tuple(np.flatnonzero(results.right)[:SAMPLE].tolist())
-    return Evidence(
-        model=model,
-        images=images[list(places)],
-        labels=labels[list(places)],
-        targets=None if targets is None else targets[list(places)],
-        places=places,
-        norm=measure,
-        epsilon=epsilon,
+    run = AttackRun(
+        model=LoadedModel(
+            name="test",
+            module=PixelModel(module, (0.0,) * images.shape[1], (1.0,) * images.shape[1]),
+            input=InputSpec(tuple(images.shape[1:]), crop=1.0),
+            num_classes=classes,
+            class_names=None,
+            domain="digits",
+            device=torch.device("cpu"),
+            memory_format=torch.contiguous_format,
+            provenance=Provenance("test", "made for the test"),
+            factory=lambda: module,
+        ),
+        attacked=model,
+        images=image_set(images, labels),
         attacks=chosen,
-        results=results,
-        num_classes=classes,
-        seed=seed,
+        task=task,
+        target=None,
+        batch_size=32,
+        memory=MicroBatcher(32),
+        journal=NOTHING,
         progress=SILENT,
-        modes=modes,
-        stuck=stuck,
     )
+    space = AdversarialWorkspace(run, AdversarialConfig(seed=seed), results)
+    return Evidence(space, places, modes, stuck)
+
+
+def image_set(images: Tensor, labels: Tensor) -> ImageSet:
+    """The images as they are, (N, C, H, W)."""
+    pixels = images.numpy()
+    items = [Item(f"image {i}", int(labels[i]), lambda i=i: pixels[i]) for i in range(len(pixels))]
+    return ImageSet("test", items, None, "digits", framed=True, shape=pixels.shape[1:])
