@@ -18,6 +18,7 @@ from report_samples import small_report
 
 from probe.core.document import Axis, Figure, Section, Series
 from probe.core.errors import CannotRunError, UsageError
+from probe.report.charts import looks
 from probe.report.charts.export import figure_files, find_figure, write_figures
 from probe.report.render import write_report
 
@@ -122,3 +123,9 @@ def test_words_are_words_also_where_they_look_like_formulas() -> None:
     figure = Figure("t", "line", Axis("cost in $ and $"), Axis("_y^{2}"), "", (Series("$a", (0.0,), (1.0,)),))
     report = small_report(sections=(Section("s", "S", blocks=(figure,)),))
     assert b">cost in $ and $<" in figure_files(report, "svg")["s-t.svg"]
+
+
+def test_the_page_and_the_files_have_the_same_colours() -> None:
+    css = (Path(looks.__file__).parents[1] / "templates" / "page.css").read_text(encoding="utf-8")
+    first = dict(reversed(re.findall(r"--hue(\d): (#[0-9a-f]{6});", css)))  # the light theme comes first
+    assert tuple(first[str(index)] for index in range(len(looks.HUES))) == looks.HUES

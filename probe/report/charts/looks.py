@@ -23,7 +23,7 @@ ROLES = {
     MISSING: "none-ground",
     PAPER: "paper",
 }
-"""Each colour and the variable of the page's style sheet that holds it."""
+"""Each colour and the variable of the page's style sheet (templates/page.css) that holds it, in light and in dark."""
 
 DASHES: tuple[Any, ...] = ("solid", (0, (3.5, 1.5)), (0, (1, 1.5)), (0, (4.5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D")
