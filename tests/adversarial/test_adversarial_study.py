@@ -32,7 +32,7 @@ from probe.report.results import to_json
 from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.registries import CHECKS
-from studies.adversarial.study import _chosen_attacks
+from studies.adversarial.study import attacks_for
 
 
 def without_times(report: Report) -> str:
@@ -217,7 +217,7 @@ def campaign(journal: Any, config: AdversarialConfig = QUICK) -> AttackRun:
 
     model = model_of()
     task = make_task(config.epsilons, NORMS["Linf"], (1, 8, 8), 0)
-    attacks = _chosen_attacks(config)
+    attacks = attacks_for(config, NORMS["Linf"])
     return AttackRun(
         model,
         attacked_model(model, False),

@@ -22,7 +22,7 @@ from probe.core.progress import SILENT
 from studies.adversarial import ComparisonModels
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.study import _chosen_attacks
+from studies.adversarial.study import attacks_for
 from studies.adversarial.targets import Target
 
 LABELS = batch(n=20)[1]
@@ -52,7 +52,7 @@ class Always(nn.Module):
 def campaign(order: list[int], journal: Journal = NOTHING) -> AttackRun:
     model, images = model_of(), image_set(order=order)
     task = make_task(QUICK.epsilons, NORMS["Linf"], (1, 8, 8), 0)
-    attacks = _chosen_attacks(dataclasses.replace(QUICK, attacks=("pgd", "fgsm"), target="3"))
+    attacks = attacks_for(dataclasses.replace(QUICK, attacks=("pgd", "fgsm"), target="3"), NORMS["Linf"])
     attacked = attacked_model(model, False)
     return AttackRun(
         model, attacked, images, attacks, task, Target("class", 3), 2, MicroBatcher(2), journal, SILENT
