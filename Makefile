@@ -10,9 +10,9 @@ help:
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"
 	@echo "make lint        ruff (lint and format) and mypy"
-	@echo "make format      let ruff mend what it can"
+	@echo "make format      let ruff fix what it can"
 	@echo "make bench       measure against the peers"
-	@echo "make screenshots  make the README's pictures anew (ONLY=demo: one of them)"
+	@echo "make screenshots  make the README's pictures again (ONLY=demo: one of them)"
 	@echo "make clean       remove the environment and the caches"
 
 $(STAMP): pyproject.toml
