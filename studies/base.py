@@ -94,6 +94,7 @@ def subject(model: ModelInfo, data: DataInfo) -> str:
         f"We studied {model.name} ({model.parameters:,} parameters; weights: {model.weights}; input "
         f"{channels}×{height}×{width} with pixels in [0, 1], normalisation inside the network) on {data.n:,} {labels} "
         f"images of {data.name}{sample_note}."
+        + (f" The images were {data.preprocessing.text}." if data.preprocessing.text else "")
     )
 
 

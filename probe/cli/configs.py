@@ -17,7 +17,7 @@ from probe.data.images import ImageSet, Item
 from probe.graph.edit.structure import SWAP, structure_named
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.train.data import Parts, both_parts
+from probe.train.data import Parts, both_parts, match_parts
 from probe.train.setup import RecipeOptions
 from studies.ablation import AblationConfig
 from studies.adversarial import AdversarialConfig
@@ -90,12 +90,14 @@ def training_parts(
             seed=options["seed"],
             offline=options["offline"],
             progress=progress,
+            labels_csv=options["labels_csv"],
+            class_map=options["class_map"],
         )
     except UsageError as error:
         if options["held_out"] is not None:
             raise
         return None, f"Nothing was retrained: {error}"
-    return parts, ""
+    return match_parts(model, parts), ""
 
 
 def another_model(

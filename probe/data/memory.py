@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ def images(
     name: str = "",
     offline: bool = False,
     progress: Progress = SILENT,
+    labels_csv: str | os.PathLike[str] | None = None,
+    class_map: str | os.PathLike[str] | Mapping[str, int | str] | None = None,
 ) -> ImageSet:
     """Return images to study a network with.
 
@@ -47,13 +49,23 @@ def images(
     are images or (image, label); a DataLoader, whose first batches are used. The pixels must not be normalised: pass
     the normalisation of the network to ``wrap`` as ``mean`` and ``std``. ``labels`` (N,) are class
     numbers. ``classes``: the class names, or their number. ``n`` images are sampled with ``seed``, stratified if the
-    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader.
+    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader. ``labels_csv`` and ``class_map``
+    are for folders, as for ``load_images``.
 
     Raises UsageError for values outside [0, 1], invalid labels, and sources without images.
     """
     if isinstance(source, str | os.PathLike):
         _no_labels(labels)
-        return load_images(source, n=n, seed=seed, offline=offline, progress=progress)
+        image_set = load_images(
+            source,
+            n=n,
+            seed=seed,
+            offline=offline,
+            progress=progress,
+            labels_csv=labels_csv,
+            class_map=class_map,
+        )
+        return image_set if classes is None else _with_classes(image_set, classes)
     if isinstance(source, ImageSet):
         _no_labels(labels)
         return source if n is None or n >= len(source) else source.sample(n, seed)

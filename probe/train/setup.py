@@ -15,7 +15,6 @@ from torch import nn
 from probe.core import seeds
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.precision import bf16_pays
-from probe.data.images import InputSpec
 from probe.models.measure import NetworkFacts, ShapeError, framing_of, measure
 from probe.models.source import Architecture, Build, Preprocessing
 from probe.models.weights.digits import SIZE, recipe_for
@@ -90,9 +89,9 @@ def set_up(
             failure = error
             continue
         _check_classes(architecture, facts, parts)
-        crop = 1.0 if parts.training.framed else own.crop
+        spec = own.resized(shape[1:])
         framing = Preprocessing(
-            InputSpec(shape, crop, own.interpolation),
+            replace(spec, crop=1.0) if parts.training.framed else spec,
             _channelwise("mean", mean, channels),
             _channelwise("std", std, channels),
         )

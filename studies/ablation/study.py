@@ -20,6 +20,7 @@ from probe.data.images import ImageSet
 from probe.graph.edit.cut import find_sites
 from probe.graph.edit.structure import SWAP, Structure, structure_named
 from probe.graph.edit.swap import Swap
+from probe.models.chain import data_info, preprocessing_check
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.train.data import Parts
@@ -262,7 +263,7 @@ def _report(
     run: _AblationRun, sections: list[Section], intact: Result, command: str, seconds: float
 ) -> Report:
     model, images, config = run.model, run.images, run.config
-    info = images.info(run.bench.n)
+    info = data_info(model, images, run.bench.n)
     headline = _headline(run, sections, intact)
     chosen, sections = _main(sections)
     return assemble(
@@ -279,7 +280,8 @@ def _report(
         headline=headline,
         sections=tuple(sections),
         results=(intact, *chosen),
-        warnings=model.provenance.notes,
+        checks=(preprocessing_check(info),),
+        warnings=(*model.provenance.notes, *images.cautions),
         key=("retrain", *(section.id for section in sections)),
     )
 

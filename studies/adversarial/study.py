@@ -18,6 +18,7 @@ from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
@@ -210,7 +211,7 @@ def _report(
     seconds: float,
 ) -> Report:
     model, results, config = space.model, space.results, space.config
-    info = space.images.info(results.n)
+    info = data_info(model, space.images, results.n)
     return assemble(
         study="adversarial",
         title=f"Adversarial robustness of {model.name}",
@@ -226,7 +227,7 @@ def _report(
         sections=sections,
         results=_results(space, results, verdict),
         checks=checks,
-        warnings=(*model.provenance.notes, *memory.messages),
+        warnings=(*model.provenance.notes, *space.images.cautions, *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),

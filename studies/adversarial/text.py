@@ -10,6 +10,7 @@ import torch
 
 from probe.attacks.norms import shown
 from probe.core.document import Check, Section, percent
+from probe.models.chain import data_info
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import WILSON, subject, tools
 
@@ -118,7 +119,7 @@ def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tup
     )
     names = ", ".join(attack.text for attack in space.attacks)
     sentences = [
-        subject(space.model.info(), space.images.info(n, fingerprint=False)),
+        subject(space.model.info(), data_info(space.model, space.images, n, fingerprint=False)),
         f"It was attacked within {norm.name} balls of radius {sizes} by {names}{goal}.",
         "An image counted as broken only if the unmodified network, evaluated in float32, confirmed it on an "
         "image inside the ball and inside [0, 1]; the worst case over all attacks is reported.",

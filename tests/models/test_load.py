@@ -113,8 +113,8 @@ def test_normalisation(
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"mean": [0.1, 0.2]}, "--mean has 2 values, but the network has 3 input channels"),
-        ({"std": [1, 1, 1, 1]}, "--std has 4 values"),
+        ({"mean": [0.1, 0.2]}, "mean has 2 values, but the network has 3 input channels"),
+        ({"std": [1, 1, 1, 1]}, "std has 4 values"),
         ({"std": 0.0}, "above 0"),
         ({"std": -1.0}, "above 0"),
         ({"std": float("nan")}, "above 0"),

@@ -174,7 +174,7 @@ def _report(
         sites_section(seen.sites, seen.attacked, images.labelled),
         correlations_section(computed, seen.layers),
     )
-    info = images.info(parts["adversarial"].data.n)
+    info = parts["adversarial"].data
     return assemble(
         study="dossier",
         title=f"{model.name}: what it has learned, how fragile it is, and which parts do the work",
