@@ -13,7 +13,7 @@ from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.cut import cut as cut_sites
 from probe.graph.edit.cut import prepare as prepare_cut
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import SWAP, structure_named
+from probe.graph.edit.structure import SWAP, get_structure
 from probe.graph.receptive_field.field import ReceptiveField
 from probe.graph.receptive_field.field import receptive_field as field_of
 from probe.models.loaded import LoadedModel
@@ -36,7 +36,7 @@ def sites(net: Network, structure: str, *, example: Tensor) -> tuple[Site, ...]:
     (N, C, H, W). The module is left as it is. Raises UsageError for an unknown structure, NotApplicableError where it
     cannot be found without a graph.
     """
-    return find_sites(_prepared(net, example), structure_named(structure))
+    return find_sites(_prepared(net, example), get_structure(structure))
 
 
 def cut(
@@ -48,7 +48,7 @@ def cut(
     None is all of them. Raises UsageError for unknown structures and sites, and where there is none to cut;
     NotApplicableError when the network no longer runs without them.
     """
-    prepared, kind = _prepared(net, example), structure_named(structure)
+    prepared, kind = _prepared(net, example), get_structure(structure)
     found = {site.name: site for site in find_sites(prepared, kind)}
     if not found:
         raise UsageError(f"The network has no {structure.removeprefix(SWAP)} to cut.")

@@ -204,7 +204,7 @@ class L0(Norm):
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
 
 
-def norm_named(name: str) -> Norm:
+def get_norm(name: str) -> Norm:
     """Return the norm called ``Linf``, ``L2``, ``L1`` or ``L0`` (case is ignored); raises UsageError for others."""
     for norm in NORMS.values():
         if norm.name.lower() == name.lower():

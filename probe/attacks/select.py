@@ -27,7 +27,7 @@ class SelectedAttack:
         return not self.attack.traits.minimum_norm
 
 
-def attack_named(text: str, **defaults: Any) -> SelectedAttack:
+def get_attack(text: str, **defaults: Any) -> SelectedAttack:
     """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` apply to attacks with such options.
 
     Raises UsageError for unknown names and options and for invalid values, whether typed or from ``defaults``.
@@ -54,7 +54,7 @@ def choose_attacks(
 
     ``targeted``: whether targeted attacks are required.
     """
-    chosen = tuple(attack_named(name, **defaults) for name in dict.fromkeys(names))
+    chosen = tuple(get_attack(name, **defaults) for name in dict.fromkeys(names))
     for selected in chosen:
         traits = selected.attack.traits
         if norm.name not in traits.norms:

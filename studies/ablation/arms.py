@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import norm_named
+from probe.attacks.norms import get_norm
 from probe.core import seeds
 from probe.core.errors import CannotRunError
 from probe.core.jobs import unpacked
 from probe.graph.cost.summary import Anatomy, anatomy
 from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.fold import folded
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import PixelModel
 from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
@@ -153,7 +153,7 @@ def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, 
         raise CannotRunError(f"This network cannot be retrained as a graph: {subject.trains}")
     sites = []
     for text in arm.cuts:
-        all_sites = find_sites(subject, structure_named(text))
+        all_sites = find_sites(subject, get_structure(text))
         sites += [site for site in all_sites if arm.sites is None or site.name in arm.sites]
     return cut(subject, sites), len(sites)
 
@@ -216,7 +216,7 @@ def _dropout(
     setting: Setting, arm: Arm, module: PixelModel, held: Tensor, labels: Tensor
 ) -> dict[str, NDArray[Any]]:
     """Return the measurements at the dropout of an arm without other cuts; empty if not requested."""
-    if not setting.dropout or any(structure_named(text).name != "dropout" for text in arm.cuts):
+    if not setting.dropout or any(get_structure(text).name != "dropout" for text in arm.cuts):
         return {}
     with seeds.scoped(arm.seed, "fresh weights"):
         network: nn.Module = unpacked(setting.factories[arm.depth])()
@@ -268,7 +268,7 @@ def _robust(
     """Return which of the first held-out images are correct before and under PGD; empty if not requested."""
     if "robustness" not in setting.also:
         return np.empty(0, bool)
-    norm = norm_named(setting.norm)
+    norm = get_norm(setting.norm)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     attacked = AttackedModel(module, memory_format=layout, bf16=False)
     robust: list[Tensor] = []

@@ -11,7 +11,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.graph.cost.summary import count_macs
 from probe.graph.edit.cut import cut, find_sites
-from probe.graph.edit.structure import STRUCTURES, structure_named
+from probe.graph.edit.structure import STRUCTURES, get_structure
 from probe.models.loaded import LoadedModel
 from studies.ablation.evaluate import subject_of
 
@@ -101,7 +101,7 @@ def structure_rows(
     notes: list[str] = []
     for text in wanted or [name for name in STRUCTURES.names() if name != "filter"]:
         try:
-            sites = find_sites(subject, structure_named(text))
+            sites = find_sites(subject, get_structure(text))
         except NotApplicableError as error:
             notes.append(str(error))
             continue

@@ -18,7 +18,7 @@ from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import find_sites
-from probe.graph.edit.structure import SWAP, Structure, structure_named
+from probe.graph.edit.structure import SWAP, Structure, get_structure
 from probe.graph.edit.swap import Swap
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
@@ -64,7 +64,7 @@ def run(
     outputs are not finite, or ``retrain`` is requested and impossible.
     """
     started = time.perf_counter()
-    structures = [structure_named(text) for text in config.texts]
+    structures = [get_structure(text) for text in config.texts]
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from probe.attacks.norms import Norm, norm_named
+from probe.attacks.norms import Norm, get_norm
 from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import UsageError
@@ -113,7 +113,7 @@ def _attack(
     progress: Progress,
     stack: ExitStack,
 ) -> AdversarialWorkspace:
-    norm = norm_named(config.norm)
+    norm = get_norm(config.norm)
     target = None
     if config.target is not None:
         target = parse_target(config.target, model.class_names or images.class_names, model.num_classes)

@@ -15,7 +15,7 @@ from probe.core.errors import UsageError
 from probe.core.progress import SILENT
 from probe.core.seeds import generator
 from probe.graph.edit.cut import find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.graph.trace.layers import ConvolutionInfo
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
@@ -59,7 +59,7 @@ def test_a_lesion_is_what_a_hook_makes_of_it(model: LoadedModel) -> None:
     clean, hit = (torch.rand(5, 3, 16, 16, generator=draws) for _ in range(2))
     labels = torch.tensor([0, 1, 2, 0, 1])
     subject = subject_of(model)
-    sites = [s for s in find_sites(subject, structure_named("filter")) if s.name in ("0:1", "0:4")]
+    sites = [s for s in find_sites(subject, get_structure("filter")) if s.name in ("0:1", "0:4")]
     found = lesions(model, subject, sites, Attacked(clean, hit, labels, 0.1, 2), 2, SILENT, "filters")
     assert [one.site for one in found] == ["0:1", "0:4"]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.edits import get_node, kernel_text, site_at
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.trace.ops import called, operation, shape_of
@@ -45,7 +45,7 @@ class Filter(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Set the channel to zero at the end of its layer."""
-        node = _end_of_layer(graph, node_named(graph, site))
+        node = _end_of_layer(graph, get_node(graph, site))
         with graph.graph.inserting_after(node):
             silent = graph.graph.call_function(without_channel, (node, site.operands[0]))
         silent.meta = dict(node.meta)

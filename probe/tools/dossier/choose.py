@@ -9,7 +9,7 @@ import torch
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.graph.edit.cut import CutSubject, find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.graph.trace.layers import ConvolutionInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
 from studies.ablation.plan import evenly_spaced
@@ -128,7 +128,7 @@ def present_structures(subject: CutSubject) -> tuple[str, ...]:
     present = []
     for word in _STRUCTURES:
         try:
-            if find_sites(subject, structure_named(word)):
+            if find_sites(subject, get_structure(word)):
                 present.append(word)
         except NotApplicableError:
             continue

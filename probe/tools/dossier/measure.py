@@ -16,7 +16,7 @@ from probe.core.progress import Progress
 from probe.core.state import captured
 from probe.graph.edit.cut import CutSubject, cut, find_sites
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel
 from probe.tools.dossier.choose import DossierChoice
 from studies.ablation.evaluate import Comparison, EvaluationBatch, Evaluator, compare
@@ -149,7 +149,7 @@ def measure_channels(
     Raises NotApplicableError if its channels cannot be removed individually.
     """
     names = {f"{chosen.name}:{channel}" for channel in chosen.channels}
-    sites = [site for site in find_sites(subject, structure_named("filter")) if site.name in names]
+    sites = [site for site in find_sites(subject, get_structure("filter")) if site.name in names]
     config, progress = space.config, space.progress
     losses = lesions(model, subject, sites, seen, config.batch_size, progress, f"channels of {chosen.name}")
     if len(losses) != len(chosen.channels):

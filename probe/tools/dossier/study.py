@@ -15,7 +15,7 @@ from probe.core.state import kept_buffers, training_mode
 from probe.core.verdict import verdict
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.report.render import PAGE
@@ -149,7 +149,7 @@ def _measure(
             )
     sites = {}
     for word in words:
-        every = find_sites(subject, structure_named(word))
+        every = find_sites(subject, get_structure(word))
         picked = [every[place] for place in evenly_spaced(len(every), _SITES)]
         sites[word] = lesions(model, subject, picked, attacked, config.batch_size, space.progress, word)
     return _Measurements(attacked, tuple(layers), tuple(refused), sites)

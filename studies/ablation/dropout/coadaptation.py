@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from probe.graph.edit.edits import node_named, value_of
+from probe.graph.edit.edits import get_node, value_of
 from probe.graph.structures.dropout import Dropout
 from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects
@@ -81,7 +81,7 @@ def dropout_inputs(graph: fx.GraphModule, sites: Collection[str] | None = None) 
     inputs: dict[str, str] = {}
     drops = {site.node: site for site in Dropout().find(graph)}
     for site in drops.values():
-        value = value_of(node_named(graph, site))
+        value = value_of(get_node(graph, site))
         while value is not None and value.name in drops:
             value = value_of(value)
         if value is None or value.name in inputs.values() or len(value.meta["shape"]) not in (2, 3, 4):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from probe.core import seeds
 from probe.graph.cost.summary import count_macs
-from probe.graph.edit.edits import node_named, put_module
+from probe.graph.edit.edits import get_node, put_module
 from probe.graph.structures.dropout import Dropout
 from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects, shared_copy
@@ -194,7 +194,7 @@ class Sampler:
                 sub.train()
             return
         self.network = graph = copied(network)
-        nodes = [node_named(graph, site) for site in Dropout().find(graph)]
+        nodes = [get_node(graph, site) for site in Dropout().find(graph)]
         self.sites = len(nodes)
         for node in nodes:
             # A module of its own, so that the network's stays in eval mode; in place it would change what the next
