@@ -49,14 +49,14 @@ def cut(
     NotApplicableError when the network no longer runs without them.
     """
     prepared, kind = _prepared(net, example), get_structure(structure)
-    found = {site.name: site for site in find_sites(prepared, kind)}
-    if not found:
+    available = {site.name: site for site in find_sites(prepared, kind)}
+    if not available:
         raise UsageError(f"The network has no {structure.removeprefix(SWAP)} to cut.")
-    names = [site if isinstance(site, str) else site.name for site in (found if sites is None else sites)]
+    names = [site if isinstance(site, str) else site.name for site in (available if sites is None else sites)]
     for name in names:
-        if name not in found:
-            raise unknown(kind.name, name, found)
-    return cut_sites(prepared, [found[name] for name in names])
+        if name not in available:
+            raise unknown(kind.name, name, available)
+    return cut_sites(prepared, [available[name] for name in names])
 
 
 def receptive_field(net: Network, layer: str, example: Tensor) -> ReceptiveField:
@@ -103,7 +103,7 @@ def feature_picture(
         below = layer_subject(model, traced, layer, example)
         subject, own = below.subject, below.size
         objective = (UnitObjective if middle else Channel)(int(number), 1 if sign > 0 else -1)
-    made = render(
+    rendering = render(
         subject,
         [objective],
         size or (own[0], own[1]),
@@ -112,7 +112,7 @@ def feature_picture(
         grey=grey,
         seed=seed,
     )
-    return made.pictures[0]
+    return rendering.pictures[0]
 
 
 def attribute(

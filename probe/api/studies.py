@@ -334,7 +334,7 @@ def _epsilons(value: float | str | Sequence[float], norm: str) -> tuple[float, .
     if isinstance(value, str):
         return parse_epsilons(value, kind)
     values = [value] if isinstance(value, int | float) else list(value)
-    return parse_epsilons(",".join(repr(float(each)) for each in values), kind)
+    return parse_epsilons(",".join(repr(float(epsilon)) for epsilon in values), kind)
 
 
 def _image_form(value: str | None) -> Any:

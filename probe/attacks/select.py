@@ -41,10 +41,10 @@ def get_attack(text: str, **defaults: Any) -> SelectedAttack:
         if key not in fields:
             known = f"Available: {', '.join(fields)}." if fields else "It has no options."
             raise UsageError(f"The attack {name} has no option '{key}'. {known}")
-    given = {key: value for key, value in defaults.items() if key in fields and value is not None}
-    for key, value in {**given, **options}.items():
+    applicable = {key: value for key, value in defaults.items() if key in fields and value is not None}
+    for key, value in {**applicable, **options}.items():
         _check_value(f"The option {key} of the attack {name}", value, hints[key], fields[key].default)
-    return SelectedAttack(text.strip(), name, kind(**{**given, **options}))
+    return SelectedAttack(text.strip(), name, kind(**{**applicable, **options}))
 
 
 def choose_attacks(

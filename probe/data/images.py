@@ -111,7 +111,7 @@ class ImageSet:
     ``items`` builds each Item on demand, so that pixels do not stay in memory. ``domain`` is the task
     ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` is True if the subject already
     fills the frame, so that nothing is cropped. ``num_classes`` is the number of classes (by default
-    that of ``class_names``; None: unknown). ``found`` lists what was skipped before reading; reading adds
+    that of ``class_names``; None: unknown). ``skipped_before`` lists what was skipped before reading; reading adds
     to ``skipped``. ``total`` is the number of images from which this set was sampled (None: not sampled). ``shape`` is
     (C, H, W) if all images are arrays of one shape, and None for pictures.
     """
@@ -123,7 +123,7 @@ class ImageSet:
     source: str = ""
     licence: str = ""
     framed: bool = False
-    found: tuple[Skipped, ...] = ()
+    skipped_before: tuple[Skipped, ...] = ()
     total: int | None = None
     num_classes: int | None = None
     shape: tuple[int, int, int] | None = None
@@ -146,7 +146,7 @@ class ImageSet:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """The entries skipped when the set was created, then the images that could not be read so far."""
-        return self.found + tuple(self._skipped[index] for index in sorted(self._skipped))
+        return self.skipped_before + tuple(self._skipped[index] for index in sorted(self._skipped))
 
     def label(self, index: int) -> int | None:
         """Return the label of an image, None if it has none."""
@@ -232,7 +232,7 @@ class ImageSet:
 
     def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
         readable = False
-        kept: list[int] = []
+        indices: list[int] = []
         pixels: list[NDArray[np.float32]] = []
         with closing(prefetch(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
             for index, read in results:
@@ -240,24 +240,24 @@ class ImageSet:
                     self._note(index, read)
                     continue
                 readable = True
-                kept.append(index)
+                indices.append(index)
                 pixels.append(read)
-                if len(kept) == batch_size:
-                    batch = self._batch(kept, pixels)
-                    kept, pixels = [], []
+                if len(indices) == batch_size:
+                    batch = self._batch(indices, pixels)
+                    indices, pixels = [], []
                     yield batch
-        if kept:
-            yield self._batch(kept, pixels)
+        if indices:
+            yield self._batch(indices, pixels)
         if wanted and not readable:
             raise self._nothing_readable(wanted)
 
-    def _batch(self, kept: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
+    def _batch(self, indices: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
         # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
-        labels = self._labels(kept)
+        labels = self._labels(indices)
         return Batch(
             images=torch.from_numpy(np.stack(pixels)),
             labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
-            indices=tuple(kept),
+            indices=tuple(indices),
         )
 
     def _labels(self, indices: Sequence[int]) -> list[int] | None:

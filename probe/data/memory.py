@@ -146,19 +146,19 @@ def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
 
 def _from_loader(loader: DataLoader[Any], n: int, seed: int, name: str) -> ImageSet:
     """Return the first ``n`` images of a DataLoader; its shuffling is seeded, and the global generators are restored."""
-    kept: list[Tensor] = []
+    batches: list[Tensor] = []
     labels: list[Tensor] = []
     with scoped(seed, "loader"):
         for batch in cast(Iterable[Any], loader):
             pair = isinstance(batch, tuple | list)
-            kept.append(torch.as_tensor(batch[0] if pair else batch))
+            batches.append(torch.as_tensor(batch[0] if pair else batch))
             if pair and len(batch) > 1:
                 labels.append(torch.as_tensor(batch[1]))
-            if sum(map(len, kept)) >= n:
+            if sum(map(len, batches)) >= n:
                 break
-    if not kept:
+    if not batches:
         raise UsageError("The DataLoader is empty.")
-    pixels = torch.cat(kept)[:n]
+    pixels = torch.cat(batches)[:n]
     image_set = _from_arrays(
         _array(pixels), torch.cat(labels)[:n] if labels else None, name or "a DataLoader"
     )
@@ -218,9 +218,9 @@ def _class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
 def _labels_of(dataset: Any) -> list[int] | None:
     """Return the labels of all items if the Dataset stores them separately, else None."""
     tensors = getattr(dataset, "tensors", None)
-    for kept in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
-        if kept is not None and len(kept) == len(dataset):
-            return [int(value) for value in kept]
+    for labels in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
+        if labels is not None and len(labels) == len(dataset):
+            return [int(value) for value in labels]
     return None
 
 

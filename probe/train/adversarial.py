@@ -89,8 +89,8 @@ def adversary(norm: str | None, epsilon: str | None, steps: int | None, domain: 
 
 def no_adversary(norm: str | None, epsilon: str | None, steps: int | None) -> None:
     """Raise UsageError if options of adversarial training were given."""
-    given = {"--norm": norm, "--eps": epsilon, "--steps": steps}
-    first = next((name for name, value in given.items() if value is not None), None)
+    options = {"--norm": norm, "--eps": epsilon, "--steps": steps}
+    first = next((name for name, value in options.items() if value is not None), None)
     if first is not None:
         raise UsageError(
             f"{first} is an option of adversarial training: add --adversarial, or remove {first}."

@@ -69,11 +69,11 @@ def both_parts(
     if own in data_names() and own + _TRAIN in data_names():
         if held_out is not None:
             raise UsageError(f"{own} has its own held-out part: remove --held-out.")
-        training, kept = (
+        training, test_set = (
             load_images(part, n=size or _EVERYTHING, seed=seed, offline=offline, progress=progress)
             for part, size in ((own + _TRAIN, n), (own, None))
         )
-        return Parts(own, training, kept, "the fixed split of the data set")
+        return Parts(own, training, test_set, "the fixed split of the data set")
     everything = load_images(name, n=_EVERYTHING, seed=seed, offline=offline, progress=progress)
     parts = split(everything, held_out, seed)
     return parts if n is None else replace(parts, training=parts.training.sample(n, seed))

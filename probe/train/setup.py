@@ -126,11 +126,11 @@ def choose_recipe(
     fewer = max(_FEWEST_EPOCHS, math.ceil(base.epochs * min(1.0, _FULL_EPOCHS / n)))
     base = replace(base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device))
     _check_words(words)
-    given = words.given()
+    options = words.given()
     if words.augment == ("none",):
-        given["augment"] = ()
+        options["augment"] = ()
     try:
-        return replace(base, **given)
+        return replace(base, **options)
     except ValueError as error:
         raise UsageError(f"Invalid training options: {error}.") from error
 
@@ -189,10 +189,12 @@ def _check_words(words: RecipeOptions) -> None:
 
 
 def _channelwise(what: str, values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
-    given = values or (0.5,)
-    if len(given) not in (1, channels):
-        raise UsageError(f"--{what} has {len(given)} values, but the network has {channels} input channels.")
+    per_channel = values or (0.5,)
+    if len(per_channel) not in (1, channels):
+        raise UsageError(
+            f"--{what} has {len(per_channel)} values, but the network has {channels} input channels."
+        )
     least = _LEAST_STD if what == "std" else -_LARGEST
-    if not all(least <= value <= _LARGEST for value in given):
+    if not all(least <= value <= _LARGEST for value in per_channel):
         raise UsageError(f"--{what} is for pixels in [0, 1] and must be {least:g} to {_LARGEST:g}.")
-    return given * channels if len(given) == 1 else given
+    return per_channel * channels if len(per_channel) == 1 else per_channel

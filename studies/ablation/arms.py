@@ -182,22 +182,24 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
             generator=seeds.generator(arm.seed, "training"),
             memory_format=layout,
             watch=watch,
-            evaluate=lambda: curve.append(float(_right(module, held, held_labels, recipe.bf16)[0].mean())),
+            evaluate=lambda: curve.append(
+                float(_correct_predictions(module, held, held_labels, recipe.bf16)[0].mean())
+            ),
         )
         reestimate_batch_norm(module, torch.split(images, 128))
     except DivergedError as error:
         fault = error.fault
     module.requires_grad_(False).eval()
     dead = dead_units(module, held, 128) if fault is None else ()
-    right, confidence = _right(module, held, held_labels)
+    correct, confidence = _correct_predictions(module, held, held_labels)
     return TrainedArm(
         arm=arm,
         anatomy=costs,
         history=tuple(history),
         curve=tuple(curve),
-        train_right=int(_right(_faster(module), images, labels)[0].sum()),
+        train_right=int(_correct_predictions(_faster(module), images, labels)[0].sum()),
         train_n=len(labels),
-        right=right,
+        right=correct,
         confidence=confidence if "calibration" in setting.also else np.empty(0),
         robust=_robust(setting, module, held, held_labels, arm.seed) if fault is None else np.empty(0, bool),
         layers=watch.layers,
@@ -240,7 +242,7 @@ def _tensors(
     return pixels.to(setting.device), torch.from_numpy(np.array(labels)).to(setting.device)
 
 
-def _right(
+def _correct_predictions(
     module: nn.Module, images: Tensor, labels: Tensor, bf16: bool = False, batch_size: int = 128
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which predictions are correct (n,) and their confidence (n,), in eval mode.
@@ -249,17 +251,17 @@ def _right(
     """
     training = module.training
     module.eval()
-    right, confidence = [], []
+    correct, confidence = [], []
     try:
         with torch.inference_mode():
             for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
                 with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
                     logits = module(x).double()
-                right.append((logits.argmax(1) == y) & logits.isfinite().all(1))
+                correct.append((logits.argmax(1) == y) & logits.isfinite().all(1))
                 confidence.append(logits.softmax(1).amax(1).nan_to_num(0.0))
     finally:
         module.train(training)
-    return torch.cat(right).cpu().numpy(), torch.cat(confidence).cpu().numpy()
+    return torch.cat(correct).cpu().numpy(), torch.cat(confidence).cpu().numpy()
 
 
 def _robust(

@@ -187,7 +187,7 @@ def _recalibrate(
     ):
         return {}
     single = [frozenset({site}) for site in result.plan.single if frozenset({site}) in cuts]
-    single.sort(key=lambda subset: result.sets[subset].right)
+    single.sort(key=lambda subset: result.sets[subset].n_correct)
     images = bench.n + sum(map(len, bench.calibration))
     cost = images * (bench.model.macs or 1)
     wanted = [frozenset[int](), result.plan.everything, *single[: max(4, int(_RECALIBRATED // cost))]]

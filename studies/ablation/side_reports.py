@@ -153,8 +153,8 @@ def _diagram(retrained: RetrainResult) -> Figure:
         if not arms:
             continue
         confidence = np.concatenate([trained.confidence for trained in arms]).tolist()
-        right = np.concatenate([trained.right for trained in arms]).tolist()
-        series.append(_bins(label_of(variant), stats.expected_calibration_error(confidence, right, 10)[1]))
+        correct = np.concatenate([trained.right for trained in arms]).tolist()
+        series.append(_bins(label_of(variant), stats.expected_calibration_error(confidence, correct, 10)[1]))
     return Figure(
         "Reliability",
         "line",

@@ -116,7 +116,7 @@ class _AblationRun:
     progress: Progress
 
     @property
-    def right(self) -> str:
+    def measure(self) -> str:
         """What is measured: accuracy against the labels, or agreement with the network's own predictions."""
         return "accuracy" if self.images.labelled else "agreement"
 
@@ -132,7 +132,7 @@ class _AblationRun:
             started = time.perf_counter()
             try:
                 lesions.append(lesion(self.bench, structure, self.config))
-                section = lesion_section(lesions[-1], self.right, sum(map(len, self.bench.calibration)))
+                section = lesion_section(lesions[-1], self.measure, sum(map(len, self.bench.calibration)))
             except NotApplicableError as error:
                 section = Section(f"lesion-{structure.name}", f"Lesion: {structure.name}", reason=str(error))
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
@@ -254,8 +254,10 @@ def _intact(run: _AblationRun) -> Result:
             f"{bench.model.name} returns values that are not finite for all images of {run.images.name}: check "
             "its weights and --mean and --std."
         )
-    right = compare(answers, answers, bench.labels).right
-    return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True, per_image="right")
+    n_correct = compare(answers, answers, bench.labels).n_correct
+    return Result.proportion(
+        f"intact_{run.measure}", n_correct, bench.n, higher_is_better=True, per_image="right"
+    )
 
 
 def _report(

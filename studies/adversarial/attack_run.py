@@ -122,8 +122,10 @@ class AttackRun:
             arrays |= to_arrays(name, outcome)
             advance(len(images))
         if self.keep:
-            kept = left if bench is None or bench.kept is None else bench.kept
-            arrays[_IMAGES] = kept.contiguous().cpu().numpy()
+            adversarial_images = (
+                left if bench is None or bench.adversarial_images is None else bench.adversarial_images
+            )
+            arrays[_IMAGES] = adversarial_images.contiguous().cpu().numpy()
         return arrays
 
     def _outcomes(self, bench: BatchAttack | None) -> Iterator[tuple[str, Outcome]]:

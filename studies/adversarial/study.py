@@ -249,7 +249,7 @@ def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any
 
 def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability) -> tuple[Result, ...]:
     epsilon, worst, norm = space.epsilon, results.worst, space.norm
-    right, clean = int(results.right.sum()), int(results.clean_right.sum())
+    n_attackable, clean = int(results.correct.sum()), int(results.clean_correct.sum())
     lower, middle, upper = results.quartiles(worst)
     known = "clean_accuracy" if space.images.labelled else "clean_agreement"
     name_of_robust = space.phrases.name
@@ -257,9 +257,9 @@ def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability
         results.robust_accuracy(worst, epsilon, name_of_robust),
         Result.proportion(known, clean, results.n, higher_is_better=True, per_image="prediction = reference"),
         results.success_rate(worst, epsilon),
-        Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
-        Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),
-        Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit or norm.name, True),
+        Result("median_smallest_epsilon", middle, n_attackable, None, norm.unit or norm.name, True),
+        Result("lower_quartile_smallest_epsilon", lower, n_attackable, None, norm.unit or norm.name, True),
+        Result("upper_quartile_smallest_epsilon", upper, n_attackable, None, norm.unit or norm.name, True),
     ]
     rows += [
         results.robust_accuracy(outcome, epsilon, f"{name_of_robust}:{name}")

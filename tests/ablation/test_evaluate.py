@@ -111,16 +111,16 @@ def test_recalibration_changes_a_copy_alone_and_only_its_statistics() -> None:
 def test_a_lesion_study_compares_each_cut_with_the_intact_network() -> None:
     bench = bench_of(nets.random_statistics(nets.Residual()))
     lesions = lesion(bench, get_structure("shortcut"), AblationConfig(draws=2, max_sites=3))
-    assert lesions.intact.right == bench.n
+    assert lesions.intact.n_correct == bench.n
     assert len(lesions.plan.single) == 3
     for site in lesions.plan.single:
         comparison = lesions.alone(site)
         assert comparison is not None
         expected = alone(bench, cut(bench.subject, [lesions.sites[site]]))
-        assert comparison.right == int((expected.predictions == bench.labels).sum())
-        assert comparison.right == bench.n - comparison.lost
+        assert comparison.n_correct == int((expected.predictions == bench.labels).sum())
+        assert comparison.n_correct == bench.n - comparison.lost
         assert lesions.corrected[site] >= comparison.p
     again = lesions.recalibrated[lesions.plan.everything]
     plain = recalibrate(cut(bench.subject, list(lesions.sites)), bench.calibration)
     answers = answer_plain(bench.model, plain, bench.batches)
-    assert again.right == int((answers.predictions == bench.labels).sum())
+    assert again.n_correct == int((answers.predictions == bench.labels).sum())

@@ -131,7 +131,7 @@ def test_a_comparison_against_counts_by_hand_and_scipy() -> None:
         np.array([0, 2, 2, 1, 0, 2, 1, -1]), np.arange(8.0) + np.array([0, 1, 0, 1, 1, -1, 0, np.inf])
     )
     found = compare(intact, after, labels)
-    assert (found.n, found.right, found.lost, found.won, found.changed) == (8, 3, 4, 1, 5)
+    assert (found.n, found.n_correct, found.lost, found.won, found.changed) == (8, 3, 4, 1, 5)
     assert found.p == pytest.approx(reference.binomtest(4, 5, 0.5).pvalue)
     changes = [0, 1, 0, 1, 1, -1, 0]
     assert found.loss_change == pytest.approx(np.mean(changes))

@@ -115,7 +115,7 @@ def get_structure(text: str) -> Structure:
     kind = _get_kind(name)
     known = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     # A layer may be called 0 or 1.10.
-    plain = [name for name, kept in known.items() if kept == "str"]
+    plain = [name for name, annotation in known.items() if annotation == "str"]
     options: dict[str, Any] = parse_options(query, text, plain) if mark else {}
     for key in options:
         if key not in known:

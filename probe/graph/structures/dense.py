@@ -44,6 +44,6 @@ class Dense(Structure):
         """Replace the links by zeros."""
         node = get_node(graph, site)
         values = joined_values(node)
-        kept = next(value for place, value in enumerate(values) if place not in site.operands)
+        remaining = next(value for place, value in enumerate(values) if place not in site.operands)
         for position in site.operands:
-            put_zeros(graph, node, position, kept)
+            put_zeros(graph, node, position, remaining)

@@ -31,6 +31,6 @@ class SqueezeExcite(Structure):
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Pass the map on unchanged."""
         node = get_node(graph, site)
-        kept = node.args[1 - site.operands[0]]
-        if isinstance(kept, fx.Node):
-            node.replace_all_uses_with(kept)
+        operand = node.args[1 - site.operands[0]]
+        if isinstance(operand, fx.Node):
+            node.replace_all_uses_with(operand)

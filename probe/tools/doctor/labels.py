@@ -36,8 +36,8 @@ def trivial_loss(labels: Tensor) -> float | None:
     if labels.dim() == 2 and labels.is_floating_point():
         frequency = labels.double().mean(0)
     elif labels.dim() == 1 and not labels.is_floating_point():
-        kept = labels[labels != IGNORED]
-        frequency = torch.unique(kept, return_counts=True)[1].double()
+        counted = labels[labels != IGNORED]
+        frequency = torch.unique(counted, return_counts=True)[1].double()
     else:
         return None
     total = float(frequency.sum())

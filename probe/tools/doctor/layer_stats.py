@@ -128,15 +128,15 @@ def _look(name: str, weights: Sequence[Tensor], layers: dict[str, LayerActivity]
     def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if name in layers:
             return
-        given = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
+        received = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
         returned = _wide(output) if isinstance(output, Tensor) else None
-        some = given is not None and given.numel() > 0
+        some = received is not None and received.numel() > 0
         layers[name] = LayerActivity(
             name,
-            float(given.mean()) if some and given is not None else math.nan,
-            float(given.std(correction=0)) if some and given is not None else math.nan,
-            float(given.min()) if some and given is not None else math.nan,
-            float(given.max()) if some and given is not None else math.nan,
+            float(received.mean()) if some and received is not None else math.nan,
+            float(received.std(correction=0)) if some and received is not None else math.nan,
+            float(received.min()) if some and received is not None else math.nan,
+            float(received.max()) if some and received is not None else math.nan,
             float(returned.square().mean().sqrt()) if returned is not None and returned.numel() else math.nan,
             math.hypot(*(float(torch.linalg.vector_norm(_wide(weight))) for weight in weights)),
         )

@@ -95,14 +95,14 @@ def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[C
     if not computed:
         reason = "No layer has three channels whose measures differ."
         return Section("looks", "Do important channels look different?", reason=reason)
-    kept = [rank for rank in computed if rank.significant]
+    significant = [rank for rank in computed if rank.significant]
     n = min(rank.n for rank in computed)
     blocks: list[Block] = [Note(_power_note(n, len(computed)), "plain"), _table(computed)]
     blocks += [figure for layer in layers for figure in _scatters(layer, computed)]
     return Section(
         "looks",
         "Do important channels look different?",
-        f"{len(computed)} rank correlations over {n} channels; {len(kept)} are significant at 5% after Holm's correction.",
+        f"{len(computed)} rank correlations over {n} channels; {len(significant)} are significant at 5% after Holm's correction.",
         tuple(blocks),
         results=tuple(
             Result(
@@ -113,7 +113,7 @@ def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[C
             )
             for rank in computed
         ),
-        findings=(_finding(computed, kept),),
+        findings=(_finding(computed, significant),),
     )
 
 
@@ -126,8 +126,8 @@ def _power_note(n: int, tests: int) -> str:
     )
 
 
-def _finding(computed: Sequence[RankCorrelation], kept: Sequence[RankCorrelation]) -> str:
-    if not kept:
+def _finding(computed: Sequence[RankCorrelation], significant: Sequence[RankCorrelation]) -> str:
+    if not significant:
         strongest = max(computed, key=lambda rank: abs(rank.value))
         return (
             f"No correlation is significant after correction for {len(computed)} tests; the strongest, of {strongest.first} "
@@ -135,10 +135,10 @@ def _finding(computed: Sequence[RankCorrelation], kept: Sequence[RankCorrelation
         )
     texts = [
         f"{rank.first} with {rank.second} {_rho(rank)}"
-        for rank in sorted(kept, key=lambda rank: -abs(rank.value))[:3]
+        for rank in sorted(significant, key=lambda rank: -abs(rank.value))[:3]
     ]
     return (
-        f"{len(kept)} of {len(computed)} rank correlations are significant after Holm's correction; the strongest: "
+        f"{len(significant)} of {len(computed)} rank correlations are significant after Holm's correction; the strongest: "
         f"{'; '.join(texts)}."
     )
 

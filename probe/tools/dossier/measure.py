@@ -78,7 +78,7 @@ def attacked_images(space: AdversarialWorkspace) -> Attacked:
     lesion would have the same effect as on clean images.
     """
     results = space.results
-    half = float(results.clean_right.sum()) / 2
+    half = float(results.clean_correct.sum()) / 2
     epsilons = [epsilon for epsilon in results.epsilons if epsilon > 0] or [space.epsilon]
     epsilon = min(
         epsilons,

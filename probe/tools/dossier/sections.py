@@ -256,7 +256,7 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
 
 def _intact(comparison: Comparison) -> int:
     """Return how many images the intact network classifies correctly."""
-    return comparison.right + comparison.lost - comparison.won
+    return comparison.n_correct + comparison.lost - comparison.won
 
 
 def _row(word: str, loss: Loss, p: float, p_attacked: float) -> tuple[Cell, ...]:

@@ -139,9 +139,9 @@ def fit(
         stack.enter_context(scoped(noise, "dropout"))
         stack.enter_context(training_mode(module, True))
         stack.callback(optimiser.zero_grad, set_to_none=True)
-        kept = snapshots.load() if snapshots is not None else None
-        if kept is not None:
-            run.restore(kept)
+        snapshot = snapshots.load() if snapshots is not None else None
+        if snapshot is not None:
+            run.restore(snapshot)
             if advance is not None:
                 advance(len(run.history) * len(images))
         for epoch in range(len(run.history), recipe.epochs):

@@ -106,7 +106,7 @@ def observe(
     with no_side_effects(network):
         for images, _ in batches:
             reader.run(images.clone())
-    return {node: torch.cat(reader.found[node]).cpu().numpy() for node in nodes}
+    return {node: torch.cat(reader.activities[node]).cpu().numpy() for node in nodes}
 
 
 def correlations(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +151,7 @@ class Removal:
         self, batches: Sequence[tuple[Tensor, Tensor]], units: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return by how much the loss rises and the accuracy falls without each of the units, (u,) each."""
-        loss, right, n = np.zeros(len(units) + 1), np.zeros(len(units) + 1), 0
+        loss, n_correct, n = np.zeros(len(units) + 1), np.zeros(len(units) + 1), 0
         try:
             with no_side_effects(self.network):
                 for images, labels in batches:
@@ -161,10 +161,12 @@ class Removal:
                         self.removed.unit = unit
                         logits = self.tail.finish(values).double()
                         loss[place] += float(F.cross_entropy(logits, labels, reduction="sum"))
-                        right[place] += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
+                        n_correct[place] += int(
+                            ((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum()
+                        )
         finally:
             self.removed.unit = None
-        return (loss[1:] - loss[0]) / n, (right[0] - right[1:]) / n
+        return (loss[1:] - loss[0]) / n, (n_correct[0] - n_correct[1:]) / n
 
 
 def measure_units(
@@ -211,13 +213,13 @@ class _Reader(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, nodes: Sequence[str]) -> None:
         super().__init__(graph)
-        self.found: dict[str, list[Tensor]] = {name: [] for name in nodes}
+        self.activities: dict[str, list[Tensor]] = {name: [] for name in nodes}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node."""
         result = super().run_node(n)
-        if n.name in self.found:
-            self.found[n.name].append(activity(result))
+        if n.name in self.activities:
+            self.activities[n.name].append(activity(result))
         return result
 
 

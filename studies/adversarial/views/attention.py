@@ -39,7 +39,7 @@ def attention(space: AdversarialWorkspace) -> Section:
     rows = tuple(
         _row(space, layer, row, place, images[row : row + 1], verdicts[-1])
         for row, place in enumerate(places)
-        if space.results.right[place]
+        if space.results.correct[place]
     )
     gallery = Gallery(
         f"GradCAM at {layer.removeprefix('network.')}",

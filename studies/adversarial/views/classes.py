@@ -57,7 +57,7 @@ def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np
     results = space.results
     n, n_robust = int(member.sum()), int((member & robust).sum())
     low, high = wilson(n_robust, n)
-    broken = member & results.right & ~robust
+    broken = member & results.correct & ~robust
     predicted = results.worst.prediction[broken]
     predicted = predicted[predicted >= 0]
     predicted_as = None
@@ -65,5 +65,5 @@ def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np
         names, counts = np.unique(predicted, return_counts=True)
         best = int(counts.argmax())
         predicted_as = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(predicted)})"
-    clean = float((member & results.clean_right).sum() / n)
+    clean = float((member & results.clean_correct).sum() / n)
     return (space.class_name(label), n, clean, n_robust, n_robust / n, low, high, predicted_as)
