@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.recording_console import Console
+from helpers.weight_files import Net, random_state, sha256
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -43,7 +45,6 @@ from probe.train.loop.fit import count_correct
 from probe.train.setup import RecipeOptions
 from probe.train.trained_file import TrainedNetwork, recipe_file
 from probe.train.trainer import TrainOptions, train
-from tests.models.conftest import Console, Net, random_state, sha256
 
 QUICK = TrainOptions(RecipeOptions(epochs=2, batch_size=32), n=120, device="cpu", offline=True)
 AGAINST = replace(QUICK, adversarial=True, epsilon="0.1", steps=2)
