@@ -1,4 +1,4 @@
-"""Rank correlations of a channel's importance and movement with its weights and activations."""
+"""Rank correlations of a channel's importance and activation change with its weights and activations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import numpy as np
 from probe.core import stats
 from probe.core.document import Axis, Block, Column, Figure, Note, Result, Section, Series, Table
 from probe.core.seeds import derive
-from probe.tools.dossier.measure import IMPORTANCE, MOVEMENT, OUTCOMES, ROBUST_IMPORTANCE, Channels
+from probe.tools.dossier.measure import (
+    ACTIVATION_CHANGE,
+    ATTACKED_LOSS_INCREASE,
+    CLEAN_LOSS_INCREASE,
+    OUTCOMES,
+    Channels,
+)
 
 LEVEL = 0.05
 
@@ -41,7 +47,7 @@ class RankCorrelation:
 
 
 def correlations(layers: Sequence[Channels], seed: int) -> tuple[RankCorrelation, ...]:
-    """Correlate importance and movement with each other and with every other measure, unless a measure is constant."""
+    """Correlate the outcomes with each other and with every other measure, unless a measure is constant."""
     computed = [
         result
         for layer in layers
@@ -177,15 +183,15 @@ def _table(computed: Sequence[RankCorrelation]) -> Table:
                 key=lambda rank: (rank.corrected, rank.p, -abs(rank.value)),
             )
         ),
-        "The most significant first. A lesion is measured by the increase of the loss when the channel is silenced.",
+        "The most significant first. The loss increases are measured by silencing the channel.",
     )
 
 
 def _scatters(layer: Channels, computed: Sequence[RankCorrelation]) -> list[Figure]:
-    """Return the scatter plots of importance by movement, and of the most significant pair with another measure."""
+    """Return the scatter plots of clean loss increase by activation change, and of the most significant other pair."""
     own = [rank for rank in computed if rank.layer == layer.chosen.name]
     looks = [rank for rank in own if rank.second not in OUTCOMES]
-    pairs = [(MOVEMENT, IMPORTANCE)]
+    pairs = [(ACTIVATION_CHANGE, CLEAN_LOSS_INCREASE)]
     if looks:
         surest = min(looks, key=lambda rank: (rank.p, -abs(rank.value)))
         pairs.append((surest.second, surest.first))
@@ -204,8 +210,8 @@ def _scatter(layer: Channels, x: str, y: str) -> Figure:
 
 
 _UNITS = {
-    MOVEMENT: "relative change under attack",
-    IMPORTANCE: "increase of the loss without the channel, clean (nats)",
-    ROBUST_IMPORTANCE: "increase of the loss without the channel, attacked (nats)",
+    ACTIVATION_CHANGE: "relative change under attack",
+    CLEAN_LOSS_INCREASE: "increase of the loss without the channel, clean (nats)",
+    ATTACKED_LOSS_INCREASE: "increase of the loss without the channel, attacked (nats)",
     "spatial frequency": "spatial frequency (cycles per pixel)",
 }
