@@ -70,30 +70,30 @@ def choose_attacks(
     return chosen
 
 
-def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
+def _check_value(label: str, value: Any, hint: Any, default: Any) -> None:
     """Raise UsageError for a value of the wrong type, not among the choices, or out of range."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return
     (kind,) = (member for member in kinds if member is not NoneType)
     words = get_args(kind) if get_origin(kind) is Literal else ()
-    wanted = type(words[0]) if words else kind
-    article = "an" if wanted is int else "a"
-    fits = isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    expected = type(words[0]) if words else kind
+    article = "an" if expected is int else "a"
+    fits = isinstance(value, expected) and (expected is bool) == isinstance(value, bool)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
         fits = True
     if words and not (fits and value in words):
         raise UsageError(
-            f"{what} must be {article} {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
+            f"{label} must be {article} {expected.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
         )
     if not fits:
         example = "" if default in (None, dataclasses.MISSING) else f" such as {default}"
-        raise UsageError(f"{what} must be {article} {wanted.__name__}{example}, not {value!r}.")
-    if wanted is int and value < 0:
-        raise UsageError(f"{what} cannot be negative.")
+        raise UsageError(f"{label} must be {article} {expected.__name__}{example}, not {value!r}.")
+    if expected is int and value < 0:
+        raise UsageError(f"{label} cannot be negative.")
     # All integer options are counts; 0 is only valid if it is the default.
-    if wanted is int and value == 0 and default != 0:
-        raise UsageError(f"{what} must be an integer of at least 1; got 0.")
+    if expected is int and value == 0 and default != 0:
+        raise UsageError(f"{label} must be an integer of at least 1; got 0.")
 
 
 def attack_rows(query: str = "") -> list[tuple[str, ...]]:

@@ -36,8 +36,10 @@ class WrappedInputs(AttackInputs):
     def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return which of the images in ``rows`` are adversarial, given their logits (len(rows), classes)."""
         predictions = logits.argmax(1)
-        left = predictions != self.labels[rows] if self.targets is None else predictions == self.targets[rows]
-        return left & logits.isfinite().all(1)
+        misclassified = (
+            predictions != self.labels[rows] if self.targets is None else predictions == self.targets[rows]
+        )
+        return misclassified & logits.isfinite().all(1)
 
 
 class BestSeen:

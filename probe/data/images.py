@@ -222,19 +222,19 @@ class ImageSet:
             raise UsageError(f"The batch size must be at least 1; got {batch_size}.")
         self._check_channels(spec)
         everything = range(len(self))
-        wanted = everything if indices is None else [everything[index] for index in indices]
-        return self._stream(spec, batch_size, wanted)
+        positions = everything if indices is None else [everything[index] for index in indices]
+        return self._stream(spec, batch_size, positions)
 
     def _check_channels(self, spec: InputSpec) -> None:
         """Check the number of channels: pictures are grey or colour; arrays may have any number."""
         if self.shape is None:
             check_channels(spec)
 
-    def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
+    def _stream(self, spec: InputSpec, batch_size: int, positions: Sequence[int]) -> Iterator[Batch]:
         readable = False
         indices: list[int] = []
         pixels: list[NDArray[np.float32]] = []
-        with closing(prefetch(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
+        with closing(prefetch(lambda i: self._read(i, spec), positions, 2 * batch_size)) as results:
             for index, read in results:
                 if isinstance(read, UnreadableError):
                     self._note(index, read)
@@ -248,8 +248,8 @@ class ImageSet:
                     yield batch
         if indices:
             yield self._batch(indices, pixels)
-        if wanted and not readable:
-            raise self._nothing_readable(wanted)
+        if positions and not readable:
+            raise self._nothing_readable(positions)
 
     def _batch(self, indices: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
         # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
@@ -276,8 +276,8 @@ class ImageSet:
     def _note(self, index: int, error: UnreadableError) -> None:
         self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))
 
-    def _nothing_readable(self, wanted: Sequence[int]) -> CannotRunError:
-        known = [self._skipped[index] for index in dict.fromkeys(wanted)]
+    def _nothing_readable(self, positions: Sequence[int]) -> CannotRunError:
+        known = [self._skipped[index] for index in dict.fromkeys(positions)]
         listed = "; ".join(f"{item.name}: {item.reason}" for item in known[:_REASONS_NAMED])
         more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""
         return CannotRunError(f"No image of '{self.name}' can be read ({listed}{more}). Use other images.")

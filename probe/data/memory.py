@@ -188,15 +188,15 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[2] in (1, 3, 4) or shape[2] < min(shape[:2])
 
 
-def _check_range(array: NDArray[Any], what: str) -> None:
+def _check_range(array: NDArray[Any], label: str) -> None:
     if array.dtype == np.uint8:
         return
     if array.dtype.kind not in "f":
-        raise UsageError(f"{what} are {array.dtype}: give float pixels in [0, 1], or uint8.")
+        raise UsageError(f"{label} are {array.dtype}: give float pixels in [0, 1], or uint8.")
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite([low, high]).all() and low >= -_SLACK and high <= 1 + _SLACK):
         raise UsageError(
-            f"{what} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
+            f"{label} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
             "normalisation to probe.wrap as mean= and std=."
         )
 

@@ -169,13 +169,13 @@ def _first_pass(
     size = framing.input.size
     refused: ShapeError | None = None
     for side in (None,) if known else (None, *_SIDES):
-        wanted = size if side is None else (size[0], side, side)
+        input_size = size if side is None else (size[0], side, side)
         try:
-            facts = measure(network, wanted, name)
+            facts = measure(network, input_size, name)
         except ShapeError as error:
             refused = refused or error
             continue
-        return facts, replace(framing, input=replace(framing.input, size=wanted))
+        return facts, replace(framing, input=replace(framing.input, size=input_size))
     raise CannotRunError(
         f"{str(refused).removesuffix('Set the right size with --img-size.')}Pass probe.wrap the right input_size=."
     ) from refused
@@ -206,12 +206,12 @@ def _with_normalisation(
 ) -> Preprocessing:
     channels = framing.input.size[0]
     normalisation = []
-    for what, value, own in (("mean", mean, framing.mean), ("std", std, framing.std)):
+    for label, value, own in (("mean", mean, framing.mean), ("std", std, framing.std)):
         default = own if len(own) == channels else own[:1]
         values = default if value is None else (value,) if isinstance(value, int | float) else tuple(value)
         if len(values) not in (1, channels):
             raise UsageError(
-                f"{what} has {len(values)} values, but the network has {channels} input channels."
+                f"{label} has {len(values)} values, but the network has {channels} input channels."
             )
         normalisation.append(tuple(map(float, values)) * (channels if len(values) == 1 else 1))
     own_mean, own_std = normalisation

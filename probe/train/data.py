@@ -112,8 +112,8 @@ def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[
     if (counts >= 2).sum() < 2:
         return list(range(len(known))), []
     several = np.flatnonzero(counts[known] >= 2)
-    wanted = max(1, round(share * len(several)))
-    measure = several[choose(len(several), wanted, seed, known[several])]
+    n_held_out = max(1, round(share * len(several)))
+    measure = several[choose(len(several), n_held_out, seed, known[several])]
     return np.setdiff1d(np.arange(len(known)), measure).tolist(), measure.tolist()
 
 

@@ -223,8 +223,8 @@ def _dropout(
     with seeds.scoped(arm.seed, "fresh weights"):
         network: nn.Module = unpacked(setting.factories[arm.depth])()
     example = torch.rand((2, *setting.size), generator=seeds.generator(0, "example"))
-    whole = prepare(network.eval(), example).graph
-    return measure_dropout(module, whole, held, labels, arm.sites, arm.seed)
+    graph = prepare(network.eval(), example).graph
+    return measure_dropout(module, graph, held, labels, arm.sites, arm.seed)
 
 
 def _faster(module: PixelModel) -> PixelModel:
@@ -293,25 +293,29 @@ def to_arrays(trained: TrainedArm) -> dict[str, NDArray[Any]]:
     arrays = {name: getattr(trained, name) for name in _ARRAYS}
     arrays |= {_DROPOUT + name: array for name, array in trained.dropout.items()}
     plain = dataclasses.asdict(dataclasses.replace(trained, dropout={}))
-    rest = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
-    arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), dtype=np.uint8)
+    plain_fields = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
+    arrays["rest"] = np.frombuffer(json.dumps(plain_fields).encode(), dtype=np.uint8)
     return arrays
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedArm:
     """Return the arm that ``to_arrays`` wrote."""
-    rest: dict[str, Any] = json.loads(bytes(arrays["rest"]).decode())
-    arm, whole, fault = rest.pop("arm"), rest.pop("anatomy"), rest.pop("fault")
+    plain_fields: dict[str, Any] = json.loads(bytes(arrays["rest"]).decode())
+    arm, anatomy_fields, fault = (
+        plain_fields.pop("arm"),
+        plain_fields.pop("anatomy"),
+        plain_fields.pop("fault"),
+    )
     arm = Arm(tuple(arm["cuts"]), arm["seed"], arm["depth"], _tuple(arm["sites"]), arm["match"])
-    field = whole.pop("field")
+    field = anatomy_fields.pop("field")
     if fault is not None:
         fault["last_norms"] = tuple((name, norm) for name, norm in fault["last_norms"])
     return TrainedArm(
         arm=arm,
-        anatomy=Anatomy(**whole, field=None if field is None else (field[0], field[1])),
-        history=tuple(Epoch(**epoch) for epoch in rest.pop("history")),
+        anatomy=Anatomy(**anatomy_fields, field=None if field is None else (field[0], field[1])),
+        history=tuple(Epoch(**epoch) for epoch in plain_fields.pop("history")),
         fault=None if fault is None else Fault(**fault),
-        **{key: _tuple(value) if isinstance(value, list) else value for key, value in rest.items()},
+        **{key: _tuple(value) if isinstance(value, list) else value for key, value in plain_fields.items()},
         **dict[str, Any]((name, arrays[name]) for name in _ARRAYS),
         dropout={
             name.removeprefix(_DROPOUT): array for name, array in arrays.items() if name.startswith(_DROPOUT)

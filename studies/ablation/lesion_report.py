@@ -218,13 +218,13 @@ def _sites_table(lesioned: LesionResult, measure: str) -> Table:
         Column("MACs", help="Multiply-accumulates for one image that are removed with the site."),
     )
     rows = tuple(_site_row(lesioned, site) for site in lesioned.plan.single)
-    left = len(lesioned.sites) - len(rows)
+    n_uncut = len(lesioned.sites) - len(rows)
     return Table(
         f"Every {lesioned.structure.name}, cut alone",
         columns,
         rows,
         "Sorted from input to output. Small p: more correct predictions were lost than chance explains."
-        + (f" {left} other sites were not cut alone (--max-sites)." if left else ""),
+        + (f" {n_uncut} other sites were not cut alone (--max-sites)." if n_uncut else ""),
     )
 
 

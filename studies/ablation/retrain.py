@@ -213,11 +213,11 @@ def _at(model: LoadedModel, depth: int) -> Callable[[], nn.Module]:
     source = model.provenance.source
     plain, _, query = source.partition("?")
     others = "&".join(part for part in query.split("&") if part and not part.startswith("depth="))
-    rest = f"&{others}" if others else ""
+    further_options = f"&{others}" if others else ""
     failure: ProbeError | None = None
     for name in dict.fromkeys((plain, plain.rstrip("0123456789"))):
         try:
-            architecture = find_architecture(f"{name}?depth={depth}{rest}", Access(offline=True))
+            architecture = find_architecture(f"{name}?depth={depth}{further_options}", Access(offline=True))
             size = (model.input.size[1], model.input.size[2])
             factory = partial(random_builder(architecture), Build(model.num_classes, size))
             with seeds.scoped(0, "depth"):

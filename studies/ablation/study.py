@@ -241,9 +241,11 @@ def _calibration(
         pixels = [batch.images for batch in chosen.batches(model.input, config.batch_size)]
     else:
         pixels = [torch.cat([batch.images for batch in batches])[: config.calibration_samples]]
-    whole = torch.cat(pixels).to(model.device, memory_format=model.memory_format)
+    calibration_images = torch.cat(pixels).to(model.device, memory_format=model.memory_format)
     with torch.no_grad():
-        return tuple(model.module.normalise(part) for part in torch.split(whole, config.batch_size))
+        return tuple(
+            model.module.normalise(part) for part in torch.split(calibration_images, config.batch_size)
+        )
 
 
 def _intact(run: _AblationRun) -> Result:
@@ -307,13 +309,13 @@ def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
     ]
     # The deepest network of a sweep comes last and is what the sweep is about.
     chosen = tuple((*reversed(effects), *alone)[:3])
-    rest = [
+    lesion_only = [
         dataclasses.replace(
             section, results=tuple(result for result in section.results if result not in chosen)
         )
         for section in sections
     ]
-    return chosen, rest
+    return chosen, lesion_only
 
 
 def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tuple[str, ...]:

@@ -123,8 +123,8 @@ class BatchAttack:
             self._try(replace(selected, attack=attack), rows, epsilon, epsilon, outcome, warm_starts, cold)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
-        left = np.flatnonzero(~outcome.success(epsilon))
-        return torch.from_numpy(left).to(self.images.device)
+        unbroken = np.flatnonzero(~outcome.success(epsilon))
+        return torch.from_numpy(unbroken).to(self.images.device)
 
     def _at(self, selected: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
         """Attack at one epsilon the images that smaller ones have not broken."""

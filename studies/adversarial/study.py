@@ -159,12 +159,12 @@ def _enter(model: LoadedModel, stack: ExitStack) -> None:
 
 def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
     """Refuse indices of pictures that do not exist."""
-    wanted = config.images
-    if isinstance(wanted, int):
-        if wanted < 1:
-            raise UsageError(f"--images must be at least 1; got {wanted}.")
+    requested = config.images
+    if isinstance(requested, int):
+        if requested < 1:
+            raise UsageError(f"--images must be at least 1; got {requested}.")
         return
-    for index in wanted:
+    for index in requested:
         if not 0 <= index < len(images):
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 

@@ -93,13 +93,13 @@ class AdversarialWorkspace:
     @cached_property
     def shown(self) -> tuple[int, ...]:
         """The images to show: the user's, or a seeded draw of images that can be broken, with the most robust one."""
-        wanted, results = self.config.images, self.results
-        if not isinstance(wanted, int):
+        requested, results = self.config.images, self.results
+        if not isinstance(requested, int):
             places = {int(index): place for place, index in enumerate(results.clean.index)}
-            return tuple(places[index] for index in dict.fromkeys(wanted) if index in places)
+            return tuple(places[index] for index in dict.fromkeys(requested) if index in places)
         order = torch.randperm(results.n, generator=generator(self.config.seed, "shown")).tolist()
         attackable = [place for place in order if results.correct[place]]
-        picked = attackable[:wanted] or order[:wanted]
+        picked = attackable[:requested] or order[:requested]
         hardest = max(attackable, key=lambda place: float(results.worst.smallest[place]), default=None)
         if hardest is not None and hardest not in picked and len(picked) > 1:
             picked[-1] = hardest

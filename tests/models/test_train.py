@@ -377,7 +377,7 @@ def test_the_users_words_on_input_and_recipe(tmp_path: Path) -> None:
         QUICK, recipe=words, n=40, img_size=(16, 24), mean=(0.1,), std=(0.2,), out=tmp_path / "w.safetensors"
     )
     done = train(TINY, "digits", options)
-    assert {key: getattr(done.recipe, key) for key in words.given()} == words.given()
+    assert {key: getattr(done.recipe, key) for key in words.options()} == words.options()
     model = load_model(TINY, weights=done.path, device="cpu")
     assert model.input.size == (1, 16, 24)
     assert model.module.normalise.mean.flatten().tolist() == pytest.approx([0.1])

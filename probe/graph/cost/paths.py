@@ -30,13 +30,15 @@ def path_edges(node: fx.Node) -> list[fx.Node]:
 
     For a module, each value is one path, however often it is used (attention: as query, key and value).
     """
-    wanted = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
+    read_inputs = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
     if node.op == "output":
         return list(node.all_input_nodes)
     if node.op == "call_module":
-        return [value for value in node.all_input_nodes if value in wanted]
+        return [value for value in node.all_input_nodes if value in read_inputs]
     values: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda value: values.append(value) if value in wanted else None)
+    fx.node.map_arg(
+        (node.args, node.kwargs), lambda value: values.append(value) if value in read_inputs else None
+    )
     return values
 
 

@@ -36,9 +36,9 @@ class Filter(Structure):
             if self.layer not in ("", name):
                 continue
             form = f"filter of a {kernel_text(called(graph, node))} convolution"
-            whole = site_at(graph, node, self.text, name, form, resizes=False)
+            layer_site = site_at(graph, node, self.text, name, form, resizes=False)
             sites += [
-                Site(**{**vars(whole), "name": f"{name}:{channel}", "operands": (channel,)})
+                Site(**{**vars(layer_site), "name": f"{name}:{channel}", "operands": (channel,)})
                 for channel in range(shape_of(node)[0])
             ]
         return tuple(sites)

@@ -138,13 +138,13 @@ def _parse(metadata: Mapping[str, str]) -> Record:
     )
 
 
-def _framing(taken: Any, mean: Any, std: Any) -> Preprocessing:
-    channels, height, width = _sides(taken["size"], 3)
+def _framing(fields: Any, mean: Any, std: Any) -> Preprocessing:
+    channels, height, width = _sides(fields["size"], 3)
     if channels not in (1, 3):
         raise ValueError(f"{channels} channels")
-    if taken["interpolation"] not in get_args(Interpolation):
+    if fields["interpolation"] not in get_args(Interpolation):
         raise ValueError("an unknown interpolation")
-    spec = InputSpec((channels, height, width), _number(taken["crop"], 0.05, 1), taken["interpolation"])
+    spec = InputSpec((channels, height, width), _number(fields["crop"], 0.05, 1), fields["interpolation"])
     return Preprocessing(
         spec,
         tuple(_number(number, -20, 20) for number in _list(mean, channels)),

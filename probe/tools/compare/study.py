@@ -285,13 +285,13 @@ def _methods(runs: Sequence[Run], compared: Sequence[Difference]) -> tuple[str, 
 
 def _references(compared: Sequence[Difference]) -> tuple[str, ...]:
     kinds = {difference.how for difference in compared}
-    wanted = []
+    keys = []
     if "paired" in kinds:
-        wanted += ["paired", "newcombe paired"]
+        keys += ["paired", "newcombe paired"]
     if "unpaired" in kinds:
-        wanted.append("newcombe")
+        keys.append("newcombe")
     if "seeds" in kinds:
-        wanted.append("seeds")
+        keys.append("seeds")
     if any(difference.p is not None for difference in compared):
-        wanted.append("holm")
-    return tuple(REFERENCES[key] for key in wanted)
+        keys.append("holm")
+    return tuple(REFERENCES[key] for key in keys)

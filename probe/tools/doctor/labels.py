@@ -73,8 +73,8 @@ def restored(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for parameter, value, grad, copy, wanted in parameters:
-                parameter.requires_grad_(wanted)
+            for parameter, value, grad, copy, requires_grad in parameters:
+                parameter.requires_grad_(requires_grad)
                 parameter.copy_(value)
                 if grad is not None and copy is not None:
                     grad.copy_(copy)

@@ -115,11 +115,11 @@ class _Relus(TorchFunctionMode):
 def _number_calls(relus: list[Relu]) -> tuple[Relu, ...]:
     """Number the calls of each module or function, so that names are unique."""
     names = [relu.name or "forward" for relu in relus]
-    seen: dict[str, int] = {}
+    call_counts: dict[str, int] = {}
     numbered = []
     for call, name in zip(relus, names, strict=True):
-        seen[name] = seen.get(name, 0) + 1
-        shown = f"{name} (call {seen[name]})" if names.count(name) > 1 else name
+        call_counts[name] = call_counts.get(name, 0) + 1
+        shown = f"{name} (call {call_counts[name]})" if names.count(name) > 1 else name
         numbered.append(Relu(shown, call.dead, call.units))
     return tuple(numbered)
 

@@ -69,7 +69,7 @@ class DossierChoice:
         return self.convolution.shape[0]
 
 
-def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -> tuple[DossierChoice, ...]:
+def choose_layers(model: LoadedModel, names: Sequence[str] | None, most: int) -> tuple[DossierChoice, ...]:
     """Return the convolutions to measure: the requested ones, or the one that ``automatic`` chooses.
 
     Raises UsageError for a name that neither is nor contains a convolution; NotApplicableError without convolutions.
@@ -80,7 +80,7 @@ def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -
     if not every:
         raise NotApplicableError("The network has no two-dimensional convolution.")
     chosen = (
-        [automatic(every, most)] if wanted is None else [_find(every, name) for name in dict.fromkeys(wanted)]
+        [automatic(every, most)] if names is None else [_find(every, name) for name in dict.fromkeys(names)]
     )
     maps = feature_layers(model.network, example)
     return tuple(

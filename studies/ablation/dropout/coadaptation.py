@@ -234,6 +234,6 @@ class _Removed(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         if self.unit is None:
             return value
-        left = value.clone()
-        left.select(self.axis, self.unit).zero_()
-        return left
+        without_unit = value.clone()
+        without_unit.select(self.axis, self.unit).zero_()
+        return without_unit

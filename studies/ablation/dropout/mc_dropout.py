@@ -253,10 +253,10 @@ def mc_dropout(
 def thin_out(batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield at most ``most`` of the images and labels, evenly spread."""
     total = sum(len(labels) for _, labels in batches)
-    wanted = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).round().long()
+    positions = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).round().long()
     start = 0
     for images, labels in batches:
-        inside = wanted[(wanted >= start) & (wanted < start + len(labels))] - start
+        inside = positions[(positions >= start) & (positions < start + len(labels))] - start
         start += len(labels)
         if len(inside):
             yield images[inside], labels[inside]

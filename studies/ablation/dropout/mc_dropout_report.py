@@ -46,7 +46,7 @@ class Ensembles:
 
 def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], loss: bool) -> Figure:
     """Draw accuracy or loss against the number of masks, or networks, whose probabilities are averaged."""
-    name, what = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
+    name, quantity = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
     counts = tuple(float(count) for count in every[0].counts)
     middle = np.mean([getattr(votes, name) for votes in every], axis=0)
     # Every network draws its own masks: variances around each network's own mean are averaged.
@@ -77,7 +77,7 @@ def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles]
         f"{'Loss' if loss else 'Accuracy'} of the mean over masks",
         "line",
         Axis("masks averaged" + (", or networks" if ensembles else ""), "log"),
-        Axis(what),
+        Axis(quantity),
         band + more + good,
         tuple(line for line in series if np.isfinite(line.y).all()),
     )
@@ -305,10 +305,10 @@ def _trained_results(
     every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], most: int
 ) -> tuple[Result, ...]:
     results = []
-    for what, unit in (("right", "proportion"), ("loss", "nats")):
-        name = "accuracy" if what == "right" else "loss"
+    for quantity, unit in (("right", "proportion"), ("loss", "nats")):
+        name = "accuracy" if quantity == "right" else "loss"
         for how, label in (("scaled", "weight_scaling"), ("voted", f"mean_of_{most}_masks")):
-            values = _over(every, f"{how}_{what}").tolist()
+            values = _over(every, f"{how}_{quantity}").tolist()
             results.append(
                 Result(
                     f"voting_trained_{name}:{label}",
@@ -316,7 +316,7 @@ def _trained_results(
                     len(values),
                     interval(values),
                     unit,
-                    what == "right",
+                    quantity == "right",
                 )
             )
     for group in ensembles:

@@ -20,18 +20,18 @@ def classes(space: AdversarialWorkspace) -> Section:
     robust = space.results.robust(space.results.worst, space.epsilon)
     rows = [_row(space, int(label), labels == label, robust) for label in np.unique(labels)]
     rows.sort(key=lambda row: (float(row[4] or 0), str(row[0])))
-    what, clean = "class", "Classified correctly without attack."
+    noun, clean = "class", "Classified correctly without attack."
     if not space.images.labelled:
-        what, clean = (
+        noun, clean = (
             "prediction without attack",
             "The prediction without attack is the reference for the others.",
         )
     few = int(min((labels == label).sum() for label in np.unique(labels)))
     note = " With so few images per class the intervals are wide." if few < 10 else ""
     table = Table(
-        f"By {what}, at {space.words(space.epsilon)}",
+        f"By {noun}, at {space.words(space.epsilon)}",
         (
-            Column(what.capitalize(), help="The class of the images."),
+            Column(noun.capitalize(), help="The class of the images."),
             Column("n", help="The number of images."),
             Column("Clean", proportion=True, help=clean),
             Column(_robust_column(space), help=space.phrases.robust_help),
