@@ -40,13 +40,13 @@ class Checker(Protocol[Space]):
 
 
 def choose_views(
-    registry: Registry[View[Space]], wanted: Sequence[str] | None, without: Collection[str] = ()
+    registry: Registry[View[Space]], requested: Sequence[str] | None, without: Collection[str] = ()
 ) -> list[tuple[str, View[Space]]]:
-    """Return the views named in ``wanted`` in the order of the report; where it is None, all but ``without``.
+    """Return the views named in ``requested`` in the order of the report; where it is None, all but ``without``.
 
     Raises UsageError for an unknown name.
     """
-    names = [name for name in registry if name not in without] if wanted is None else wanted
+    names = [name for name in registry if name not in without] if requested is None else requested
     views = {name: registry.get(name) for name in names}
     return [(name, views[name]) for name in registry if name in views]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.attacks.norms import norm_named, parse_epsilons
+from probe.attacks.norms import get_norm, parse_epsilons
 from probe.core.document import Report
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
@@ -99,7 +99,7 @@ def adversarial(
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
-    kind = norm_named(norm)
+    kind = get_norm(norm)
     config = adversarial_study.AdversarialConfig(
         epsilons=_epsilons(eps, norm),
         norm=kind.name,
@@ -163,7 +163,7 @@ def ablate(
         recipe=RecipeOptions(epochs=epochs, lr=lr),
         depths=tuple(depths),
         also=_names(also) or (),
-        norm=norm_named(norm).name,
+        norm=get_norm(norm).name,
         epsilon=_epsilons(eps, norm)[-1],
         jobs=jobs,
         batch_size=batch_size,
@@ -235,7 +235,7 @@ def dossier(
     """Run the three studies on one network and relate their results; nothing is trained."""
     loaded, data = pair(model, images, seed=seed, progress=progress)
     config = dossier_tool.DossierConfig(
-        epsilon=_epsilons(eps, norm)[-1], norm=norm_named(norm).name, quick=quick, seed=seed
+        epsilon=_epsilons(eps, norm)[-1], norm=get_norm(norm).name, quick=quick, seed=seed
     )
     return dossier_tool.run(loaded, data, config, progress=progress).report
 
@@ -326,11 +326,11 @@ def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _epsilons(value: float | str | Sequence[float], norm: str) -> tuple[float, ...]:
-    kind = norm_named(norm)
+    kind = get_norm(norm)
     if isinstance(value, str):
         return parse_epsilons(value, kind)
     values = [value] if isinstance(value, int | float) else list(value)
-    return parse_epsilons(",".join(repr(float(each)) for each in values), kind)
+    return parse_epsilons(",".join(repr(float(epsilon)) for epsilon in values), kind)
 
 
 def _image_form(value: str | None) -> Any:

@@ -111,7 +111,7 @@ class ImageSet:
     ``items`` builds each Item on demand, so that pixels do not stay in memory. ``domain`` is the task
     ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` is True if the subject already
     fills the frame, so that nothing is cropped. ``num_classes`` is the number of classes (by default
-    that of ``class_names``; None: unknown). ``found`` lists what was skipped before reading; reading adds
+    that of ``class_names``; None: unknown). ``skipped_before`` lists what was skipped before reading; reading adds
     to ``skipped``. ``total`` is the number of images from which this set was sampled (None: not sampled). ``shape`` is
     (C, H, W) if all images are arrays of one shape, and None for pictures. ``class_map`` is the user's own (class
     folder → class of the network). ``matching`` says how the labels were matched to the network's classes,
@@ -125,7 +125,7 @@ class ImageSet:
     source: str = ""
     licence: str = ""
     framed: bool = False
-    found: tuple[Skipped, ...] = ()
+    skipped_before: tuple[Skipped, ...] = ()
     total: int | None = None
     num_classes: int | None = None
     shape: tuple[int, int, int] | None = None
@@ -152,7 +152,7 @@ class ImageSet:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """The entries skipped when the set was created, then the images that could not be read so far."""
-        return self.found + tuple(self._skipped[index] for index in sorted(self._skipped))
+        return self.skipped_before + tuple(self._skipped[index] for index in sorted(self._skipped))
 
     def label(self, index: int) -> int | None:
         """Return the label of an image, None if it has none."""
@@ -267,42 +267,42 @@ class ImageSet:
             raise UsageError(f"The batch size must be at least 1; got {batch_size}.")
         self._check_channels(spec)
         everything = range(len(self))
-        wanted = everything if indices is None else [everything[index] for index in indices]
-        return self._stream(spec, batch_size, wanted)
+        positions = everything if indices is None else [everything[index] for index in indices]
+        return self._stream(spec, batch_size, positions)
 
     def _check_channels(self, spec: InputSpec) -> None:
         """Check the number of channels: pictures are grey or colour; arrays may have any number."""
         if self.shape is None:
             check_channels(spec)
 
-    def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
+    def _stream(self, spec: InputSpec, batch_size: int, positions: Sequence[int]) -> Iterator[Batch]:
         readable = False
-        kept: list[int] = []
+        indices: list[int] = []
         pixels: list[NDArray[np.float32]] = []
-        with closing(prefetch(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
+        with closing(prefetch(lambda i: self._read(i, spec), positions, 2 * batch_size)) as results:
             for index, read in results:
                 if isinstance(read, UnreadableError):
                     self._note(index, read)
                     continue
                 readable = True
-                kept.append(index)
+                indices.append(index)
                 pixels.append(read)
-                if len(kept) == batch_size:
-                    batch = self._batch(kept, pixels)
-                    kept, pixels = [], []
+                if len(indices) == batch_size:
+                    batch = self._batch(indices, pixels)
+                    indices, pixels = [], []
                     yield batch
-        if kept:
-            yield self._batch(kept, pixels)
-        if wanted and not readable:
-            raise self._nothing_readable(wanted)
+        if indices:
+            yield self._batch(indices, pixels)
+        if positions and not readable:
+            raise self._nothing_readable(positions)
 
-    def _batch(self, kept: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
+    def _batch(self, indices: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
         # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
-        labels = self._labels(kept)
+        labels = self._labels(indices)
         return Batch(
             images=torch.from_numpy(np.stack(pixels)),
             labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
-            indices=tuple(kept),
+            indices=tuple(indices),
         )
 
     def _labels(self, indices: Sequence[int]) -> list[int] | None:
@@ -323,8 +323,8 @@ class ImageSet:
     def _note(self, index: int, error: UnreadableError) -> None:
         self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))
 
-    def _nothing_readable(self, wanted: Sequence[int]) -> CannotRunError:
-        known = [self._skipped[index] for index in dict.fromkeys(wanted)]
+    def _nothing_readable(self, positions: Sequence[int]) -> CannotRunError:
+        known = [self._skipped[index] for index in dict.fromkeys(positions)]
         listed = "; ".join(f"{item.name}: {item.reason}" for item in known[:_REASONS_NAMED])
         more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""
         return CannotRunError(f"No image of '{self.name}' can be read ({listed}{more}). Use other images.")

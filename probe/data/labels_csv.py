@@ -127,5 +127,5 @@ def label_by_csv(images: ImageSet, labels: LabelsCsv) -> ImageSet:
         class_names=None if classes is None else tuple(map(printable, classes)),
         num_classes=None if classes is None else len(classes),
         source=f"{images.source}, labels from {labels.path.name}",
-        found=(*images.found, *skipped),
+        skipped_before=(*images.skipped_before, *skipped),
     )

@@ -32,9 +32,9 @@ def catalogue(query: str = "") -> tuple[ModelRow, ...]:
     Nothing is downloaded, and no network is built.
     """
     prefix, colon, rest = query.strip().partition(":")
-    wanted = prefix if colon and prefix in SOURCES else None
-    text = (rest if wanted else query).strip().lower()
-    sources = {name: SOURCES.get(name)() for name in SOURCES if wanted in (None, name)}
+    source_name = prefix if colon and prefix in SOURCES else None
+    text = (rest if source_name else query).strip().lower()
+    sources = {name: SOURCES.get(name)() for name in SOURCES if source_name in (None, name)}
     ranked = sorted(sources.values(), key=lambda source: 99 if source.rank is None else source.rank)
     return tuple(row for source in ranked for row in source.rows() if _matches(row.name.lower(), text))
 
@@ -213,9 +213,9 @@ def _unknown(parsed: ModelName, sources: list[ModelSource]) -> UsageError:
     return unknown_name(parsed.target, "model", [name for source in sources for name in source.names()])
 
 
-def _positive(what: str, value: int | None) -> int | None:
+def _positive(label: str, value: int | None) -> int | None:
     if value is not None and value < 1:
-        raise UsageError(f"The {what} must be at least 1, not {value}.")
+        raise UsageError(f"The {label} must be at least 1, not {value}.")
     return value
 
 

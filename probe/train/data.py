@@ -80,11 +80,11 @@ def both_parts(
     if own in data_names() and own + _TRAIN in data_names():
         if held_out is not None:
             raise UsageError(f"{own} has its own held-out part: remove --held-out.")
-        training, kept = (
+        training, test_set = (
             load_images(part, n=size or _EVERYTHING, seed=seed, offline=offline, progress=progress)
             for part, size in ((own + _TRAIN, n), (own, None))
         )
-        return Parts(own, training, kept, "the fixed split of the data set")
+        return Parts(own, training, test_set, "the fixed split of the data set")
     everything = load_images(
         name,
         n=_EVERYTHING,
@@ -138,8 +138,8 @@ def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[
     if (counts >= 2).sum() < 2:
         return list(range(len(known))), []
     several = np.flatnonzero(counts[known] >= 2)
-    wanted = max(1, round(share * len(several)))
-    measure = several[choose(len(several), wanted, seed, known[several])]
+    n_held_out = max(1, round(share * len(several)))
+    measure = several[choose(len(several), n_held_out, seed, known[several])]
     return np.setdiff1d(np.arange(len(known)), measure).tolist(), measure.tolist()
 
 

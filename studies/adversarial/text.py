@@ -52,7 +52,7 @@ def headline(
 
 def _robustness(space: AdversarialWorkspace) -> str:
     results, model, data = space.results, space.model, space.images
-    right, n = int(results.clean_right.sum()), results.n
+    n_correct, n = int(results.clean_correct.sum()), results.n
     robust = int(results.robust(results.worst, space.epsilon).sum())
     accuracy = results.robust_accuracy(results.worst, space.epsilon)
     value = percent(float(accuracy.value or 0), accuracy.ci)
@@ -69,7 +69,7 @@ def _robustness(space: AdversarialWorkspace) -> str:
             f"attack, so this says nothing about accuracy. Attacks: {names}."
         )
     return (
-        f"{model.name} classifies {right} of {n} images of {data.name} correctly, and {robust} of {n} remain "
+        f"{model.name} classifies {n_correct} of {n} images of {data.name} correctly, and {robust} of {n} remain "
         f"correct under attack within {space.words(space.epsilon)}: robust accuracy {value} (95% interval), worst "
         f"case over {names}."
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.weight_files import random_state
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.models.load import find_architecture, load_model
 from probe.models.measure import choose_device
 from probe.models.source import Access
-from tests.models.conftest import random_state
 
 
 @pytest.mark.parametrize(

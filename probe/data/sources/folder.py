@@ -85,7 +85,7 @@ def folder(request: Request) -> ImageSet:
         class_names=None if labels is None else tuple(map(printable, scan.classes)),
         domain="folder",
         source=f"folder {printable(str(request.path))}",
-        found=tuple(scan.skipped),
+        skipped_before=tuple(scan.skipped),
     )
 
 

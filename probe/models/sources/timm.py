@@ -276,8 +276,8 @@ def _load(
     except (RuntimeError, KeyError) as error:
         detail = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"The weights do not fit timm:{name}: {detail}") from error
-    kept: Any = network.pretrained_cfg
-    kept["state_dict"] = None
+    stored_cfg: Any = network.pretrained_cfg
+    stored_cfg["state_dict"] = None
     return network
 
 

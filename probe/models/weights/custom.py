@@ -68,8 +68,8 @@ def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkp
     if record is not None and order.img_size is None:
         order = replace(order, img_size=record.built)
     network, classes = _built_for(architecture, order, checkpoint)
-    what = f"{path} does not fit {architecture.source}"
-    partly = load_into(network, checkpoint.state, what, order.allow_partial)
+    label = f"{path} does not fit {architecture.source}"
+    partly = load_into(network, checkpoint.state, label, order.allow_partial)
     framing, assumed = framing_for(architecture, network, order)
     if record is not None and record.framing.input.size[0] != framing.input.size[0]:
         unusable = f"its images have {record.framing.input.size[0]} channels"

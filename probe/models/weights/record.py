@@ -141,19 +141,19 @@ def _parse(metadata: Mapping[str, str]) -> Record:
     )
 
 
-def _framing(taken: Any, mean: Any, std: Any) -> Preprocessing:
-    channels, height, width = _sides(taken["size"], 3)
+def _framing(fields: Any, mean: Any, std: Any) -> Preprocessing:
+    channels, height, width = _sides(fields["size"], 3)
     if channels not in (1, 3):
         raise ValueError(f"{channels} channels")
-    if taken["interpolation"] not in get_args(Interpolation):
+    if fields["interpolation"] not in get_args(Interpolation):
         raise ValueError("an unknown interpolation")
-    aspect, as_is = taken.get("aspect", "keep"), taken.get("as_is", False)
+    aspect, as_is = fields.get("aspect", "keep"), fields.get("as_is", False)
     if aspect not in get_args(Aspect) or not isinstance(as_is, bool):
         raise ValueError("an unknown way of resizing")
     spec = InputSpec(
         (channels, height, width),
-        _number(taken["crop"], 0.05, 1),
-        taken["interpolation"],
+        _number(fields["crop"], 0.05, 1),
+        fields["interpolation"],
         aspect,
         as_is=as_is,
     )

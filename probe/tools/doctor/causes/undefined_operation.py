@@ -37,6 +37,6 @@ def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
             title,
             "The value that is not finite did not come from an operation in the network.",
         )
-    what = "gradient" if operation.way == "backward" else "value"
-    text = f"{where(failure)}: the {what} of {describe(operation)} is not finite; {operation.reason}."
+    quantity = "gradient" if operation.way == "backward" else "value"
+    text = f"{where(failure)}: the {quantity} of {describe(operation)} is not finite; {operation.reason}."
     return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), explains=_EXPLAINED)
