@@ -30,9 +30,10 @@ def describe_preprocessing(model: LoadedModel, images: ImageSet) -> Preprocessin
     mean, std = (
         values.flatten().tolist() for values in (model.module.normalise.mean, model.module.normalise.std)
     )
+    files = len(images) > 0 and images.items[0].path is not None
     chain: dict[str, Any] = {
-        "decode": "arrays in memory" if images.shape is not None else "Pillow",
-        "exif_orientation": "not applicable" if images.shape is not None else "applied",
+        "decode": "Pillow" if files else "arrays",
+        "exif_orientation": "applied" if files else "not applicable",
         "image_sizes": {_size(size): count for size, count in images.sizes.most_common(_SIZES_NAMED)},
         "n_sizes": len(images.sizes),
         "n_resized": n_resized,
@@ -88,8 +89,7 @@ def _geometry(spec: InputSpec, images: ImageSet, resized: bool) -> dict[str, Any
 
 def _sentence(chain: dict[str, Any], images: ImageSet, spec: InputSpec) -> str:
     n, n_resized = images.sizes.total(), chain["n_resized"]
-    source = chain["decode"]
-    parts = [source if images.shape is not None else f"decoded by {source}, EXIF orientation applied"]
+    parts = ["decoded by Pillow, EXIF orientation applied" if chain["decode"] == "Pillow" else "arrays"]
     own = _size(spec.size[1:])
     if n_resized == 0:
         parts.append(f"neither resized nor cropped (every image has the network's {own} pixels)")

@@ -133,7 +133,7 @@ def _headline(
             f"is {percent(mean)}. Without labels the accuracy is unknown."
         )
     lines += [finding for section in sections for finding in section.findings]
-    refused = [section.title for section in sections if section.reason]
+    refused = [section.title for section in sections if section.reason and not section.failed]
     if refused:
         lines.append(f"Not applicable here (each section gives the reason): {', '.join(refused)}.")
     return tuple(lines)
