@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from probe.core.document import Check
 from probe.core.subject import DataInfo, PreprocessingInfo
 from probe.data.images import ImageSet
 from probe.data.spec import InputSpec
@@ -51,20 +50,6 @@ def data_info(model: LoadedModel, images: ImageSet, n: int, *, fingerprint: bool
     """Return the description of ``n`` images for a report, with what happened to them before the network."""
     info = images.info(n, fingerprint=fingerprint)
     return replace(info, preprocessing=describe_preprocessing(model, images))
-
-
-def preprocessing_check(info: DataInfo) -> Check:
-    """Return the check of whether the preprocessing is known to be that of the training."""
-    name, preprocessing = "Assumed preprocessing", info.preprocessing
-    if not preprocessing.assumed:
-        return Check(name, "pass", None, f"Nothing had to be assumed. The images were {preprocessing.text}.")
-    return Check(
-        name,
-        "warn",
-        None,
-        f"The preprocessing was assumed, not known: {', '.join(preprocessing.assumed)}. The images were "
-        f"{preprocessing.text}. If the network was trained otherwise, set {preprocessing.how_to_fix}.",
-    )
 
 
 def _changes(size: tuple[int, int], spec: InputSpec, framed: bool) -> bool:

@@ -21,7 +21,7 @@ from probe.data.images import ImageSet
 from probe.graph.edit.cut import find_sites
 from probe.graph.edit.structure import SWAP, Structure, get_structure
 from probe.graph.edit.swap import Swap
-from probe.models.chain import data_info, preprocessing_check
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.train.data import Parts
@@ -43,6 +43,7 @@ from studies.ablation.retrain_report import learning_curves, retrain_section
 from studies.ablation.side_reports import also_sections, gradients_section, ledger_section
 from studies.ablation.text import held_out_samples, lesion_samples, methods, references
 from studies.base import failure
+from studies.checks import study_checks
 
 DEFAULTS = AblationConfig()
 RETRAIN_TITLE = "Retrain: built without the structure, trained again"
@@ -310,7 +311,7 @@ def _report(
         headline=headline,
         sections=tuple(sections),
         results=(intact, *chosen),
-        checks=(preprocessing_check(info),),
+        checks=study_checks(model, images, info, config.seed),
         warnings=(*model.provenance.notes, *images.cautions),
         key=("retrain", *(section.id for section in sections)),
     )
