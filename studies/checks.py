@@ -21,17 +21,18 @@ ACCEPTED = 1e-3
 
 
 def check_preprocessing(info: DataInfo) -> Check:
-    """Check whether the preprocessing is known to be that of the training."""
+    """Check whether the preprocessing is known to be that of the training; the value is how many parts are not."""
     name, preprocessing = "Assumed preprocessing", info.preprocessing
-    if not preprocessing.assumed:
-        return Check(name, "pass", None, f"Nothing had to be assumed. The images were {preprocessing.text}.")
-    return Check(
-        name,
-        "warn",
-        None,
-        f"The preprocessing was assumed, not known: {', '.join(preprocessing.assumed)}. The images were "
-        f"{preprocessing.text}. If the network was trained otherwise, set {preprocessing.how_to_fix}.",
+    n = len(preprocessing.assumed)
+    if not n:
+        detail = f"{n} parts of the preprocessing had to be assumed: the images were {preprocessing.text}."
+        return Check(name, "pass", n, detail)
+    listed = " and ".join(preprocessing.assumed)
+    detail = (
+        f"{n} of 3 parts of the preprocessing were assumed, not known ({listed}; accepted: none): the images were "
+        f"{preprocessing.text}; if the network was trained otherwise, set {preprocessing.how_to_fix}."
     )
+    return Check(name, "warn", n, detail)
 
 
 def first_images(model: LoadedModel, images: ImageSet, n: int = SAMPLE) -> Tensor:
@@ -80,7 +81,7 @@ def check_batch_dependence(model: LoadedModel, images: Tensor, seed: int) -> Che
     )
     if n_different:
         detail += (
-            ": the answer for an image depends on the other images, so every number here depends on the batches. Look for "
+            ": the answer for an image depends on the other images, so every number here depends on the batches; look for "
             "batch normalisation without running statistics, or train() inside forward"
         )
     return Check(BATCH, "fail" if n_different else "pass", n_different, f"{detail}.")

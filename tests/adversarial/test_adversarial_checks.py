@@ -18,6 +18,7 @@ from helpers.adversarial_networks import (
     Constant,
     Denoising,
     Narrow,
+    NoRunningStatistics,
     OnlyAtGreyLevels,
     Recalling,
     Refusing,
@@ -77,6 +78,15 @@ def fabricated() -> Evidence:
     return dataclasses.replace(evidence, space=dataclasses.replace(evidence.space, results=results))
 
 
+def assumed() -> Evidence:
+    """A run of a network whose normalisation is not known."""
+    evidence = evidence_of(Wrapped())
+    run = evidence.space.run
+    model = dataclasses.replace(run.model, assumed=("normalisation",))
+    space = dataclasses.replace(evidence.space, run=dataclasses.replace(run, model=model))
+    return dataclasses.replace(evidence, space=space)
+
+
 def careless() -> Evidence:
     return evidence_of(Wrapped(), ["pgd"], own=[SelectedAttack("careless", "careless", Careless())])
 
@@ -99,6 +109,8 @@ MADE: dict[str, Make] = {
     "narrow": lambda: evidence_of(Narrow(), ["pgd"]),
     "constant": lambda: evidence_of(Constant(), data=zeros()),
     "train mode": in_train_mode,
+    "assumed": assumed,
+    "no running statistics": lambda: evidence_of(NoRunningStatistics()),
     "stuck in train mode": lambda: evidence_of(Stuck()),
     "fabricated": fabricated,
     "careless attack": careless,
@@ -111,6 +123,8 @@ MADE: dict[str, Make] = {
 """What is broken, and the evidence on it."""
 
 CONTROLS: dict[str, list[str]] = {
+    "assumed-preprocessing": ["assumed"],
+    "batch-dependence": ["no running statistics"],
     "black-box-beats-white-box": ["rounded", "thermometer", "gradient only at grey levels", "few steps"],
     "gradient-free": ["rounded", "thermometer", "gradient only at grey levels"],
     "incomplete-optimisation": ["narrow", "few steps"],
@@ -138,6 +152,7 @@ CONTROLS: dict[str, list[str]] = {
 WARNS = {
     ("zero-gradients", "saturated"),
     ("inner-optimisation", "denoising"),
+    ("assumed-preprocessing", "assumed"),
     ("silent-success", "fabricated"),
     ("silent-success", "smoothed, last iterate"),
     ("too-few-classes", "two classes"),
@@ -280,7 +295,13 @@ def test_without_a_sample_or_an_epsilon_only_bookkeeping_is_checked(epsilon: flo
     evidence = evidence_of(Wrapped(), epsilon=epsilon, data=data)
     assert (evidence.n == 0) == (epsilon > 0)
     applied = {name for name in CHECKS.names() if outcome(name, evidence) is not None}
-    assert applied == {"silent-success", "too-few-classes", "train-mode"}
+    assert applied == {
+        "silent-success",
+        "too-few-classes",
+        "train-mode",
+        "assumed-preprocessing",
+        "batch-dependence",
+    }
 
 
 def test_one_image_is_enough_to_fire() -> None:

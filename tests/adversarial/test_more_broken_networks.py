@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.adversarial_networks import batch, trained
+from helpers.adversarial_networks import NoRunningStatistics, batch, trained
 from torch import Tensor, nn
 
 import probe
@@ -26,14 +26,6 @@ class Behind(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x)
         return logits
-
-
-class NoRunningStatistics(Behind):
-    def __init__(self) -> None:
-        super().__init__()
-        norm = nn.BatchNorm2d(16, track_running_stats=False)
-        norm.load_state_dict(dict(self.network[1].named_parameters()))
-        self.network[1] = norm
 
 
 class TrainsInside(Behind):

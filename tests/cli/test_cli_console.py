@@ -76,7 +76,7 @@ def test_a_terminal_gets_the_numbers_with_n_intervals_and_the_verdict(
     assert rows["nothing"] == ["–", "–", "0"]
     assert "verdict" not in rows
     assert "and 4 more in results.json" in lines
-    assert lines[-2].startswith("Reliable, with reservations – 1 of 2 checks warns – noise")
+    assert lines[-2].startswith("With reservations – 1 of 2 checks warns – noise")
     assert lines[-1] == "out/report.html"
 
 

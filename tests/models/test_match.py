@@ -71,7 +71,7 @@ def test_names_decide_whatever_the_order_of_the_networks_classes(order: list[str
 
 def test_some_names_that_match_and_some_that_do_not_are_refused(tmp_path: Path) -> None:
     images = load_images(folder(tmp_path, "cat", "dgo", "toad"))
-    with pytest.raises(UsageError, match="dgo.*--class-map"):
+    with pytest.raises(UsageError, match=r"dgo.*--class-map"):
         match_labels(model(["toad", "cat", "dog"]), images)
 
 
@@ -105,7 +105,7 @@ def test_a_number_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_fewer_folders_than_classes_are_refused_with_both_counts_and_the_cure(tmp_path: Path) -> None:
     images = load_images(folder(tmp_path, "a", "b"))
-    with pytest.raises(UsageError, match="has 3 classes.*has 2.*empty folder"):
+    with pytest.raises(UsageError, match=r"has 3 classes.*has 2.*empty folder"):
         match_labels(model(3), images)
     assert match_labels(model(3), images, strict=False) is images
 

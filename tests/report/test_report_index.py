@@ -40,7 +40,7 @@ def test_newest_first_with_links_and_numbers(tmp_path: Path) -> None:
         "94.4%",
         "accuracy",
         "n = 18",
-        "Reliable, with reservations",
+        "With reservations",
         "1 of 2 checks warns – scale",
         "3 November 2026, 10:00 UTC",
         "3 reports",
@@ -123,8 +123,8 @@ def test_verdict_of_the_checks(tmp_path: Path) -> None:
     text = read(tmp_path).text
     for words in (
         "Not to be trusted1 of 2 checks failed – c",
-        "Reliable, with reservations1 of 2 checks warns – c",
-        "Reliableall 2 checks passed",
+        "With reservations1 of 2 checks warns – c",
+        "No fault foundnone of the 2 checks found a fault",
     ):
         assert words in text, words
 

@@ -13,7 +13,7 @@ from studies.checks import check_preprocessing
 def assumed_preprocessing(evidence: Evidence) -> Check:
     """Check whether the images were preprocessed as in the training, or something was assumed.
 
-    The input size and the resizing count only where an image was resized. There is no value.
+    The input size and the resizing count only where an image was resized. The value is the number of assumed parts.
     """
     space = evidence.space
     return check_preprocessing(data_info(space.model, space.images, space.results.n, fingerprint=False))

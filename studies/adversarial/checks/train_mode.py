@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from probe.core.document import Check
 from probe.core.seeds import scoped
+from probe.core.state import kept_buffers, training_mode
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -42,9 +43,10 @@ def _after_a_pass(evidence: Evidence) -> tuple[str, ...]:
     """Return the names of the modules that are in train mode after a forward pass."""
     if evidence.n == 0:
         return ()
-    with scoped(evidence.seed, "check", "mode"):
+    module = evidence.model.module
+    with training_mode(module, False), kept_buffers(module), scoped(evidence.seed, "check", "mode"):
         evidence.model.verdict(evidence.images[:2])
-    return tuple(name for name, sub in evidence.model.module.named_modules() if sub.training)
+        return tuple(name for name, sub in module.named_modules() if sub.training)
 
 
 def _modules(n: int) -> str:
