@@ -40,13 +40,13 @@ class Checker(Protocol[Space]):
 
 
 def choose_views(
-    registry: Registry[View[Space]], wanted: Sequence[str] | None, without: Collection[str] = ()
+    registry: Registry[View[Space]], requested: Sequence[str] | None, without: Collection[str] = ()
 ) -> list[tuple[str, View[Space]]]:
-    """Return the views named in ``wanted`` in the order of the report; where it is None, all but ``without``.
+    """Return the views named in ``requested`` in the order of the report; where it is None, all but ``without``.
 
     Raises UsageError for an unknown name.
     """
-    names = [name for name in registry if name not in without] if wanted is None else wanted
+    names = [name for name in registry if name not in without] if requested is None else requested
     views = {name: registry.get(name) for name in names}
     return [(name, views[name]) for name in registry if name in views]
 
@@ -94,6 +94,7 @@ def subject(model: ModelInfo, data: DataInfo) -> str:
         f"We studied {model.name} ({model.parameters:,} parameters; weights: {model.weights}; input "
         f"{channels}×{height}×{width} with pixels in [0, 1], normalisation inside the network) on {data.n:,} {labels} "
         f"images of {data.name}{sample_note}."
+        + (f" The images were {data.preprocessing.text}." if data.preprocessing.text else "")
     )
 
 

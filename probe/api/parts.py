@@ -13,7 +13,7 @@ from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.cut import cut as cut_sites
 from probe.graph.edit.cut import prepare as prepare_cut
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import SWAP, structure_named
+from probe.graph.edit.structure import SWAP, get_structure
 from probe.graph.receptive_field.field import ReceptiveField
 from probe.graph.receptive_field.field import receptive_field as field_of
 from probe.models.loaded import LoadedModel
@@ -36,7 +36,7 @@ def sites(net: Network, structure: str, *, example: Tensor) -> tuple[Site, ...]:
     (N, C, H, W). The module is left as it is. Raises UsageError for an unknown structure, NotApplicableError where it
     cannot be found without a graph.
     """
-    return find_sites(_prepared(net, example), structure_named(structure))
+    return find_sites(_prepared(net, example), get_structure(structure))
 
 
 def cut(
@@ -48,15 +48,15 @@ def cut(
     None is all of them. Raises UsageError for unknown structures and sites, and where there is none to cut;
     NotApplicableError when the network no longer runs without them.
     """
-    prepared, kind = _prepared(net, example), structure_named(structure)
-    found = {site.name: site for site in find_sites(prepared, kind)}
-    if not found:
+    prepared, kind = _prepared(net, example), get_structure(structure)
+    available = {site.name: site for site in find_sites(prepared, kind)}
+    if not available:
         raise UsageError(f"The network has no {structure.removeprefix(SWAP)} to cut.")
-    names = [site if isinstance(site, str) else site.name for site in (found if sites is None else sites)]
+    names = [site if isinstance(site, str) else site.name for site in (available if sites is None else sites)]
     for name in names:
-        if name not in found:
-            raise unknown(kind.name, name, found)
-    return cut_sites(prepared, [found[name] for name in names])
+        if name not in available:
+            raise unknown(kind.name, name, available)
+    return cut_sites(prepared, [available[name] for name in names])
 
 
 def receptive_field(net: Network, layer: str, example: Tensor) -> ReceptiveField:
@@ -103,7 +103,7 @@ def feature_picture(
         below = layer_subject(model, traced, layer, example)
         subject, own = below.subject, below.size
         objective = (UnitObjective if middle else Channel)(int(number), 1 if sign > 0 else -1)
-    made = render(
+    rendering = render(
         subject,
         [objective],
         size or (own[0], own[1]),
@@ -112,7 +112,7 @@ def feature_picture(
         grey=grey,
         seed=seed,
     )
-    return made.pictures[0]
+    return rendering.pictures[0]
 
 
 def attribute(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from probe.attacks.norms import norm_named, parse_epsilons
+from probe.attacks.norms import get_norm, parse_epsilons
 from probe.core.document import Report
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
@@ -17,13 +16,14 @@ from probe.data.images import ImageSet
 from probe.data.memory import images as make_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.models.pair import DEFAULT_MODEL, default_data, load_both
+from probe.models.match import match_labels
+from probe.models.pair import DEFAULT_MODEL, default_data, load_both, say_matching
 from probe.models.wrap import fitted, wrap, wrap_for
 from probe.tools import anatomy as anatomy_tool
 from probe.tools import compare as compare_tool
 from probe.tools import doctor as doctor_tool
 from probe.tools import dossier as dossier_tool
-from probe.train.data import Parts, both_parts, split
+from probe.train.data import Parts, both_parts, match_parts, split
 from probe.train.setup import RecipeOptions
 from studies import ablation as ablation_study
 from studies import adversarial as adversarial_study
@@ -99,7 +99,7 @@ def adversarial(
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
-    kind = norm_named(norm)
+    kind = get_norm(norm)
     config = adversarial_study.AdversarialConfig(
         epsilons=_epsilons(eps, norm),
         norm=kind.name,
@@ -163,7 +163,7 @@ def ablate(
         recipe=RecipeOptions(epochs=epochs, lr=lr),
         depths=tuple(depths),
         also=_names(also) or (),
-        norm=norm_named(norm).name,
+        norm=get_norm(norm).name,
         epsilon=_epsilons(eps, norm)[-1],
         jobs=jobs,
         batch_size=batch_size,
@@ -207,7 +207,7 @@ def doctor(
     if model is None or isinstance(model, str):
         model = load_model(model or "zoo:resnet20", weights="none", seed=seed)
         images = "digits-train" if images is None else images
-    loaded, data = pair(model, images, seed=seed, progress=progress)
+    loaded, data = pair(model, images, seed=seed, strict=False, progress=progress)
     config = doctor_tool.DoctorConfig(
         lr=lr,
         steps=steps,
@@ -235,7 +235,7 @@ def dossier(
     """Run the three studies on one network and relate their results; nothing is trained."""
     loaded, data = pair(model, images, seed=seed, progress=progress)
     config = dossier_tool.DossierConfig(
-        epsilon=_epsilons(eps, norm)[-1], norm=norm_named(norm).name, quick=quick, seed=seed
+        epsilon=_epsilons(eps, norm)[-1], norm=get_norm(norm).name, quick=quick, seed=seed
     )
     return dossier_tool.run(loaded, data, config, progress=progress).report
 
@@ -250,12 +250,13 @@ def compare(*runs: Report | str | os.PathLike[str]) -> Report:
 
 
 def pair(
-    model: Model, images: Images, *, seed: int = 0, progress: Progress = SILENT
+    model: Model, images: Images, *, seed: int = 0, strict: bool = True, progress: Progress = SILENT
 ) -> tuple[LoadedModel, ImageSet]:
-    """Return a model and images that fit each other; raises the loaders' errors."""
+    """Return a model and images that fit each other (see ``load_both``); raises the loaders' errors."""
     by_name = isinstance(images, str | os.PathLike)
     if (model is None or isinstance(model, str)) and (images is None or by_name):
-        return load_both(model, None if images is None else os.fspath(images), seed=seed, progress=progress)
+        name = None if images is None else os.fspath(images)
+        return load_both(model, name, seed=seed, strict=strict, progress=progress)
     data = None if images is None else make_images(images, seed=seed, progress=progress)
     count = None if data is None else data.num_classes
     loaded = _load(model, progress, count, data)
@@ -264,7 +265,9 @@ def pair(
         if data.num_classes != loaded.num_classes:
             data = data.unlabelled()
     loaded = fitted(loaded, data)
-    return loaded, _classed(data, loaded)
+    data = match_labels(loaded, data, strict=strict)
+    say_matching(data, progress)
+    return loaded, data
 
 
 def _load(
@@ -274,24 +277,17 @@ def _load(
         return model
     if isinstance(model, nn.Module):
         return wrap(model) if images is None else wrap_for(model, images)
-    return load_model(model or DEFAULT_MODEL, num_classes=num_classes, progress=progress)
+    return load_model(
+        model or DEFAULT_MODEL,
+        num_classes=num_classes,
+        image_size=None if images is None else images.common_size(),
+        progress=progress,
+    )
 
 
 def _like(other: Model, model: LoadedModel, data: ImageSet) -> LoadedModel:
     """Return another network for the same images."""
     return fitted(_load(other, SILENT, model.num_classes, data), data)
-
-
-def _classed(images: ImageSet, model: LoadedModel) -> ImageSet:
-    """Return the images with the network's number of classes, where nothing says how many there are."""
-    if not images.labelled or images.num_classes is not None:
-        return images
-    largest = max(images.label(index) or 0 for index in range(len(images)))
-    if largest >= model.num_classes:
-        raise UsageError(
-            f"There is a label {largest}, but {model.name} has {model.num_classes} classes, numbered from 0."
-        )
-    return dataclasses.replace(images, num_classes=model.num_classes)
 
 
 def _parts(
@@ -307,13 +303,13 @@ def _parts(
         return None, f"Nothing was retrained: the images of {data.name} have no labels to learn."
     try:
         if training is not None:
-            learn = _classed(make_images(training, seed=seed), model)
+            learn = match_labels(model, make_images(training, seed=seed))
             return Parts(learn.name, learn, data, "training= and the images studied"), ""
         if isinstance(images, str | os.PathLike):
             parts = both_parts(
                 os.fspath(images), n=None, held_out=held_out, seed=seed, offline=False, progress=SILENT
             )
-            return parts, ""
+            return match_parts(model, parts), ""
         return split(data, held_out, seed), ""
     except UsageError as error:
         return None, f"Nothing was retrained: {error}"
@@ -330,11 +326,11 @@ def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _epsilons(value: float | str | Sequence[float], norm: str) -> tuple[float, ...]:
-    kind = norm_named(norm)
+    kind = get_norm(norm)
     if isinstance(value, str):
         return parse_epsilons(value, kind)
     values = [value] if isinstance(value, int | float) else list(value)
-    return parse_epsilons(",".join(repr(float(each)) for each in values), kind)
+    return parse_epsilons(",".join(repr(float(epsilon)) for epsilon in values), kind)
 
 
 def _image_form(value: str | None) -> Any:

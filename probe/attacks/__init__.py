@@ -24,7 +24,7 @@ _SHARED = {
     "L0": "probe.attacks.norms",
     "choose_attacks": "probe.attacks.select",
     "judge": "probe.attacks.judge",
-    "norm_named": "probe.attacks.norms",
+    "get_norm": "probe.attacks.norms",
     "parse_epsilons": "probe.attacks.norms",
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from probe.attacks.judge import Judgement, judge
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm, norm_named
+from probe.attacks.norms import Norm, get_norm
 from probe.core.errors import UsageError
 from probe.core.registry import Registry
 from probe.core.seeds import generator, scoped
@@ -154,7 +154,7 @@ class Attack(ABC):
         up to ``eps``. Raises UsageError for a norm or target that the attack does not support, or pixels outside [0, 1].
         """
         module = getattr(net, "module", net) if not isinstance(net, nn.Module) else net
-        kind = norm if isinstance(norm, Norm) else norm_named(norm or self.traits.norms[0])
+        kind = norm if isinstance(norm, Norm) else get_norm(norm or self.traits.norms[0])
         if len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):
             raise UsageError(
                 "An attack needs pixels in [0, 1]: use probe.wrap to include the normalisation in the network."

@@ -146,8 +146,8 @@ class L1(Norm):
             inside = torch.minimum((size - middle[:, None]).clamp_min(0), room).sum(1) <= radius
             low, high = torch.where(inside, low, middle), torch.where(inside, middle, high)
         threshold = torch.where(fits, torch.zeros_like(high), high)
-        kept = torch.minimum((size - threshold[:, None]).clamp_min(0), room) * delta.sign()
-        return (base + kept).clamp(0, 1).reshape(images.shape)
+        projected = torch.minimum((size - threshold[:, None]).clamp_min(0), room) * delta.sign()
+        return (base + projected).clamp(0, 1).reshape(images.shape)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return ±1 at the value with the largest gradient."""
@@ -185,8 +185,8 @@ class L0(Norm):
             1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
         )
         count = torch.as_tensor(epsilon, device=delta.device).floor().reshape(-1, 1)
-        kept = (rank < count).reshape(len(images), 1, *images.shape[2:])
-        return torch.where(kept, moved.clamp(0, 1), images)
+        largest = (rank < count).reshape(len(images), 1, *images.shape[2:])
+        return torch.where(largest, moved.clamp(0, 1), images)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the gradient scaled to L1 length 1."""
@@ -204,7 +204,7 @@ class L0(Norm):
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
 
 
-def norm_named(name: str) -> Norm:
+def get_norm(name: str) -> Norm:
     """Return the norm called ``Linf``, ``L2``, ``L1`` or ``L0`` (case is ignored); raises UsageError for others."""
     for norm in NORMS.values():
         if norm.name.lower() == name.lower():

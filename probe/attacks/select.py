@@ -27,7 +27,7 @@ class SelectedAttack:
         return not self.attack.traits.minimum_norm
 
 
-def attack_named(text: str, **defaults: Any) -> SelectedAttack:
+def get_attack(text: str, **defaults: Any) -> SelectedAttack:
     """Return the attack called ``NAME`` or ``NAME?option=value&…``; ``defaults`` apply to attacks with such options.
 
     Raises UsageError for unknown names and options and for invalid values, whether typed or from ``defaults``.
@@ -41,10 +41,10 @@ def attack_named(text: str, **defaults: Any) -> SelectedAttack:
         if key not in fields:
             known = f"Available: {', '.join(fields)}." if fields else "It has no options."
             raise UsageError(f"The attack {name} has no option '{key}'. {known}")
-    given = {key: value for key, value in defaults.items() if key in fields and value is not None}
-    for key, value in {**given, **options}.items():
+    applicable = {key: value for key, value in defaults.items() if key in fields and value is not None}
+    for key, value in {**applicable, **options}.items():
         _check_value(f"The option {key} of the attack {name}", value, hints[key], fields[key].default)
-    return SelectedAttack(text.strip(), name, kind(**{**given, **options}))
+    return SelectedAttack(text.strip(), name, kind(**{**applicable, **options}))
 
 
 def choose_attacks(
@@ -54,7 +54,7 @@ def choose_attacks(
 
     ``targeted``: whether targeted attacks are required.
     """
-    chosen = tuple(attack_named(name, **defaults) for name in dict.fromkeys(names))
+    chosen = tuple(get_attack(name, **defaults) for name in dict.fromkeys(names))
     for selected in chosen:
         traits = selected.attack.traits
         if norm.name not in traits.norms:
@@ -70,30 +70,30 @@ def choose_attacks(
     return chosen
 
 
-def _check_value(what: str, value: Any, hint: Any, default: Any) -> None:
+def _check_value(label: str, value: Any, hint: Any, default: Any) -> None:
     """Raise UsageError for a value of the wrong type, not among the choices, or out of range."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return
     (kind,) = (member for member in kinds if member is not NoneType)
     words = get_args(kind) if get_origin(kind) is Literal else ()
-    wanted = type(words[0]) if words else kind
-    article = "an" if wanted is int else "a"
-    fits = isinstance(value, wanted) and (wanted is bool) == isinstance(value, bool)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    expected = type(words[0]) if words else kind
+    article = "an" if expected is int else "a"
+    fits = isinstance(value, expected) and (expected is bool) == isinstance(value, bool)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
         fits = True
     if words and not (fits and value in words):
         raise UsageError(
-            f"{what} must be {article} {wanted.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
+            f"{label} must be {article} {expected.__name__}, one of {', '.join(map(str, words))}; got {value!r}."
         )
     if not fits:
         example = "" if default in (None, dataclasses.MISSING) else f" such as {default}"
-        raise UsageError(f"{what} must be {article} {wanted.__name__}{example}, not {value!r}.")
-    if wanted is int and value < 0:
-        raise UsageError(f"{what} cannot be negative.")
+        raise UsageError(f"{label} must be {article} {expected.__name__}{example}, not {value!r}.")
+    if expected is int and value < 0:
+        raise UsageError(f"{label} cannot be negative.")
     # All integer options are counts; 0 is only valid if it is the default.
-    if wanted is int and value == 0 and default != 0:
-        raise UsageError(f"{what} must be an integer of at least 1; got 0.")
+    if expected is int and value == 0 and default != 0:
+        raise UsageError(f"{label} must be an integer of at least 1; got 0.")
 
 
 def attack_rows(query: str = "") -> list[tuple[str, ...]]:

@@ -36,8 +36,10 @@ class WrappedInputs(AttackInputs):
     def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return which of the images in ``rows`` are adversarial, given their logits (len(rows), classes)."""
         predictions = logits.argmax(1)
-        left = predictions != self.labels[rows] if self.targets is None else predictions == self.targets[rows]
-        return left & logits.isfinite().all(1)
+        misclassified = (
+            predictions != self.labels[rows] if self.targets is None else predictions == self.targets[rows]
+        )
+        return misclassified & logits.isfinite().all(1)
 
 
 class BestSeen:
@@ -52,7 +54,7 @@ class BestSeen:
     def __init__(self, case: WrappedInputs, *, smallest: bool) -> None:
         self.case = case
         self.smallest = smallest
-        self.kept = case.images.clone()
+        self.best = case.images.clone()
         self.sizes = torch.full_like(case.labels, math.inf, dtype=case.images.dtype)
         self.rows = torch.arange(len(case.images), device=case.images.device)
 
@@ -79,7 +81,7 @@ class BestSeen:
         better &= sizes < self.sizes[rows] if self.smallest else self.sizes[rows].isinf()
         if case.model.approximate and better.any():
             better &= case.reached(case.model.verdict(images), rows)
-        self.kept[rows[better]] = images[better].to(self.kept)
+        self.best[rows[better]] = images[better].to(self.best)
         self.sizes[rows[better]] = sizes[better].to(self.sizes)
 
     def result(self, proposals: Tensor) -> Tensor:
@@ -99,16 +101,16 @@ class BestSeen:
             further = (clean + 1.001 * (proposals - clean)).clamp(0, 1)
             proposals = torch.where(_wide(good), proposals, further)
             good |= case.reached(case.model.verdict(proposals), rows)
-        kept = self.sizes.isfinite()
-        if kept.any():
-            kept &= case.reached(case.model.verdict(self.kept), rows)
-        case.model.rescued += int((kept & ~good).sum())
+        use_best = self.sizes.isfinite()
+        if use_best.any():
+            use_best &= case.reached(case.model.verdict(self.best), rows)
+        case.model.rescued += int((use_best & ~good).sum())
         if self.smallest:
             proposals = torch.where(_wide(good), proposals, clean)
-            kept &= ~good | (self.sizes < case.norm.size(proposals - clean))
+            use_best &= ~good | (self.sizes < case.norm.size(proposals - clean))
         else:
-            kept &= ~good
-        return torch.where(_wide(kept), self.kept, proposals)
+            use_best &= ~good
+        return torch.where(_wide(use_best), self.best, proposals)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from probe import __version__
-from probe.attacks.norms import norm_named, parse_epsilons
+from probe.attacks.norms import get_norm, parse_epsilons
 from probe.cli.options import DEFAULT_EPSILONS
 from probe.core.errors import UsageError
 from probe.core.journal import FileJournal
@@ -14,10 +14,10 @@ from probe.core.paths import cache_root
 from probe.core.progress import Progress
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, Item
-from probe.graph.edit.structure import SWAP, structure_named
+from probe.graph.edit.structure import SWAP, get_structure
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
-from probe.train.data import Parts, both_parts
+from probe.train.data import Parts, both_parts, match_parts
 from probe.train.setup import RecipeOptions
 from studies.ablation import AblationConfig
 from studies.adversarial import AdversarialConfig
@@ -25,7 +25,7 @@ from studies.adversarial import AdversarialConfig
 
 def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
     """Return the config for the options of ``probe adversarial``; raises UsageError."""
-    norm, shown = norm_named(options["norm"]), options["images"]
+    norm, shown = get_norm(options["norm"]), options["images"]
     return AdversarialConfig(
         epsilons=parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm),
         norm=norm.name,
@@ -45,7 +45,7 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
 
 def ablation_config(options: dict[str, Any]) -> AblationConfig:
     """Return the config for the options of ``probe ablate``; raises UsageError."""
-    norm = norm_named(options["norm"])
+    norm = get_norm(options["norm"])
     recipe = {field.name for field in fields(RecipeOptions)} - {"batch_size"}
     converted = {"recipe", "epsilon", "norm", "also", "depths", "remove", "swap"}
     unchanged = {field.name for field in fields(AblationConfig)} - converted
@@ -69,7 +69,7 @@ def structures_to_remove(options: dict[str, Any]) -> tuple[str, ...]:
 def ablated_model(options: dict[str, Any]) -> tuple[str, str | None]:
     """Return the names of the model and the data to ablate, with defaults filled in."""
     texts = (*structures_to_remove(options), *(SWAP + text for text in options.get("swap") or ()))
-    defaults = [structure_named(text).default_model for text in texts]
+    defaults = [get_structure(text).default_model for text in texts]
     default = next((name for name in defaults if name != "zoo:resnet20"), "zoo:resnet20")
     if options["model"] is None:
         return default, options["data"] or "digits"
@@ -90,12 +90,14 @@ def training_parts(
             seed=options["seed"],
             offline=options["offline"],
             progress=progress,
+            labels_csv=options["labels_csv"],
+            class_map=options["class_map"],
         )
     except UsageError as error:
         if options["held_out"] is not None:
             raise
         return None, f"Nothing was retrained: {error}"
-    return parts, ""
+    return match_parts(model, parts), ""
 
 
 def another_model(

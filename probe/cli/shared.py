@@ -66,8 +66,8 @@ def reporting(function: F) -> F:
     return function
 
 
-def load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageSet]:
-    """Load the model and the images given by the common options, made to fit each other."""
+def load(options: dict[str, Any], console: Console, *, strict: bool = True) -> tuple[LoadedModel, ImageSet]:
+    """Load the model and the images given by the common options, made to fit each other (see ``load_both``)."""
     from probe.models.pair import load_both
 
     return load_both(
@@ -78,12 +78,18 @@ def load(options: dict[str, Any], console: Console) -> tuple[LoadedModel, ImageS
         img_size=options["img_size"],
         mean=one_or_per_channel(options["mean"], "mean"),
         std=one_or_per_channel(options["std"], "std"),
+        resize=options["resize"],
+        crop=options["crop"],
+        interpolation=options["interpolation"],
         labels=options["labels"],
+        labels_csv=options["labels_csv"],
+        class_map=options["class_map"],
         allow_partial=options["allow_partial"],
         device=options["device"],
         seed=options["seed"],
         offline=options["offline"],
         progress=console,
+        strict=strict,
     )
 
 

@@ -343,8 +343,8 @@ class Report:
         except ImportError as error:
             raise CannotRunError("to_dataframe needs pandas: pip install pandas.") from error
         rows = [
-            (each.name, each.value, *(each.ci or (None, None)), each.n, each.unit)
-            for each in self.all_results
+            (result.name, result.value, *(result.ci or (None, None)), result.n, result.unit)
+            for result in self.all_results
         ]
         return pandas.DataFrame(rows, columns=["name", "value", "low", "high", "n", "unit"])
 

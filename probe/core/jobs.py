@@ -59,11 +59,11 @@ def run_jobs(
     """
     if workers < 1 or attempts < 1:
         raise ValueError(f"cannot run jobs with {workers} workers and {attempts} attempts")
-    done = {key: from_arrays(kept) for key in jobs if (kept := journal.load(key)) is not None}
+    done = {key: from_arrays(arrays) for key in jobs if (arrays := journal.load(key)) is not None}
     if advance is not None and done:
         advance(len(done))
-    left = {key: job for key, job in jobs.items() if key not in done}
-    with _by_value(by_value), closing(_results(function, left, workers, cluster, attempts)) as results:
+    pending = {key: job for key, job in jobs.items() if key not in done}
+    with _by_value(by_value), closing(_results(function, pending, workers, cluster, attempts)) as results:
         for key, result in results:
             journal.save(key, to_arrays(result))
             done[key] = result

@@ -14,13 +14,13 @@ def lazy_exports(
 
     ``modules`` are names of whole modules. Importing the package does not import any of them.
     """
-    whole = modules or {}
+    submodules = modules or {}
 
     def load(name: str) -> Any:
-        if name in whole:
-            return import_module(whole[name])
+        if name in submodules:
+            return import_module(submodules[name])
         if name not in places:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
         return getattr(import_module(places[name]), name)
 
-    return load, lambda: sorted({*places, *whole})
+    return load, lambda: sorted({*places, *submodules})

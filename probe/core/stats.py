@@ -97,16 +97,16 @@ def expected_calibration_error(
     ``confidence`` (n,) in [0, 1] is divided into ``bins`` bins of equal width, including their upper ends; empty bins
     are omitted.
     """
-    given, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    if given.size == 0 or given.shape != hits.shape:
+    confidences, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if confidences.size == 0 or confidences.shape != hits.shape:
         raise ValueError("calibration needs one confidence for each answer, and at least one")
-    places = np.clip(np.ceil(given * bins).astype(int) - 1, 0, bins - 1)
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
     rows = []
     for place in range(bins):
         inside = places == place
         if inside.any():
-            rows.append((float(given[inside].mean()), float(hits[inside].mean()), int(inside.sum())))
-    error = sum(n * abs(accuracy - mean) for mean, accuracy, n in rows) / given.size
+            rows.append((float(confidences[inside].mean()), float(hits[inside].mean()), int(inside.sum())))
+    error = sum(n * abs(accuracy - mean) for mean, accuracy, n in rows) / confidences.size
     return float(error), rows
 
 

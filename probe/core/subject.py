@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,25 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class PreprocessingInfo:
+    """What happened to an image between its file and the network.
+
+    ``text`` is one sentence, ``chain`` the same for programs: step → value. ``assumed`` are the parts that are not
+    known to be those of the training; ``how_to_fix`` are the options that set them.
+    """
+
+    text: str = ""
+    chain: Mapping[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+    how_to_fix: str = ""
+
+
+@dataclass(frozen=True)
 class DataInfo:
     """The images as the report names them; ``n`` are those used, ``total`` those there are.
 
-    ``sha256`` is over names, labels and contents of the images, where it was taken.
+    ``sha256`` is over names, labels and contents of the images, where it was taken. ``labels`` says how labels and
+    classes were matched.
     """
 
     name: str
@@ -49,3 +62,5 @@ class DataInfo:
     licence: str = ""
     skipped: tuple[Skipped, ...] = ()
     sha256: str | None = None
+    labels: str = ""
+    preprocessing: PreprocessingInfo = field(default_factory=PreprocessingInfo)

@@ -23,12 +23,12 @@ class Verdict:
 
 def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
     """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*."""
-    made = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
-    failed = [name for name, status in made if status == "fail"]
-    warned = [name for name, status in made if status == "warn"]
-    if not made:
+    decided = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
+    failed = [name for name, status in decided if status == "fail"]
+    warned = [name for name, status in decided if status == "warn"]
+    if not decided:
         return Verdict("not applicable", "Not checked", "no check applies to this run")
-    share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
+    share = f"of {len(decided)} check{'' if len(decided) == 1 else 's'}"
     if failed:
         return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_list_names(failed)}")
     if warned:
@@ -37,17 +37,19 @@ def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
             "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_list_names(warned)}"
         )
     return Verdict(
-        "pass", "Reliable", "the only check passed" if len(made) == 1 else f"all {len(made)} checks passed"
+        "pass",
+        "Reliable",
+        "the only check passed" if len(decided) == 1 else f"all {len(decided)} checks passed",
     )
 
 
 def unremarkable(statuses: Iterable[str]) -> str:
     """Return one line for checks that neither failed nor warned: how many passed, how many do not apply."""
-    made = list(statuses)
-    passed, rest = made.count("pass"), made.count("not applicable")
+    listed = list(statuses)
+    passed, inapplicable = listed.count("pass"), listed.count("not applicable")
     parts = [f"{passed} check{'' if passed == 1 else 's'} passed"] if passed else []
-    if rest:
-        parts.append(f"{rest} {'does' if rest == 1 else 'do'} not apply here")
+    if inapplicable:
+        parts.append(f"{inapplicable} {'does' if inapplicable == 1 else 'do'} not apply here")
     return ", ".join(parts)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.subject import DataInfo, Skipped
-from probe.data.preprocess import check_channels, fit
+from probe.data.preprocess import check_channels, fit, size_of
 from probe.data.sampling import choose, digest
 from probe.data.spec import Batch, InputSpec, Interpolation, Item, UnreadableError
 
@@ -111,9 +111,11 @@ class ImageSet:
     ``items`` builds each Item on demand, so that pixels do not stay in memory. ``domain`` is the task
     ('imagenet', 'digits', 'fashion-mnist', 'cifar10', or 'folder'); ``framed`` is True if the subject already
     fills the frame, so that nothing is cropped. ``num_classes`` is the number of classes (by default
-    that of ``class_names``; None: unknown). ``found`` lists what was skipped before reading; reading adds
+    that of ``class_names``; None: unknown). ``skipped_before`` lists what was skipped before reading; reading adds
     to ``skipped``. ``total`` is the number of images from which this set was sampled (None: not sampled). ``shape`` is
-    (C, H, W) if all images are arrays of one shape, and None for pictures.
+    (C, H, W) if all images are arrays of one shape, and None for pictures. ``class_map`` is the user's own (class
+    folder → class of the network). ``matching`` says how the labels were matched to the network's classes,
+    ``cautions`` what a reader must know about them.
     """
 
     name: str
@@ -123,11 +125,15 @@ class ImageSet:
     source: str = ""
     licence: str = ""
     framed: bool = False
-    found: tuple[Skipped, ...] = ()
+    skipped_before: tuple[Skipped, ...] = ()
     total: int | None = None
     num_classes: int | None = None
     shape: tuple[int, int, int] | None = None
+    class_map: Mapping[str, int | str] | None = None
+    matching: str = ""
+    cautions: tuple[str, ...] = ()
     _skipped: dict[int, Skipped] = field(default_factory=dict, repr=False)
+    _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Set the number of classes from their names, unless it is given."""
@@ -146,7 +152,7 @@ class ImageSet:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """The entries skipped when the set was created, then the images that could not be read so far."""
-        return self.found + tuple(self._skipped[index] for index in sorted(self._skipped))
+        return self.skipped_before + tuple(self._skipped[index] for index in sorted(self._skipped))
 
     def label(self, index: int) -> int | None:
         """Return the label of an image, None if it has none."""
@@ -170,6 +176,7 @@ class ImageSet:
             self.licence,
             self.skipped,
             digest(self.items) if fingerprint else None,
+            self.matching,
         )
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
@@ -177,7 +184,9 @@ class ImageSet:
         chosen = [range(len(self))[index] for index in indices]
         known = {new: self._skipped[old] for new, old in enumerate(chosen) if old in self._skipped}
         total = len(self) if self.total is None else self.total
-        return replace(self, items=subset(self.items, chosen), total=total, _skipped=known)
+        sizes = {new: self._sizes[old] for new, old in enumerate(chosen) if old in self._sizes}
+        items = subset(self.items, chosen)
+        return replace(self, items=items, total=total, _skipped=known, _sizes=sizes)
 
     def unlabelled(self) -> ImageSet:
         """Return the same images without labels and classes."""
@@ -186,7 +195,43 @@ class ImageSet:
             return replace(self.items[index], label=None)
 
         items = LazyItems(len(self), make)
-        return replace(self, items=items, class_names=None, num_classes=None, _skipped=dict(self._skipped))
+        return replace(
+            self,
+            items=items,
+            class_names=None,
+            num_classes=None,
+            matching="",
+            cautions=(),
+            _skipped=dict(self._skipped),
+            _sizes=dict(self._sizes),
+        )
+
+    def relabelled(self, numbers: Sequence[int], **change: Any) -> ImageSet:
+        """Return the same images with the label ``numbers[label]``; ``change`` replaces further fields."""
+
+        def make(index: int) -> Item:
+            item = self.items[index]
+            return item if item.label is None else replace(item, label=int(numbers[item.label]))
+
+        items = LazyItems(len(self), make)
+        return replace(self, items=items, _skipped=dict(self._skipped), _sizes=dict(self._sizes), **change)
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """How many of the images read so far had which (height, width)."""
+        return Counter(self._sizes.values())
+
+    def common_size(self, looked_at: int = 16) -> tuple[int, int] | None:
+        """Return the (height, width) of the images, read from at most ``looked_at``; None if they differ."""
+        if self.shape is not None:
+            return self.shape[1:]
+        sizes = set()
+        for index in range(0, len(self), max(1, len(self) // looked_at)):
+            with suppress(UnreadableError):
+                sizes.add(size_of(self.items[index].read()))
+            if len(sizes) > 1:
+                return None
+        return next(iter(sizes), None)
 
     def sample(self, n: int, seed: int = 0) -> ImageSet:
         """Return a sample of ``n`` images without replacement, in their original order; at most all of them.
@@ -222,42 +267,42 @@ class ImageSet:
             raise UsageError(f"The batch size must be at least 1; got {batch_size}.")
         self._check_channels(spec)
         everything = range(len(self))
-        wanted = everything if indices is None else [everything[index] for index in indices]
-        return self._stream(spec, batch_size, wanted)
+        positions = everything if indices is None else [everything[index] for index in indices]
+        return self._stream(spec, batch_size, positions)
 
     def _check_channels(self, spec: InputSpec) -> None:
         """Check the number of channels: pictures are grey or colour; arrays may have any number."""
         if self.shape is None:
             check_channels(spec)
 
-    def _stream(self, spec: InputSpec, batch_size: int, wanted: Sequence[int]) -> Iterator[Batch]:
+    def _stream(self, spec: InputSpec, batch_size: int, positions: Sequence[int]) -> Iterator[Batch]:
         readable = False
-        kept: list[int] = []
+        indices: list[int] = []
         pixels: list[NDArray[np.float32]] = []
-        with closing(prefetch(lambda i: self._read(i, spec), wanted, 2 * batch_size)) as results:
+        with closing(prefetch(lambda i: self._read(i, spec), positions, 2 * batch_size)) as results:
             for index, read in results:
                 if isinstance(read, UnreadableError):
                     self._note(index, read)
                     continue
                 readable = True
-                kept.append(index)
+                indices.append(index)
                 pixels.append(read)
-                if len(kept) == batch_size:
-                    batch = self._batch(kept, pixels)
-                    kept, pixels = [], []
+                if len(indices) == batch_size:
+                    batch = self._batch(indices, pixels)
+                    indices, pixels = [], []
                     yield batch
-        if kept:
-            yield self._batch(kept, pixels)
-        if wanted and not readable:
-            raise self._nothing_readable(wanted)
+        if indices:
+            yield self._batch(indices, pixels)
+        if positions and not readable:
+            raise self._nothing_readable(positions)
 
-    def _batch(self, kept: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
+    def _batch(self, indices: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
         # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
-        labels = self._labels(kept)
+        labels = self._labels(indices)
         return Batch(
             images=torch.from_numpy(np.stack(pixels)),
             labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
-            indices=tuple(kept),
+            indices=tuple(indices),
         )
 
     def _labels(self, indices: Sequence[int]) -> list[int] | None:
@@ -269,15 +314,17 @@ class ImageSet:
         if index in self._skipped:
             return UnreadableError(self._skipped[index].reason)
         try:
-            return fit(self.items[index].read(), spec, self.framed)
+            image = self.items[index].read()
+            self._sizes[index] = size_of(image)
+            return fit(image, spec, self.framed)
         except UnreadableError as error:
             return error
 
     def _note(self, index: int, error: UnreadableError) -> None:
         self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))
 
-    def _nothing_readable(self, wanted: Sequence[int]) -> CannotRunError:
-        known = [self._skipped[index] for index in dict.fromkeys(wanted)]
+    def _nothing_readable(self, positions: Sequence[int]) -> CannotRunError:
+        known = [self._skipped[index] for index in dict.fromkeys(positions)]
         listed = "; ".join(f"{item.name}: {item.reason}" for item in known[:_REASONS_NAMED])
         more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""
         return CannotRunError(f"No image of '{self.name}' can be read ({listed}{more}). Use other images.")

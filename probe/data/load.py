@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
+from probe.data.class_map import read_class_map
 from probe.data.images import ImageSet, printable
+from probe.data.labels_csv import LabelsCsv, label_by_csv
 from probe.data.source import FOLDER, IMAGE, SOURCES, Request, data_names
 
 MAX_IMAGES = 1000
@@ -23,19 +26,32 @@ def load_images(
     seed: int = 0,
     offline: bool = False,
     progress: Progress = SILENT,
+    labels_csv: str | os.PathLike[str] | None = None,
+    class_map: str | os.PathLike[str] | Mapping[str, int | str] | None = None,
 ) -> ImageSet:
     """Return the images called ``name``: a data set of the registry, a folder, or one image file.
 
     A data set's name takes precedence over a folder of the same name (``./digits`` is the folder). ``n`` images are
     sampled with ``seed``, stratified if they are labelled; None: all of them, but at most ``MAX_IMAGES``.
     If the set is a sample, its ``source`` says so and ``info`` has the total. ``offline``
-    forbids downloads. Raises UsageError for a name or path that does not exist, with similar names,
+    forbids downloads. ``labels_csv``: a table with the labels of a folder's images
+    (``FILE.csv:FILE_COLUMN,LABEL_COLUMN``). ``class_map``: the network's class of each class folder, a mapping or a file.
+    Raises UsageError for a name or path that does not exist, with similar names,
     and CannotRunError when a source has no images.
     """
     if n is not None and n < 1:
         raise UsageError(f"The number of images must be at least 1; got {n}.")
     source, path = _resolve(os.fspath(name))
-    everything = SOURCES.get(source)(Request(path, offline, progress))
+    if source != FOLDER and (labels_csv is not None or class_map is not None):
+        raise UsageError(
+            f"--labels-csv and --class-map are for folders of images; '{printable(os.fspath(name))}' is none."
+        )
+    everything = SOURCES.get(source)(Request(path, offline, progress, flat=labels_csv is not None))
+    if labels_csv is not None:
+        everything = label_by_csv(everything, LabelsCsv.parse(labels_csv))
+    if class_map is not None:
+        table = class_map if isinstance(class_map, Mapping) else read_class_map(Path(class_map).expanduser())
+        everything = replace(everything, class_map=table)
     limit = MAX_IMAGES if n is None else n
     if len(everything) <= limit:
         return everything

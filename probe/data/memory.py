@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ def images(
     name: str = "",
     offline: bool = False,
     progress: Progress = SILENT,
+    labels_csv: str | os.PathLike[str] | None = None,
+    class_map: str | os.PathLike[str] | Mapping[str, int | str] | None = None,
 ) -> ImageSet:
     """Return images to study a network with.
 
@@ -47,13 +49,23 @@ def images(
     are images or (image, label); a DataLoader, whose first batches are used. The pixels must not be normalised: pass
     the normalisation of the network to ``wrap`` as ``mean`` and ``std``. ``labels`` (N,) are class
     numbers. ``classes``: the class names, or their number. ``n`` images are sampled with ``seed``, stratified if the
-    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader.
+    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader. ``labels_csv`` and ``class_map``
+    are for folders, as for ``load_images``.
 
     Raises UsageError for values outside [0, 1], invalid labels, and sources without images.
     """
     if isinstance(source, str | os.PathLike):
         _no_labels(labels)
-        return load_images(source, n=n, seed=seed, offline=offline, progress=progress)
+        image_set = load_images(
+            source,
+            n=n,
+            seed=seed,
+            offline=offline,
+            progress=progress,
+            labels_csv=labels_csv,
+            class_map=class_map,
+        )
+        return image_set if classes is None else _with_classes(image_set, classes)
     if isinstance(source, ImageSet):
         _no_labels(labels)
         return source if n is None or n >= len(source) else source.sample(n, seed)
@@ -146,19 +158,19 @@ def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
 
 def _from_loader(loader: DataLoader[Any], n: int, seed: int, name: str) -> ImageSet:
     """Return the first ``n`` images of a DataLoader; its shuffling is seeded, and the global generators are restored."""
-    kept: list[Tensor] = []
+    batches: list[Tensor] = []
     labels: list[Tensor] = []
     with scoped(seed, "loader"):
         for batch in cast(Iterable[Any], loader):
             pair = isinstance(batch, tuple | list)
-            kept.append(torch.as_tensor(batch[0] if pair else batch))
+            batches.append(torch.as_tensor(batch[0] if pair else batch))
             if pair and len(batch) > 1:
                 labels.append(torch.as_tensor(batch[1]))
-            if sum(map(len, kept)) >= n:
+            if sum(map(len, batches)) >= n:
                 break
-    if not kept:
+    if not batches:
         raise UsageError("The DataLoader is empty.")
-    pixels = torch.cat(kept)[:n]
+    pixels = torch.cat(batches)[:n]
     image_set = _from_arrays(
         _array(pixels), torch.cat(labels)[:n] if labels else None, name or "a DataLoader"
     )
@@ -188,15 +200,15 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[2] in (1, 3, 4) or shape[2] < min(shape[:2])
 
 
-def _check_range(array: NDArray[Any], what: str) -> None:
+def _check_range(array: NDArray[Any], label: str) -> None:
     if array.dtype == np.uint8:
         return
     if array.dtype.kind not in "f":
-        raise UsageError(f"{what} are {array.dtype}: give float pixels in [0, 1], or uint8.")
+        raise UsageError(f"{label} are {array.dtype}: give float pixels in [0, 1], or uint8.")
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite([low, high]).all() and low >= -_SLACK and high <= 1 + _SLACK):
         raise UsageError(
-            f"{what} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
+            f"{label} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
             "normalisation to probe.wrap as mean= and std=."
         )
 
@@ -218,9 +230,9 @@ def _class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
 def _labels_of(dataset: Any) -> list[int] | None:
     """Return the labels of all items if the Dataset stores them separately, else None."""
     tensors = getattr(dataset, "tensors", None)
-    for kept in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
-        if kept is not None and len(kept) == len(dataset):
-            return [int(value) for value in kept]
+    for labels in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
+        if labels is not None and len(labels) == len(dataset):
+            return [int(value) for value in labels]
     return None
 
 

@@ -24,9 +24,9 @@ _RESAMPLING = {
 def fit(image: Image.Image | NDArray[np.float32], spec: InputSpec, framed: bool) -> NDArray[np.float32]:
     """Return ``image`` (mode L, RGB or F, or an array) as (C, H, W) float32 in [0, 1] of the spec's size.
 
-    A framed image is resized directly to the size. Any other image is resized, with antialiasing, to the smallest size
-    that covers (H, W) / crop, followed by a centre crop: for a square input this is bit-identical to torchvision's
-    ``Resize(round(size / crop))`` and ``CenterCrop(size)``. One-channel models get the
+    A framed image is resized directly to the size. Any other image is resized, with antialiasing, to the spec's box,
+    followed by a centre crop: for a square input whose aspect is kept this is bit-identical to torchvision's
+    ``Resize(box)`` and ``CenterCrop(size)``. One-channel models get the
     luma of ITU-R 601 (Pillow's L); three-channel models get grey repeated. An array (C, H, W) of the spec's
     size is returned unchanged. Raises UnreadableError if the image is so elongated that resizing would exceed
     ``MAX_PIXELS``, and for an array with a number of channels that does not fit the model.
@@ -36,12 +36,19 @@ def fit(image: Image.Image | NDArray[np.float32], spec: InputSpec, framed: bool)
     channels, height, width = spec.size
     if channels == 1 and image.mode == "RGB":
         image = image.convert("L")
-    target = (width, height) if framed else covering_size(image.size, spec)
+    target = target_size(image.size, spec, framed)
     if target[0] * target[1] > MAX_PIXELS:
         raise UnreadableError(f"too elongated to be resized ({image.width} × {image.height} pixels)")
     if image.size != target:
         image = image.resize(target, _RESAMPLING[spec.interpolation])
-    return _planes(_centre(image, width, height), channels)
+    return _planes(_centre(image, width, height, spec.fill), channels)
+
+
+def size_of(image: Image.Image | NDArray[np.float32]) -> tuple[int, int]:
+    """Return the (height, width) of an image."""
+    if isinstance(image, np.ndarray):
+        return int(image.shape[-2]), int(image.shape[-1])
+    return image.height, image.width
 
 
 _LUMA = np.array([299, 587, 114], dtype=np.float32) / np.float32(1000)
@@ -70,20 +77,47 @@ def check_channels(spec: InputSpec) -> None:
         )
 
 
+def target_size(size: tuple[int, int], spec: InputSpec, framed: bool) -> tuple[int, int]:
+    """Return the (width, height) that an image of ``size`` (width, height) is resized to, before the centre crop."""
+    own = (spec.size[2], spec.size[1])
+    if spec.as_is and size == own:
+        return size
+    if framed and not spec.asked:
+        return own
+    if spec.aspect == "squash":
+        return spec.box[1], spec.box[0]
+    if spec.aspect == "pad":
+        ratio = max(size[1] / spec.box[0], size[0] / spec.box[1])
+        return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
+    return covering_size(size, spec)
+
+
 def covering_size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
-    """Return the (width, height) before the centre crop for an image of ``size`` (width, height)."""
+    """Return the smallest (width, height) of the same aspect as ``size`` that covers the spec's box."""
     across, down = size
-    width, height = round(spec.size[2] / spec.crop), round(spec.size[1] / spec.crop)
+    height, width = spec.box
     if width * down >= height * across:
         return width, max(height, int(width * down / across))
     return max(width, int(height * across / down)), height
 
 
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+def _centre(image: Image.Image, width: int, height: int, fill: tuple[int, ...]) -> Image.Image:
     if image.size == (width, height):
         return image
+    if image.width < width or image.height < height:
+        image = _padded(image, max(width, image.width), max(height, image.height), fill)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
+
+
+def _padded(image: Image.Image, width: int, height: int, fill: tuple[int, ...]) -> Image.Image:
+    grey = round(sum(fill) / len(fill)) if fill else 0
+    around: float | tuple[int, ...] = grey / 255 if image.mode == "F" else grey
+    if image.mode == "RGB" and len(fill) == 3:
+        around = fill
+    canvas = Image.new(image.mode, (width, height), around)
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return canvas
 
 
 def _planes(image: Image.Image, channels: int) -> NDArray[np.float32]:

@@ -17,12 +17,13 @@ if TYPE_CHECKING:  # so that the names can be listed without loading torch
 class Request:
     """The request to a source: the path that the user typed (for file sources only), and options.
 
-    ``offline`` forbids downloads.
+    ``offline`` forbids downloads. With ``flat``, a folder's subfolders are not classes.
     """
 
     path: Path | None = None
     offline: bool = False
     progress: Progress = SILENT
+    flat: bool = False
 
 
 class DataSource(Protocol):

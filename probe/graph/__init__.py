@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from probe.graph.edit.structure import STRUCTURES as STRUCTURES
     from probe.graph.edit.structure import SWAPS as SWAPS
     from probe.graph.edit.structure import Structure as Structure
-    from probe.graph.edit.structure import structure_named as structure_named
+    from probe.graph.edit.structure import get_structure as get_structure
     from probe.graph.edit.swap import Swap as Swap
     from probe.graph.edit.truncate import truncate as truncate
     from probe.graph.receptive_field.field import receptive_fields as receptive_fields
@@ -29,7 +29,7 @@ __getattr__, __dir__ = lazy_exports(
         "STRUCTURES": "probe.graph.edit.structure",
         "SWAPS": "probe.graph.edit.structure",
         "find_sites": "probe.graph.edit.cut",
-        "structure_named": "probe.graph.edit.structure",
+        "get_structure": "probe.graph.edit.structure",
         "truncate": "probe.graph.edit.truncate",
         "receptive_fields": "probe.graph.receptive_field.field",
         "operation_table": "probe.graph.cost.operations",
@@ -46,9 +46,9 @@ __all__ = [
     "Swap",
     "count_macs",
     "find_sites",
+    "get_structure",
     "operation_table",
     "paths",
     "receptive_fields",
-    "structure_named",
     "truncate",
 ]

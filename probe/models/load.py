@@ -13,9 +13,11 @@ from typing import Any
 from probe.core.errors import UsageError
 from probe.core.option_string import parse_options
 from probe.core.progress import SILENT, Progress
+from probe.data.spec import Interpolation
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, prepare
-from probe.models.measure import UNKNOWN_NORMALISATION, choose_device, choose_memory_format, measure
+from probe.models.measure import UNKNOWN_NORMALISATION, choose_device, choose_memory_format, find_size
+from probe.models.preprocessing import PreprocessingOptions
 from probe.models.request import BuiltModel, LoadRequest
 from probe.models.source import SOURCES, Access, Architecture, ModelRow, ModelSource, unknown_name
 from probe.models.weights.choose import put_weights
@@ -30,9 +32,9 @@ def catalogue(query: str = "") -> tuple[ModelRow, ...]:
     Nothing is downloaded, and no network is built.
     """
     prefix, colon, rest = query.strip().partition(":")
-    wanted = prefix if colon and prefix in SOURCES else None
-    text = (rest if wanted else query).strip().lower()
-    sources = {name: SOURCES.get(name)() for name in SOURCES if wanted in (None, name)}
+    source_name = prefix if colon and prefix in SOURCES else None
+    text = (rest if source_name else query).strip().lower()
+    sources = {name: SOURCES.get(name)() for name in SOURCES if source_name in (None, name)}
     ranked = sorted(sources.values(), key=lambda source: 99 if source.rank is None else source.rank)
     return tuple(row for source in ranked for row in source.rows() if _matches(row.name.lower(), text))
 
@@ -121,6 +123,10 @@ def load_model(
     img_size: int | tuple[int, int] | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    resize: int | tuple[int, int] | None = None,
+    crop: float | str | None = None,
+    interpolation: Interpolation | None = None,
+    image_size: tuple[int, int] | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     device: str = "auto",
     offline: bool = False,
@@ -136,7 +142,10 @@ def load_model(
     ``none`` (random, drawn with ``seed``), ``digits``, the name of published weights, or a file. ``num_classes``: the
     number of classes of the data; networks with random weights are built for it (for others, use
     ``LoadedModel.check_classes``). ``img_size``: height and width in pixels. ``mean`` and ``std``: the normalisation,
-    one value or one per channel. ``labels``: class names, or a file with class names. ``offline`` forbids downloads.
+    one value or one per channel. ``resize``, ``crop`` and ``interpolation``: how images of other sizes are brought to
+    the input size (see ``PreprocessingOptions``). ``image_size``: height and width of the images, if they have one
+    size: the input size of a network that does not say its own. ``labels``: class names, or a file with class names.
+    ``offline`` forbids downloads.
     ``allow_partial`` loads only those tensors of a file that fit.
 
     Raises UsageError for invalid arguments, and CannotRunError when the weights are not available or the network
@@ -155,9 +164,10 @@ def load_model(
     )
     architecture = find_architecture(name, access)
     draft = put_weights(architecture, order)
-    draft = _with_normalisation(draft, mean, std)
+    facts, framing = find_size(draft.network, draft.framing, architecture.source, image_size)
+    options = PreprocessingOptions(mean, std, resize, crop, interpolation)
+    draft = _with_options(replace(draft, framing=framing), options)
     framing = draft.framing
-    facts = measure(draft.network, framing.input.size, architecture.source)
     layout = choose_memory_format(facts, chosen)
     names = draft.class_names
     if labels is not None:
@@ -175,6 +185,7 @@ def load_model(
         factory=draft.draw,
         macs=facts.macs,
         device_text=device_text,
+        assumed=framing.assumed,
     )
 
 
@@ -202,9 +213,9 @@ def _unknown(parsed: ModelName, sources: list[ModelSource]) -> UsageError:
     return unknown_name(parsed.target, "model", [name for source in sources for name in source.names()])
 
 
-def _positive(what: str, value: int | None) -> int | None:
+def _positive(label: str, value: int | None) -> int | None:
     if value is not None and value < 1:
-        raise UsageError(f"The {what} must be at least 1, not {value}.")
+        raise UsageError(f"The {label} must be at least 1, not {value}.")
     return value
 
 
@@ -217,31 +228,17 @@ def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return height, width
 
 
-def _with_normalisation(
-    draft: BuiltModel, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
-) -> BuiltModel:
-    """Return the draft with the user's normalisation, one value or one per channel."""
-    if mean is None and std is None:
-        return draft
-    if draft.bound:
-        return _with_note(
+def _with_options(draft: BuiltModel, options: PreprocessingOptions) -> BuiltModel:
+    """Return the draft with the user's preprocessing."""
+    if draft.bound and options.normalises:
+        draft = _with_note(
             draft, "--mean and --std were ignored: the weights were trained with their own normalisation."
         )
-    framing, channels = draft.framing, draft.framing.input.size[0]
-    own_mean = framing.mean if mean is None else _per_channel("mean", mean, channels)
-    own_std = framing.std if std is None else _per_channel("std", std, channels)
-    if not min(own_std) > 0:
-        raise UsageError(f"Each --std must be above 0; got {', '.join(map(str, own_std))}.")
-    notes = tuple(note for note in draft.provenance.notes if note != UNKNOWN_NORMALISATION)
-    provenance = replace(draft.provenance, notes=notes)
-    return replace(draft, framing=replace(framing, mean=own_mean, std=own_std), provenance=provenance)
-
-
-def _per_channel(what: str, value: float | Sequence[float], channels: int) -> tuple[float, ...]:
-    values = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
-    if len(values) not in (1, channels):
-        raise UsageError(f"--{what} has {len(values)} values, but the network has {channels} input channels.")
-    return values * channels if len(values) == 1 else values
+        options = replace(options, mean=None, std=None)
+    if options.normalises:
+        notes = tuple(note for note in draft.provenance.notes if note != UNKNOWN_NORMALISATION)
+        draft = replace(draft, provenance=replace(draft.provenance, notes=notes))
+    return replace(draft, framing=options.applied(draft.framing))
 
 
 def _with_note(draft: BuiltModel, note: str) -> BuiltModel:

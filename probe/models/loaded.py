@@ -70,8 +70,8 @@ class LoadedModel:
     its parameters are frozen. Layer names are those of ``network``.
     ``domain`` is the task: 'imagenet', 'digits', 'fashion-mnist', 'cifar10' or 'unknown'.
     ``factory`` builds the same architecture with random weights, drawn from torch's global generator.
-    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image. ``size_known`` is
-    False if the input size of the network is not known.
+    ``device_text`` says which device was chosen and why; ``macs`` are multiply-accumulates per image. ``assumed`` are
+    the parts of the preprocessing that are not known to be those of the training (see ``Preprocessing``).
     """
 
     name: str
@@ -86,7 +86,7 @@ class LoadedModel:
     factory: Callable[[], nn.Module]
     macs: int | None = None
     device_text: str = ""
-    size_known: bool = True
+    assumed: tuple[str, ...] = ()
 
     @property
     def network(self) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,13 +13,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.core.state import training_mode
-from probe.data.images import InputSpec, Interpolation
+from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.graph.cost.operations import without_fused_attention
-from probe.models.source import Preprocessing
+from probe.models.source import NORMALISATION, RESIZING, SIZE, Preprocessing
 
 _BATCH = 2
 _CONVOLUTION_SHARE = 0.5
 DEFAULT_SIZE = 224
+_SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
+"""Image sides that are tried, in this order, for a network of unknown input size."""
+
 UNKNOWN_NORMALISATION = (
     "The normalisation of this network is not known: it gets pixels in [0, 1] unchanged "
     "(set --mean and --std to change that)."
@@ -82,19 +86,63 @@ def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.mem
 
 
 def framing_of(network: nn.Module) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Return the input and normalisation of a user's network, with notes on what was assumed.
+    """Return the preprocessing of a user's network, with notes on what was assumed.
 
     Read from the attributes ``pretrained_cfg`` or ``default_cfg`` (as timm's networks have them) or
-    ``input_size`` (a number, (H, W) or (C, H, W)); otherwise 224×224 pixels, the channels of the
-    first convolution, and no normalisation.
+    ``input_size`` (a number, (H, W) or (C, H, W)). Without them, the input has 224×224 pixels and the channels of the
+    first convolution, images of other sizes are resized to it without a crop, and there is no normalisation.
     """
     config = _config_of(network)
-    channels, height, width = _size_of(network, config)
-    interpolation: Interpolation = "bicubic" if config.get("interpolation") == "bicubic" else "bilinear"
-    spec = InputSpec((channels, height, width), float(config.get("crop_pct") or 0.875), interpolation)
+    size = _size_of(network, config)
+    spec, assumed = own_input(size), () if _has_size(network, config) else (SIZE,)
+    if config.get("crop_pct"):
+        spec = published_input(size, config)
+    else:
+        assumed = (*assumed, RESIZING)
     if config.get("mean") is not None and config.get("std") is not None:
-        return Preprocessing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"]))), ()
-    return Preprocessing(spec, (0.0,) * channels, (1.0,) * channels), (UNKNOWN_NORMALISATION,)
+        mean, std = (tuple(map(float, config[name])) for name in ("mean", "std"))
+        return Preprocessing(spec, mean, std, assumed), ()
+    zeros, ones = (0.0,) * size[0], (1.0,) * size[0]
+    return Preprocessing(spec, zeros, ones, (*assumed, NORMALISATION)), (UNKNOWN_NORMALISATION,)
+
+
+def own_input(size: tuple[int, int, int], interpolation: Interpolation = "bilinear") -> InputSpec:
+    """Return the input of a network whose resizing is not known: no crop, and images of its size stay as they are."""
+    return InputSpec(size, 1.0, interpolation, "squash", as_is=True)
+
+
+def published_input(size: tuple[int, int, int], config: Mapping[str, Any]) -> InputSpec:
+    """Return the input that a configuration of timm describes, as timm's evaluation transform makes it."""
+    modes: dict[str, Interpolation] = {"nearest": "nearest", "bilinear": "bilinear"}
+    interpolation = modes.get(str(config.get("interpolation")), "bicubic")
+    aspects: dict[str, Aspect] = {"squash": "squash", "border": "pad"}
+    aspect = aspects.get(str(config.get("crop_mode")), "keep")
+    fill = tuple(round(255 * value) for value in config["mean"]) if aspect == "pad" else ()
+    return InputSpec(size, min(1.0, float(config["crop_pct"])), interpolation, aspect, fill=fill)
+
+
+def find_size(
+    network: nn.Module, framing: Preprocessing, name: str, images: tuple[int, int] | None = None
+) -> tuple[NetworkFacts, Preprocessing]:
+    """Run the network once; if its input size is not known, try sizes until it accepts one.
+
+    First the (height, width) of the images, if they have one of at most 224 pixels a side, then 224, then common sizes.
+    Raises ShapeError when the network accepts none of them.
+    """
+    size = framing.input.size
+    candidates = [size[1:]]
+    if SIZE in framing.assumed:
+        native = [images] if images and max(images) <= DEFAULT_SIZE else []
+        candidates = list(dict.fromkeys([*native, size[1:], *((side, side) for side in _SIDES)]))
+    refused: ShapeError | None = None
+    for height, width in candidates:
+        try:
+            facts = measure(network, (size[0], height, width), name)
+        except ShapeError as error:
+            refused = refused or error
+            continue
+        return facts, replace(framing, input=framing.input.resized((height, width)))
+    raise refused or ShapeError(f"{name} accepts no images.")
 
 
 def first_channels(network: nn.Module) -> int:
@@ -110,6 +158,10 @@ def _config_of(network: nn.Module) -> dict[str, Any]:
         if value is not None and hasattr(value, "__dict__"):
             return dict(vars(value))
     return {}
+
+
+def _has_size(network: nn.Module, config: Mapping[str, Any]) -> bool:
+    return getattr(network, "input_size", None) is not None or config.get("input_size") is not None
 
 
 def _size_of(network: nn.Module, config: dict[str, Any]) -> tuple[int, int, int]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
+from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
 from probe.data.images import ImageSet
 from probe.data.load import load_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
+from probe.models.match import match_labels
 
 DEFAULT_MODEL = "efficientnet_lite0"
 
@@ -34,19 +37,37 @@ def load_both(
     seed: int = 0,
     offline: bool = False,
     progress: Progress = SILENT,
+    labels_csv: str | os.PathLike[str] | None = None,
+    class_map: str | os.PathLike[str] | None = None,
+    strict: bool = True,
     **how: Any,
 ) -> tuple[LoadedModel, ImageSet]:
     """Load a model and images; whichever is None is chosen to fit the other.
 
-    ``how`` goes to ``load_model``. The number of classes of the images is passed to the model, so that random weights
-    are drawn for the right number. If the labels are not the model's classes, they are dropped when the user did not
-    choose the images, or when digits weights replace weights that are not available.
-    Raises the loaders' errors.
+    ``how`` goes to ``load_model``, ``labels_csv`` and ``class_map`` to ``load_images``. The number of classes of the
+    images is passed to the model, so that random weights are drawn for the right number, and their size, which is the
+    input size of a network that does not say its own. Labels are matched to the network's classes. If they are not the
+    model's classes, they are dropped when the user did not choose the images, or when digits weights replace weights
+    that are not available.
+    Without ``strict``, labels that do not fit the network stay as they are. Raises the loaders' errors.
     """
-    images = None if data is None else load_images(data, n=n, seed=seed, offline=offline, progress=progress)
+    images = None
+    if data is not None:
+        images = load_images(
+            data,
+            n=n,
+            seed=seed,
+            offline=offline,
+            progress=progress,
+            labels_csv=labels_csv,
+            class_map=class_map,
+        )
+    elif labels_csv is not None or class_map is not None:
+        raise UsageError("--labels-csv and --class-map need a folder of images: give it with --data.")
     loaded = load_model(
         model or DEFAULT_MODEL,
         num_classes=None if images is None else images.num_classes,
+        image_size=None if images is None else images.common_size(),
         seed=seed,
         offline=offline,
         progress=progress,
@@ -66,7 +87,17 @@ def load_both(
         images = load_images(default_data(loaded), n=n, seed=seed, offline=offline, progress=progress)
         if images.num_classes != loaded.num_classes:
             images = images.unlabelled()
+    images = match_labels(loaded, images, strict=strict)
+    say_matching(images, progress)
     return loaded, images
+
+
+def say_matching(images: ImageSet, progress: Progress) -> None:
+    """Say how labels and classes were matched, and what must be known about it."""
+    if images.matching:
+        progress.say(f"{images.name}: {images.matching}.")
+    for caution in images.cautions:
+        progress.say(f"! {caution}")
 
 
 def _is_digits_fallback(model: LoadedModel, how: dict[str, Any]) -> bool:

@@ -34,19 +34,31 @@ class Build:
     img_size: tuple[int, int] | None = None
 
 
+SIZE, RESIZING, NORMALISATION = "input size", "resizing and crop", "normalisation"
+"""The parts of a preprocessing that may be assumed."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """The input that a network expects: size, crop and normalisation."""
+    """The input that a network expects: size, resizing, crop and normalisation.
+
+    ``assumed`` are the parts of it that are not known to be those of the training: SIZE, RESIZING, NORMALISATION.
+    """
 
     input: InputSpec
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    assumed: tuple[str, ...] = ()
 
     def resized(self, size: tuple[int, int] | None) -> Preprocessing:
         """Return the same preprocessing with another height and width; None changes nothing."""
         if size is None:
             return self
-        return replace(self, input=replace(self.input, size=(self.input.size[0], *size)))
+        return replace(self.without(SIZE), input=self.input.resized(size))
+
+    def without(self, *known: str) -> Preprocessing:
+        """Return the same preprocessing in which these parts are known."""
+        return replace(self, assumed=tuple(part for part in self.assumed if part not in known))
 
 
 @dataclass(frozen=True)

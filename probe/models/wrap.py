@@ -12,23 +12,22 @@ from torch import nn
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.state import fingerprint
-from probe.data.images import ImageSet, InputSpec
+from probe.data.images import ImageSet
+from probe.data.spec import Interpolation
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, Provenance, prepare
 from probe.models.measure import (
-    NetworkFacts,
     ShapeError,
     choose_device,
     choose_memory_format,
+    find_size,
     first_channels,
     framing_of,
     measure,
 )
-from probe.models.source import Preprocessing
+from probe.models.preprocessing import PreprocessingOptions
+from probe.models.source import SIZE, Preprocessing
 from probe.models.weights.reinitialise import ADD_RESET, reinitialise
-
-_SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
-"""Image sides that are tried, in this order, for a network of unknown input size."""
 
 
 def wrap(
@@ -36,6 +35,9 @@ def wrap(
     *,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    resize: int | tuple[int, int] | None = None,
+    crop: float | str | None = None,
+    interpolation: Interpolation | None = None,
     classes: Sequence[str] | int | None = None,
     input_size: int | Sequence[int] | None = None,
     name: str | None = None,
@@ -47,8 +49,10 @@ def wrap(
 
     ``module`` returns logits (N, classes) for normalised images (N, C, H, W); ``mean`` and ``std`` are the
     normalisation that it was trained with, one value or one per channel, for pixels in [0, 1] (None: from its
-    ``pretrained_cfg``, else none, with a note). ``classes``: their names, or their number. ``input_size``: a side,
-    (H, W) or (C, H, W); None: from the network's attributes, else the size of the images that are studied.
+    ``pretrained_cfg``, else none, with a note). ``resize``, ``crop`` and ``interpolation``: how pictures of other sizes
+    are brought to the input size (see ``PreprocessingOptions``; None: directly, without a crop). ``classes``: their
+    names, or their number. ``input_size``: a side, (H, W) or (C, H, W); None: from the network's attributes, else the
+    size of the images that are studied.
     ``factory`` builds the same network with random weights, which retraining and the randomisation of attributions
     need; without it, the weights of a copy are drawn again with each module's ``reset_parameters``. ``device``: None
     keeps the module's.
@@ -61,11 +65,15 @@ def wrap(
     title = name or type(module).__name__
     network, notes = _private_copy(module, title)
     framing, assumed = framing_of(network)
-    known = input_size is not None or _has_size_attribute(network)
     if input_size is not None:
-        framing = replace(framing, input=replace(framing.input, size=_size(input_size, network)))
-    framing = _with_normalisation(framing, mean, std)
-    facts, framing = _first_pass(network, framing, known, title)
+        framing = _with_size(framing, _size(input_size, network))
+    try:
+        facts, framing = find_size(network, framing, title)
+    except ShapeError as error:
+        reason = str(error).removesuffix("Set the right size with --img-size.")
+        raise CannotRunError(f"{reason}Pass probe.wrap the right input_size=.") from error
+    options = PreprocessingOptions(mean, std, resize, crop, interpolation)
+    framing = options.applied(framing)
     chosen, device_text = choose_device("auto" if device is None else str(device))
     if device is None:
         chosen = _device_of(module)
@@ -85,22 +93,23 @@ def wrap(
             f"{origin} (in memory)",
             "unchanged from memory",
             sha256=fingerprint(network),
-            notes=(*notes, *(() if mean is not None or std is not None else assumed)),
+            notes=(*notes, *(() if options.normalises else assumed)),
         ),
         factory=factory or _RandomCopy(network, title),
         macs=facts.macs,
         device_text=device_text,
-        size_known=known,
+        assumed=framing.assumed,
     )
 
 
 def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
     """Wrap a module with the input size in its attributes, else with the size of the images."""
-    if images.shape is None or _has_size_attribute(module):
+    if images.shape is None or SIZE not in framing_of(module)[0].assumed:
         return wrap(module)
     first = next((sub for sub in module.modules() if isinstance(sub, nn.Conv2d)), None)
     channels = images.shape[0] if first is None else first.in_channels
-    return wrap(module, input_size=(channels, *images.shape[1:]))
+    model = wrap(module, input_size=(channels, *images.shape[1:]))
+    return replace(model, assumed=(SIZE, *model.assumed))
 
 
 def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
@@ -108,18 +117,11 @@ def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
 
     The images are then neither resized nor cropped. Raises ShapeError when the network does not accept them.
     """
-    if model.size_known or images.shape is None or images.shape == model.input.size:
+    if SIZE not in model.assumed or images.shape is None or images.shape == model.input.size:
         return model
-    channels = model.input.size[0]
-    size = (channels, *images.shape[1:])
-    facts = measure(model.module, size, model.name)
-    return replace(
-        model,
-        input=InputSpec(size, 1.0, model.input.interpolation),
-        num_classes=facts.num_classes,
-        macs=facts.macs,
-        size_known=True,
-    )
+    spec = model.input.resized(images.shape[1:])
+    facts = measure(model.module, spec.size, model.name)
+    return replace(model, input=spec, num_classes=facts.num_classes, macs=facts.macs)
 
 
 @dataclass(frozen=True)
@@ -162,29 +164,13 @@ def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, .
     return network, tuple(notes)
 
 
-def _first_pass(
-    network: nn.Module, framing: Preprocessing, known: bool, name: str
-) -> tuple[NetworkFacts, Preprocessing]:
-    """Run the network once; if its size is not known, try common sizes until it accepts one."""
-    size = framing.input.size
-    refused: ShapeError | None = None
-    for side in (None,) if known else (None, *_SIDES):
-        wanted = size if side is None else (size[0], side, side)
-        try:
-            facts = measure(network, wanted, name)
-        except ShapeError as error:
-            refused = refused or error
-            continue
-        return facts, replace(framing, input=replace(framing.input, size=wanted))
-    raise CannotRunError(
-        f"{str(refused).removesuffix('Set the right size with --img-size.')}Pass probe.wrap the right input_size=."
-    ) from refused
-
-
-def _has_size_attribute(network: nn.Module) -> bool:
-    return any(
-        getattr(network, name, None) is not None for name in ("pretrained_cfg", "default_cfg", "input_size")
-    )
+def _with_size(framing: Preprocessing, size: tuple[int, int, int]) -> Preprocessing:
+    """Return the preprocessing for images of ``size``, also for another number of channels."""
+    resized = framing.resized((size[1], size[2]))
+    if size[0] == framing.input.size[0]:
+        return resized
+    spec = replace(resized.input, size=size)
+    return replace(resized, input=spec, mean=framing.mean[:1] * size[0], std=framing.std[:1] * size[0])
 
 
 def _device_of(module: nn.Module) -> torch.device:
@@ -199,25 +185,6 @@ def _size(value: int | Sequence[int], network: nn.Module) -> tuple[int, int, int
     if len(numbers) != 3 or min(numbers) < 1:
         raise UsageError(f"input_size must be a side, (H, W) or (C, H, W), not {value}.")
     return numbers[0], numbers[1], numbers[2]
-
-
-def _with_normalisation(
-    framing: Preprocessing, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
-) -> Preprocessing:
-    channels = framing.input.size[0]
-    normalisation = []
-    for what, value, own in (("mean", mean, framing.mean), ("std", std, framing.std)):
-        default = own if len(own) == channels else own[:1]
-        values = default if value is None else (value,) if isinstance(value, int | float) else tuple(value)
-        if len(values) not in (1, channels):
-            raise UsageError(
-                f"{what} has {len(values)} values, but the network has {channels} input channels."
-            )
-        normalisation.append(tuple(map(float, values)) * (channels if len(values) == 1 else 1))
-    own_mean, own_std = normalisation
-    if not min(own_std) > 0:
-        raise UsageError(f"Each std must be above 0; got {', '.join(map(str, own_std))}.")
-    return replace(framing, mean=own_mean, std=own_std)
 
 
 def _names(classes: Sequence[str] | int | None, count: int, name: str) -> tuple[str, ...] | None:

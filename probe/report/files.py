@@ -30,7 +30,7 @@ def write_together(folder: Path, contents: Mapping[str, str | bytes]) -> None:
             _replace(temporary, target, undo)
         undo.pop_all()
     for _, target in staged:
-        _kept(target).unlink(missing_ok=True)
+        _backup_path(target).unlink(missing_ok=True)
 
 
 def _stage(target: Path, content: str | bytes, undo: ExitStack) -> tuple[Path, Path]:
@@ -48,31 +48,31 @@ def _stage(target: Path, content: str | bytes, undo: ExitStack) -> tuple[Path, P
 def _replace(temporary: Path, target: Path, undo: ExitStack) -> None:
     """Rename into place, keeping what was there until all renames are done."""
     if target.exists():
-        kept = _kept(target)
-        undo.callback(_put_back, kept, target)
-        _keep(target, kept)
+        backup = _backup_path(target)
+        undo.callback(_put_back, backup, target)
+        _keep(target, backup)
     else:
         undo.callback(_remove, target)
     os.replace(temporary, target)
 
 
-def _keep(target: Path, kept: Path) -> None:
+def _keep(target: Path, backup: Path) -> None:
     """Give the old file a second name; copy it where the file system knows no links."""
-    kept.unlink(missing_ok=True)
+    backup.unlink(missing_ok=True)
     try:
-        os.link(target, kept)
+        os.link(target, backup)
     except OSError:
-        shutil.copy2(target, kept)
+        shutil.copy2(target, backup)
 
 
-def _kept(target: Path) -> Path:
+def _backup_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.old")
 
 
-def _put_back(kept: Path, target: Path) -> None:
-    if kept.exists():
-        os.replace(kept, target)
-        kept.unlink(missing_ok=True)  # still there when both names were links to one file
+def _put_back(backup: Path, target: Path) -> None:
+    if backup.exists():
+        os.replace(backup, target)
+        backup.unlink(missing_ok=True)  # still there when both names were links to one file
 
 
 def _remove(path: Path) -> None:
@@ -113,9 +113,9 @@ def report_folder(root: Path, study: str, model: str, data: str, stamp: datetime
 def safe_name(text: str) -> str:
     """Turn any text into letters, digits, dots, hyphens and underscores, at most 60 and never empty."""
     plain = unicodedata.normalize("NFKD", text)
-    kept = "".join(sign for sign in plain if not unicodedata.combining(sign))
-    slug = _OUTSIDE.sub("-", kept).strip("-.")[:_LONGEST].strip("-.")
-    lossy = any(ord(sign) > 127 for sign in kept) or len(kept) > _LONGEST or not slug
+    letters = "".join(sign for sign in plain if not unicodedata.combining(sign))
+    slug = _OUTSIDE.sub("-", letters).strip("-.")[:_LONGEST].strip("-.")
+    lossy = any(ord(sign) > 127 for sign in letters) or len(letters) > _LONGEST or not slug
     if not lossy:
         return slug
     digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]

@@ -185,8 +185,8 @@ def warnings(report: Report, fidelity: pictures.Fidelity) -> tuple[str, ...]:
     sentences = [*report.model.notes, *report.warnings]
     if report.status == "interrupted":
         sentences.insert(0, "The run was interrupted: this report holds only what was finished by then.")
-    if fidelity.told:
-        sentences.append(f"{fidelity.told} to keep this file below {LIMIT // 1_000_000} MB.")
+    if fidelity.warning:
+        sentences.append(f"{fidelity.warning} to keep this file below {LIMIT // 1_000_000} MB.")
     return tuple(dict.fromkeys(sentences))
 
 
@@ -200,11 +200,11 @@ def grouped(skipped: Sequence[Skipped]) -> tuple[tuple[str, tuple[str, ...]], ..
 
 def _checks(report: Report, ids: Sequence[str], anchors: Anchors) -> tuple[Judged, ...]:
     """Return every check, what failed first."""
-    found = [(check, "", "") for check in report.checks]
+    located = [(check, "", "") for check in report.checks]
     for identifier, section in zip(ids, report.sections, strict=True):
-        found += [(check, identifier, section.title) for check in section.checks]
+        located += [(check, identifier, section.title) for check in section.checks]
     judged = [
-        Judged(check, anchors.take(f"check/{check.name}"), where, title) for check, where, title in found
+        Judged(check, anchors.take(f"check/{check.name}"), where, title) for check, where, title in located
     ]
     order = {"fail": 0, "warn": 1, "pass": 2, "not applicable": 3}
-    return tuple(sorted(judged, key=lambda each: order[each.check.status]))
+    return tuple(sorted(judged, key=lambda judgement: order[judgement.check.status]))

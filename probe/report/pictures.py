@@ -28,17 +28,17 @@ class Fidelity:
     quality: int
     crisp_side: int | None = None
     count: int | None = None
-    told: str = ""
+    warning: str = ""
 
 
 STEPS = (
     Fidelity(640, 85),
     Fidelity(448, 75),
-    Fidelity(256, 65, told="Pictures are stored smaller than they were (at most 256 pixels a side)"),
+    Fidelity(256, 65, warning="Pictures are stored smaller than they were (at most 256 pixels a side)"),
     Fidelity(
-        160, 50, 256, told="Pictures are stored much smaller than they were (at most 160 pixels a side)"
+        160, 50, 256, warning="Pictures are stored much smaller than they were (at most 160 pixels a side)"
     ),
-    Fidelity(96, 40, 96, told="Pictures are stored as thumbnails (at most 96 pixels a side)"),
+    Fidelity(96, 40, 96, warning="Pictures are stored as thumbnails (at most 96 pixels a side)"),
     Fidelity(64, 30, 32, 4000, "Pictures are stored as thumbnails, and only the first 4,000 are shown"),
 )
 """From best to smallest. The first two look alike on the page; from the third on the report says so."""

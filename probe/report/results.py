@@ -128,6 +128,8 @@ def _data(data: DataInfo) -> dict[str, Json]:
         "source": data.source,
         "licence": data.licence,
         "sha256": data.sha256,
+        "labels": data.labels,
+        "preprocessing": {**data.preprocessing.chain, "assumed": list(data.preprocessing.assumed)},
         "skipped": [{"name": item.name, "reason": item.reason} for item in data.skipped],
     }
 

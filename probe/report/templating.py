@@ -63,8 +63,8 @@ def render(template: str, extra_css: str = "", **values: Any) -> str:
         f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    found = _environment().get_template(template)
-    return found.render(css=css, script=script, policy=Markup(policy), **values)
+    page = _environment().get_template(template)
+    return page.render(css=css, script=script, policy=Markup(policy), **values)
 
 
 def _hash(source: str) -> str:
@@ -169,7 +169,7 @@ def _says_more(check: Check) -> bool:
     if value is None or isinstance(value, bool) or value == 0:
         return False
     percentage = percent(value) if isinstance(value, float) and math.isfinite(value) else ""
-    forms = (re.escape(said) for said in (_measured(value), str(value), percentage) if said)
+    forms = (re.escape(form) for form in (_measured(value), str(value), percentage) if form)
     return not re.search(rf"(?<![\w.])({'|'.join(forms)})(?![\w%])", check.detail)
 
 

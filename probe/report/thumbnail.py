@@ -47,8 +47,8 @@ def _first(block: Gallery | SteppedGallery) -> Iterator[Picture]:
     else:
         every = block.strips
     strips = [strip for strip in every if strip.pictures]
-    each = _COLUMNS if len(strips) >= _ROWS else _COLUMNS * _ROWS
-    yield from (picture for strip in strips[:_ROWS] for picture in islice(strip.pictures, each))
+    per_strip = _COLUMNS if len(strips) >= _ROWS else _COLUMNS * _ROWS
+    yield from (picture for strip in strips[:_ROWS] for picture in islice(strip.pictures, per_strip))
 
 
 def _sheet(pictures: Sequence[Picture]) -> Image.Image | None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probe.attacks.norms import NORMS, Norm, norm_named, parse_epsilons
+from probe.attacks.norms import NORMS, Norm, get_norm, parse_epsilons
 from probe.core.errors import UsageError
 from probe.core.state import frozen_parameters, training_mode
 
@@ -72,7 +72,7 @@ def adversary(norm: str | None, epsilon: str | None, steps: int | None, domain: 
     The default is Linf with a radius that depends on ``domain``, and 7 steps. Raises UsageError for a norm without
     training support, a radius that is not a number in the norm's range, and fewer than 1 step.
     """
-    chosen = norm_named(norm or TRAINABLE[0])
+    chosen = get_norm(norm or TRAINABLE[0])
     if chosen.name not in TRAINABLE:
         raise UsageError(
             f"Adversarial training does not support {chosen.name}: write --norm {' or '.join(TRAINABLE)}."
@@ -89,8 +89,8 @@ def adversary(norm: str | None, epsilon: str | None, steps: int | None, domain: 
 
 def no_adversary(norm: str | None, epsilon: str | None, steps: int | None) -> None:
     """Raise UsageError if options of adversarial training were given."""
-    given = {"--norm": norm, "--eps": epsilon, "--steps": steps}
-    first = next((name for name, value in given.items() if value is not None), None)
+    options = {"--norm": norm, "--eps": epsilon, "--steps": steps}
+    first = next((name for name, value in options.items() if value is not None), None)
     if first is not None:
         raise UsageError(
             f"{first} is an option of adversarial training: add --adversarial, or remove {first}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from probe.data.images import ImageSet, InputSpec
 from probe.data.load import load_images
 from probe.data.sampling import choose
 from probe.data.source import data_names
+from probe.models.loaded import LoadedModel
+from probe.models.match import match_labels
 
 SHARE = 0.2
 """The default share of a folder's images that is held out."""
@@ -56,7 +59,15 @@ class Parts:
 
 
 def both_parts(
-    name: str, *, n: int | None, held_out: float | None, seed: int, offline: bool, progress: Progress
+    name: str,
+    *,
+    n: int | None,
+    held_out: float | None,
+    seed: int,
+    offline: bool,
+    progress: Progress,
+    labels_csv: str | os.PathLike[str] | None = None,
+    class_map: str | os.PathLike[str] | None = None,
 ) -> Parts:
     """Return the parts of a labelled data set or folder.
 
@@ -69,14 +80,29 @@ def both_parts(
     if own in data_names() and own + _TRAIN in data_names():
         if held_out is not None:
             raise UsageError(f"{own} has its own held-out part: remove --held-out.")
-        training, kept = (
+        training, test_set = (
             load_images(part, n=size or _EVERYTHING, seed=seed, offline=offline, progress=progress)
             for part, size in ((own + _TRAIN, n), (own, None))
         )
-        return Parts(own, training, kept, "the fixed split of the data set")
-    everything = load_images(name, n=_EVERYTHING, seed=seed, offline=offline, progress=progress)
+        return Parts(own, training, test_set, "the fixed split of the data set")
+    everything = load_images(
+        name,
+        n=_EVERYTHING,
+        seed=seed,
+        offline=offline,
+        progress=progress,
+        labels_csv=labels_csv,
+        class_map=class_map,
+    )
     parts = split(everything, held_out, seed)
     return parts if n is None else replace(parts, training=parts.training.sample(n, seed))
+
+
+def match_parts(model: LoadedModel, parts: Parts) -> Parts:
+    """Return the parts with the network's class numbers as labels, like the images that are studied."""
+    return replace(
+        parts, training=match_labels(model, parts.training), held_out=match_labels(model, parts.held_out)
+    )
 
 
 def split(images: ImageSet, held_out: float | None = None, seed: int = 0) -> Parts:
@@ -112,8 +138,8 @@ def split_indices(labels: Sequence[int], share: float, seed: int) -> tuple[list[
     if (counts >= 2).sum() < 2:
         return list(range(len(known))), []
     several = np.flatnonzero(counts[known] >= 2)
-    wanted = max(1, round(share * len(several)))
-    measure = several[choose(len(several), wanted, seed, known[several])]
+    n_held_out = max(1, round(share * len(several)))
+    measure = several[choose(len(several), n_held_out, seed, known[several])]
     return np.setdiff1d(np.arange(len(known)), measure).tolist(), measure.tolist()
 
 

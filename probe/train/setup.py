@@ -15,7 +15,6 @@ from torch import nn
 from probe.core import seeds
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.precision import bf16_pays
-from probe.data.images import InputSpec
 from probe.models.measure import NetworkFacts, ShapeError, framing_of, measure
 from probe.models.source import Architecture, Build, Preprocessing
 from probe.models.weights.digits import SIZE, recipe_for
@@ -46,7 +45,7 @@ class RecipeOptions:
     label_smoothing: float | None = None
     augment: tuple[str, ...] | None = None
 
-    def given(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Return the options that were set."""
         return {key: value for key, value in vars(self).items() if value is not None}
 
@@ -90,9 +89,9 @@ def set_up(
             failure = error
             continue
         _check_classes(architecture, facts, parts)
-        crop = 1.0 if parts.training.framed else own.crop
+        spec = own.resized(shape[1:])
         framing = Preprocessing(
-            InputSpec(shape, crop, own.interpolation),
+            replace(spec, crop=1.0) if parts.training.framed else spec,
             _channelwise("mean", mean, channels),
             _channelwise("std", std, channels),
         )
@@ -126,11 +125,11 @@ def choose_recipe(
     fewer = max(_FEWEST_EPOCHS, math.ceil(base.epochs * min(1.0, _FULL_EPOCHS / n)))
     base = replace(base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device))
     _check_words(words)
-    given = words.given()
+    options = words.options()
     if words.augment == ("none",):
-        given["augment"] = ()
+        options["augment"] = ()
     try:
-        return replace(base, **given)
+        return replace(base, **options)
     except ValueError as error:
         raise UsageError(f"Invalid training options: {error}.") from error
 
@@ -179,7 +178,7 @@ def _check_words(words: RecipeOptions) -> None:
             raise UsageError(
                 f"There is no augmentation '{unknown[0]}'. Available: {', '.join(AUGMENTATIONS)}, or none."
             )
-    for name, value in words.given().items():
+    for name, value in words.options().items():
         if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
             raise UsageError(
                 f"--{name.replace('_', '-')} must be a finite number of at least 0, not {value:g}."
@@ -188,11 +187,13 @@ def _check_words(words: RecipeOptions) -> None:
         raise UsageError(f"--label-smoothing must be below 1, not {words.label_smoothing:g}.")
 
 
-def _channelwise(what: str, values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
-    given = values or (0.5,)
-    if len(given) not in (1, channels):
-        raise UsageError(f"--{what} has {len(given)} values, but the network has {channels} input channels.")
-    least = _LEAST_STD if what == "std" else -_LARGEST
-    if not all(least <= value <= _LARGEST for value in given):
-        raise UsageError(f"--{what} is for pixels in [0, 1] and must be {least:g} to {_LARGEST:g}.")
-    return given * channels if len(given) == 1 else given
+def _channelwise(option: str, values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
+    per_channel = values or (0.5,)
+    if len(per_channel) not in (1, channels):
+        raise UsageError(
+            f"--{option} has {len(per_channel)} values, but the network has {channels} input channels."
+        )
+    least = _LEAST_STD if option == "std" else -_LARGEST
+    if not all(least <= value <= _LARGEST for value in per_channel):
+        raise UsageError(f"--{option} is for pixels in [0, 1] and must be {least:g} to {_LARGEST:g}.")
+    return per_channel * channels if len(per_channel) == 1 else per_channel

@@ -186,13 +186,13 @@ def _train_and_measure(
     module = PixelModel(setup.network, setup.framing.mean, setup.framing.std)
     module.requires_grad_(True).to(device=run.device, memory_format=run.layout)  # type: ignore[call-overload]
     images, labels = as_tensors(run.parts.training, spec, "reading images to train on", progress)
-    kept, kept_labels = as_tensors(run.parts.held_out, spec, "reading held-out images", progress)
+    held_out, held_out_labels = as_tensors(run.parts.held_out, spec, "reading held-out images", progress)
     snapshots = _snapshots(run, images, labels, resume, progress)
     try:
         history = _fit(run, module, images, labels, snapshots, progress)
         module.requires_grad_(False).eval()
-        correct = count_correct(module, kept, kept_labels, batch_size=128)
-        robust = _robust(run, module, kept, kept_labels, progress)
+        correct = count_correct(module, held_out, held_out_labels, batch_size=128)
+        robust = _robust(run, module, held_out, held_out_labels, progress)
     except DivergedError as error:
         snapshots.remove()
         raise CannotRunError(f"{run.label} cannot be trained on {run.parts.name}: {error}") from error
@@ -201,7 +201,7 @@ def _train_and_measure(
         raise
     finally:
         setup.network.to("cpu").eval().requires_grad_(False)
-    return history, Score(correct, len(kept_labels)), robust, snapshots
+    return history, Score(correct, len(held_out_labels)), robust, snapshots
 
 
 def _snapshots(

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import norm_named
+from probe.attacks.norms import get_norm
 from probe.core import seeds
 from probe.core.errors import CannotRunError
 from probe.core.jobs import unpacked
 from probe.graph.cost.summary import Anatomy, anatomy
 from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.fold import folded
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import PixelModel
 from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
@@ -153,7 +153,7 @@ def _without(network: nn.Module, arm: Arm, example: Tensor) -> tuple[nn.Module, 
         raise CannotRunError(f"This network cannot be retrained as a graph: {subject.trains}")
     sites = []
     for text in arm.cuts:
-        all_sites = find_sites(subject, structure_named(text))
+        all_sites = find_sites(subject, get_structure(text))
         sites += [site for site in all_sites if arm.sites is None or site.name in arm.sites]
     return cut(subject, sites), len(sites)
 
@@ -182,22 +182,24 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
             generator=seeds.generator(arm.seed, "training"),
             memory_format=layout,
             watch=watch,
-            evaluate=lambda: curve.append(float(_right(module, held, held_labels, recipe.bf16)[0].mean())),
+            evaluate=lambda: curve.append(
+                float(_correct_predictions(module, held, held_labels, recipe.bf16)[0].mean())
+            ),
         )
         reestimate_batch_norm(module, torch.split(images, 128))
     except DivergedError as error:
         fault = error.fault
     module.requires_grad_(False).eval()
     dead = dead_units(module, held, 128) if fault is None else ()
-    right, confidence = _right(module, held, held_labels)
+    correct, confidence = _correct_predictions(module, held, held_labels)
     return TrainedArm(
         arm=arm,
         anatomy=costs,
         history=tuple(history),
         curve=tuple(curve),
-        train_right=int(_right(_faster(module), images, labels)[0].sum()),
+        train_right=int(_correct_predictions(_faster(module), images, labels)[0].sum()),
         train_n=len(labels),
-        right=right,
+        right=correct,
         confidence=confidence if "calibration" in setting.also else np.empty(0),
         robust=_robust(setting, module, held, held_labels, arm.seed) if fault is None else np.empty(0, bool),
         layers=watch.layers,
@@ -216,13 +218,13 @@ def _dropout(
     setting: Setting, arm: Arm, module: PixelModel, held: Tensor, labels: Tensor
 ) -> dict[str, NDArray[Any]]:
     """Return the measurements at the dropout of an arm without other cuts; empty if not requested."""
-    if not setting.dropout or any(structure_named(text).name != "dropout" for text in arm.cuts):
+    if not setting.dropout or any(get_structure(text).name != "dropout" for text in arm.cuts):
         return {}
     with seeds.scoped(arm.seed, "fresh weights"):
         network: nn.Module = unpacked(setting.factories[arm.depth])()
     example = torch.rand((2, *setting.size), generator=seeds.generator(0, "example"))
-    whole = prepare(network.eval(), example).graph
-    return measure_dropout(module, whole, held, labels, arm.sites, arm.seed)
+    graph = prepare(network.eval(), example).graph
+    return measure_dropout(module, graph, held, labels, arm.sites, arm.seed)
 
 
 def _faster(module: PixelModel) -> PixelModel:
@@ -240,7 +242,7 @@ def _tensors(
     return pixels.to(setting.device), torch.from_numpy(np.array(labels)).to(setting.device)
 
 
-def _right(
+def _correct_predictions(
     module: nn.Module, images: Tensor, labels: Tensor, bf16: bool = False, batch_size: int = 128
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return which predictions are correct (n,) and their confidence (n,), in eval mode.
@@ -249,17 +251,17 @@ def _right(
     """
     training = module.training
     module.eval()
-    right, confidence = [], []
+    correct, confidence = [], []
     try:
         with torch.inference_mode():
             for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
                 with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
                     logits = module(x).double()
-                right.append((logits.argmax(1) == y) & logits.isfinite().all(1))
+                correct.append((logits.argmax(1) == y) & logits.isfinite().all(1))
                 confidence.append(logits.softmax(1).amax(1).nan_to_num(0.0))
     finally:
         module.train(training)
-    return torch.cat(right).cpu().numpy(), torch.cat(confidence).cpu().numpy()
+    return torch.cat(correct).cpu().numpy(), torch.cat(confidence).cpu().numpy()
 
 
 def _robust(
@@ -268,7 +270,7 @@ def _robust(
     """Return which of the first held-out images are correct before and under PGD; empty if not requested."""
     if "robustness" not in setting.also:
         return np.empty(0, bool)
-    norm = norm_named(setting.norm)
+    norm = get_norm(setting.norm)
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     attacked = AttackedModel(module, memory_format=layout, bf16=False)
     robust: list[Tensor] = []
@@ -291,25 +293,29 @@ def to_arrays(trained: TrainedArm) -> dict[str, NDArray[Any]]:
     arrays = {name: getattr(trained, name) for name in _ARRAYS}
     arrays |= {_DROPOUT + name: array for name, array in trained.dropout.items()}
     plain = dataclasses.asdict(dataclasses.replace(trained, dropout={}))
-    rest = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
-    arrays["rest"] = np.frombuffer(json.dumps(rest).encode(), dtype=np.uint8)
+    plain_fields = {key: value for key, value in plain.items() if key not in (*_ARRAYS, "dropout")}
+    arrays["rest"] = np.frombuffer(json.dumps(plain_fields).encode(), dtype=np.uint8)
     return arrays
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> TrainedArm:
     """Return the arm that ``to_arrays`` wrote."""
-    rest: dict[str, Any] = json.loads(bytes(arrays["rest"]).decode())
-    arm, whole, fault = rest.pop("arm"), rest.pop("anatomy"), rest.pop("fault")
+    plain_fields: dict[str, Any] = json.loads(bytes(arrays["rest"]).decode())
+    arm, anatomy_fields, fault = (
+        plain_fields.pop("arm"),
+        plain_fields.pop("anatomy"),
+        plain_fields.pop("fault"),
+    )
     arm = Arm(tuple(arm["cuts"]), arm["seed"], arm["depth"], _tuple(arm["sites"]), arm["match"])
-    field = whole.pop("field")
+    field = anatomy_fields.pop("field")
     if fault is not None:
         fault["last_norms"] = tuple((name, norm) for name, norm in fault["last_norms"])
     return TrainedArm(
         arm=arm,
-        anatomy=Anatomy(**whole, field=None if field is None else (field[0], field[1])),
-        history=tuple(Epoch(**epoch) for epoch in rest.pop("history")),
+        anatomy=Anatomy(**anatomy_fields, field=None if field is None else (field[0], field[1])),
+        history=tuple(Epoch(**epoch) for epoch in plain_fields.pop("history")),
         fault=None if fault is None else Fault(**fault),
-        **{key: _tuple(value) if isinstance(value, list) else value for key, value in rest.items()},
+        **{key: _tuple(value) if isinstance(value, list) else value for key, value in plain_fields.items()},
         **dict[str, Any]((name, arrays[name]) for name in _ARRAYS),
         dropout={
             name.removeprefix(_DROPOUT): array for name, array in arrays.items() if name.startswith(_DROPOUT)

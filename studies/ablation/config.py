@@ -72,5 +72,5 @@ class AblationConfig:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts of removals and swaps for ``structure_named``, each once."""
+        """The texts of removals and swaps for ``get_structure``, each once."""
         return tuple(dict.fromkeys((*self.remove, *(SWAP + text for text in self.swap))))

@@ -55,13 +55,13 @@ class Answers:
 class Comparison:
     """A cut network against the intact one, on the same n images.
 
-    ``right`` of n with its Wilson interval; ``lost`` and ``won``: images correct only with the structure, and only
+    ``n_correct`` of n with its Wilson interval; ``lost`` and ``won``: images correct only with the structure, and only
     without; ``changed``: other predictions, whether correct or not; ``p``: exact McNemar test of lost against won;
     ``loss`` and ``loss_change`` (mean over images whose loss is finite in both, with its 95% t-interval).
     """
 
     n: int
-    right: int
+    n_correct: int
     ci: tuple[float, float]
     lost: int
     won: int
@@ -74,7 +74,7 @@ class Comparison:
     @property
     def accuracy(self) -> float:
         """The part of the images that are right."""
-        return self.right / self.n
+        return self.n_correct / self.n
 
     @property
     def difference(self) -> float:
@@ -91,7 +91,7 @@ def compare(intact: Answers, cut: Answers, labels: NDArray[np.int64]) -> Compari
     finite = cut.losses[np.isfinite(cut.losses)]
     return Comparison(
         n=len(labels),
-        right=int(after.sum()),
+        n_correct=int(after.sum()),
         ci=stats.wilson(int(after.sum()), len(labels)),
         lost=lost,
         won=won,

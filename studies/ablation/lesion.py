@@ -110,10 +110,10 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
     sites = chosen_sites(find_sites(bench.subject, structure), structure, config.sites, bench.model.name)
     plan = make_plan(len(sites), config.max_sites, config.draws, config.seed, _sizes(bench, config.draws))
     # Where a cut changes nothing at test time, cutting all sites together shows it.
-    wanted = [plan.everything] if structure.no_effect_reason else plan.sets()
+    subsets = [plan.everything] if structure.no_effect_reason else plan.sets()
     cuts, refused = {}, {}
-    with bench.progress.task(f"Cutting {structure.name}", len(wanted)) as advance:
-        for subset in wanted:
+    with bench.progress.task(f"Cutting {structure.name}", len(subsets)) as advance:
+        for subset in subsets:
             try:
                 cuts[subset] = cut(bench.subject, [sites[site] for site in sorted(subset)])
             except NotApplicableError as error:
@@ -153,21 +153,21 @@ def _answers(
 
 
 def chosen_sites(
-    sites: Sequence[Site], structure: Structure, wanted: Sequence[str] | None, model: str
+    sites: Sequence[Site], structure: Structure, names: Sequence[str] | None, model: str
 ) -> tuple[Site, ...]:
     """Return the requested sites, or all; raises NotApplicableError for none and UsageError for unknown ones."""
     if not sites:
         raise NotApplicableError(f"{model} has no {structure.name} to remove.")
-    if wanted is None:
+    if names is None:
         return tuple(sites)
     known = {site.name: site for site in sites}
-    missing = [name for name in wanted if name not in known]
+    missing = [name for name in names if name not in known]
     if missing:
         raise UsageError(
             f"There is no {structure.name} '{missing[0]}' in {model}. Known: {', '.join(list(known)[:8])}"
             f"{' …' if len(known) > 8 else ''}; see probe structures."
         )
-    return tuple(site for site in sites if site.name in set(wanted))
+    return tuple(site for site in sites if site.name in set(names))
 
 
 def _sizes(bench: EvaluationSet, draws: int) -> int:
@@ -187,14 +187,14 @@ def _recalibrate(
     ):
         return {}
     single = [frozenset({site}) for site in result.plan.single if frozenset({site}) in cuts]
-    single.sort(key=lambda subset: result.sets[subset].right)
+    single.sort(key=lambda subset: result.sets[subset].n_correct)
     images = bench.n + sum(map(len, bench.calibration))
     cost = images * (bench.model.macs or 1)
-    wanted = [frozenset[int](), result.plan.everything, *single[: max(4, int(_RECALIBRATED // cost))]]
-    wanted = list(dict.fromkeys(subset for subset in wanted if not subset or subset in cuts))
+    subsets = [frozenset[int](), result.plan.everything, *single[: max(4, int(_RECALIBRATED // cost))]]
+    subsets = list(dict.fromkeys(subset for subset in subsets if not subset or subset in cuts))
     comparisons, labels = {}, bench.labels
-    with bench.progress.task("Estimating batch-norm statistics again", len(wanted)) as advance:
-        for subset in wanted:
+    with bench.progress.task("Estimating batch-norm statistics again", len(subsets)) as advance:
+        for subset in subsets:
             network = recalibrate(cuts[subset] if subset else bench.subject.network, bench.calibration)
             comparisons[subset] = compare(intact, answer_plain(bench.model, network, bench.batches), labels)
             advance(1)

@@ -30,17 +30,17 @@ _SIGNIFICANT = 0.05
 _BARS = 64
 
 
-def lesion_section(lesioned: LesionResult, right: str, calibration: int) -> Section:
+def lesion_section(lesioned: LesionResult, measure: str, calibration: int) -> Section:
     """Return the section of the lesions of one structure.
 
-    ``right`` names the measure: ``accuracy``, or ``agreement`` where the reference is the network's own prediction.
+    ``measure`` is ``accuracy``, or ``agreement`` where the reference is the network's own prediction.
     ``calibration`` is the number of images on which statistics were re-estimated.
     """
     word = lesioned.structure.name
     identity = f"lesion-{lesioned.structure.name}"
     title = f"Lesion: {word}"
     if lesioned.structure.no_effect_reason:
-        block = _sites_table(lesioned, right)
+        block = _sites_table(lesioned, measure)
         return Section(
             identity,
             title,
@@ -48,24 +48,28 @@ def lesion_section(lesioned: LesionResult, right: str, calibration: int) -> Sect
             (block,),
             findings=(f"{word}: {lesioned.structure.no_effect_reason}",),
         )
-    blocks: list[Block] = [_map(lesioned, right), *_curves(lesioned, right), _sites_table(lesioned, right)]
-    blocks += _recalibration(lesioned, right, calibration)
+    blocks: list[Block] = [
+        _map(lesioned, measure),
+        *_curves(lesioned, measure),
+        _sites_table(lesioned, measure),
+    ]
+    blocks += _recalibration(lesioned, measure, calibration)
     if lesioned.refused:
         blocks.append(Note("Not cut: " + " ".join(lesioned.refused.values()), "warning"))
-    findings = _findings(lesioned, right)
-    return Section(identity, title, "", tuple(blocks), results=_results(lesioned, right), findings=findings)
+    findings = _findings(lesioned, measure)
+    return Section(identity, title, "", tuple(blocks), results=_results(lesioned, measure), findings=findings)
 
 
-def _findings(lesioned: LesionResult, right: str) -> tuple[str, ...]:
+def _findings(lesioned: LesionResult, measure: str) -> tuple[str, ...]:
     word, intact, lines = lesioned.structure.name, lesioned.intact, []
     together = lesioned.together
     count = len(lesioned.sites)
     if together is not None:
         lines.append(
-            f"Without any {word} ({count} site{'s' if count > 1 else ''}, weights unchanged) {right} falls from "
+            f"Without any {word} ({count} site{'s' if count > 1 else ''}, weights unchanged) {measure} falls from "
             f"{percent(intact.accuracy)} to {percent(together.accuracy, together.ci)} (95% interval, n = {intact.n})."
             if together.accuracy < intact.accuracy
-            else f"Without any {word} ({count} site{'s' if count > 1 else ''}, weights unchanged) {right} is "
+            else f"Without any {word} ({count} site{'s' if count > 1 else ''}, weights unchanged) {measure} is "
             f"{percent(together.accuracy, together.ci)} (95% interval, n = {intact.n}); intact it is "
             f"{percent(intact.accuracy)}."
         )
@@ -73,7 +77,7 @@ def _findings(lesioned: LesionResult, right: str) -> tuple[str, ...]:
         site: comparison for site in lesioned.plan.single if (comparison := lesioned.alone(site)) is not None
     }
     if len(alone) > 1:
-        worst = min(alone, key=lambda site: (alone[site].right, -alone[site].loss_change))
+        worst = min(alone, key=lambda site: (alone[site].n_correct, -alone[site].loss_change))
         harmful = [
             s
             for s, comparison in alone.items()
@@ -81,20 +85,20 @@ def _findings(lesioned: LesionResult, right: str) -> tuple[str, ...]:
         ]
         tests = "exact McNemar tests, Holm-corrected"
         lines.append(
-            f"Cut alone, {lesioned.sites[worst].name} matters most: {right} "
+            f"Cut alone, {lesioned.sites[worst].name} matters most: {measure} "
             f"{percent(alone[worst].accuracy, alone[worst].ci)}. {len(harmful)} of {len(alone)} single cuts lower it "
             f"significantly ({tests}): {names([lesioned.sites[s].name for s in harmful])}."
             if harmful
-            else f"None of the {len(alone)} single cuts lowers {right} significantly ({tests})."
+            else f"None of the {len(alone)} single cuts lowers {measure} significantly ({tests})."
         )
     again = lesioned.recalibrated.get(lesioned.plan.everything)
     if again is not None and together is not None:
-        lines.append(_recalibration_text(lesioned, together, again, right))
+        lines.append(_recalibration_text(lesioned, together, again, measure))
     return tuple(line for line in lines if line)
 
 
-def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Comparison, right: str) -> str:
-    lost, gained = lesioned.intact.right - before.right, after.right - before.right
+def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Comparison, measure: str) -> str:
+    lost, gained = lesioned.intact.n_correct - before.n_correct, after.n_correct - before.n_correct
     if lost <= 0:
         return ""
     if gained <= 0:
@@ -105,11 +109,11 @@ def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Compa
         verdict += ", the rest to lost information" if share < 1 else ""
     return (
         f"With batch-norm statistics estimated again, the network without any {lesioned.structure.name} reaches "
-        f"{percent(after.accuracy, after.ci)} {right}, {verdict}."
+        f"{percent(after.accuracy, after.ci)} {measure}, {verdict}."
     )
 
 
-def _map(lesioned: LesionResult, right: str) -> Figure:
+def _map(lesioned: LesionResult, measure: str) -> Figure:
     """Draw one bar for each site in depth order, coloured by kind; sites that change the resolution are marked."""
     bars = [site for site in lesioned.plan.single if lesioned.alone(site) is not None][:_BARS]
     labels = tuple(lesioned.sites[s].name + (" ↓" if lesioned.sites[s].resizes else "") for s in bars)
@@ -132,10 +136,10 @@ def _map(lesioned: LesionResult, right: str) -> Figure:
             )
         )
     return Figure(
-        f"{right.capitalize()} with one site cut",
+        f"{measure.capitalize()} with one site cut",
         "bar",
         Axis("site (↓ resizes)", categories=labels),
-        Axis(right),
+        Axis(measure),
         "One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
         f"sites that change height and width; intact the network has {percent(lesioned.intact.accuracy)}. High bars: "
         "the network does not need this site. Low bars: later layers depend on it. In residual networks the "
@@ -149,7 +153,7 @@ def _kind(form: str) -> str:
     return form.split(",")[0].rstrip("0123456789. ")
 
 
-def _curves(lesioned: LesionResult, right: str) -> list[Figure]:
+def _curves(lesioned: LesionResult, measure: str) -> list[Figure]:
     sizes = sorted(lesioned.plan.random)
     if len(lesioned.sites) < 2 or not sizes:
         return []
@@ -172,7 +176,7 @@ def _curves(lesioned: LesionResult, right: str) -> list[Figure]:
             "Error against the number of sites cut",
             "line",
             Axis("sites cut at once"),
-            Axis("error" if right == "accuracy" else "disagreement"),
+            Axis("error" if measure == "accuracy" else "disagreement"),
             "At k, k sites are cut together: a random choice (mean over the draws, band: from the best to the "
             "worst draw), or the first or last k in depth order. A smooth rise means many paths that can replace "
             "one another (Veit et al. 2016); a jump at the first cuts means a chain in which every link is "
@@ -197,12 +201,12 @@ def _random(lesioned: LesionResult, sizes: Sequence[int]) -> Series:
     return Series("k random sites", tuple(xs), tuple(ys), tuple(low), tuple(high))
 
 
-def _sites_table(lesioned: LesionResult, right: str) -> Table:
+def _sites_table(lesioned: LesionResult, measure: str) -> Table:
     columns = (
         Column("Site", help="Name of the module that contains it, for --sites."),
         Column("What", help="The kind of site."),
         Column("Shape", help="Channels × height × width of the value there."),
-        Column(right.capitalize(), proportion=True, help="With this site cut alone."),
+        Column(measure.capitalize(), proportion=True, help="With this site cut alone."),
         *Column.interval(proportion=True),
         Column("Lost", help="Images that only the intact network classifies correctly."),
         Column("Won", help="Images that only the network without the site classifies correctly."),
@@ -214,13 +218,13 @@ def _sites_table(lesioned: LesionResult, right: str) -> Table:
         Column("MACs", help="Multiply-accumulates for one image that are removed with the site."),
     )
     rows = tuple(_site_row(lesioned, site) for site in lesioned.plan.single)
-    left = len(lesioned.sites) - len(rows)
+    n_uncut = len(lesioned.sites) - len(rows)
     return Table(
         f"Every {lesioned.structure.name}, cut alone",
         columns,
         rows,
         "Sorted from input to output. Small p: more correct predictions were lost than chance explains."
-        + (f" {left} other sites were not cut alone (--max-sites)." if left else ""),
+        + (f" {n_uncut} other sites were not cut alone (--max-sites)." if n_uncut else ""),
     )
 
 
@@ -246,7 +250,7 @@ def _site_row(lesioned: LesionResult, number: int) -> tuple[Cell, ...]:
     )
 
 
-def _recalibration(lesioned: LesionResult, right: str, calibration: int) -> list[Block]:
+def _recalibration(lesioned: LesionResult, measure: str, calibration: int) -> list[Block]:
     if not lesioned.recalibrated:
         return []
     rows = tuple(_recalibration_row(lesioned, sites, again) for sites, again in lesioned.recalibrated.items())
@@ -254,7 +258,7 @@ def _recalibration(lesioned: LesionResult, right: str, calibration: int) -> list
         "With batch-norm statistics estimated again",
         (
             Column("Cut", help="What was cut together."),
-            Column(right.capitalize(), proportion=True, help="With the statistics of the intact network."),
+            Column(measure.capitalize(), proportion=True, help="With the statistics of the intact network."),
             Column("again", proportion=True, help="After the statistics were estimated again."),
             *Column.interval(proportion=True),
             Column("p", help="Exact McNemar test against the intact network.", digits=2),
@@ -278,14 +282,14 @@ def _recalibration_row(lesioned: LesionResult, sites: frozenset[int], again: Com
     return label, before.accuracy, again.accuracy, *again.ci, again.p
 
 
-def _results(lesioned: LesionResult, right: str) -> tuple[Result, ...]:
+def _results(lesioned: LesionResult, measure: str) -> tuple[Result, ...]:
     word, n = lesioned.structure.name, lesioned.intact.n
     results = []
     if lesioned.together is not None:
         results.append(
             Result.proportion(
-                f"lesion_{right}:{word}:all",
-                lesioned.together.right,
+                f"lesion_{measure}:{word}:all",
+                lesioned.together.n_correct,
                 n,
                 higher_is_better=True,
                 per_image=f"lesions.{lesioned.structure.text}.right",
@@ -297,7 +301,7 @@ def _results(lesioned: LesionResult, right: str) -> tuple[Result, ...]:
         if comparison is not None:
             name = f"{word}:{lesioned.sites[site].name}"
             results.append(
-                Result.proportion(f"lesion_{right}:{name}", comparison.right, n, higher_is_better=True)
+                Result.proportion(f"lesion_{measure}:{name}", comparison.n_correct, n, higher_is_better=True)
             )
             results.append(
                 Result(
@@ -316,7 +320,7 @@ def _results(lesioned: LesionResult, right: str) -> tuple[Result, ...]:
     again = lesioned.recalibrated.get(lesioned.plan.everything)
     if again is not None:
         results.append(
-            Result.proportion(f"recalibrated_{right}:{word}:all", again.right, n, higher_is_better=True)
+            Result.proportion(f"recalibrated_{measure}:{word}:all", again.n_correct, n, higher_is_better=True)
         )
     return tuple(results)
 

@@ -11,7 +11,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.graph.cost.summary import count_macs
 from probe.graph.edit.cut import cut, find_sites
-from probe.graph.edit.structure import STRUCTURES, structure_named
+from probe.graph.edit.structure import STRUCTURES, get_structure
 from probe.models.loaded import LoadedModel
 from studies.ablation.evaluate import subject_of
 
@@ -34,10 +34,10 @@ class LesionPlan:
 
     def sets(self) -> list[frozenset[int]]:
         """Return every set that is to be cut, each once, singles first."""
-        wanted = [frozenset({site}) for site in self.single]
-        wanted += [subset for draws in self.random.values() for subset in draws]
-        wanted += [*self.forward.values(), *self.backward.values(), self.everything]
-        return list(dict.fromkeys(subset for subset in wanted if subset))
+        subsets = [frozenset({site}) for site in self.single]
+        subsets += [subset for draws in self.random.values() for subset in draws]
+        subsets += [*self.forward.values(), *self.backward.values(), self.everything]
+        return list(dict.fromkeys(subset for subset in subsets if subset))
 
 
 def make_plan(count: int, most: int, draws: int, seed: int, most_sizes: int = SIZES) -> LesionPlan:
@@ -87,33 +87,36 @@ def names(sites: Sequence[str], most: int = 3) -> str:
 
 
 def structure_rows(
-    model: LoadedModel, wanted: Sequence[str] | None
+    model: LoadedModel, structures: Sequence[str] | None
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """Return (structure, site, place, form, shape, parameters, MACs) of every site, and notes on failures.
 
-    Without ``wanted`` all structures but single filters, of which there are thousands. Parameters and MACs are those
+    Without ``structures`` all structures but single filters, of which there are thousands. Parameters and MACs are those
     that are removed with the site.
     """
     subject = subject_of(model)
-    whole = count_macs(subject.network, subject.example)
+    total_macs = count_macs(subject.network, subject.example)
     total = sum(parameter.numel() for parameter in subject.network.parameters())
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
-    for text in wanted or [name for name in STRUCTURES.names() if name != "filter"]:
+    for text in structures or [name for name in STRUCTURES.names() if name != "filter"]:
         try:
-            sites = find_sites(subject, structure_named(text))
+            sites = find_sites(subject, get_structure(text))
         except NotApplicableError as error:
             notes.append(str(error))
             continue
         for site in sites:
             shape = "×".join(map(str, site.shape)) or "–"
             try:
-                left = cut(subject, [site])
+                without_site = cut(subject, [site])
             except NotApplicableError as error:
                 notes.append(str(error))
                 costs = ("–", "–")
             else:
-                parameters = sum(parameter.numel() for parameter in left.parameters())
-                costs = (f"{total - parameters:,}", f"{whole - count_macs(left, subject.example):,}")
+                parameters = sum(parameter.numel() for parameter in without_site.parameters())
+                costs = (
+                    f"{total - parameters:,}",
+                    f"{total_macs - count_macs(without_site, subject.example):,}",
+                )
             rows.append((text, site.name, str(site.place), site.form, shape, *costs))
     return rows, notes

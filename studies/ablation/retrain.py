@@ -19,7 +19,7 @@ from probe.core.jobs import portable, run_jobs
 from probe.core.journal import Journal
 from probe.core.progress import Progress
 from probe.graph.cost.summary import Anatomy
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.load import find_architecture
 from probe.models.loaded import LoadedModel
 from probe.models.measure import measure
@@ -75,7 +75,7 @@ class RetrainResult:
 
 def label_of(variant: Variant) -> str:
     """Name an arm: ``intact``, ``without shortcut``, ``with gelu and without dropout``."""
-    return " and ".join(structure_named(text).arm for text in variant) or "intact"
+    return " and ".join(get_structure(text).arm for text in variant) or "intact"
 
 
 def arm_name(variant: Variant, depth: int | None, many: bool) -> str:
@@ -130,7 +130,7 @@ def make_setting(
         also=config.also,
         norm=config.norm,
         epsilon=config.epsilon,
-        dropout=any(structure_named(text).name == "dropout" for text in config.remove),
+        dropout=any(get_structure(text).name == "dropout" for text in config.remove),
     )
 
 
@@ -213,11 +213,11 @@ def _at(model: LoadedModel, depth: int) -> Callable[[], nn.Module]:
     source = model.provenance.source
     plain, _, query = source.partition("?")
     others = "&".join(part for part in query.split("&") if part and not part.startswith("depth="))
-    rest = f"&{others}" if others else ""
+    further_options = f"&{others}" if others else ""
     failure: ProbeError | None = None
     for name in dict.fromkeys((plain, plain.rstrip("0123456789"))):
         try:
-            architecture = find_architecture(f"{name}?depth={depth}{rest}", Access(offline=True))
+            architecture = find_architecture(f"{name}?depth={depth}{further_options}", Access(offline=True))
             size = (model.input.size[1], model.input.size[2])
             factory = partial(random_builder(architecture), Build(model.num_classes, size))
             with seeds.scoped(0, "depth"):

@@ -112,12 +112,12 @@ def depth_figure(retrained: RetrainResult, train: bool) -> Figure:
             low.append(max(0.0, bounds[0]))
             high.append(min(1.0, bounds[1]))
         series.append(Series(label_of(variant), tuple(xs), tuple(ys), tuple(low), tuple(high)))
-    what = "Training" if train else "Held-out"
+    split = "Training" if train else "Held-out"
     return Figure(
-        f"{what} error against depth",
+        f"{split} error against depth",
         "line",
         Axis("depth (layers with weights)"),
-        Axis(f"{what.lower()} error"),
+        Axis(f"{split.lower()} error"),
         "Mean over seeds with its 95% t-interval. "
         + (
             "An error that rises with depth shows degradation (He et al. 2015): deeper networks fit even their "
@@ -330,17 +330,17 @@ def _checks(retrained: RetrainResult) -> tuple[Check, ...]:
 
 def _capacity_checks(retrained: RetrainResult) -> list[Check]:
     depth, checks = retrained.depths[-1], []
-    whole = retrained.anatomy((), depth).parameters
+    intact = retrained.anatomy((), depth).parameters
     for variant in retrained.variants[1:]:
         own = retrained.anatomy(variant, depth).parameters
-        change = (own - whole) / whole
+        change = (own - intact) / intact
         matched = any(trained.arm.match for trained in retrained.of(variant, depth))
         name = label_of(variant).capitalize()
-        detail = f"{name} the network has {own:,} parameters, intact {whole:,} ({change:+.1%})."
+        detail = f"{name} the network has {own:,} parameters, intact {intact:,} ({change:+.1%})."
         if abs(change) > _SAME_SIZE and not matched:
             detail += " The difference is due to both the structure and this capacity: --match-parameters separates them."
         status = "warn" if abs(change) > _SAME_SIZE else "pass"
-        checks.append(Check(f"Equal capacity: {label_of(variant)}", status, own - whole, detail))  # type: ignore[arg-type]
+        checks.append(Check(f"Equal capacity: {label_of(variant)}", status, own - intact, detail))  # type: ignore[arg-type]
     return checks
 
 

@@ -153,8 +153,8 @@ def _diagram(retrained: RetrainResult) -> Figure:
         if not arms:
             continue
         confidence = np.concatenate([trained.confidence for trained in arms]).tolist()
-        right = np.concatenate([trained.right for trained in arms]).tolist()
-        series.append(_bins(label_of(variant), stats.expected_calibration_error(confidence, right, 10)[1]))
+        correct = np.concatenate([trained.right for trained in arms]).tolist()
+        series.append(_bins(label_of(variant), stats.expected_calibration_error(confidence, correct, 10)[1]))
     return Figure(
         "Reliability",
         "line",
@@ -200,11 +200,11 @@ def ledger_section(lesions: tuple[LesionResult, ...], retrained: RetrainResult |
         rows = list(dict.fromkeys(rows))
     else:
         for depth in retrained.depths:
-            whole = retrained.anatomy((), depth)
+            intact = retrained.anatomy((), depth)
             for variant in retrained.variants:
                 arm = retrained.of(variant, depth)[0]
                 name = arm_name(variant, depth, len(retrained.depths) > 1)
-                rows.append(_row(name, arm.removed, arm.anatomy, whole, arm.widening))
+                rows.append(_row(name, arm.removed, arm.anatomy, intact, arm.widening))
     table = Table(
         "Confounds",
         _COLUMNS,
@@ -227,14 +227,14 @@ def _lesion_rows(lesion: LesionResult) -> list[tuple[Cell, ...]]:
     return rows
 
 
-def _row(name: str, sites: int, own: Anatomy, whole: Anatomy, widening: float) -> tuple[Cell, ...]:
+def _row(name: str, sites: int, own: Anatomy, intact: Anatomy, widening: float) -> tuple[Cell, ...]:
     return (
         name,
         sites,
         own.parameters,
-        own.parameters / whole.parameters if whole.parameters else None,
+        own.parameters / intact.parameters if intact.parameters else None,
         own.macs,
-        own.macs / whole.macs if whole.macs else None,
+        own.macs / intact.macs if intact.macs else None,
         _paths(own.paths),
         own.depth,
         None if own.field is None else "×".join(map(str, own.field)),

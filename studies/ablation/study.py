@@ -18,8 +18,9 @@ from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import find_sites
-from probe.graph.edit.structure import SWAP, Structure, structure_named
+from probe.graph.edit.structure import SWAP, Structure, get_structure
 from probe.graph.edit.swap import Swap
+from probe.models.chain import data_info, preprocessing_check
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.train.data import Parts
@@ -64,7 +65,7 @@ def run(
     outputs are not finite, or ``retrain`` is requested and impossible.
     """
     started = time.perf_counter()
-    structures = [structure_named(text) for text in config.texts]
+    structures = [get_structure(text) for text in config.texts]
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
@@ -116,7 +117,7 @@ class _AblationRun:
     progress: Progress
 
     @property
-    def right(self) -> str:
+    def measure(self) -> str:
         """What is measured: accuracy against the labels, or agreement with the network's own predictions."""
         return "accuracy" if self.images.labelled else "agreement"
 
@@ -132,7 +133,7 @@ class _AblationRun:
             started = time.perf_counter()
             try:
                 lesions.append(lesion(self.bench, structure, self.config))
-                section = lesion_section(lesions[-1], self.right, sum(map(len, self.bench.calibration)))
+                section = lesion_section(lesions[-1], self.measure, sum(map(len, self.bench.calibration)))
             except NotApplicableError as error:
                 section = Section(f"lesion-{structure.name}", f"Lesion: {structure.name}", reason=str(error))
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
@@ -241,9 +242,11 @@ def _calibration(
         pixels = [batch.images for batch in chosen.batches(model.input, config.batch_size)]
     else:
         pixels = [torch.cat([batch.images for batch in batches])[: config.calibration_samples]]
-    whole = torch.cat(pixels).to(model.device, memory_format=model.memory_format)
+    calibration_images = torch.cat(pixels).to(model.device, memory_format=model.memory_format)
     with torch.no_grad():
-        return tuple(model.module.normalise(part) for part in torch.split(whole, config.batch_size))
+        return tuple(
+            model.module.normalise(part) for part in torch.split(calibration_images, config.batch_size)
+        )
 
 
 def _intact(run: _AblationRun) -> Result:
@@ -254,15 +257,17 @@ def _intact(run: _AblationRun) -> Result:
             f"{bench.model.name} returns values that are not finite for all images of {run.images.name}: check "
             "its weights and --mean and --std."
         )
-    right = compare(answers, answers, bench.labels).right
-    return Result.proportion(f"intact_{run.right}", right, bench.n, higher_is_better=True, per_image="right")
+    n_correct = compare(answers, answers, bench.labels).n_correct
+    return Result.proportion(
+        f"intact_{run.measure}", n_correct, bench.n, higher_is_better=True, per_image="right"
+    )
 
 
 def _report(
     run: _AblationRun, sections: list[Section], intact: Result, command: str, seconds: float
 ) -> Report:
     model, images, config = run.model, run.images, run.config
-    info = images.info(run.bench.n)
+    info = data_info(model, images, run.bench.n)
     headline = _headline(run, sections, intact)
     chosen, sections = _main(sections)
     return assemble(
@@ -279,7 +284,8 @@ def _report(
         headline=headline,
         sections=tuple(sections),
         results=(intact, *chosen),
-        warnings=model.provenance.notes,
+        checks=(preprocessing_check(info),),
+        warnings=(*model.provenance.notes, *images.cautions),
         key=("retrain", *(section.id for section in sections)),
     )
 
@@ -305,13 +311,13 @@ def _main(sections: list[Section]) -> tuple[tuple[Result, ...], list[Section]]:
     ]
     # The deepest network of a sweep comes last and is what the sweep is about.
     chosen = tuple((*reversed(effects), *alone)[:3])
-    rest = [
+    lesion_only = [
         dataclasses.replace(
             section, results=tuple(result for result in section.results if result not in chosen)
         )
         for section in sections
     ]
-    return chosen, rest
+    return chosen, lesion_only
 
 
 def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tuple[str, ...]:

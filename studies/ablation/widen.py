@@ -22,29 +22,29 @@ _CLOSE = 0.01
 
 
 def widen_to(
-    network: nn.Module, wanted: int, cutter: Callable[[nn.Module], nn.Module], example: Tensor
+    network: nn.Module, target: int, cutter: Callable[[nn.Module], nn.Module], example: Tensor
 ) -> tuple[nn.Module, float]:
     """Return the network with all inner channels multiplied by a factor, and the factor (≥ 1).
 
-    The factor is the one with which ``cutter(network)`` has closest to ``wanted`` parameters. New weights are normal
+    The factor is the one with which ``cutter(network)`` has closest to ``target`` parameters. New weights are normal
     with the old ones' standard deviation, scaled by the root of the change in inputs, from the global generator.
     Raises NotApplicableError when the network cannot be widened, because it stores channel numbers elsewhere.
     """
     inner = _ends(network, example)
     low, high = 1.0, _MOST
-    best, least = 1.0, abs(_count(cutter(network)) - wanted)
+    best, least = 1.0, abs(_count(cutter(network)) - target)
     for _ in range(12):
         factor = (low + high) / 2
         count = _count(cutter(_widen(network, factor, inner, example)))
-        if abs(count - wanted) < least:
-            best, least = factor, abs(count - wanted)
-        if count < wanted:
+        if abs(count - target) < least:
+            best, least = factor, abs(count - target)
+        if count < target:
             low = factor
         else:
             high = factor
-    if least > max(_CLOSE, 0.05) * wanted:
+    if least > max(_CLOSE, 0.05) * target:
         raise NotApplicableError(
-            f"No width gives about {wanted:,} parameters; the closest differs by {least:,}."
+            f"No width gives about {target:,} parameters; the closest differs by {least:,}."
         )
     return _widen(network, best, inner, example), best
 

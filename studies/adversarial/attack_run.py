@@ -111,19 +111,21 @@ class AttackRun:
             target=np.full(int(keep.sum()), -1) if targets is None else targets[keep].cpu().numpy(),
         )
         arrays = {f"clean/{field.name}": getattr(clean, field.name) for field in fields(Clean)}
-        left = images[keep]
+        attackable = images[keep]
         bench = None
-        if len(left):
+        if len(attackable):
             chosen = labels[keep], pick(targets, keep)
             bench = BatchAttack(
-                self.attacked, left, *chosen, self.task, self.memory, key, logits[keep], keep=self.keep
+                self.attacked, attackable, *chosen, self.task, self.memory, key, logits[keep], keep=self.keep
             )
         for name, outcome in self._outcomes(bench):
             arrays |= to_arrays(name, outcome)
             advance(len(images))
         if self.keep:
-            kept = left if bench is None or bench.kept is None else bench.kept
-            arrays[_IMAGES] = kept.contiguous().cpu().numpy()
+            adversarial_images = (
+                attackable if bench is None or bench.adversarial_images is None else bench.adversarial_images
+            )
+            arrays[_IMAGES] = adversarial_images.contiguous().cpu().numpy()
         return arrays
 
     def _outcomes(self, bench: BatchAttack | None) -> Iterator[tuple[str, Outcome]]:

@@ -52,8 +52,8 @@ class BatchAttack:
     """The attacks on one batch of at least one image, (N, C, H, W) on the device.
 
     ``done`` (N,) marks images that are misclassified already, or in their target class. ``logits`` (N, K) are those
-    without attack, where they are known. With ``keep``, ``kept`` (N, C, H, W) has the adversarial image that the
-    worst case describes; the image itself where there is none within the reported epsilon.
+    without attack, where they are known. With ``keep``, ``adversarial_images`` (N, C, H, W) has the adversarial image
+    that the worst case describes; the image itself where there is none within the reported epsilon.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class BatchAttack:
             rows = torch.arange(len(images), device=images.device)
             (logits,) = memory.map(rows, lambda part: [model.verdict(images[part])])
         self.done = adversarial(logits, labels, targets)
-        self.kept = images.clone() if keep else None
-        self._kept_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
+        self.adversarial_images = images.clone() if keep else None
+        self._adversarial_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
 
     def run(self, chosen: Sequence[SelectedAttack]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it finishes, and finally ``worst``: image by image that of the best."""
@@ -123,8 +123,8 @@ class BatchAttack:
             self._try(replace(selected, attack=attack), rows, epsilon, epsilon, outcome, warm_starts, cold)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
-        left = np.flatnonzero(~outcome.success(epsilon))
-        return torch.from_numpy(left).to(self.images.device)
+        unbroken = np.flatnonzero(~outcome.success(epsilon))
+        return torch.from_numpy(unbroken).to(self.images.device)
 
     def _at(self, selected: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
         """Attack at one epsilon the images that smaller ones have not broken."""
@@ -178,7 +178,7 @@ class BatchAttack:
                 verdict.outside,
                 verdict.invalid,
                 *_measures(images, verdict),
-                *([] if self.kept is None else [verdict.images]),
+                *([] if self.adversarial_images is None else [verdict.images]),
             ]
 
         success, size, outside, invalid, prediction, *measures = self.memory.map(rows, work)
@@ -190,18 +190,18 @@ class BatchAttack:
         # The image within the reported epsilon is described; those found beyond it only extend the curve.
         reported = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
         outcome.prediction[where[reported]] = _numpy(prediction)[reported]
-        if self.kept is not None:
+        if self.adversarial_images is not None:
             self._keep(where, reported, _numpy(size), measures.pop())
         for name, values in zip(MEASURES, measures, strict=True):
             getattr(outcome, name)[where[reported]] = _numpy(values)[reported]
 
     def _keep(self, where: NDArray[Any], reported: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
         """Keep the images at ``where`` that are ``reported`` and need less than those kept so far."""
-        better = np.flatnonzero(reported & (size < self._kept_size[where]))
-        self._kept_size[where[better]] = size[better]
-        if self.kept is not None and len(better):
+        better = np.flatnonzero(reported & (size < self._adversarial_size[where]))
+        self._adversarial_size[where[better]] = size[better]
+        if self.adversarial_images is not None and len(better):
             rows = torch.from_numpy(np.stack([where[better], better])).to(images.device)
-            self.kept[rows[0]] = images[rows[1]]
+            self.adversarial_images[rows[0]] = images[rows[1]]
 
     def _draw_back(
         self, images: Tensor, verdict: Judgement, labels: Tensor, targets: Tensor | None

@@ -131,10 +131,10 @@ class Evidence:
         """Images that the run's white-box attacks broke within epsilon."""
         return self._of_results(lambda attack: attack.attack.traits.access == "white-box")
 
-    def _of_results(self, wanted: Callable[[SelectedAttack], bool]) -> Tensor:
+    def _of_results(self, applies: Callable[[SelectedAttack], bool]) -> Tensor:
         mask = torch.zeros(self.n, dtype=torch.bool)
         for attack in self.attacks:
-            if wanted(attack):
+            if applies(attack):
                 success = self.results.attacks[attack.text].success(self.epsilon)[list(self.places)]
                 mask |= torch.from_numpy(success)
         return mask.to(self.images.device)
@@ -186,9 +186,9 @@ class Evidence:
     @cached_property
     def longer(self) -> Tensor:
         """Images that the reference PGD or one with three times the steps and two restarts breaks."""
-        left = (~self.iterative & ~self.chosen).nonzero()[:, 0]
+        remaining = (~self.iterative & ~self.chosen).nonzero()[:, 0]
         attack = replace(PGD(), steps=3 * STEPS, restarts=2, loss="margin")
-        return self.iterative | self.broken_by(attack, self.epsilon, "longer", left)
+        return self.iterative | self.broken_by(attack, self.epsilon, "longer", remaining)
 
     @cached_property
     def noise(self) -> Tensor:
@@ -206,9 +206,9 @@ class Evidence:
     @cached_property
     def gradient_free(self) -> Tensor | None:
         """Images of the whole sample that Square attack breaks; None for the norms in which it is not defined."""
-        left = self.gradient_free_left
-        rest = self._square(self.chosen_with_gradients, "gradient-free, the rest")
-        return None if left is None or rest is None else left | rest
+        square = self.gradient_free_left
+        square_rest = self._square(self.chosen_with_gradients, "gradient-free, the rest")
+        return None if square is None or square_rest is None else square | square_rest
 
     def _square(self, mask: Tensor, key: str) -> Tensor | None:
         attack = Square(queries=QUERIES, rescale=True)

@@ -61,7 +61,7 @@ def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
     results = space.results
     if results.images is None:
         raise ValueError("the images of this run were not kept")
-    broken = results.worst.success(results.epsilon) & results.right
+    broken = results.worst.success(results.epsilon) & results.correct
     places = np.flatnonzero(broken).tolist()
     images = results.images[places]
     rows = [_row(space, place) for place in places]

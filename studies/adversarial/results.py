@@ -52,12 +52,12 @@ class Results:
         return len(self.clean.index)
 
     @property
-    def right(self) -> Bools:
+    def correct(self) -> Bools:
         """Images that an attack can break: classified correctly, or in a targeted run not in the target class."""
         return np.asarray(self.worst.smallest > 0)
 
     @property
-    def clean_right(self) -> Bools:
+    def clean_correct(self) -> Bools:
         """Images whose prediction without attack is their reference class, in a targeted run too."""
         return np.asarray(self.clean.prediction == self.clean.label)
 
@@ -78,14 +78,14 @@ class Results:
         )
 
     def success_rate(self, outcome: Outcome, epsilon: float, name: str = "success_rate") -> Result:
-        """Return the part of the images in ``right`` that are broken within ``epsilon``."""
-        right = self.right
-        broken = int((outcome.success(epsilon) & right).sum())
-        return Result.proportion(name, broken, int(right.sum()), higher_is_better=False)
+        """Return the part of the images in ``correct`` that are broken within ``epsilon``."""
+        correct = self.correct
+        broken = int((outcome.success(epsilon) & correct).sum())
+        return Result.proportion(name, broken, int(correct.sum()), higher_is_better=False)
 
     def quartiles(self, outcome: Outcome) -> tuple[float, float, float]:
-        """Return the quartiles of the smallest perturbation over images in ``right``; inf where none was found."""
-        return quartiles(outcome.smallest[self.right])
+        """Return the quartiles of the smallest perturbation over images in ``correct``; inf where none was found."""
+        return quartiles(outcome.smallest[self.correct])
 
 
 def quartiles(values: Sequence[float] | NDArray[Any]) -> tuple[float, float, float]:

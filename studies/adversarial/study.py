@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from probe.attacks.norms import Norm, norm_named
+from probe.attacks.norms import Norm, get_norm
 from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import UsageError
@@ -18,6 +18,7 @@ from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
@@ -113,7 +114,7 @@ def _attack(
     progress: Progress,
     stack: ExitStack,
 ) -> AdversarialWorkspace:
-    norm = norm_named(config.norm)
+    norm = get_norm(config.norm)
     target = None
     if config.target is not None:
         target = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
@@ -159,12 +160,12 @@ def _enter(model: LoadedModel, stack: ExitStack) -> None:
 
 def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
     """Refuse indices of pictures that do not exist."""
-    wanted = config.images
-    if isinstance(wanted, int):
-        if wanted < 1:
-            raise UsageError(f"--images must be at least 1; got {wanted}.")
+    requested = config.images
+    if isinstance(requested, int):
+        if requested < 1:
+            raise UsageError(f"--images must be at least 1; got {requested}.")
         return
-    for index in wanted:
+    for index in requested:
         if not 0 <= index < len(images):
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
@@ -210,7 +211,7 @@ def _report(
     seconds: float,
 ) -> Report:
     model, results, config = space.model, space.results, space.config
-    info = space.images.info(results.n)
+    info = data_info(model, space.images, results.n)
     return assemble(
         study="adversarial",
         title=f"Adversarial robustness of {model.name}",
@@ -226,7 +227,7 @@ def _report(
         sections=sections,
         results=_results(space, results, verdict),
         checks=checks,
-        warnings=(*model.provenance.notes, *memory.messages),
+        warnings=(*model.provenance.notes, *space.images.cautions, *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
@@ -249,7 +250,7 @@ def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any
 
 def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability) -> tuple[Result, ...]:
     epsilon, worst, norm = space.epsilon, results.worst, space.norm
-    right, clean = int(results.right.sum()), int(results.clean_right.sum())
+    n_attackable, clean = int(results.correct.sum()), int(results.clean_correct.sum())
     lower, middle, upper = results.quartiles(worst)
     known = "clean_accuracy" if space.images.labelled else "clean_agreement"
     name_of_robust = space.phrases.name
@@ -257,9 +258,9 @@ def _results(space: AdversarialWorkspace, results: Results, verdict: Reliability
         results.robust_accuracy(worst, epsilon, name_of_robust),
         Result.proportion(known, clean, results.n, higher_is_better=True, per_image="prediction = reference"),
         results.success_rate(worst, epsilon),
-        Result("median_smallest_epsilon", middle, right, None, norm.unit or norm.name, True),
-        Result("lower_quartile_smallest_epsilon", lower, right, None, norm.unit or norm.name, True),
-        Result("upper_quartile_smallest_epsilon", upper, right, None, norm.unit or norm.name, True),
+        Result("median_smallest_epsilon", middle, n_attackable, None, norm.unit or norm.name, True),
+        Result("lower_quartile_smallest_epsilon", lower, n_attackable, None, norm.unit or norm.name, True),
+        Result("upper_quartile_smallest_epsilon", upper, n_attackable, None, norm.unit or norm.name, True),
     ]
     rows += [
         results.robust_accuracy(outcome, epsilon, f"{name_of_robust}:{name}")

@@ -10,6 +10,7 @@ import torch
 
 from probe.attacks.norms import shown
 from probe.core.document import Check, Section, percent
+from probe.models.chain import data_info
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import WILSON, subject, tools
 
@@ -51,7 +52,7 @@ def headline(
 
 def _robustness(space: AdversarialWorkspace) -> str:
     results, model, data = space.results, space.model, space.images
-    right, n = int(results.clean_right.sum()), results.n
+    n_correct, n = int(results.clean_correct.sum()), results.n
     robust = int(results.robust(results.worst, space.epsilon).sum())
     accuracy = results.robust_accuracy(results.worst, space.epsilon)
     value = percent(float(accuracy.value or 0), accuracy.ci)
@@ -68,7 +69,7 @@ def _robustness(space: AdversarialWorkspace) -> str:
             f"attack, so this says nothing about accuracy. Attacks: {names}."
         )
     return (
-        f"{model.name} classifies {right} of {n} images of {data.name} correctly, and {robust} of {n} remain "
+        f"{model.name} classifies {n_correct} of {n} images of {data.name} correctly, and {robust} of {n} remain "
         f"correct under attack within {space.words(space.epsilon)}: robust accuracy {value} (95% interval), worst "
         f"case over {names}."
     )
@@ -118,7 +119,7 @@ def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tup
     )
     names = ", ".join(attack.text for attack in space.attacks)
     sentences = [
-        subject(space.model.info(), space.images.info(n, fingerprint=False)),
+        subject(space.model.info(), data_info(space.model, space.images, n, fingerprint=False)),
         f"It was attacked within {norm.name} balls of radius {sizes} by {names}{goal}.",
         "An image counted as broken only if the unmodified network, evaluated in float32, confirmed it on an "
         "image inside the ball and inside [0, 1]; the worst case over all attacks is reported.",

@@ -93,14 +93,14 @@ class AdversarialWorkspace:
     @cached_property
     def shown(self) -> tuple[int, ...]:
         """The images to show: the user's, or a seeded draw of images that can be broken, with the most robust one."""
-        wanted, results = self.config.images, self.results
-        if not isinstance(wanted, int):
+        requested, results = self.config.images, self.results
+        if not isinstance(requested, int):
             places = {int(index): place for place, index in enumerate(results.clean.index)}
-            return tuple(places[index] for index in dict.fromkeys(wanted) if index in places)
+            return tuple(places[index] for index in dict.fromkeys(requested) if index in places)
         order = torch.randperm(results.n, generator=generator(self.config.seed, "shown")).tolist()
-        right = [place for place in order if results.right[place]]
-        picked = right[:wanted] or order[:wanted]
-        hardest = max(right, key=lambda place: float(results.worst.smallest[place]), default=None)
+        attackable = [place for place in order if results.correct[place]]
+        picked = attackable[:requested] or order[:requested]
+        hardest = max(attackable, key=lambda place: float(results.worst.smallest[place]), default=None)
         if hardest is not None and hardest not in picked and len(picked) > 1:
             picked[-1] = hardest
         return tuple(sorted(picked))
@@ -154,7 +154,7 @@ class AdversarialWorkspace:
     def sample(self) -> tuple[int, ...]:
         """Up to 24 positions of images classified correctly without attack, seeded: the sample of the views."""
         order = torch.randperm(self.results.n, generator=generator(self.config.seed, "sample")).tolist()
-        return tuple(sorted([place for place in order if self.results.right[place]][:24]))
+        return tuple(sorted([place for place in order if self.results.correct[place]][:24]))
 
     @cached_property
     def sampled(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -56,11 +56,11 @@ class InputWindow:
             return None
         jump = int(field.jump[0]), int(field.jump[1])
         sides = [
-            min(whole, -(-(extent + step) // step) * step)
-            for extent, step, whole in zip(field.size, jump, field.image, strict=True)
+            min(length, -(-(extent + step) // step) * step)
+            for extent, step, length in zip(field.size, jump, field.image, strict=True)
         ]
         # The last window ends at the image's edge; it must begin at a multiple of the jump as well.
-        if any((whole - side) % step for whole, side, step in zip(field.image, sides, jump, strict=True)):
+        if any((length - side) % step for length, side, step in zip(field.image, sides, jump, strict=True)):
             return None
         if sides[0] * sides[1] > _WORTHWHILE * field.image[0] * field.image[1]:
             return None
@@ -69,8 +69,8 @@ class InputWindow:
     def corner(self, box: Box) -> tuple[int, int]:
         """Return (top, left) of the window that holds a receptive field."""
         starts = (
-            min(begin // step * step, whole - side)
-            for begin, step, whole, side in zip(box[:2], self.jump, self.image, self.size, strict=True)
+            min(begin // step * step, length - side)
+            for begin, step, length, side in zip(box[:2], self.jump, self.image, self.size, strict=True)
         )
         top, left = starts
         return top, left
@@ -126,9 +126,9 @@ def _batch(
         maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
         for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
             top, left, bottom, right = box_of(space, unit, field)
-            whole = torch.zeros(space.model.input.size)
-            whole[:, top:bottom, left:right] = signal[:, top - y : bottom - y, left - x : right - x]
-            signals[rule, unit] = whole
+            canvas = torch.zeros(space.model.input.size)
+            canvas[:, top:bottom, left:right] = signal[:, top - y : bottom - y, left - x : right - x]
+            signals[rule, unit] = canvas
     return signals
 
 

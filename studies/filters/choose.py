@@ -16,7 +16,7 @@ AUTO_LAYERS = 5
 AUTO_CHANNELS = 5
 
 
-def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def choose_layers(maps: Sequence[LayerInfo], requested: Sequence[str] | None) -> tuple[str, ...]:
     """Return the wanted layers in execution order, or the last layer of every resolution.
 
     Raises UsageError, with similar names, for a name that is not a layer with a map.
@@ -24,28 +24,30 @@ def choose_layers(maps: Sequence[LayerInfo], wanted: Sequence[str] | None) -> tu
     known = [info.name for info in maps]
     if not known:
         raise NotApplicableError("The network has no layer whose output is a map (N, C, H, W).")
-    if wanted is None:
+    if requested is None:
         return stages(maps, AUTO_LAYERS)
-    for name in wanted:
+    for name in requested:
         if name not in known:
             raise unknown("layer with a map", name, known)
-    return tuple(name for name in known if name in set(wanted))
+    return tuple(name for name in known if name in set(requested))
 
 
-def choose_channels(observed: LayerObservation, wanted: Sequence[int] | None, layer: str) -> tuple[int, ...]:
+def choose_channels(
+    observed: LayerObservation, requested: Sequence[int] | None, layer: str
+) -> tuple[int, ...]:
     """Return the wanted channels, or those whose strongest response exceeds their mean peak by most.
 
-    Without ``wanted`` channels are ranked by (largest − mean) / standard deviation of the images' peaks. Raises
+    Without ``requested`` channels are ranked by (largest − mean) / standard deviation of the images' peaks. Raises
     UsageError for a number outside the layer.
     """
     channels = observed.values.shape[1]
-    if wanted is not None:
-        for channel in wanted:
+    if requested is not None:
+        for channel in requested:
             if not 0 <= channel < channels:
                 raise UsageError(
                     f"Layer '{layer}' has channels 0 to {channels - 1}; there is no channel {channel}."
                 )
-        return tuple(dict.fromkeys(wanted))
+        return tuple(dict.fromkeys(requested))
     score = standout(observed.values[0], observed)
     return tuple(score.sort(descending=True, stable=True).indices[:AUTO_CHANNELS].sort().values.tolist())
 
@@ -57,23 +59,23 @@ def standout(values: Tensor, observed: LayerObservation) -> Tensor:
     )
 
 
-def choose_images(observed: Observations, wanted: int | Sequence[int], seed: int) -> tuple[int, ...]:
+def choose_images(observed: Observations, requested: int | Sequence[int], seed: int) -> tuple[int, ...]:
     """Return the wanted images, or a seeded draw that includes a misclassified image if there is one.
 
     Raises UsageError for an index that is not among the readable images.
     """
     readable = observed.indices.tolist()
-    if not isinstance(wanted, int):
-        for index in wanted:
+    if not isinstance(requested, int):
+        for index in requested:
             if index not in set(readable):
                 raise UsageError(f"There is no readable image {index}; indices go from 0 to {max(readable)}.")
-        return tuple(dict.fromkeys(wanted))
-    if wanted < 1:
-        raise UsageError(f"--images must be at least 1; got {wanted}.")
+        return tuple(dict.fromkeys(requested))
+    if requested < 1:
+        raise UsageError(f"--images must be at least 1; got {requested}.")
     order = torch.randperm(len(readable), generator=generator(seed, "shown")).tolist()
-    picked = order[:wanted]
+    picked = order[:requested]
     wrong = [p for p in order if observed.labels[p] >= 0 and observed.labels[p] != observed.predictions[p]]
-    if wrong and wanted > 1 and not set(wrong) & set(picked):
+    if wrong and requested > 1 and not set(wrong) & set(picked):
         picked[-1] = wrong[0]
     return tuple(sorted(readable[p] for p in picked))
 

@@ -12,6 +12,7 @@ from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
+from probe.models.chain import data_info, preprocessing_check
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.base import choose_views, run_views
@@ -46,8 +47,8 @@ def run(
     space = prepare(model, images, config, progress)
     sections = run_views(views, space, config.seed, progress, "Computing the views")
     results = _accuracy(space.observed)
-    warnings = model.provenance.notes
-    info = images.info(space.observed.n)
+    warnings = (*model.provenance.notes, *images.cautions)
+    info = data_info(model, images, space.observed.n)
     return assemble(
         study="filters",
         title=f"What {model.name} learned",
@@ -62,6 +63,7 @@ def run(
         headline=_headline(space, results, sections, info),
         sections=sections,
         results=results,
+        checks=(preprocessing_check(info),),
         warnings=warnings,
         samples=tuple(samples(space.observed, images)),
         methods=methods(space, info, [name for name, _ in views]),

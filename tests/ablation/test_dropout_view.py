@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from probe.core.state import fingerprint
 from probe.graph.edit.cut import cut, find_sites, prepare
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from studies.ablation.arms import Arm, from_arrays, to_arrays, train_arm
 from studies.ablation.dropout import mc_dropout as voting
 from studies.ablation.dropout.arm import units_of, votes_of
@@ -309,7 +309,7 @@ def test_a_channel_removed_is_gone_from_every_reader_and_in_the_cut_copy() -> No
     network = nets.random_statistics(Early())
     subject = prepare(network, nets.image(2))
     nodes = dropout_inputs(subject.graph)
-    without = cut(subject, find_sites(subject, structure_named("dropout")))
+    without = cut(subject, find_sites(subject, get_structure("dropout")))
     assert isinstance(without, fx.GraphModule)
     data = batches()
     for node in nodes.values():

@@ -11,7 +11,7 @@ from probe.core.progress import SILENT
 from probe.core.state import fingerprint
 from probe.data.images import InputSpec
 from probe.graph.edit.cut import cut, find_sites, prepare
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel, Provenance
 from probe.models.loaded import prepare as prepared
 from studies.ablation import evaluate
@@ -57,7 +57,7 @@ def test_answers_are_those_of_every_copy_run_alone(kept: int, monkeypatch: pytes
     monkeypatch.setattr(evaluate, "KEPT", kept)
     bench = bench_of(nets.random_statistics(nets.Residual()))
     before = fingerprint(bench.model.module)
-    sites = [s for w in ("shortcut", "block") for s in find_sites(bench.subject, structure_named(w))]
+    sites = [s for w in ("shortcut", "block") for s in find_sites(bench.subject, get_structure(w))]
     cuts = [cut(bench.subject, [site]) for site in sites]
     evaluator = Evaluator(bench.model, bench.subject, cuts)
     assert evaluator.shared is not None
@@ -87,7 +87,7 @@ class Tied(nn.Module):
 
 def test_close_answers_are_those_of_the_plain_network() -> None:
     bench = bench_of(nets.random_statistics(Tied()))
-    cuts = [cut(bench.subject, [site]) for site in find_sites(bench.subject, structure_named("relu"))]
+    cuts = [cut(bench.subject, [site]) for site in find_sites(bench.subject, get_structure("relu"))]
     all_answers = Evaluator(bench.model, bench.subject, cuts).answer(bench.batches)
     for answers, network in zip(all_answers, [bench.subject.network, *cuts], strict=True):
         assert answers.predictions.tolist() == alone(bench, network).predictions.tolist()
@@ -110,17 +110,17 @@ def test_recalibration_changes_a_copy_alone_and_only_its_statistics() -> None:
 
 def test_a_lesion_study_compares_each_cut_with_the_intact_network() -> None:
     bench = bench_of(nets.random_statistics(nets.Residual()))
-    lesions = lesion(bench, structure_named("shortcut"), AblationConfig(draws=2, max_sites=3))
-    assert lesions.intact.right == bench.n
+    lesions = lesion(bench, get_structure("shortcut"), AblationConfig(draws=2, max_sites=3))
+    assert lesions.intact.n_correct == bench.n
     assert len(lesions.plan.single) == 3
     for site in lesions.plan.single:
         comparison = lesions.alone(site)
         assert comparison is not None
         expected = alone(bench, cut(bench.subject, [lesions.sites[site]]))
-        assert comparison.right == int((expected.predictions == bench.labels).sum())
-        assert comparison.right == bench.n - comparison.lost
+        assert comparison.n_correct == int((expected.predictions == bench.labels).sum())
+        assert comparison.n_correct == bench.n - comparison.lost
         assert lesions.corrected[site] >= comparison.p
     again = lesions.recalibrated[lesions.plan.everything]
     plain = recalibrate(cut(bench.subject, list(lesions.sites)), bench.calibration)
     answers = answer_plain(bench.model, plain, bench.batches)
-    assert again.right == int((answers.predictions == bench.labels).sum())
+    assert again.n_correct == int((answers.predictions == bench.labels).sum())

@@ -19,7 +19,7 @@ from probe.graph.cost.summary import anatomy, path_lengths
 from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.fold import folded
 from probe.graph.edit.prefix import SharedPass, variant
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.zoo.resnet import resnet
 from studies.ablation.evaluate import Answers, compare
 from studies.ablation.plan import evenly_spaced, make_plan
@@ -33,7 +33,7 @@ def test_a_shared_pass_gives_what_every_cut_network_gives_alone(network: type[nn
     module = nets.random_statistics(network())
     subject = prepare(module, nets.image())
     words = ["shortcut", "block", "dense", "branch", "norm", "relu", "pool", "se", "bias", "layer", "lrn"]
-    sites = [site for word in words for site in find_sites(subject, structure_named(word))]
+    sites = [site for word in words for site in find_sites(subject, get_structure(word))]
     cuts = [cut(subject, [site]) for site in sites] + [cut(subject, sites), cut(subject, [])]
     known: dict[str, nn.Module] = {}
     change = (lambda graph: folded(graph, known)) if fold else (lambda graph: graph)
@@ -51,7 +51,7 @@ def test_a_shared_pass_gives_what_every_cut_network_gives_alone(network: type[nn
 def test_a_shared_pass_computes_the_prefix_once() -> None:
     network = nets.random_statistics(nets.Residual())
     subject = prepare(network, nets.image())
-    cuts = [cut(subject, [site]) for site in find_sites(subject, structure_named("block"))]
+    cuts = [cut(subject, [site]) for site in find_sites(subject, get_structure("block"))]
     calls: list[int] = []
     graph = subject.graph
     handle = graph.get_submodule("stem").register_forward_hook(lambda *_: calls.append(1))
@@ -76,7 +76,7 @@ def test_paths_of_a_residual_chain_are_binomial() -> None:
     found = path_lengths(subject.graph)
     expected = {2 + 2 * k: round(512 * float(reference.binom.pmf(k, 9, 0.5))) for k in range(10)}
     assert found == expected
-    without = cut(subject, find_sites(subject, structure_named("shortcut")))
+    without = cut(subject, find_sites(subject, get_structure("shortcut")))
     assert path_lengths(without) == {20: 1}
 
 
@@ -94,7 +94,7 @@ def test_the_anatomy_of_a_cut_is_that_of_the_smaller_network() -> None:
     subject = prepare(resnet(8).eval(), nets.image(size=32))
     whole = anatomy(subject.network, subject.example)
     assert whole.parameters == sum(p.numel() for p in resnet(8).parameters())
-    block = next(site for site in find_sites(subject, structure_named("block")) if site.name == "layer1.0")
+    block = next(site for site in find_sites(subject, get_structure("block")) if site.name == "layer1.0")
     less = anatomy(cut(subject, [block]), subject.example)
     assert whole.macs - less.macs == 2 * 9 * 16 * 16 * 32 * 32
     assert whole.parameters - less.parameters == 2 * (9 * 16 * 16 + 2 * 16)
@@ -131,7 +131,7 @@ def test_a_comparison_against_counts_by_hand_and_scipy() -> None:
         np.array([0, 2, 2, 1, 0, 2, 1, -1]), np.arange(8.0) + np.array([0, 1, 0, 1, 1, -1, 0, np.inf])
     )
     found = compare(intact, after, labels)
-    assert (found.n, found.right, found.lost, found.won, found.changed) == (8, 3, 4, 1, 5)
+    assert (found.n, found.n_correct, found.lost, found.won, found.changed) == (8, 3, 4, 1, 5)
     assert found.p == pytest.approx(reference.binomtest(4, 5, 0.5).pvalue)
     changes = [0, 1, 0, 1, 1, -1, 0]
     assert found.loss_change == pytest.approx(np.mean(changes))
@@ -177,7 +177,7 @@ def test_calibration_error_by_hand() -> None:
 def test_a_cut_that_fails_leaves_everything_alone() -> None:
     network = nets.random_statistics(nets.Residual())
     before, subject = fingerprint(network), prepare(network, nets.image())
-    site = find_sites(subject, structure_named("shortcut"))[0]
+    site = find_sites(subject, get_structure("shortcut"))[0]
     stranger = type(site)(**{**vars(site), "node": "nowhere"})
     with pytest.raises(ValueError, match="nowhere"):
         cut(subject, [stranger])

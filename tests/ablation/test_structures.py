@@ -13,7 +13,7 @@ from probe.core.errors import UsageError
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint, kept_buffers
 from probe.graph.edit.cut import CutSubject, cut, find_sites, prepare
-from probe.graph.edit.structure import STRUCTURES, structure_named
+from probe.graph.edit.structure import STRUCTURES, get_structure
 
 TWINS: list[tuple[str, Callable[[], nn.Module], Callable[[], nn.Module]]] = [
     ("shortcut", nets.Residual, lambda: nets.Residual(plain=True)),
@@ -31,11 +31,11 @@ def subject_of(network: nn.Module, size: int = 16) -> CutSubject:
 
 
 def names(subject: CutSubject, text: str) -> list[str]:
-    return [site.name for site in find_sites(subject, structure_named(text))]
+    return [site.name for site in find_sites(subject, get_structure(text))]
 
 
 def without(subject: CutSubject, text: str, only: str | None = None) -> nn.Module:
-    sites = find_sites(subject, structure_named(text))
+    sites = find_sites(subject, get_structure(text))
     return cut(subject, [site for site in sites if only in (None, site.name)])
 
 
@@ -73,7 +73,7 @@ def test_dropout_is_gone_in_train_mode_and_idle_in_eval_mode() -> None:
     twin = nets.Plain("dropout")
     twin.load_state_dict(network.state_dict())
     subject, images = subject_of(network), nets.image(6, seed=4)
-    assert structure_named("dropout").no_effect_reason
+    assert get_structure("dropout").no_effect_reason
     made = without(subject, "dropout")
     same(made(images), network(images))
     for module in (made, twin):
@@ -134,7 +134,7 @@ def test_a_pooling_keeps_the_size_whatever_it_becomes(
         nn.Conv2d(3, 4, 1), pool(size, stride, padding, ceil_mode=ceil), nn.Flatten()
     ).eval()
     subject = prepare(network, nets.image(size=13))
-    for site in find_sites(subject, structure_named(f"pool?to={kind}")):
+    for site in find_sites(subject, get_structure(f"pool?to={kind}")):
         made = cut(subject, [site])
         assert made(nets.image(2, size=13)).shape == network(nets.image(2, size=13)).shape
 
@@ -203,7 +203,7 @@ def test_sites_are_those_written_down_by_hand(source: str) -> None:
 def test_every_structure_keeps_the_contract(network: Callable[[], nn.Module], text: str) -> None:
     module = nets.random_statistics(network())
     before, subject = fingerprint(module), subject_of(module)
-    sites = find_sites(subject, structure_named(text))
+    sites = find_sites(subject, get_structure(text))
     intact = subject.network(nets.image())
     assert len({site.name for site in sites}) == len(sites)
     assert [site.place for site in sites] == sorted(site.place for site in sites)
@@ -220,7 +220,7 @@ def test_cutting_everything_together_runs() -> None:
     module = nets.random_statistics(nets.Residual())
     subject = subject_of(module)
     texts = [text for text in STRUCTURES.names() if text != "filter"]
-    sites = [site for text in texts for site in find_sites(subject, structure_named(text))]
+    sites = [site for text in texts for site in find_sites(subject, get_structure(text))]
     assert cut(subject, sites)(nets.image()).shape == (2, 5)
 
 
@@ -235,7 +235,7 @@ def test_cutting_everything_together_runs() -> None:
 )
 def test_unknown_words_are_refused_with_the_known_ones(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):
-        structure_named(text)
+        get_structure(text)
 
 
 SAMPLE = [
@@ -324,7 +324,7 @@ def test_without_a_graph_modules_can_be_cut_and_the_rest_says_why() -> None:
     x = x * 2 if float(x.detach().sum()) > 0 else x
     same(made(nets.image()), network.fc(x.mean((2, 3))))
     with pytest.raises(NotApplicableError, match="if float"):
-        find_sites(subject, structure_named("shortcut"))
+        find_sites(subject, get_structure("shortcut"))
     assert fingerprint(network) == before
 
 

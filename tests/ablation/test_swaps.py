@@ -18,7 +18,7 @@ from probe.core.state import fingerprint
 from probe.graph.cost.summary import count_macs
 from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.local import LocallyConnected2d, MapConv2d, output_size
-from probe.graph.edit.structure import SWAPS, structure_named
+from probe.graph.edit.structure import SWAPS, get_structure
 from probe.models.zoo.inception import GoogLeNet
 from probe.models.zoo.nin import NIN
 from probe.models.zoo.resnet import ResNet
@@ -29,13 +29,13 @@ from studies.ablation.retrain import label_of
 
 def swapped(network: nn.Module, text: str, x: Tensor, only: str | None = None) -> nn.Module:
     subject = prepare(network.eval(), x)
-    sites = find_sites(subject, structure_named(text))
+    sites = find_sites(subject, get_structure(text))
     with scoped(5, "new weights"):
         return cut(subject, [site for site in sites if only in (None, site.name)])
 
 
 def forms(network: nn.Module, text: str, x: Tensor) -> list[str]:
-    return [site.form for site in find_sites(prepare(network.eval(), x), structure_named(text))]
+    return [site.form for site in find_sites(prepare(network.eval(), x), get_structure(text))]
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:
@@ -130,7 +130,7 @@ def test_residual_versions_become_the_zoos_own(option: str, bottleneck: bool, fi
     before = fingerprint(network)
     made = swapped(network, f"swap:residual?to=v{3 - first}", x)
     assert fingerprint(network) == before
-    assert not find_sites(prepare(made, x), structure_named(f"swap:residual?to=v{3 - first}"))
+    assert not find_sites(prepare(made, x), get_structure(f"swap:residual?to=v{3 - first}"))
     with torch.no_grad():
         for mine, theirs in zip(weights(network), weights(other), strict=True):
             theirs.weight.copy_(mine.weight)
@@ -184,7 +184,7 @@ def test_batch_norm_is_put_behind_the_convolutions_of_a_network_without_any() ->
 def test_without_a_restriction_the_network_begins_as_the_same_function(text: str) -> None:
     network, x = nets.random_statistics(nets.Residual()), nets.image(3, size=16)
     made = swapped(network, text, x)
-    assert structure_named(text).no_effect_reason
+    assert get_structure(text).no_effect_reason
     torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-5)
     assert sum(p.numel() for p in made.parameters()) > 2 * sum(p.numel() for p in network.parameters())
 
@@ -286,7 +286,7 @@ def test_the_price_of_the_two_restrictions() -> None:
 def test_both_restrictions_go_together(order: tuple[str, str]) -> None:
     network, x = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1, bias=False)).eval(), torch.rand(1, 3, 16, 16)
     subject = prepare(network, x)
-    made = cut(subject, [site for text in order for site in find_sites(subject, structure_named(text))])
+    made = cut(subject, [site for text in order for site in find_sites(subject, get_structure(text))])
     assert sum(p.numel() for p in made.parameters()) == 17**2 * 3 * 5 * 8 * 8
     torch.testing.assert_close(made(x), network(x), rtol=1e-4, atol=1e-5)
 
@@ -301,7 +301,7 @@ def test_too_many_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", SWAPS.names())
 def test_every_swap_says_what_it_is(name: str) -> None:
-    swap = structure_named(f"swap:{name}")
+    swap = get_structure(f"swap:{name}")
     assert swap.name == f"swap:{name}"
     assert swap.text.startswith(swap.name)
     assert swap.arm.startswith("with")
@@ -323,7 +323,7 @@ def test_every_swap_says_what_it_is(name: str) -> None:
 )
 def test_unknown_words_are_refused(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        structure_named(text)
+        get_structure(text)
 
 
 def test_a_swap_cannot_be_a_lesion() -> None:

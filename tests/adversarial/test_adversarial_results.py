@@ -74,7 +74,7 @@ def test_robust_accuracy_and_success_rate_by_hand() -> None:
         fab=[0.0, 0.09, 0.2, 0.1, math.inf, 0.1, 0.4, 0.9],
     )
     assert run.n == 8
-    assert run.right.tolist() == [False] + [True] * 7
+    assert run.correct.tolist() == [False] + [True] * 7
     pgd, fab = run.attacks["pgd"], run.attacks["fab"]
     accuracy = run.robust_accuracy(pgd, 0.1)
     assert (accuracy.name, accuracy.value, accuracy.n) == ("robust_accuracy", 4 / 8, 8)
@@ -84,7 +84,7 @@ def test_robust_accuracy_and_success_rate_by_hand() -> None:
     assert rate.higher_is_better is False
     assert run.robust_accuracy(run.worst, 0.1).value == 2 / 8
     assert run.success_rate(run.worst, 0.1).value == 5 / 7
-    assert run.robust(fab, 0.0).tolist() == run.right.tolist()
+    assert run.robust(fab, 0.0).tolist() == run.correct.tolist()
     assert accuracy.ci is not None
     assert accuracy.ci[0] < 0.5 < accuracy.ci[1]
 
@@ -112,12 +112,12 @@ def test_robust_accuracy_falls_with_epsilon(values: list[float], first: float, s
     assert low <= high
 
 
-def test_what_is_clean_right_is_told_by_the_label_and_not_by_the_attack() -> None:
+def test_clean_correct_is_decided_by_the_label_and_not_by_the_attack() -> None:
     run = results(pgd=[0.0, 0.1, 0.2])
     answers = np.array([0, 1, 0])
     run = dataclasses.replace(run, clean=dataclasses.replace(run.clean, prediction=answers))
-    assert run.clean_right.tolist() == [True, True, False]
-    assert run.right.tolist() == [False, True, True]
+    assert run.clean_correct.tolist() == [True, True, False]
+    assert run.correct.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("checks", [(), (Check("A", "not applicable", None, ""),) * 3])

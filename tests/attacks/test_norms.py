@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch import Tensor
 
-from probe.attacks.norms import L0, L1, L2, NORMS, Linf, Norm, norm_named, per_image
+from probe.attacks.norms import L0, L1, L2, NORMS, Linf, Norm, get_norm, per_image
 from probe.core.errors import UsageError
 
 EVERY = pytest.mark.parametrize("norm", list(NORMS.values()), ids=list(NORMS))
@@ -253,7 +253,7 @@ def test_values_per_image_broadcast() -> None:
 
 
 def test_norms_have_names_in_any_case() -> None:
-    assert norm_named("linf") == Linf()
-    assert norm_named("L2") == L2()
+    assert get_norm("linf") == Linf()
+    assert get_norm("L2") == L2()
     with pytest.raises(UsageError, match="Linf, L2, L1, L0"):
-        norm_named("L3")
+        get_norm("L3")

@@ -13,7 +13,7 @@ from probe.attacks.families.apgd import ApgdT
 from probe.attacks.families.fab import Fab
 from probe.attacks.families.gradient import PGD
 from probe.attacks.norms import L0, L1, L2, MOST, Linf, Norm, parse_epsilons, shown
-from probe.attacks.select import attack_named, attack_rows, choose_attacks
+from probe.attacks.select import attack_rows, choose_attacks, get_attack
 from probe.core.errors import UsageError
 
 LINF, TWO, ZERO = Linf(), L2(), L0()
@@ -127,19 +127,19 @@ def test_what_is_shown_can_be_typed(eighth_bits: int) -> None:
 
 
 def test_name_and_options() -> None:
-    chosen = attack_named(" pgd?steps=100&loss=dlr&random_start=False&step=1 ")
+    chosen = get_attack(" pgd?steps=100&loss=dlr&random_start=False&step=1 ")
     assert chosen.attack == PGD(steps=100, loss="dlr", random_start=False, step=1)
     assert chosen.name == "pgd"
     assert chosen.text == "pgd?steps=100&loss=dlr&random_start=False&step=1"
     assert chosen.fixed
-    assert not attack_named("fab").fixed
-    assert attack_named("fab?alpha=1").attack == Fab(alpha=1)  # a whole number for another
+    assert not get_attack("fab").fixed
+    assert get_attack("fab?alpha=1").attack == Fab(alpha=1)  # a whole number for another
 
 
 def test_defaults_are_used_where_they_fit_and_are_not_typed() -> None:
-    assert attack_named("pgd", steps=7, queries=9).attack == PGD(steps=7)
-    assert attack_named("pgd?steps=3", steps=7).attack == PGD(steps=3)
-    assert attack_named("pgd", steps=None).attack == PGD()
+    assert get_attack("pgd", steps=7, queries=9).attack == PGD(steps=7)
+    assert get_attack("pgd?steps=3", steps=7).attack == PGD(steps=3)
+    assert get_attack("pgd", steps=None).attack == PGD()
 
 
 @pytest.mark.parametrize(
@@ -177,26 +177,26 @@ def test_defaults_are_used_where_they_fit_and_are_not_typed() -> None:
 )
 def test_unknown_names_options_and_kinds_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        attack_named(text)
+        get_attack(text)
 
 
 def test_defaults_that_an_option_cannot_have_are_refused() -> None:
     with pytest.raises(UsageError, match="steps of the attack pgd must be an integer of at least 1"):
-        attack_named("pgd", steps=0)
+        get_attack("pgd", steps=0)
 
 
 def test_none_and_zero_are_typed_where_they_mean_something() -> None:
-    assert attack_named("pgd?step=None").attack == PGD()
-    assert attack_named("fab?candidates=None").attack == Fab(candidates=None)
+    assert get_attack("pgd?step=None").attack == PGD()
+    assert get_attack("fab?candidates=None").attack == Fab(candidates=None)
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_every_default_can_be_typed(name: str) -> None:
-    attack = attack_named(name).attack
+    attack = get_attack(name).attack
     options = vars(attack)
     if options:
         text = "&".join(f"{key}={value}" for key, value in options.items())
-        assert attack_named(f"{name}?{text}").attack == attack
+        assert get_attack(f"{name}?{text}").attack == attack
 
 
 def test_attacks_are_chosen_once_each_in_order() -> None:

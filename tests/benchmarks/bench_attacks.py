@@ -19,7 +19,7 @@ from torch import Tensor
 from probe.attacks.families.deepfool import DeepFool
 from probe.attacks.families.ensembles import Standard
 from probe.attacks.norms import NORMS
-from probe.attacks.select import attack_named
+from probe.attacks.select import get_attack
 from probe.core.seeds import generator, scoped
 from probe.models.loaded import LoadedModel
 from studies.adversarial.attack_run import attacked_model
@@ -52,7 +52,7 @@ def curve(model: LoadedModel, x: Tensor, y: Tensor) -> None:
         task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), False, 0)
         images = x.to(memory_format=model.memory_format)
         bench = BatchAttack(attacked, images, y, None, task, MicroBatcher(len(x)), "bench")
-        outcome = dict(bench.run([attack_named("pgd", steps=STEPS)]))["pgd"]
+        outcome = dict(bench.run([get_attack("pgd", steps=STEPS)]))["pgd"]
         return torch.tensor([float((~outcome.success(e)).mean()) for e in EPSILONS])
 
     def theirs() -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from probe.core.seeds import generator
 from probe.graph.edit.cut import CutSubject, cut, find_sites, prepare
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from studies.ablation.evaluate import Answers, EvaluationBatch, Evaluator
@@ -57,7 +57,7 @@ def main() -> None:
     for word in WORDS:
         start = time.perf_counter()
         subject = prepare(model.network, example)
-        sites = list(find_sites(subject, structure_named(word)))
+        sites = list(find_sites(subject, get_structure(word)))
         ours = Evaluator(model, subject, [cut(subject, [site]) for site in sites]).answer(data)[1:]
         fast = time.perf_counter() - start
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_program import ARGUMENTS, chromium
 from browser_sample import sample
 from browser_tab import Tab
 from playwright.sync_api import Browser, sync_playwright
@@ -20,13 +21,6 @@ from playwright.sync_api import Browser, sync_playwright
 from probe.core.document import Check, Result
 from probe.report.index import update_index
 from probe.report.render import write_report
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return next(filter(None, map(shutil.which, names)), None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import ARGUMENTS, chromium
+from browser_program import ARGUMENTS, chromium
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 

@@ -100,7 +100,7 @@ def test_what_was_unreadable_is_noted_once_and_not_tried_again():
 
 def test_what_was_found_stands_before_what_could_not_be_read():
     images = numbered(3, {1})
-    images.found = (Skipped("notes.txt", "not an image"),)
+    images.skipped_before = (Skipped("notes.txt", "not an image"),)
     list(images.batches(SPEC, 2))
     info = images.info(2)
     assert info.skipped == (Skipped("notes.txt", "not an image"), Skipped("image 1", "fault 1"))
@@ -237,7 +237,7 @@ def test_a_sample_keeps_what_is_known_and_notes_apart():
 
 def test_labels_can_be_taken_off():
     labelled = numbered(6, {1})
-    labelled.found = (Skipped("x", "y"),)
+    labelled.skipped_before = (Skipped("x", "y"),)
     list(labelled.batches(SPEC, 2))
     bare = labelled.unlabelled()
     assert (bare.labelled, bare.class_names, bare.num_classes) == (False, None, None)

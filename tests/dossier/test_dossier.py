@@ -15,13 +15,20 @@ from probe.core.errors import UsageError
 from probe.core.progress import SILENT
 from probe.core.seeds import generator
 from probe.graph.edit.cut import find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.graph.trace.layers import ConvolutionInfo
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.tools.dossier.choose import DossierChoice, automatic, choose_layers, present_structures
 from probe.tools.dossier.correlations import correlations, correlations_section, detectable
-from probe.tools.dossier.measure import OUTCOMES, Attacked, Channels, frequencies, lesions, relative_change
+from probe.tools.dossier.measure import (
+    OUTCOMES,
+    AttackedImages,
+    Channels,
+    frequencies,
+    lesions,
+    relative_change,
+)
 from studies.ablation.evaluate import subject_of
 
 NETWORK = """
@@ -59,8 +66,8 @@ def test_a_lesion_is_what_a_hook_makes_of_it(model: LoadedModel) -> None:
     clean, hit = (torch.rand(5, 3, 16, 16, generator=draws) for _ in range(2))
     labels = torch.tensor([0, 1, 2, 0, 1])
     subject = subject_of(model)
-    sites = [s for s in find_sites(subject, structure_named("filter")) if s.name in ("0:1", "0:4")]
-    found = lesions(model, subject, sites, Attacked(clean, hit, labels, 0.1, 2), 2, SILENT, "filters")
+    sites = [s for s in find_sites(subject, get_structure("filter")) if s.name in ("0:1", "0:4")]
+    found = lesions(model, subject, sites, AttackedImages(clean, hit, labels, 0.1, 2), 2, SILENT, "filters")
     assert [one.site for one in found] == ["0:1", "0:4"]
 
     def loss(images: Tensor, channel: int | None) -> float:
@@ -141,7 +148,7 @@ def channels(measures: dict[str, np.ndarray]) -> Channels:
 def test_correlations_are_spearmans_with_holms_correction() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=24)
-    looks = {"filter norm": base + 0.05 * rng.normal(size=24), "mean peak": np.ones(24)}
+    looks = {"filter norm": base + 0.05 * rng.normal(size=24), "mean maximum activation": np.ones(24)}
     measures = {name: rng.normal(size=24) for name in OUTCOMES} | looks
     measures[OUTCOMES[0]] = base**3
     found = {(one.first, one.second): one for one in correlations([channels(measures)], 0)}

@@ -281,7 +281,7 @@ def evidence_of(
         target=np.full(len(images), -1) if targets is None else targets.numpy(),
     )
     results = Results(clean, outcomes, worst, (0.0, *task.epsilons), task.epsilon)
-    places = tuple(np.flatnonzero(results.right)[:SAMPLE].tolist())
+    places = tuple(np.flatnonzero(results.correct)[:SAMPLE].tolist())
     run = AttackRun(
         model=LoadedModel(
             name="test",

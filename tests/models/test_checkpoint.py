@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.weight_files import Net, random_state, sha256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -21,7 +22,6 @@ from torch import Tensor
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.models.weights.checkpoint import CheckpointError, looks_like_path, read_checkpoint
 from probe.models.weights.file_type import forbidden_globals
-from tests.models.conftest import Net, random_state, sha256
 
 
 class Evil:

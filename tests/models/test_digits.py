@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.recording_console import Console
+from helpers.weight_files import sha256
 from safetensors import safe_open
 from sklearn.datasets import load_digits
 
@@ -24,7 +26,6 @@ from probe.models.weights import choose as weights
 from probe.models.weights import digits
 from probe.models.weights.cache import write_state
 from probe.models.weights.reinitialise import random_builder
-from tests.models.conftest import Console, sha256
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from helpers.loopback_server import Server, sends
+from helpers.recording_console import Console
 
 from probe.cli.console import Console as CommandLine
 from probe.core.network import Timeouts, check_reachable
 from probe.core.progress import SILENT
 from probe.models.weights.fetch import UnobtainableError, download, hash_in_name
-from tests.models.conftest import Console, Server, sends
 
 BODY = bytes(range(256)) * 4000
 SHA = hashlib.sha256(BODY).hexdigest()

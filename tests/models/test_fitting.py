@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.weight_files import Net, random_state
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from probe.models.weights.checkpoint import CheckpointError
 from probe.models.weights.fit_names import clean, compare, load_in_order, load_into, rebuilt_for_classes
-from tests.models.conftest import Net, random_state
 
 
 def holds(network: nn.Module, state: dict[str, Tensor]) -> bool:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.loopback_server import Server, sends
+from helpers.recording_console import Console
+from helpers.weight_files import random_state
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,7 +23,6 @@ from probe.models.source import Access, HubFile
 from probe.models.weights import fetch as hub
 from probe.models.weights.checkpoint import CheckpointError
 from probe.models.weights.fetch import UnobtainableError
-from tests.models.conftest import Console, Server, random_state, sends
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "someone/small"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.weight_files import random_state
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.models.load import find_architecture, load_model
 from probe.models.measure import choose_device
 from probe.models.source import Access
-from tests.models.conftest import random_state
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_normalisation(
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"mean": [0.1, 0.2]}, "--mean has 2 values, but the network has 3 input channels"),
-        ({"std": [1, 1, 1, 1]}, "--std has 4 values"),
+        ({"mean": [0.1, 0.2]}, "mean has 2 values, but the network has 3 input channels"),
+        ({"std": [1, 1, 1, 1]}, "std has 4 values"),
         ({"std": 0.0}, "above 0"),
         ({"std": -1.0}, "above 0"),
         ({"std": float("nan")}, "above 0"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers.weight_files import Net
 from torch import nn
 from torchvision import models
 
@@ -16,7 +17,6 @@ from probe.core.state import fingerprint
 from probe.data.images import InputSpec
 from probe.models.loaded import LoadedModel, Normalise, Provenance, prepare
 from probe.models.measure import choose_memory_format, measure
-from tests.models.conftest import Net
 
 CPU = torch.device("cpu")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from helpers.weight_files import random_state
 from safetensors.torch import save, save_file
 
 from probe.core.errors import CannotRunError, UsageError
@@ -18,7 +19,6 @@ from probe.models.source import Access, HubFile, UrlFile
 from probe.models.sources import timm as source
 from probe.models.weights import fetch as hub
 from probe.models.weights.fetch import torch_home
-from tests.models.conftest import random_state
 from tests.models.test_hub import cache_file
 
 SMALL = "lcnet_050"

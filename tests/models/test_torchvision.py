@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.loopback_server import Server, sends
+from helpers.weight_files import random_state
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models._api import WeightsEnum
@@ -20,7 +22,6 @@ from probe.models.load import load_model
 from probe.models.sources import torchvision as source
 from probe.models.weights.checkpoint import CheckpointError
 from probe.models.weights.fetch import torch_home
-from tests.models.conftest import Server, random_state, sends
 
 BUILD = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
 

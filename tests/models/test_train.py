@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.recording_console import Console
+from helpers.weight_files import Net, random_state, sha256
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -43,7 +45,6 @@ from probe.train.loop.fit import count_correct
 from probe.train.setup import RecipeOptions
 from probe.train.trained_file import TrainedNetwork, recipe_file
 from probe.train.trainer import TrainOptions, train
-from tests.models.conftest import Console, Net, random_state, sha256
 
 QUICK = TrainOptions(RecipeOptions(epochs=2, batch_size=32), n=120, device="cpu", offline=True)
 AGAINST = replace(QUICK, adversarial=True, epsilon="0.1", steps=2)
@@ -376,7 +377,7 @@ def test_the_users_words_on_input_and_recipe(tmp_path: Path) -> None:
         QUICK, recipe=words, n=40, img_size=(16, 24), mean=(0.1,), std=(0.2,), out=tmp_path / "w.safetensors"
     )
     done = train(TINY, "digits", options)
-    assert {key: getattr(done.recipe, key) for key in words.given()} == words.given()
+    assert {key: getattr(done.recipe, key) for key in words.options()} == words.options()
     model = load_model(TINY, weights=done.path, device="cpu")
     assert model.input.size == (1, 16, 24)
     assert model.module.normalise.mean.flatten().tolist() == pytest.approx([0.1])

@@ -111,21 +111,23 @@ class AutoPGD(Attack):
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         return self._runs(inputs, inputs.targets)[0]
 
-    def _runs(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _runs(self, inputs: AttackInputs, target_classes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the final images of all restarts, (N, C, H, W), and which are adversarial, (N,).
 
-        ``wanted`` (N,) are the classes that count as success, None: any class other than the label.
+        ``target_classes`` (N,) are the classes that count as success, None: any class other than the label.
         """
         images, start = inputs.images, inputs.start
         result, done = images.clone(), torch.zeros(len(images), dtype=torch.bool, device=images.device)
         for restart in range(self.restarts):
-            left = (~done).nonzero()[:, 0]
-            if len(left) == 0:
+            remaining = (~done).nonzero()[:, 0]
+            if len(remaining) == 0:
                 break
-            first = images[left] if start is None else start[left]
+            first = images[remaining] if start is None else start[remaining]
             if start is None or restart:
-                first = boundary_start(images[left], inputs.norm, inputs.epsilon, inputs.generator)
-            result[left], done[left] = self.climb(inputs.rows(left).begin_at(first), pick(wanted, left))
+                first = boundary_start(images[remaining], inputs.norm, inputs.epsilon, inputs.generator)
+            result[remaining], done[remaining] = self.climb(
+                inputs.rows(remaining).begin_at(first), pick(target_classes, remaining)
+            )
         return result, done
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
@@ -136,11 +138,11 @@ class AutoPGD(Attack):
         """Return the attack with that fraction of the steps and one restart."""
         return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
 
-    def climb(self, inputs: AttackInputs, wanted: Tensor | None) -> tuple[Tensor, Tensor]:
+    def climb(self, inputs: AttackInputs, target_classes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the final images of one run from the inputs' start, (N, C, H, W), and which are adversarial, (N,).
 
         The loss leads towards the inputs' targets, or away from the label. An image is broken when the prediction is
-        ``wanted`` (N,), or any class other than the label if ``wanted`` is None.
+        ``target_classes`` (N,), or any class other than the label if ``target_classes`` is None.
         """
         model, images, labels = inputs.model, inputs.images, inputs.labels
         norm, epsilon = inputs.norm, inputs.epsilon
@@ -153,7 +155,7 @@ class AutoPGD(Attack):
                 model, state.x, labels[state.where], goal, LOSSES[self.loss], self.eot
             )
             state.take(losses, gradient)
-            hit = broken(model, state.x, logits, labels[state.where], pick(wanted, state.where))
+            hit = broken(model, state.x, logits, labels[state.where], pick(target_classes, state.where))
             if bool(hit.any()):
                 result[state.where[hit]], done[state.where[hit]] = state.x[hit], True
                 state.keep(~hit)
@@ -216,14 +218,14 @@ class ApgdT(AutoPGD):
         if inputs.targets is not None:
             return super()._perturb(inputs)
         result = inputs.images.clone()
-        left = torch.arange(len(result), device=result.device)
+        remaining = torch.arange(len(result), device=result.device)
         for column in likeliest_others(inputs.model, inputs.images, inputs.labels, self.classes).unbind(1):
-            if len(left) == 0:
+            if len(remaining) == 0:
                 break
-            part = replace(inputs.rows(left), targets=column[left], start=None)
+            part = replace(inputs.rows(remaining), targets=column[remaining], start=None)
             # Any class other than the label is a success.
-            result[left], done = self._runs(part, None)
-            left = left[~done]
+            result[remaining], done = self._runs(part, None)
+            remaining = remaining[~done]
         return result
 
     def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:

@@ -36,14 +36,14 @@ class _Ensemble(Attack):
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         result = inputs.images.clone()
-        left = torch.arange(len(result), device=result.device)
+        remaining = torch.arange(len(result), device=result.device)
         for number, attack in enumerate(self.members()):
-            if len(left) == 0:
+            if len(remaining) == 0:
                 break
-            part = inputs.rows(left)
+            part = inputs.rows(remaining)
             judgement = attack.judged(part if number == 0 else part.begin_at(None))
-            result[left] = judgement.images
-            left = left[~judgement.success]
+            result[remaining] = judgement.images
+            remaining = remaining[~judgement.success]
         return result
 
 

@@ -66,17 +66,17 @@ class PGD(Attack):
         # The pixels chosen for a smaller L0 ball are rarely right for a larger one.
         start = None if isinstance(norm, L0) else inputs.start
         result = images.clone()
-        left = torch.arange(len(images), device=images.device)
+        remaining = torch.arange(len(images), device=images.device)
         for restart in range(self.restarts):
-            first = images[left] if start is None or restart else start[left]
+            first = images[remaining] if start is None or restart else start[remaining]
             if self.random_start and (start is None or restart):
                 first = norm.start(first, inputs.epsilon, inputs.generator)
             # From the result in a smaller ball, large steps explore the new space and small ones refine.
             falling = start is not None and not restart
-            moved, done = self.climb(inputs.rows(left).begin_at(first), falling=falling)
-            result[left] = moved
-            left = left[~done]
-            if len(left) == 0:
+            moved, done = self.climb(inputs.rows(remaining).begin_at(first), falling=falling)
+            result[remaining] = moved
+            remaining = remaining[~done]
+            if len(remaining) == 0:
                 break
         return result
 

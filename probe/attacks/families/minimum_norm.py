@@ -54,8 +54,8 @@ class _L0FMN(foolbox.attacks.L0FMNAttack):  # type: ignore[misc]
     def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
         delta = (x.raw - x0.raw).flatten(1)
         rank = delta.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        kept = torch.where(rank < epsilon.raw.reshape(-1, 1), delta, 0.0)
-        return x0 + eagerpy.astensor(kept.reshape(x0.shape))
+        sparse = torch.where(rank < epsilon.raw.reshape(-1, 1), delta, 0.0)
+        return x0 + eagerpy.astensor(sparse.reshape(x0.shape))
 
 
 @ATTACKS.register("fmn")

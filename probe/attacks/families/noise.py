@@ -31,11 +31,13 @@ class Noise(Attack):
         model, images, labels = inputs.model, inputs.images, inputs.labels
         norm, epsilon, generator, targets = inputs.norm, inputs.epsilon, inputs.generator, inputs.targets
         result = images.clone()
-        left = torch.arange(len(images), device=images.device)
+        remaining = torch.arange(len(images), device=images.device)
         for _ in range(self.draws):
-            if len(left) == 0:
+            if len(remaining) == 0:
                 break
-            moved = boundary_start(images[left], norm, epsilon, generator)
-            result[left] = moved
-            left = left[~adversarial(model.verdict(moved), labels[left], pick(targets, left))]
+            moved = boundary_start(images[remaining], norm, epsilon, generator)
+            result[remaining] = moved
+            remaining = remaining[
+                ~adversarial(model.verdict(moved), labels[remaining], pick(targets, remaining))
+            ]
         return result

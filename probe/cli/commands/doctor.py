@@ -72,7 +72,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     options["model"] = options["model"] or DEFAULT_MODEL
     options["data"] = _training_part(options["data"] or DEFAULT_DATA)
     options["weights"] = _start(options)
-    model, images = load(options, console)
+    model, images = load(options, console, strict=False)  # labels that do not fit are a finding
     report = study.run(model, images, config, progress=console, command=command_line(), **how)
     ctx.exit(finish(report, options["out"], console, **report_options(options)))
 

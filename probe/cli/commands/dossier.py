@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """
     from datetime import datetime
 
-    from probe.attacks.norms import norm_named, parse_epsilons
+    from probe.attacks.norms import get_norm, parse_epsilons
     from probe.core.errors import UsageError
     from probe.report.files import report_folder
     from probe.report.index import update_index
@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from probe.tools.dossier.choose import IMAGES
 
     console = Console(options["quiet"])
-    norm = norm_named(options["norm"])
+    norm = get_norm(options["norm"])
     epsilons = parse_epsilons(options["eps"] or DEFAULT_EPSILONS[norm.name], norm)
     if len(epsilons) != 1 or epsilons[0] <= 0:
         raise UsageError("A dossier takes one --eps above 0; it draws the curve around that value itself.")

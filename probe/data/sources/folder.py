@@ -21,6 +21,38 @@ from probe.data.spec import Item, UnreadableError
 
 _REASONS_NAMED = 3
 
+_SYSTEM_FOLDERS = frozenset(
+    (
+        "__macosx",
+        "@eadir",
+        "lost+found",
+        "$recycle.bin",
+        "system volume information",
+        "#recycle",
+        "#snapshot",
+        "@recycle",
+        "__pycache__",
+    )
+)
+"""Folders that operating systems, storage servers and Python put beside the user's own, in lower case."""
+
+_SPLITS = frozenset(
+    (
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "dev",
+        "eval",
+        "train_set",
+        "test_set",
+    )
+)
+"""Names of the splits of a data set, in lower case."""
+
 
 @SOURCES.register("folder")
 def folder(request: Request) -> ImageSet:
@@ -28,14 +60,16 @@ def folder(request: Request) -> ImageSet:
 
     Every first-level subfolder is a class, in byte order of the names, even if it is empty (so that the labels
     match a network trained on the same classes); images at any depth inside belong to it. If no subfolder
-    has an image, the images of the folder itself are used, without labels. Hidden entries are ignored. Links
+    has an image, the images of the folder itself are used, without labels. Hidden entries are ignored, and folders
+    that systems put there (__MACOSX, @eaDir, lost+found, …) are skipped. A root with splits (train/, val/) is refused.
+    Links
     are followed only to files inside the folder. Skipped entries are listed with the reason.
     """
     if request.path is None:
         raise UsageError("Give the path of the folder.")
     root = request.path.resolve()
     scan = _scan(root, request.progress)
-    labels = _labels(scan)
+    labels = None if request.flat else _labels(scan, request.path)
     if not scan.files:
         raise CannotRunError(_nothing(request.path, scan.skipped))
     files = scan.files
@@ -51,7 +85,7 @@ def folder(request: Request) -> ImageSet:
         class_names=None if labels is None else tuple(map(printable, scan.classes)),
         domain="folder",
         source=f"folder {printable(str(request.path))}",
-        found=tuple(scan.skipped),
+        skipped_before=tuple(scan.skipped),
     )
 
 
@@ -64,17 +98,31 @@ class _Scan:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def _labels(scan: _Scan) -> NDArray[np.int32] | None:
+def _labels(scan: _Scan, root: Path) -> NDArray[np.int32] | None:
     """Return the label of each file, and skip files that are not in a class folder; None for a flat folder."""
     inside = [name for name in scan.files if os.sep in name]
     if not inside:
         scan.classes.clear()
         return None
+    _refuse_splits(scan.classes, inside, root)
     outside = [name for name in scan.files if os.sep not in name]
     scan.skipped += [Skipped(_display_name(name), "not inside a class folder") for name in outside]
     scan.files = inside
     number = {name: label for label, name in enumerate(scan.classes)}
     return np.array([number[name.partition(os.sep)[0]] for name in inside], dtype=np.int32)
+
+
+def _refuse_splits(classes: list[str], inside: list[str], root: Path) -> None:
+    """Raise UsageError when class folders are the splits of a data set: two split names, with folders inside."""
+    splits = [name for name in classes if name.casefold() in _SPLITS]
+    deep = {name.partition(os.sep)[0] for name in inside if name.count(os.sep) > 1}
+    if not deep.intersection(splits) or (len(splits) < 2 and len(classes) > 1):
+        return
+    chosen = next((name for name in splits if not name.casefold().startswith(("train", "dev"))), splits[0])
+    raise UsageError(
+        f"'{printable(root.name)}' looks like the root of a data set: its folders {', '.join(map(printable, splits))} are "
+        f"splits with class folders inside, not classes. Give one of them, such as {printable(str(root / chosen))}."
+    )
 
 
 def _scan(root: Path, progress: Progress) -> _Scan:
@@ -87,6 +135,9 @@ def _scan(root: Path, progress: Progress) -> _Scan:
             if relative is None:
                 pending.pop()
             elif stat.S_ISDIR(mode := _mode(root / relative)):
+                if os.path.basename(relative).casefold() in _SYSTEM_FOLDERS:
+                    scan.skipped.append(Skipped(_display_name(relative), "system folder, not a class"))
+                    continue
                 if os.sep not in relative:
                     scan.classes.append(relative)
                 pending.append(iter(_entries(root, relative, scan)))

@@ -30,13 +30,15 @@ def path_edges(node: fx.Node) -> list[fx.Node]:
 
     For a module, each value is one path, however often it is used (attention: as query, key and value).
     """
-    wanted = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
+    read_inputs = set(tensor_inputs(node)) | {value for value in node.all_input_nodes if _several(value)}
     if node.op == "output":
         return list(node.all_input_nodes)
     if node.op == "call_module":
-        return [value for value in node.all_input_nodes if value in wanted]
+        return [value for value in node.all_input_nodes if value in read_inputs]
     values: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda value: values.append(value) if value in wanted else None)
+    fx.node.map_arg(
+        (node.args, node.kwargs), lambda value: values.append(value) if value in read_inputs else None
+    )
     return values
 
 
@@ -71,11 +73,11 @@ class _GroupPaths:
 
     def within(self, low: int, high: int) -> _GroupPaths:
         """Return the paths to parts that overlap with these channels, with channels relative to the first of them."""
-        kept = _GroupPaths(moved=self.moved)
+        overlapping = _GroupPaths(moved=self.moved)
         for (first, last), count in self.parts.items():
             if max(first, low) < min(last, high):
-                kept.parts[max(first, low) - low, min(last, high) - low] += count
-        return kept
+                overlapping.parts[max(first, low) - low, min(last, high) - low] += count
+        return overlapping
 
 
 def grouped_paths(graph: fx.GraphModule) -> tuple[int, bool]:
@@ -189,10 +191,10 @@ def _slice(node: fx.Node) -> tuple[int, int] | None:
 
 def _offset(source: fx.Node, index: int) -> int | None:
     """Return the first channel of a part of a split, None if it is not known."""
-    given = dict(zip(("input", "size", "dim"), source.args, strict=False)) | source.kwargs
-    value = given.get("input", given.get("tensor"))
-    size = next((given[key] for key in _SIZES if key in given), None)
-    if given.get("dim", 0) != 1 or index < 0 or not isinstance(value, fx.Node):
+    arguments = dict(zip(("input", "size", "dim"), source.args, strict=False)) | source.kwargs
+    value = arguments.get("input", arguments.get("tensor"))
+    size = next((arguments[key] for key in _SIZES if key in arguments), None)
+    if arguments.get("dim", 0) != 1 or index < 0 or not isinstance(value, fx.Node):
         return None
     if isinstance(size, list | tuple):
         known = [part for part in size[:index] if isinstance(part, int)]

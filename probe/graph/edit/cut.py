@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import ModuleReplacement, Structure, structure_named
+from probe.graph.edit.structure import ModuleReplacement, Structure, get_structure
 from probe.graph.trace.ablatable import ablatable, copied
 from probe.graph.trace.trace import TraceError, no_side_effects, shared_copy, tensors
 
@@ -79,7 +79,7 @@ def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
     if subject.reason:
         copy = shared_copy(subject.network)
         for site in sites:
-            structure = structure_named(site.structure)
+            structure = get_structure(site.structure)
             new = (
                 structure.replacement(copy.get_submodule(site.node))
                 if isinstance(structure, ModuleReplacement)
@@ -89,8 +89,8 @@ def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
                 copy.set_submodule(site.node, new.eval())
     else:
         copy = graph = copied(subject.graph)
-        for site in sorted(sites, key=lambda site: structure_named(site.structure).priority):
-            structure_named(site.structure).cut(graph, site)
+        for site in sorted(sites, key=lambda site: get_structure(site.structure).priority):
+            get_structure(site.structure).cut(graph, site)
         graph.graph.eliminate_dead_code()
         graph.delete_all_unused_submodules()
         graph.graph.lint()

@@ -31,12 +31,12 @@ def site_at(
     return Site(structure, name, node.name, form, shape_of(node), place, operands, resizes)
 
 
-def node_named(graph: fx.GraphModule, site: Site) -> fx.Node:
+def get_node(graph: fx.GraphModule, site: Site) -> fx.Node:
     """Return the node of a site; raises ValueError if the graph has no node of this name."""
     for node in graph.graph.nodes:
         if node.name == site.node:
-            found: fx.Node = node
-            return found
+            match: fx.Node = node
+            return match
     raise ValueError(f"the graph has no node {site.node}: the site {site.name} belongs to another network")
 
 

@@ -64,14 +64,14 @@ def _norm(module: fx.GraphModule, node: fx.Node) -> Mapping[str, Any] | None:
     if node.op != "call_function" or node.target is not F.batch_norm:
         return None
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    given = dict(zip(names, node.args, strict=False)) | node.kwargs
-    if given.get("training", False) is not False:
+    arguments = dict(zip(names, node.args, strict=False)) | node.kwargs
+    if arguments.get("training", False) is not False:
         return None
-    values = [_value(module, given.get(name)) for name in names[1:5]]
+    values = [_value(module, arguments.get(name)) for name in names[1:5]]
     if values[0] is None or values[1] is None:
         return None
     keys = ("mean", "var", "weight", "bias")
-    return dict(zip(keys, values, strict=True)) | {"eps": given.get("eps", 1e-5)}
+    return dict(zip(keys, values, strict=True)) | {"eps": arguments.get("eps", 1e-5)}
 
 
 def _value(module: fx.GraphModule, argument: object) -> Tensor | None:

@@ -83,8 +83,8 @@ def residual_sites(
     sites, taken = [], set[str]()
     for residual in residuals(graph):
         name = block_name(graph, residual.node, taken)
-        kept = 1 - residual.shortcut if keeps == "branch" else residual.shortcut
-        if shape_of(residual.operand(kept)) != shape_of(residual.node):
+        position = 1 - residual.shortcut if keeps == "branch" else residual.shortcut
+        if shape_of(residual.operand(position)) != shape_of(residual.node):
             continue
         before, after = shape_of(residual.start), shape_of(residual.node)
         form = "projection shortcut" if residual.projection else "identity shortcut"
@@ -93,20 +93,20 @@ def residual_sites(
         if keeps == "shortcut":
             form = f"branch parallel to {'an' if form[0] == 'i' else 'a'} {form}"
         resizes = len(before) == len(after) == 3 and before[1:] != after[1:]
-        sites.append(site_at(graph, residual.node, word, name, form, (1 - kept,), resizes))
+        sites.append(site_at(graph, residual.node, word, name, form, (1 - position,), resizes))
     return tuple(sites)
 
 
 def keep_operand(graph: fx.GraphModule, node: fx.Node, position: int) -> None:
     """Replace the sum by one of its operands; a factor ``alpha`` on the second operand is kept."""
-    kept = operands(node)[position]
+    operand = operands(node)[position]
     alpha = node.kwargs.get("alpha", 1)
     if position == 1 and alpha != 1:
         with graph.graph.inserting_before(node):
-            scaled = graph.graph.call_method("mul", (kept, alpha))
+            scaled = graph.graph.call_method("mul", (operand, alpha))
         scaled.meta = dict(node.meta)
-        kept = scaled
-    node.replace_all_uses_with(kept)
+        operand = scaled
+    node.replace_all_uses_with(operand)
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ def _execute(graph: fx.GraphModule, node: fx.Node, find: Lookup, images: Tensor,
         return value
     if spent and node.op == "call_module":
         return find(spent).relu_()
-    given: Any = fx.node.map_arg((node.args, node.kwargs), lambda value: find(value.name))
-    args, kwargs = given
+    values: Any = fx.node.map_arg((node.args, node.kwargs), lambda value: find(value.name))
+    args, kwargs = values
     if spent and all(isinstance(value, Tensor) for value in args):
         mine, other = args if spent == getattr(node.args[0], "name", "") else reversed(args)
         return mine.add_(other)

@@ -126,7 +126,7 @@ def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -
     copy.recompile()
     listening = _Listening(copy)
     verify(expected, annotate(listening, example))
-    copy.meta["hidden"] = tuple(dict.fromkeys(listening.found))
+    copy.meta["hidden"] = tuple(dict.fromkeys(listening.hidden))
     return copy
 
 
@@ -225,7 +225,7 @@ class _Listening(Annotator):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.found: list[str] = []
+        self.hidden: list[str] = []
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op == "call_module" and module_activation(self.fetch_attr(str(n.target))):
@@ -233,5 +233,5 @@ class _Listening(Annotator):
         with _Listener() as listener:
             result = super().run_node(n)
         where = str(n.target) if n.op == "call_module" else ".".join(n.meta["path"][-1:])
-        self.found += [f"{where or 'the network'}: {name}" for name in listener.heard]
+        self.hidden += [f"{where or 'the network'}: {name}" for name in listener.heard]
         return result

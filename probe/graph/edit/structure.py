@@ -85,9 +85,9 @@ class ModuleReplacement(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace the module."""
-        from probe.graph.edit.edits import node_named, put_module, value_of
+        from probe.graph.edit.edits import get_node, put_module, value_of
 
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         new = self.replacement(graph.get_submodule(str(node.target)))
         value = value_of(node)
         if new is None or value is None:
@@ -106,16 +106,16 @@ SWAP = "swap:"
 """The prefix of swaps, where structures to remove and swaps are listed together."""
 
 
-def structure_named(text: str) -> Structure:
+def get_structure(text: str) -> Structure:
     """Return the structure that ``text`` names, such as ``shortcut``, ``pool?to=max`` or ``swap:activation?to=gelu``.
 
     Raises UsageError for unknown names, options and values.
     """
     name, mark, query = text.partition("?")
-    kind = _kind_named(name)
+    kind = _get_kind(name)
     known = {field.name: field.type for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     # A layer may be called 0 or 1.10.
-    plain = [name for name, kept in known.items() if kept == "str"]
+    plain = [name for name, annotation in known.items() if annotation == "str"]
     options: dict[str, Any] = parse_options(query, text, plain) if mark else {}
     for key in options:
         if key not in known:
@@ -130,7 +130,7 @@ def structure_named(text: str) -> Structure:
         raise UsageError(f"'{text.removeprefix(SWAP)}' is invalid: {error}.") from error
 
 
-def _kind_named(name: str) -> type[Structure]:
+def _get_kind(name: str) -> type[Structure]:
     if not name.startswith(SWAP):
         return STRUCTURES.get(name)
     return SWAPS.get(name.removeprefix(SWAP))

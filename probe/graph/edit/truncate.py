@@ -67,11 +67,11 @@ def _activation(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
 
 
 def _cut(traced: fx.GraphModule, target: fx.Node) -> fx.GraphModule:
-    kept = _needed(traced.graph, target)
+    needed = _needed(traced.graph, target)
     graph = fx.Graph()
     new: dict[fx.Node, fx.Node] = {}
     for node in traced.graph.nodes:
-        if node in kept:
+        if node in needed:
             new[node] = graph.node_copy(node, lambda old: new[old])
     graph.output(new[target])
     _spare_input(graph)
@@ -81,13 +81,13 @@ def _cut(traced: fx.GraphModule, target: fx.Node) -> fx.GraphModule:
 def _needed(graph: fx.Graph, target: fx.Node) -> set[fx.Node]:
     """Return the ancestors of ``target``, with operations that change their values in place before they are read."""
     nodes = list(graph.nodes)
-    kept = {target, *(node for node in nodes if node.op == "placeholder" or _checks(node))}
+    needed = {target, *(node for node in nodes if node.op == "placeholder" or _checks(node))}
     live = set(target.meta["aliases"])
     for node in reversed(nodes[: nodes.index(target) + 1]):
-        if node in kept or node.meta["mutates"] & live:
-            kept |= {node, *node.all_input_nodes}
+        if node in needed or node.meta["mutates"] & live:
+            needed |= {node, *node.all_input_nodes}
             live.update(*(value.meta["aliases"] for value in node.all_input_nodes))
-    return kept
+    return needed
 
 
 def _checks(node: fx.Node) -> bool:

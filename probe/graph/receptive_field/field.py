@@ -43,7 +43,7 @@ class FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         outputs = tuple(_tensors(result))
         if outputs:
-            values = _named(func, args, kwargs or {})
+            values = _bind(func, args, kwargs or {})
             for tensor, field in zip(outputs, self.rule(func, values, outputs), strict=True):
                 if func._schema.is_mutable:
                     self._write(tensor, field)
@@ -121,14 +121,14 @@ def _scattered(base: Tensor, old: SpatialDim | None, part: Tensor, new: SpatialD
     known = next(axis for axis in (new, old) if axis is not None)
     if base.dim() == part.dim() and known.walk is not None:
         return SpatialDim(bounds, known.walk, known.jump)
-    return known.found(bounds, None)
+    return known.with_bounds(bounds, None)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
 
 
-def _named(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for index, argument in enumerate(func._schema.arguments):
         if index < len(args):

@@ -29,7 +29,7 @@ def mixed(field: Field, sizes: Iterable[int], dims: Iterable[int], where: str) -
             met |= bool((axis.hull([walk]).bounds[:2] < axis.bounds[:2]).any())
         return replace(axis.hull(wanted - {walk}), walk=walk)
 
-    result = field.each(along)
+    result = field.map_axes(along)
     return result.noting([where]) if met else result
 
 
@@ -72,10 +72,10 @@ def reduction(call: Call) -> Field | None:
     if field is None:
         return None
     ndim = call.main.dim()
-    given = call.values.get("dim")
-    dims = [given] if isinstance(given, int) else list(given or range(ndim))
+    axes = call.values.get("dim")
+    dims = [axes] if isinstance(axes, int) else list(axes or range(ndim))
     wanted = {dim % ndim for dim in dims}
-    field = field.each(lambda axis: axis.hull(wanted))
+    field = field.map_axes(lambda axis: axis.hull(wanted))
     if call.outputs[0].dim() == ndim:
         return field
     left = [dim for dim in range(ndim) if dim not in wanted]
@@ -84,14 +84,14 @@ def reduction(call: Call) -> Field | None:
         bounds = axis.bounds.reshape(4, *(axis.bounds.shape[dim + 1] for dim in left))
         return SpatialDim(bounds, None if axis.walk is None else left.index(axis.walk), axis.jump)
 
-    return field.each(dropped)
+    return field.map_axes(dropped)
 
 
 def along(call: Call) -> Field | None:
     """Make every element depend on all others along one dimension."""
     field = call.field(call.main)
     dim = call.values["dim"] % call.main.dim()
-    return None if field is None else field.each(lambda axis: axis.hull([dim]))
+    return None if field is None else field.map_axes(lambda axis: axis.hull([dim]))
 
 
 def product(call: Call) -> Field | None:
@@ -102,7 +102,7 @@ def product(call: Call) -> Field | None:
     for tensor, contracted in ((left, left.dim() - 1), (right, max(right.dim() - 2, 0))):
         field = call.field(tensor)
         if field is not None:
-            fields.append(field.each(lambda axis, dim=contracted: axis.hull([dim])).aligned(ndim))  # type: ignore[misc]
+            fields.append(field.map_axes(lambda axis, dim=contracted: axis.hull([dim])).aligned(ndim))  # type: ignore[misc]
     result = _union(fields, call)
     added = call.values.get("self") if "self" not in _FACTORS[call.name] else None
     extra = call.field(added) if isinstance(added, Tensor) else None
@@ -116,7 +116,7 @@ def linear(call: Call) -> Field | None:
     if call.field(call.values["weight"]) is not None:
         raise NotImplementedError("weights that come from the image")
     field = call.field(call.main)
-    return None if field is None else field.each(lambda axis: axis.hull([call.main.dim() - 1]))
+    return None if field is None else field.map_axes(lambda axis: axis.hull([call.main.dim() - 1]))
 
 
 def attention(call: Call) -> Field | None:
@@ -126,7 +126,7 @@ def attention(call: Call) -> Field | None:
         field, ndim = call.field(call.values[name]), call.values[name].dim()
         if field is not None:
             dims = [ndim - 1] if name == "query" else [ndim - 2, ndim - 1]
-            fields.append(field.each(lambda axis, dims=dims: axis.hull(dims)))  # type: ignore[misc]
+            fields.append(field.map_axes(lambda axis, dims=dims: axis.hull(dims)))  # type: ignore[misc]
     return _union(fields, call)
 
 

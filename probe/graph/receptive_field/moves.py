@@ -108,9 +108,9 @@ def reshape(call: Call) -> Field | None:
     old, new = list(call.main.shape), list(call.outputs[0].shape)
     if prod(old) == 0:
         raise NotImplementedError("tensors without elements")
-    kept = _kept(old, new)
-    result = field.each(lambda axis: _reshaped(axis, old, new, kept))
-    return replace(result, flat=frozenset(kept[d] for d in field.flat if d in kept))
+    unchanged = _unchanged_dims(old, new)
+    result = field.map_axes(lambda axis: _reshaped(axis, old, new, unchanged))
+    return replace(result, flat=frozenset(unchanged[d] for d in field.flat if d in unchanged))
 
 
 def cat(call: Call) -> Field:
@@ -147,7 +147,7 @@ def _in_a_row(axes: list[SpatialDim], lengths: list[int], dim: int, stacked: boo
     bounds = compress(torch.cat(parts, dim + 1))
     walking = [axis for axis in axes if axis.walk is not None] or axes
     if any(axis.walk != walking[0].walk for axis in walking):
-        return walking[0].found(bounds, None)
+        return walking[0].with_bounds(bounds, None)
     return replace(walking[0], bounds=bounds)
 
 
@@ -179,7 +179,7 @@ def _moved(call: Call, axis: SpatialDim) -> list[SpatialDim]:
     moved = []
     for four in zip(*parts, strict=True):
         bounds = compress(torch.stack(four))
-        moved.append(axis.found(bounds, None))
+        moved.append(axis.with_bounds(bounds, None))
     return moved
 
 
@@ -204,30 +204,30 @@ def _listed(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _kept(old: list[int], new: list[int]) -> dict[int, int]:
+def _unchanged_dims(old: list[int], new: list[int]) -> dict[int, int]:
     """Return the dimensions that a reshape does not change, old → new, matched from both ends."""
-    kept: dict[int, int] = {}
+    unchanged: dict[int, int] = {}
     front = 0
     while front < min(len(old), len(new)) and old[front] == new[front]:
-        kept[front] = front
+        unchanged[front] = front
         front += 1
     back = 1
     while back <= min(len(old), len(new)) - front and old[-back] == new[-back]:
-        kept[len(old) - back] = len(new) - back
+        unchanged[len(old) - back] = len(new) - back
         back += 1
-    return kept
+    return unchanged
 
 
-def _reshaped(axis: SpatialDim, old: list[int], new: list[int], kept: dict[int, int]) -> SpatialDim:
+def _reshaped(axis: SpatialDim, old: list[int], new: list[int], unchanged: dict[int, int]) -> SpatialDim:
     source, target = [], []
     for before, after in _blocks(old, new):
         varies = any(axis.varies(dim) for dim in before)
         source += [old[dim] if varies else 1 for dim in before]
         target += [new[dim] if varies else 1 for dim in after]
     bounds = compress(axis.bounds.expand(4, *source).reshape(4, *target))
-    if axis.walk in kept:
-        return replace(axis, bounds=bounds, walk=kept[axis.walk])
-    return axis.found(bounds, None)
+    if axis.walk in unchanged:
+        return replace(axis, bounds=bounds, walk=unchanged[axis.walk])
+    return axis.with_bounds(bounds, None)
 
 
 def _blocks(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

@@ -67,9 +67,9 @@ class SpatialDim:
     def moved(self, shape: Sequence[int], move: Callable[[Tensor], Tensor]) -> SpatialDim:
         """Apply ``move``, which only moves elements of a tensor of ``shape``, to the intervals."""
         bounds = compress(torch.stack([move(bound.expand(shape)) for bound in self.bounds]))
-        return self.found(bounds, self.walk if bounds.dim() == self.bounds.dim() else None)
+        return self.with_bounds(bounds, self.walk if bounds.dim() == self.bounds.dim() else None)
 
-    def found(self, bounds: Tensor, walk: int | None) -> SpatialDim:
+    def with_bounds(self, bounds: Tensor, walk: int | None) -> SpatialDim:
         """Return the axis for ``bounds``; if they vary along only one dimension, that is the walk."""
         varying = [dim for dim in range(bounds.dim() - 1) if bounds.shape[dim + 1] > 1]
         if len(varying) != 1:
@@ -98,7 +98,9 @@ class Field:
         """Rows, then columns."""
         return self.rows, self.cols
 
-    def each(self, change: Callable[[SpatialDim], SpatialDim], flat: frozenset[int] = frozenset()) -> Field:
+    def map_axes(
+        self, change: Callable[[SpatialDim], SpatialDim], flat: frozenset[int] = frozenset()
+    ) -> Field:
         """Apply the same change to both axes."""
         return replace(self, rows=change(self.rows), cols=change(self.cols), flat=flat)
 
@@ -116,7 +118,7 @@ class Field:
         if not more:
             return self
         flat = frozenset({*range(more), *(dim + more for dim in self.flat)})
-        return self.each(
+        return self.map_axes(
             lambda axis: SpatialDim(
                 axis.bounds[(slice(None), *[None] * more)],
                 None if axis.walk is None else axis.walk + more,
@@ -136,7 +138,7 @@ class Field:
             true = torch.where(either, NOTHING, axis.bounds[:2])
             return replace(axis, bounds=compress(torch.cat([true, axis.bounds[2:].expand_as(true)])))
 
-        return self.each(cleared, self.flat)
+        return self.map_axes(cleared, self.flat)
 
 
 def pixels(height: int, width: int) -> Field:

@@ -59,7 +59,7 @@ def adaptive_pool(call: Call) -> Field | None:
     for dim in range(ndim - len(call.values["output_size"]), ndim):
         n, m = call.main.shape[dim], out[dim]
         if m == 1 and n > 1 and field is not None:
-            field = field.each(lambda axis, dim=dim: axis.hull([dim]))  # type: ignore[misc]
+            field = field.map_axes(lambda axis, dim=dim: axis.hull([dim]))  # type: ignore[misc]
             continue
         starts = torch.arange(m) * n // m
         ends = -(-(torch.arange(m) + 1) * n // m)
@@ -136,7 +136,7 @@ def _windowed(
 ) -> Field | None:
     if field is None:
         return None
-    return field.each(lambda axis: axis.window(dim, call.main.shape[dim], taps, endless, step))
+    return field.map_axes(lambda axis: axis.window(dim, call.main.shape[dim], taps, endless, step))
 
 
 def _channels(axis: SpatialDim, groups: int, out: int) -> SpatialDim:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import node_named
+from probe.graph.edit.edits import get_node
 from probe.graph.edit.joins import keep_operand, residual_sites
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -26,4 +26,4 @@ class BlockRemoval(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Keep only the shortcut."""
-        keep_operand(graph, node_named(graph, site), 1 - site.operands[0])
+        keep_operand(graph, get_node(graph, site), 1 - site.operands[0])

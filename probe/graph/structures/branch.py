@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import node_named, put_zeros, site_at
+from probe.graph.edit.edits import get_node, put_zeros, site_at
 from probe.graph.edit.joins import arm_name, joins
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -43,6 +43,6 @@ class Branch(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace the branch by zeros."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         pixels = next(other for other in graph.graph.nodes if other.op == "placeholder")
         put_zeros(graph, node, site.operands[0], pixels)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import block_name, joined_values, node_named, put_zeros, site_at
+from probe.graph.edit.edits import block_name, get_node, joined_values, put_zeros, site_at
 from probe.graph.edit.joins import joins
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -42,8 +42,8 @@ class Dense(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace the links by zeros."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         values = joined_values(node)
-        kept = next(value for place, value in enumerate(values) if place not in site.operands)
+        remaining = next(value for place, value in enumerate(values) if place not in site.operands)
         for position in site.operands:
-            put_zeros(graph, node, position, kept)
+            put_zeros(graph, node, position, remaining)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.edits import get_node, kernel_text, site_at
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.trace.ops import called, operation, shape_of
@@ -36,16 +36,16 @@ class Filter(Structure):
             if self.layer not in ("", name):
                 continue
             form = f"filter of a {kernel_text(called(graph, node))} convolution"
-            whole = site_at(graph, node, self.text, name, form, resizes=False)
+            layer_site = site_at(graph, node, self.text, name, form, resizes=False)
             sites += [
-                Site(**{**vars(whole), "name": f"{name}:{channel}", "operands": (channel,)})
+                Site(**{**vars(layer_site), "name": f"{name}:{channel}", "operands": (channel,)})
                 for channel in range(shape_of(node)[0])
             ]
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Set the channel to zero at the end of its layer."""
-        node = _end_of_layer(graph, node_named(graph, site))
+        node = _end_of_layer(graph, get_node(graph, site))
         with graph.graph.inserting_after(node):
             silent = graph.graph.call_function(without_channel, (node, site.operands[0]))
         silent.meta = dict(node.meta)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import kernel_text, node_named, site_at, value_of
+from probe.graph.edit.edits import get_node, kernel_text, site_at, value_of
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
 from probe.graph.trace.ops import operation, shape_of
@@ -33,7 +33,7 @@ class LayerRemoval(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Pass the input on."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         value = value_of(node)
         if value is not None:
             node.replace_all_uses_with(value)

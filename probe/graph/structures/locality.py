@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
+from probe.graph.edit.edits import get_node, kernel_text, put_module, site_at, value_of
 from probe.graph.edit.local import MapConv2d
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -47,7 +47,7 @@ class Locality(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace it by a convolution with a kernel of the map's size."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         conv, value = plain_conv(graph, node), value_of(node)
         if conv is not None and value is not None:
             height, width = shape_of(value)[1:]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import fx, nn
 
-from probe.graph.edit.edits import block_name, node_named, site_at, value_of
+from probe.graph.edit.edits import block_name, get_node, site_at, value_of
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, ModuleReplacement
 from probe.graph.trace.leaves import is_lrn
@@ -42,7 +42,7 @@ class LRN(ModuleReplacement):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Pass the value on unchanged."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         value = value_of(node)
         if value is not None:
             node.replace_all_uses_with(value)

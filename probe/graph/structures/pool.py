@@ -40,8 +40,8 @@ class Pool(ModuleReplacement):
         kind = _kind(module)
         if kind is None:
             return None
-        wanted = {"max": "average", "average": "max"}[kind] if self.to == "other" else self.to
-        return None if wanted == kind else _made(module, wanted)
+        new_kind = {"max": "average", "average": "max"}[kind] if self.to == "other" else self.to
+        return None if new_kind == kind else _made(module, new_kind)
 
     def excluded(self, graph: fx.GraphModule) -> frozenset[fx.Node]:
         """Return poolings that only squeeze a map for a gate."""
@@ -96,21 +96,21 @@ def _kind(module: nn.Module) -> str | None:
     return "average" if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) else None
 
 
-def _made(module: nn.Module, wanted: str) -> nn.Module | None:
+def _made(module: nn.Module, new_kind: str) -> nn.Module | None:
     if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
         kinds: dict[str, Any] = {
             "max": nn.AdaptiveMaxPool2d,
             "average": nn.AdaptiveAvgPool2d,
             "strided": AdaptiveStrided,
         }
-        new: nn.Module = kinds[wanted](module.output_size)
+        new: nn.Module = kinds[new_kind](module.output_size)
         return new
     if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d) or _pair(getattr(module, "dilation", 1)) != (1, 1):
         return None
     size, stride, padding = _pair(module.kernel_size), _pair(module.stride), _pair(module.padding)
-    if wanted == "max":
+    if new_kind == "max":
         return nn.MaxPool2d(size, stride, padding, ceil_mode=module.ceil_mode)
-    if wanted == "average":
+    if new_kind == "average":
         # Padding is not part of the image and must not affect the mean.
         return nn.AvgPool2d(size, stride, padding, ceil_mode=module.ceil_mode, count_include_pad=False)
     return Strided(size, stride, padding, module.ceil_mode)

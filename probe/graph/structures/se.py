@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from probe.graph.edit.edits import block_name, node_named, site_at
+from probe.graph.edit.edits import block_name, get_node, site_at
 from probe.graph.edit.joins import gates
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -30,7 +30,7 @@ class SqueezeExcite(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Pass the map on unchanged."""
-        node = node_named(graph, site)
-        kept = node.args[1 - site.operands[0]]
-        if isinstance(kept, fx.Node):
-            node.replace_all_uses_with(kept)
+        node = get_node(graph, site)
+        operand = node.args[1 - site.operands[0]]
+        if isinstance(operand, fx.Node):
+            node.replace_all_uses_with(operand)

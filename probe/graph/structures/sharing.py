@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import fx
 
 from probe.core.errors import NotApplicableError
-from probe.graph.edit.edits import kernel_text, node_named, put_module, site_at, value_of
+from probe.graph.edit.edits import get_node, kernel_text, put_module, site_at, value_of
 from probe.graph.edit.local import LocallyConnected2d
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -48,7 +48,7 @@ class Sharing(Structure):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace the convolution by a locally connected layer."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         conv, value = plain_conv(graph, node), value_of(node)
         if conv is None or value is None:
             return

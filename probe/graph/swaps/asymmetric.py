@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.edits import get_node, kernel_text, site_at
 from probe.graph.edit.local import zero_padding
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import SWAPS
@@ -53,7 +53,7 @@ class Asymmetric(Swap):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace it by the pair or by the square kernel."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:
             return

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edit.edits import kernel_text, node_named, site_at
+from probe.graph.edit.edits import get_node, kernel_text, site_at
 from probe.graph.edit.local import zero_padding
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import SWAPS
@@ -41,7 +41,7 @@ class Kernel(Swap):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace it by the stack or by the large kernel."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         conv = plain_conv(graph, node)
         if conv is None:
             return

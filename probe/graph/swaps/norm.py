@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edit.edits import node_named, put_module, site_at, value_of
+from probe.graph.edit.edits import get_node, put_module, site_at, value_of
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import SWAPS
 from probe.graph.edit.swap import Swap
@@ -63,7 +63,7 @@ class NormSwap(Swap):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Replace it by the other normalisation, or add that after it."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         value = value_of(node)
         if value is None:
             return

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import fx, nn
 
-from probe.graph.edit.edits import block_name, node_named, site_at, value_of
+from probe.graph.edit.edits import block_name, get_node, site_at, value_of
 from probe.graph.edit.joins import Residual, residuals
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import SWAPS
@@ -45,7 +45,7 @@ class ResidualVersion(Swap):
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
         """Move the norm and the activation."""
-        node = node_named(graph, site)
+        node = get_node(graph, site)
         residual = next((other for other in residuals(graph) if other.node is node), None)
         if residual is not None:
             (_to_v2 if self.to == "v2" else _to_v1)(graph, residual)

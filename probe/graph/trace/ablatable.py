@@ -154,11 +154,11 @@ def _norms_to_modules(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or node.target is not F.batch_norm:
             continue
-        given = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
-        norm = _norm(graph, node, given)
+        arguments = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
+        norm = _norm(graph, node, arguments)
         if norm is not None:
             name = free_name(graph, f"{(node.meta.get('path') or ('norm',))[-1]}.norm")
-            replace(graph, node, norm, name, given["input"])
+            replace(graph, node, norm, name, arguments["input"])
 
 
 def _drop_assertions(graph: fx.GraphModule) -> None:
@@ -169,13 +169,15 @@ def _drop_assertions(graph: fx.GraphModule) -> None:
     graph.graph.eliminate_dead_code()
 
 
-def _norm(graph: fx.GraphModule, node: fx.Node, given: dict[str, Any]) -> nn.Module | None:
-    mean, var = (_attribute(graph, given.get(name)) for name in ("running_mean", "running_var"))
-    if mean is None or var is None or given.get("training", False) is not False:
+def _norm(graph: fx.GraphModule, node: fx.Node, arguments: dict[str, Any]) -> nn.Module | None:
+    mean, var = (_attribute(graph, arguments.get(name)) for name in ("running_mean", "running_var"))
+    if mean is None or var is None or arguments.get("training", False) is not False:
         return None
-    weight, bias = (_attribute(graph, given.get(name)) for name in ("weight", "bias"))
+    weight, bias = (_attribute(graph, arguments.get(name)) for name in ("weight", "bias"))
     source = _owner_norm(graph, node)
-    norm = nn.BatchNorm2d(len(mean), given.get("eps", 1e-5), given.get("momentum", 0.1), weight is not None)
+    norm = nn.BatchNorm2d(
+        len(mean), arguments.get("eps", 1e-5), arguments.get("momentum", 0.1), weight is not None
+    )
     norm.running_mean, norm.running_var = mean, var
     if source is not None:
         norm.momentum = source.momentum

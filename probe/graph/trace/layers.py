@@ -177,8 +177,8 @@ def _is_map(output: Tensor, example: Tensor) -> bool:
     if output.dim() != 4 or output.shape[0] != example.shape[0] or not output.numel():
         return False
     _, first, second, third = output.shape
-    wanted = example.shape[2] / example.shape[3]
-    return abs(second / third - wanted) <= abs(first / second - wanted)
+    aspect_ratio = example.shape[2] / example.shape[3]
+    return abs(second / third - aspect_ratio) <= abs(first / second - aspect_ratio)
 
 
 def _run(module: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Shape]]:

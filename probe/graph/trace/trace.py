@@ -39,12 +39,12 @@ def no_side_effects(module: nn.Module) -> Iterator[None]:
 
     Buffers that a pass changes are restored; the global random generators are seeded inside and restored afterwards.
     """
-    kept = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
+    buffers = [(buffer, _version(buffer), buffer.detach().clone()) for buffer in module.buffers()]
     try:
         with seeds.scoped(0, "graph"), torch.no_grad():
             yield
     finally:
-        for buffer, version, value in kept:
+        for buffer, version, value in buffers:
             if version is None or _version(buffer) != version:
                 with torch.no_grad():
                     buffer.copy_(value)
@@ -205,13 +205,13 @@ class Annotator(fx.Interpreter):
         return result
 
     def _memories(self, result: object, inputs: list[tuple[fx.Node, Tensor]]) -> frozenset[int]:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for value in tensors(result):
             shared = [node.meta["aliases"] for node, tensor in inputs if _memory(tensor) == _memory(value)]
             if not shared:
                 self.memories += 1
-            found.update(*shared or [{self.memories}])
-        return frozenset(found)
+            numbers.update(*shared or [{self.memories}])
+        return frozenset(numbers)
 
 
 def require_size(pixels: Tensor, size: tuple[int, ...]) -> None:

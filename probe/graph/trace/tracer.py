@@ -85,10 +85,10 @@ class Concrete:
                 continue
             seen.add(current)
             tensors = [n for n in current.all_input_nodes if isinstance(self.runs[0][n], Tensor)]
-            asked = _asked(current)
-            if tensors and asked in _SIZES:
+            query = _query(current)
+            if tensors and query in _SIZES:
                 self.sized = True
-            elif tensors and asked not in _KINDS:
+            elif tensors and query not in _KINDS:
                 return False
             waiting += [n for n in current.all_input_nodes if n not in tensors]
         return True
@@ -105,7 +105,7 @@ def _untraced() -> Iterator[None]:
         nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign]
 
 
-def _asked(node: fx.Node) -> str:
+def _query(node: fx.Node) -> str:
     """Return the attribute of a tensor that ``node`` reads, such as ``shape``, or an empty string."""
     if node.op == "call_method":
         return str(node.target)

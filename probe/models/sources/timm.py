@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from probe.core.errors import CannotRunError, UsageError
-from probe.data.images import InputSpec, Interpolation
 from probe.models.labels import IMAGENET_CLASSES, timm_names
+from probe.models.measure import published_input
 from probe.models.source import (
     SOURCES,
     Access,
@@ -231,11 +231,8 @@ def _origins(config: Mapping[str, Any]) -> tuple[Origin, ...]:
 
 
 def _framing(config: Mapping[str, Any]) -> Preprocessing:
-    channels, height, width = config["input_size"]
-    crop = 1.0 if config["crop_mode"] == "squash" else min(1.0, float(config["crop_pct"]))
-    modes: dict[str, Interpolation] = {"nearest": "nearest", "bilinear": "bilinear"}
-    interpolation = modes.get(config["interpolation"], "bicubic")
-    spec = InputSpec((int(channels), int(height), int(width)), crop, interpolation)
+    channels, height, width = map(int, config["input_size"])
+    spec = published_input((channels, height, width), config)
     return Preprocessing(spec, tuple(map(float, config["mean"])), tuple(map(float, config["std"])))
 
 
@@ -279,8 +276,8 @@ def _load(
     except (RuntimeError, KeyError) as error:
         detail = str(error).strip().splitlines()[-1].strip()
         raise CheckpointError(f"The weights do not fit timm:{name}: {detail}") from error
-    kept: Any = network.pretrained_cfg
-    kept["state_dict"] = None
+    stored_cfg: Any = network.pretrained_cfg
+    stored_cfg["state_dict"] = None
     return network
 
 

@@ -196,9 +196,9 @@ def _unwrap(raw: Any, path: Path) -> tuple[dict[str, Tensor], str]:
         raw = raw[inner]
     tensors = _tensors(raw)
     if not tensors:
-        what = type(raw).__name__ if not isinstance(raw, Mapping) else "a dictionary without tensors"
+        content = type(raw).__name__ if not isinstance(raw, Mapping) else "a dictionary without tensors"
         raise CheckpointError(
-            f"{path} contains {what}, not a state dict: save `model.state_dict()` and use that file."
+            f"{path} contains {content}, not a state dict: save `model.state_dict()` and use that file."
         )
     return tensors, wrapper
 

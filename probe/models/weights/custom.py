@@ -11,7 +11,7 @@ from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 from probe.models.loaded import Provenance, random_provenance
 from probe.models.request import BuiltModel, LoadRequest, framing_for
-from probe.models.source import Architecture, Build
+from probe.models.source import NORMALISATION, RESIZING, SIZE, Architecture, Build
 from probe.models.weights.checkpoint import Checkpoint
 from probe.models.weights.fit_names import load_into, rebuilt_for_classes
 from probe.models.weights.record import Record, read_record
@@ -26,6 +26,7 @@ def random_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel
     with scoped(order.seed, "random weights"):
         network = build(options)
     framing, notes = framing_for(architecture, network, order)
+    framing = framing.without(RESIZING, NORMALISATION)  # nothing was learned with any
     classes = order.num_classes or architecture.default_classes
     same_task = classes is not None and classes == architecture.default_classes
     return BuiltModel(
@@ -67,8 +68,8 @@ def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkp
     if record is not None and order.img_size is None:
         order = replace(order, img_size=record.built)
     network, classes = _built_for(architecture, order, checkpoint)
-    what = f"{path} does not fit {architecture.source}"
-    partly = load_into(network, checkpoint.state, what, order.allow_partial)
+    label = f"{path} does not fit {architecture.source}"
+    partly = load_into(network, checkpoint.state, label, order.allow_partial)
     framing, assumed = framing_for(architecture, network, order)
     if record is not None and record.framing.input.size[0] != framing.input.size[0]:
         unusable = f"its images have {record.framing.input.size[0]} channels"
@@ -91,7 +92,7 @@ def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkp
         draft = _with_notes(
             draft, f"The training record in {path.name} cannot be used and was ignored: {unusable}."
         )
-    return _with_assumptions(_with_notes(draft, *assumed), architecture, classes)
+    return _with_assumptions(_with_notes(draft, *assumed), architecture, classes, order)
 
 
 def _with_record(draft: BuiltModel, record: Record, order: LoadRequest) -> BuiltModel:
@@ -115,15 +116,20 @@ def _with_record(draft: BuiltModel, record: Record, order: LoadRequest) -> Built
     )
 
 
-def _with_assumptions(draft: BuiltModel, architecture: Architecture, classes: int | None) -> BuiltModel:
+def _with_assumptions(
+    draft: BuiltModel, architecture: Architecture, classes: int | None, order: LoadRequest
+) -> BuiltModel:
     """Return the draft with what its architecture implies about a file without a record."""
     imagenet = architecture.domain == "imagenet" and classes == architecture.default_classes
     if architecture.published:
         draft = _with_notes(
             draft,
-            "Input size and normalisation are those of this network's published weights "
-            "(set --img-size, --mean and --std to change them).",
+            "Input size, resizing and normalisation are those of this network's published weights "
+            "(set --img-size, --resize, --crop, --mean and --std to change them).",
         )
+        assumed = (RESIZING, NORMALISATION) if order.img_size else (SIZE, RESIZING, NORMALISATION)
+        spec = replace(draft.framing.input, as_is=True)
+        draft = replace(draft, framing=replace(draft.framing, input=spec, assumed=assumed))
     if not imagenet:
         return draft
     names = architecture.published[0].class_names if architecture.published else None

@@ -33,18 +33,18 @@ class Misfit:
         shapes = tuple(f"{key} {_by(has)}, expected {_by(wants)}" for key, has, wants in self.misshapen)
         parts = (("missing", self.missing), ("unexpected", self.unexpected), ("with another shape", shapes))
         return "; ".join(
-            f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {what} ({_few(keys)})"
-            for what, keys in parts
+            f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {problem} ({_few(keys)})"
+            for problem, keys in parts
             if keys
         )
 
 
 def clean(state: State, network: nn.Module) -> State:
     """Return the state dict without prefixes that wrappers added and that the network's keys do not have."""
-    wanted = set(network.state_dict())
+    expected = set(network.state_dict())
     best = state
     for candidate in _candidates(state):
-        if len(wanted.intersection(candidate)) > len(wanted.intersection(best)):
+        if len(expected.intersection(candidate)) > len(expected.intersection(best)):
             best = candidate
     return best
 
@@ -62,30 +62,30 @@ def compare(network: nn.Module, state: State) -> Misfit:
     return Misfit(tuple(missing), tuple(unexpected), tuple(misshapen))
 
 
-def load_into(network: nn.Module, state: State, what: str, allow_partial: bool = False) -> tuple[str, ...]:
+def load_into(network: nn.Module, state: State, label: str, allow_partial: bool = False) -> tuple[str, ...]:
     """Copy the state dict into the network and return the notes that a report must show.
 
-    ``what`` describes the file and the network in messages. Raises CheckpointError when keys are missing,
+    ``label`` describes the file and the network in messages. Raises CheckpointError when keys are missing,
     unexpected or have other shapes; with ``allow_partial``, only when nothing fits.
     """
     state = clean(state, network)
     misfit = compare(network, state)
     if misfit and not allow_partial:
         raise CheckpointError(
-            f"{what}: {misfit}. Use --allow-partial to load what fits and keep the initial values of the rest."
+            f"{label}: {misfit}. Use --allow-partial to load what fits and keep the initial values of the rest."
         )
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     if not fitting:
-        raise CheckpointError(f"{what}: no tensor fits ({misfit}).")
-    _copy(network, fitting, own, what)
+        raise CheckpointError(f"{label}: no tensor fits ({misfit}).")
+    _copy(network, fitting, own, label)
     if not misfit:
         return ()
-    left = sum(not key.endswith(_COUNTER) for key in own if key not in fitting)
-    return (f"Loaded partially: {misfit}. {left} of {len(own)} tensors have their initial values.",)
+    n_initial = sum(not key.endswith(_COUNTER) for key in own if key not in fitting)
+    return (f"Loaded partially: {misfit}. {n_initial} of {len(own)} tensors have their initial values.",)
 
 
-def load_in_order(network: nn.Module, state: State, what: str) -> None:
+def load_in_order(network: nn.Module, state: State, label: str) -> None:
     """Copy a state dict whose keys have other names but the same order, checking every shape."""
     own = network.state_dict()
     theirs = list(state.items())
@@ -97,8 +97,8 @@ def load_in_order(network: nn.Module, state: State, what: str) -> None:
     ]
     if len(own) != len(theirs) or wrong:
         detail = wrong[0] if wrong else f"{len(theirs)} tensors for {len(own)}"
-        raise CheckpointError(f"{what}: the tensors do not correspond ({detail}).")
-    _copy(network, {key: new for (key, _), (_, new) in pairs}, own, what)
+        raise CheckpointError(f"{label}: the tensors do not correspond ({detail}).")
+    _copy(network, {key: new for (key, _), (_, new) in pairs}, own, label)
 
 
 def rebuilt_for_classes(
@@ -123,7 +123,7 @@ def rebuilt_for_classes(
     return (other, count) if not compare(other, clean(state, other)).misshapen else None
 
 
-def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], what: str) -> None:
+def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], label: str) -> None:
     counters = {key: value for key, value in own.items() if key.endswith(_COUNTER) and key not in fitting}
     full: OrderedDict[str, Tensor] = OrderedDict({**counters, **fitting})
     # Without metadata, modules with several layouts (MNASNet) cannot tell which one this is.
@@ -132,7 +132,7 @@ def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, T
         with torch.no_grad():
             network.load_state_dict(full, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        raise CheckpointError(f"{what}: {str(error).strip().splitlines()[-1].strip()}") from error
+        raise CheckpointError(f"{label}: {str(error).strip().splitlines()[-1].strip()}") from error
 
 
 def _candidates(state: State) -> list[State]:

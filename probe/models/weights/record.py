@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
 from probe.core.errors import UsageError
-from probe.data.images import InputSpec, Interpolation, printable
+from probe.data.images import printable
+from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.models.source import Preprocessing
 
 FORMAT = "probe weights"
@@ -80,6 +81,8 @@ class Record:
                 "size": self.framing.input.size,
                 "crop": self.framing.input.crop,
                 "interpolation": self.framing.input.interpolation,
+                "aspect": self.framing.input.aspect,
+                "as_is": self.framing.input.as_is,
             },
             "built_for": self.built,
             "mean": self.framing.mean,
@@ -138,13 +141,22 @@ def _parse(metadata: Mapping[str, str]) -> Record:
     )
 
 
-def _framing(taken: Any, mean: Any, std: Any) -> Preprocessing:
-    channels, height, width = _sides(taken["size"], 3)
+def _framing(fields: Any, mean: Any, std: Any) -> Preprocessing:
+    channels, height, width = _sides(fields["size"], 3)
     if channels not in (1, 3):
         raise ValueError(f"{channels} channels")
-    if taken["interpolation"] not in get_args(Interpolation):
+    if fields["interpolation"] not in get_args(Interpolation):
         raise ValueError("an unknown interpolation")
-    spec = InputSpec((channels, height, width), _number(taken["crop"], 0.05, 1), taken["interpolation"])
+    aspect, as_is = fields.get("aspect", "keep"), fields.get("as_is", False)
+    if aspect not in get_args(Aspect) or not isinstance(as_is, bool):
+        raise ValueError("an unknown way of resizing")
+    spec = InputSpec(
+        (channels, height, width),
+        _number(fields["crop"], 0.05, 1),
+        fields["interpolation"],
+        aspect,
+        as_is=as_is,
+    )
     return Preprocessing(
         spec,
         tuple(_number(number, -20, 20) for number in _list(mean, channels)),

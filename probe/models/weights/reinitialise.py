@@ -39,15 +39,15 @@ def reinitialise(network: nn.Module, name: str) -> nn.Module:
             reset = getattr(sub, "reset_parameters", None) or getattr(sub, "_reset_parameters", None)
             if callable(reset):
                 reset()
-    kept = [
+    unchanged = [
         key
         for key, value in network.named_parameters()
         if torch.equal(value, before[key]) and value.numel() and not torch.all(value == value.flatten()[0])
     ]
-    if kept:
+    if unchanged:
         raise CannotRunError(
-            f"Could not draw random weights for {name}: it loads its weights itself, and {kept[0]} "
-            f"({len(kept)} in all) is in a module without reset_parameters. {ADD_RESET}"
+            f"Could not draw random weights for {name}: it loads its weights itself, and {unchanged[0]} "
+            f"({len(unchanged)} in all) is in a module without reset_parameters. {ADD_RESET}"
         )
     return network
 

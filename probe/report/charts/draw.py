@@ -27,7 +27,7 @@ class Drawing:
     """A drawing, and what its marks say: gid → one sentence for each mark of that artist, in the order drawn."""
 
     canvas: mpl.Figure
-    told: dict[str, list[str]] = field(default_factory=dict)
+    sentences: dict[str, list[str]] = field(default_factory=dict)
 
 
 def draw(figure: Figure, width: float = 6.4, font: float = 10.0) -> mpl.Figure:
@@ -54,18 +54,18 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
         canvas = mpl.Figure((across * unit / 72, down * unit / 72), dpi=72, layout="constrained")
         canvas.get_layout_engine().set(w_pad=5 * unit / 72, h_pad=5 * unit / 72)  # type: ignore[union-attr, call-arg]
         axes = canvas.add_subplot()
-        made = Drawing(canvas)
+        chart = Drawing(canvas)
         if figure.kind == "heatmap":
-            heatmap.fill(axes, figure, made.told, across, down, unit)
+            heatmap.fill(axes, figure, chart.sentences, across, down, unit)
         elif flat:
             _scales(axes, figure, across, down, flat)
-            marks.lying_bars(axes, figure, made.told, unit)
+            marks.lying_bars(axes, figure, chart.sentences, unit)
         else:
             _scales(axes, figure, across, down, flat)
-            marks.fill(axes, figure, made.told, across - _SIDES, unit)
+            marks.fill(axes, figure, chart.sentences, across - _SIDES, unit)
         if len(figure.series) > 1 and figure.kind != "heatmap":
             _legend(canvas, axes, figure, across)
-    return made
+    return chart
 
 
 @contextmanager

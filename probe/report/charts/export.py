@@ -60,11 +60,11 @@ def find_figure(report: Report, name: str) -> Figure:
 
     Raises UsageError that lists the names when there is none.
     """
-    found = list(_figures(report))
-    for section, figure in found:
+    figures = list(_figures(report))
+    for section, figure in figures:
         if name in (section, figure.title):
             return figure
-    names = dict.fromkeys(each for section, figure in found for each in (section, figure.title))
+    names = dict.fromkeys(text for section, figure in figures for text in (section, figure.title))
     known = "; ".join(names) or "this report has no chart"
     raise UsageError(f"There is no chart '{name}'. Section ids and titles of charts: {known}.")
 

@@ -56,10 +56,13 @@ def key_chart(figure: Figure, identifier: str) -> Markup:
 def _drawings(figure: Figure, identifier: str) -> Iterator[tuple[str, Markup]]:
     if not has_marks(figure):
         return
-    told = describe(figure)
+    description = describe(figure)
     for name, width in _PLACES:
         drawn = drawing(figure, width / 72, FONT)
-        yield name, inline(drawn, figure.title, told, f"{identifier}:{name}", kind=figure.kind, full=width)
+        yield (
+            name,
+            inline(drawn, figure.title, description, f"{identifier}:{name}", kind=figure.kind, full=width),
+        )
 
 
 def undrawable(figure: Figure) -> int:
@@ -110,14 +113,14 @@ def _series_table(figure: Figure) -> Table:
     columns = [Column(figure.x.label, help=_ALONG_X, digits=4)]
     rows: list[list[Cell]] = [[_place(figure.x, place)] for place in places]
     for series in figure.series:
-        for suffix, told, values in (
+        for suffix, role, values in (
             ("", "", series.y),
             (", low", ", the lower end of its band or whisker", series.low),
             (", high", ", the upper end of its band or whisker", series.high),
         ):
             if values or not suffix:
                 name = series.label or figure.y.label
-                columns.append(Column(name + suffix, help=f"{figure.y.label}{told}.", digits=4))
+                columns.append(Column(name + suffix, help=f"{figure.y.label}{role}.", digits=4))
                 lookup = dict(zip(series.x, values, strict=True))
                 for row, place in zip(rows, places, strict=True):
                     row.append(lookup.get(place))

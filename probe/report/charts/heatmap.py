@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.core.document import Figure
 from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fit, lines, text_width
-from probe.report.charts.marks import Told, position
+from probe.report.charts.marks import Sentences, position
 from probe.report.charts.scales import TickNumbers, drawable, names_fit, set_names
 from probe.report.text import number
 
@@ -34,7 +34,7 @@ def size(figure: Figure, across: float) -> tuple[float, float]:
     return min(across, max(sides + side * columns, 240.0)), max(high * rows, 60.0) + (180 if turned else 120)
 
 
-def fill(axes: Axes, figure: Figure, told: Told, across: float, down: float, unit: float) -> None:
+def fill(axes: Axes, figure: Figure, sentences: Sentences, across: float, down: float, unit: float) -> None:
     """Draw the matrix, first row on top.
 
     Values of both signs get a diverging map with zero in its middle, others a sequential one.
@@ -51,7 +51,7 @@ def fill(axes: Axes, figure: Figure, told: Told, across: float, down: float, uni
     axes.set_ylabel(lines(figure.y.label, high + 40))
     axes.spines[["left", "bottom"]].set_visible(False)
     if values.size <= _CELLS_DRAWN:
-        _cells(axes, figure, values, colours, told, across / columns, unit)
+        _cells(axes, figure, values, colours, sentences, across / columns, unit)
     else:
         paint = colours.to_rgba(np.ma.masked_invalid(values), bytes=True)
         axes.imshow(paint, interpolation="none", aspect="auto")
@@ -102,7 +102,7 @@ def _cells(
     figure: Figure,
     values: NDArray[np.float64],
     colours: ScalarMappable,
-    told: Told,
+    sentences: Sentences,
     wide: float,
     unit: float,
 ) -> None:
@@ -120,7 +120,7 @@ def _cells(
         clip_on=False,
         in_layout=False,
     )
-    told["cell"] = [
+    sentences["cell"] = [
         f"{number(value, 4, trim=True)}\n{position(figure.y, r)}, {position(figure.x, c)}"
         for (r, c), value in np.ndenumerate(values)
     ]

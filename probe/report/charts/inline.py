@@ -29,9 +29,9 @@ def inline(drawing: Drawing, title: str, description: str, own: str, *, kind: st
     root = _parse(drawing)
     wide = float(root.attrib["viewBox"].split()[2])
     links = (_LINK.match(element.get(name, "")) for element in root.iter() for name in ("href", "clip-path"))
-    linked = {found[1] or found[2] for found in links if found}
+    linked = {match[1] or match[2] for match in links if match}
     for element in list(root.iter()):
-        _mark(element, drawing.told)
+        _mark(element, drawing.sentences)
     for element in root.iter():
         _dress(element, linked, own)
     root[:] = _unwrap(root)
@@ -73,7 +73,7 @@ def _parse(drawing: Drawing) -> Element:
     return root
 
 
-def _mark(group: Element, told: dict[str, list[str]]) -> None:
+def _mark(group: Element, sentences: dict[str, list[str]]) -> None:
     """Give the shapes of a named artist its kind as their class, and each mark its sentence."""
     kind = group.get("id", "").partition(":")[0]
     if group.tag != "g" or kind not in ("bar", "point", "cell", "band"):
@@ -84,26 +84,26 @@ def _mark(group: Element, told: dict[str, list[str]]) -> None:
             path.set("class", "line")
     for mark in marks:
         mark.set("class", kind)
-    for mark, sentence in zip(marks, told.get(group.attrib["id"], ()), strict=False):
+    for mark, sentence in zip(marks, sentences.get(group.attrib["id"], ()), strict=False):
         ElementTree.SubElement(mark, "title").text = visible(sentence)
 
 
 def _unwrap(group: Element) -> list[Element]:
     """Return what a group holds, without the groups in it that say nothing."""
-    found = []
+    children = []
     for child in group:
         if child.tag == "defs" and not len(child):
             continue
         if child.tag == "g":
             child[:] = _unwrap(child)
-        found += list(child) if child.tag == "g" and not child.attrib else [child]
-    return found
+        children += list(child) if child.tag == "g" and not child.attrib else [child]
+    return children
 
 
 def _dress(element: Element, linked: set[str], own: str) -> None:
     """Turn an element's style into attributes and classes, shorten its numbers and make its id the figure's own."""
-    said = (part.partition(":") for part in element.attrib.pop("style", "").split(";"))
-    look = {name.strip(): value.strip() for name, colon, value in said if colon}
+    declarations = (part.partition(":") for part in element.attrib.pop("style", "").split(";"))
+    look = {name.strip(): value.strip() for name, colon, value in declarations if colon}
     look.pop("font-family", None)
     classes = element.attrib.pop("class", "").split()
     if "point" in classes and look.get("fill-opacity") == "0":
@@ -129,5 +129,5 @@ def _dress(element: Element, linked: set[str], own: str) -> None:
     for name in _NUMBERS & element.attrib.keys():
         element.set(
             name,
-            _SPACES.sub(" ", _LONG.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[name])).strip(),
+            _SPACES.sub(" ", _LONG.sub(lambda match: f"{float(match[0]):.2f}", element.attrib[name])).strip(),
         )

@@ -29,7 +29,7 @@ _WIDEST = 92.0
 
 Row = tuple[float, float, float, float]
 """x, y, and the ends of the interval (y itself where there is none that can be drawn)."""
-Told = dict[str, list[str]]
+Sentences = dict[str, list[str]]
 """gid → one sentence for each mark of that artist, in the order drawn."""
 
 
@@ -48,41 +48,41 @@ def rows_of(figure: Figure, series: Series, *, gaps: bool = False) -> Iterator[R
             yield float(x), float(y), float(y), float(y)
 
 
-def fill(axes: Axes, figure: Figure, told: Told, across: float, unit: float) -> None:
+def fill(axes: Axes, figure: Figure, sentences: Sentences, across: float, unit: float) -> None:
     """Put the series of a line or scatter chart, or upright bars, into axes that have their scales."""
     if figure.y.scale == "linear" and axes.get_ylim()[0] < 0:
         axes.axhline(0, color=STRONG_LINE, linewidth=unit, clip_on=False)
     if figure.kind == "bar":
-        _bars(axes, figure, told, unit, 2 * half_width(figure, across), lying=False)
+        _bars(axes, figure, sentences, unit, 2 * half_width(figure, across), lying=False)
         return
     every = -(-sum(len(series.x) for series in figure.series) // _POINTS_SHOWN)
     for index, series in enumerate(figure.series):
         if figure.kind == "line":
-            _line(axes, figure, index, every, told, unit)
+            _line(axes, figure, index, every, sentences, unit)
         else:
             rows = list(rows_of(figure, series))[:_POINTS_DRAWN]
             _intervals(axes, [row for row in rows if row[2] != row[3]], HUES[index % len(HUES)], 1.5 * unit)
             if every == 1:
-                told[f"point:{index}"] = [_sentence(figure, series, row) for row in rows]
+                sentences[f"point:{index}"] = [_sentence(figure, series, row) for row in rows]
             xs, ys = [row[0] for row in rows], [row[1] for row in rows]
             axes.plot(xs, ys, linestyle="none", **_marker(series, index, 8.4 * unit, unit))
 
 
-def _line(axes: Axes, figure: Figure, index: int, every: int, told: Told, unit: float) -> None:
+def _line(axes: Axes, figure: Figure, index: int, every: int, sentences: Sentences, unit: float) -> None:
     """Draw a line over its band, broken where a value is missing, with points that carry the values."""
     series = figure.series[index]
-    found = sorted(rows_of(figure, series, gaps=True), key=lambda row: row[0])
-    x, y, low, high = np.array(found, dtype=float).reshape(-1, 4).T
+    rows = sorted(rows_of(figure, series, gaps=True), key=lambda row: row[0])
+    x, y, low, high = np.array(rows, dtype=float).reshape(-1, 4).T
     hue = HUES[index % len(HUES)]
     if (low != high)[np.isfinite(y)].any():
         axes.fill_between(x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", **_FREE)
-    seen = [place for place, row in enumerate(found) if math.isfinite(row[1])]
-    kept = seen if every <= 1 else [*seen[:-1:every], *seen[-1:]]
-    told[f"point:{index}"] = [_sentence(figure, series, found[place]) for place in kept]
+    finite = [place for place, row in enumerate(rows) if math.isfinite(row[1])]
+    marked = finite if every <= 1 else [*finite[:-1:every], *finite[-1:]]
+    sentences[f"point:{index}"] = [_sentence(figure, series, rows[place]) for place in marked]
     look = _marker(series, index, 6.4 * unit, unit)
-    if len(kept) > _CROWDED:
+    if len(marked) > _CROWDED:
         look |= {"markerfacecolor": to_rgba(hue, 0), "markeredgecolor": to_rgba(PAPER, 0)}
-    axes.plot(x, y, linestyle=DASHES[index % len(DASHES)], markevery=kept, **look)
+    axes.plot(x, y, linestyle=DASHES[index % len(DASHES)], markevery=marked, **look)
 
 
 def _marker(series: Series, index: int, size: float, unit: float) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def half_width(figure: Figure, across: float) -> float:
     return 0.42 * min(gaps, default=1.0)
 
 
-def lying_bars(axes: Axes, figure: Figure, told: Told, unit: float) -> None:
+def lying_bars(axes: Axes, figure: Figure, sentences: Sentences, unit: float) -> None:
     """Put bars into axes with the names along y, one row a category."""
-    each = thickness(figure) * abreast(figure)
-    _bars(axes, figure, told, unit, each / (each + 9), lying=True)
+    group = thickness(figure) * abreast(figure)
+    _bars(axes, figure, sentences, unit, group / (group + 9), lying=True)
 
 
 def thickness(figure: Figure) -> float:
@@ -131,29 +131,31 @@ def abreast(figure: Figure) -> int:
 
 def _present(figure: Figure) -> dict[float, list[int]]:
     """Return for each place the series that have a bar there."""
-    found: dict[float, list[int]] = {}
+    series_at: dict[float, list[int]] = {}
     for index, series in enumerate(figure.series):
         for place in dict.fromkeys(row[0] for row in rows_of(figure, series)):
-            found.setdefault(place, []).append(index)
-    return found
+            series_at.setdefault(place, []).append(index)
+    return series_at
 
 
-def _bars(axes: Axes, figure: Figure, told: Told, unit: float, width: float, *, lying: bool) -> None:
-    each, present = width / abreast(figure), _present(figure)
+def _bars(
+    axes: Axes, figure: Figure, sentences: Sentences, unit: float, width: float, *, lying: bool
+) -> None:
+    bar_width, present = width / abreast(figure), _present(figure)
     log = figure.y.scale == "log"
     base = (axes.get_xlim() if lying else axes.get_ylim())[0] if log else 0.0
     for index, series in enumerate(figure.series):
         rows = list(rows_of(figure, series))
-        places = [x + (present[x].index(index) - (len(present[x]) - 1) / 2) * each for x, *_ in rows]
+        places = [x + (present[x].index(index) - (len(present[x]) - 1) / 2) * bar_width for x, *_ in rows]
         lengths = [row[1] - base for row in rows]
         look: dict[str, Any] = {"color": HUES[index % len(HUES)], "label": series.label, **_FREE}
         if lying:
-            drawn = axes.barh(places, lengths, 0.94 * each, left=base, **look)
+            drawn = axes.barh(places, lengths, 0.94 * bar_width, left=base, **look)
         else:
-            drawn = axes.bar(places, lengths, 0.94 * each, bottom=base, **look)
+            drawn = axes.bar(places, lengths, 0.94 * bar_width, bottom=base, **look)
         for order, (bar, row) in enumerate(zip(drawn, rows, strict=True)):
             bar.set_gid(f"bar:{index}:{order}")
-            told[f"bar:{index}:{order}"] = [_sentence(figure, series, row)]
+            sentences[f"bar:{index}:{order}"] = [_sentence(figure, series, row)]
         measured = [(x, *row[1:]) for x, row in zip(places, rows, strict=True) if row[2] != row[3]]
         for colour, thick in ((PAPER, 4.5), (INK, 1.5)):
             _intervals(axes, measured, colour, thick * unit, lying=lying)

@@ -264,7 +264,7 @@ def _kinds_table(network: Examined) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in kinds:
         parameters, macs, stored = (
-            _sum(census.rows, name, what) for what in ("parameters", "macs", "activations")
+            _sum(census.rows, name, quantity) for quantity in ("parameters", "macs", "activations")
         )
         calls = sum(row.kind == name for row in census.rows)
         rows.append(
@@ -289,8 +289,8 @@ def _kinds_table(network: Examined) -> Table:
     )
 
 
-def _sum(rows: Iterable[OperationRow], kind_: str, what: str) -> int:
-    return sum(getattr(row, what) for row in rows if row.kind == kind_)
+def _sum(rows: Iterable[OperationRow], kind_: str, quantity: str) -> int:
+    return sum(getattr(row, quantity) for row in rows if row.kind == kind_)
 
 
 def _stage_figure(network: Examined) -> Figure:
@@ -310,8 +310,8 @@ def _stage_figure(network: Examined) -> Figure:
     )
 
 
-def _of(stage: Stage, what: str) -> int:
-    return {"MACs": stage.macs, "parameters": stage.parameters, "activations": stage.activations}[what]
+def _of(stage: Stage, quantity: str) -> int:
+    return {"MACs": stage.macs, "parameters": stage.parameters, "activations": stage.activations}[quantity]
 
 
 def _layer_figure(network: Examined) -> Figure:

@@ -92,9 +92,9 @@ def _table(paths: Paths) -> Table:
 
 
 def _shares(lengths: dict[int, int], total: int) -> Series:
-    kept = {k: float(100 * Fraction(count, total)) for k, count in sorted(lengths.items())}
-    large = [k for k, share in kept.items() if share >= 100 * _SHORTEST_SHOWN]
-    shown = {k: share for k, share in kept.items() if large[0] <= k <= large[-1]}
+    shares = {k: float(100 * Fraction(count, total)) for k, count in sorted(lengths.items())}
+    large = [k for k, share in shares.items() if share >= 100 * _SHORTEST_SHOWN]
+    shown = {k: share for k, share in shares.items() if large[0] <= k <= large[-1]}
     return Series("this network", tuple(map(float, shown)), tuple(shown.values()))
 
 

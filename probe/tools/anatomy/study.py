@@ -71,8 +71,10 @@ def run(
 
 def model_info(network: Examined) -> ModelInfo:
     """Return the model with the MACs counted here, without the notes on weights and normalisation."""
-    kept = tuple(note for note in network.model.notes if "random" not in note and "normalisation" not in note)
-    return dataclasses.replace(network.model, macs=network.operations.macs, notes=kept)
+    notes = tuple(
+        note for note in network.model.notes if "random" not in note and "normalisation" not in note
+    )
+    return dataclasses.replace(network.model, macs=network.operations.macs, notes=notes)
 
 
 def headline(network: Examined) -> tuple[str, ...]:

@@ -77,8 +77,10 @@ def _until_collapse(series: Sequence[Series]) -> tuple[Series, ...]:
     last = max(math.inf if not curve.y or curve.y[-1] > 0 else curve.x[curve.y.index(0)] for curve in series)
 
     def upto(curve: Series) -> Series:
-        kept = sum(x <= last * (1 + 1e-9) for x in curve.x)
-        return Series(curve.label, curve.x[:kept], curve.y[:kept], curve.low[:kept], curve.high[:kept])
+        n_points = sum(x <= last * (1 + 1e-9) for x in curve.x)
+        return Series(
+            curve.label, curve.x[:n_points], curve.y[:n_points], curve.low[:n_points], curve.high[:n_points]
+        )
 
     return tuple(map(upto, series))
 

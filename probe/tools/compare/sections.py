@@ -108,10 +108,10 @@ def _signed(value: float, form: str) -> str:
 
 def _summary(differences: Sequence[Difference], reference: Run) -> str:
     tested = [difference for difference in differences if difference.p is not None]
-    kept = sum(difference.significant for difference in tested)
+    n_significant = sum(difference.significant for difference in tested)
     return (
         f"{len(differences)} numbers were measured alike in both runs; {len(tested)} could be tested against {reference.label}, and "
-        f"{kept} {'difference is' if kept == 1 else 'differences are'} significant at {LEVEL:.0%} after Holm's correction "
+        f"{n_significant} {'difference is' if n_significant == 1 else 'differences are'} significant at {LEVEL:.0%} after Holm's correction "
         "over all tests."
     )
 

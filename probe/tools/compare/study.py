@@ -135,11 +135,11 @@ def _headline(
 ) -> tuple[str, ...]:
     tested = [difference for difference in compared if difference.p is not None]
     lines = [_difference_text(difference, runs[0], len(tested)) for difference in _leading(runs, compared)]
-    kept = sum(difference.significant for difference in tested)
+    n_significant = sum(difference.significant for difference in tested)
     if tested:
         lines.append(
-            f"{kept} of {len(tested)} tested differences {'is' if kept == 1 else 'are'} significant at 5% after Holm's "
-            "correction over all tests."
+            f"{n_significant} of {len(tested)} tested differences {'is' if n_significant == 1 else 'are'} significant at 5% "
+            "after Holm's correction over all tests."
         )
     elif not compared:
         lines.append(
@@ -339,13 +339,13 @@ def _methods(runs: Sequence[Run], compared: Sequence[Difference]) -> tuple[str, 
 
 def _references(compared: Sequence[Difference]) -> tuple[str, ...]:
     kinds = {difference.how for difference in compared}
-    wanted = []
+    keys = []
     if "paired" in kinds:
-        wanted += ["paired", "newcombe paired"]
+        keys += ["paired", "newcombe paired"]
     if "unpaired" in kinds:
-        wanted.append("newcombe")
+        keys.append("newcombe")
     if "seeds" in kinds:
-        wanted.append("seeds")
+        keys.append("seeds")
     if any(difference.p is not None for difference in compared):
-        wanted.append("holm")
-    return tuple(REFERENCES[key] for key in wanted)
+        keys.append("holm")
+    return tuple(REFERENCES[key] for key in keys)

@@ -108,12 +108,14 @@ def sort(diagnoses: tuple[Diagnosis, ...], evidence: TrainingEvidence) -> Findin
             consequences.append(item)
         elif item.grade == "fault":
             faults.append(item)
-    kept = (*faults, *consequences)
+    explained_or_fault = (*faults, *consequences)
     return Findings(
         faults=tuple(sorted(faults, key=lambda diagnosis: not diagnosis.certain)),
         consequences=tuple(consequences),
         risks=tuple(
-            diagnosis for diagnosis in ordered if diagnosis.grade == "risk" and diagnosis not in kept
+            diagnosis
+            for diagnosis in ordered
+            if diagnosis.grade == "risk" and diagnosis not in explained_or_fault
         ),
         others=tuple(diagnosis for diagnosis in ordered if not diagnosis.found),
         evidence=evidence,

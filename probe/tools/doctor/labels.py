@@ -36,8 +36,8 @@ def trivial_loss(labels: Tensor) -> float | None:
     if labels.dim() == 2 and labels.is_floating_point():
         frequency = labels.double().mean(0)
     elif labels.dim() == 1 and not labels.is_floating_point():
-        kept = labels[labels != IGNORED]
-        frequency = torch.unique(kept, return_counts=True)[1].double()
+        counted = labels[labels != IGNORED]
+        frequency = torch.unique(counted, return_counts=True)[1].double()
     else:
         return None
     total = float(frequency.sum())
@@ -73,8 +73,8 @@ def restored(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for parameter, value, grad, copy, wanted in parameters:
-                parameter.requires_grad_(wanted)
+            for parameter, value, grad, copy, requires_grad in parameters:
+                parameter.requires_grad_(requires_grad)
                 parameter.copy_(value)
                 if grad is not None and copy is not None:
                     grad.copy_(copy)

@@ -115,11 +115,11 @@ class _Relus(TorchFunctionMode):
 def _number_calls(relus: list[Relu]) -> tuple[Relu, ...]:
     """Number the calls of each module or function, so that names are unique."""
     names = [relu.name or "forward" for relu in relus]
-    seen: dict[str, int] = {}
+    call_counts: dict[str, int] = {}
     numbered = []
     for call, name in zip(relus, names, strict=True):
-        seen[name] = seen.get(name, 0) + 1
-        shown = f"{name} (call {seen[name]})" if names.count(name) > 1 else name
+        call_counts[name] = call_counts.get(name, 0) + 1
+        shown = f"{name} (call {call_counts[name]})" if names.count(name) > 1 else name
         numbered.append(Relu(shown, call.dead, call.units))
     return tuple(numbered)
 
@@ -128,15 +128,15 @@ def _look(name: str, weights: Sequence[Tensor], layers: dict[str, LayerActivity]
     def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if name in layers:
             return
-        given = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
+        received = _wide(args[0]) if args and isinstance(args[0], Tensor) else None
         returned = _wide(output) if isinstance(output, Tensor) else None
-        some = given is not None and given.numel() > 0
+        some = received is not None and received.numel() > 0
         layers[name] = LayerActivity(
             name,
-            float(given.mean()) if some and given is not None else math.nan,
-            float(given.std(correction=0)) if some and given is not None else math.nan,
-            float(given.min()) if some and given is not None else math.nan,
-            float(given.max()) if some and given is not None else math.nan,
+            float(received.mean()) if some and received is not None else math.nan,
+            float(received.std(correction=0)) if some and received is not None else math.nan,
+            float(received.min()) if some and received is not None else math.nan,
+            float(received.max()) if some and received is not None else math.nan,
             float(returned.square().mean().sqrt()) if returned is not None and returned.numel() else math.nan,
             math.hypot(*(float(torch.linalg.vector_norm(_wide(weight))) for weight in weights)),
         )

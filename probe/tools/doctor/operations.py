@@ -80,7 +80,7 @@ class _Spy(TorchFunctionMode):
 
     def __init__(self, layer: Callable[[], str | None], operations: list[Operation]) -> None:
         super().__init__()
-        self.layer, self.found, self.listening = layer, operations, True
+        self.layer, self.operations, self.listening = layer, operations, True
         self._known: set[Any] = set()
 
     def __torch_function__(
@@ -91,32 +91,32 @@ class _Spy(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if not self.listening or self.found:
+        if not self.listening or self.operations:
             return func(*args, **kwargs)
-        given = list(_flat((args, tuple(kwargs.values()))))
-        fine = any(isinstance(value, Tensor) for value in given) and all(map(_finite, given))
-        kept = (
-            [value.detach().clone() if isinstance(value, Tensor) else value for value in given]
+        arguments = list(_flat((args, tuple(kwargs.values()))))
+        fine = any(isinstance(value, Tensor) for value in arguments) and all(map(_finite, arguments))
+        copies = (
+            [value.detach().clone() if isinstance(value, Tensor) else value for value in arguments]
             if fine
             else []
         )
         result = func(*args, **kwargs)
         outputs = [output for output in _flat(result) if isinstance(output, Tensor)]
         if fine and not all(map(_finite, outputs)):
-            self.found.append(self._operation(func, kept, "forward"))
+            self.operations.append(self._operation(func, copies, "forward"))
         elif fine:
             for output in outputs:
-                self._follow(output.grad_fn, func, kept)
+                self._follow(output.grad_fn, func, copies)
         return result
 
     def _operation(
-        self, func: Callable[..., Any], given: Sequence[Any], way: Literal["forward", "backward"]
+        self, func: Callable[..., Any], arguments: Sequence[Any], way: Literal["forward", "backward"]
     ) -> Operation:
         name = getattr(func, "__name__", str(func)).strip("_")
-        reason, singular = explain(name, given, way)
+        reason, singular = explain(name, arguments, way)
         return Operation(name, self.layer(), caller(), reason, singular, way)
 
-    def _follow(self, node: Any, func: Callable[..., Any], given: Sequence[Any]) -> None:
+    def _follow(self, node: Any, func: Callable[..., Any], arguments: Sequence[Any]) -> None:
         """Watch the gradients of the nodes that this call added to the graph."""
         waiting = [node]
         operation: Operation | None = None
@@ -125,21 +125,23 @@ class _Spy(TorchFunctionMode):
             if node is None or node in self._known or type(node).__name__ == "AccumulateGrad":
                 continue
             self._known.add(node)
-            operation = operation or self._operation(func, given, "backward")
+            operation = operation or self._operation(func, arguments, "backward")
             node.register_hook(self._check(operation))
             waiting += [following for following, _ in node.next_functions]
 
     def _check(self, operation: Operation) -> Callable[..., None]:
         def hook(returned: Sequence[Tensor | None], received: Sequence[Tensor | None]) -> None:
-            if not self.found and all(map(_finite, received)) and not all(map(_finite, returned)):
-                self.found.append(operation)
+            if not self.operations and all(map(_finite, received)) and not all(map(_finite, returned)):
+                self.operations.append(operation)
 
         return hook
 
 
-def explain(name: str, given: Sequence[Any], way: str = "forward") -> tuple[str, bool]:
+def explain(name: str, arguments: Sequence[Any], way: str = "forward") -> tuple[str, bool]:
     """Return which inputs make a function or its gradient not finite, and whether the function is singular there."""
-    tensors = [value.detach() for value in given if isinstance(value, Tensor) and value.is_floating_point()]
+    tensors = [
+        value.detach() for value in arguments if isinstance(value, Tensor) and value.is_floating_point()
+    ]
     if not tensors:
         return "", False
     x = tensors[0]
@@ -169,7 +171,7 @@ def explain(name: str, given: Sequence[Any], way: str = "forward") -> tuple[str,
         "itruediv",
         "div_",
     ):
-        return _division(name, given)
+        return _division(name, arguments)
     if name in ("asin", "acos", "arcsin", "arccos", "atanh") and bool((x.abs() >= 1).any()):
         return f"{int((x.abs() >= 1).sum()):,} {of} are outside the open interval from −1 to 1", True
     if name in ("pow", "rpow", "float_power") and (zeros or negative):
@@ -179,9 +181,11 @@ def explain(name: str, given: Sequence[Any], way: str = "forward") -> tuple[str,
     return f"the largest input is {largest:.3g}; the largest {_type(x)} value is {limit:.3g}", False
 
 
-def _division(name: str, given: Sequence[Any]) -> tuple[str, bool]:
+def _division(name: str, arguments: Sequence[Any]) -> tuple[str, bool]:
     numbers = [
-        value for value in given if isinstance(value, Tensor | int | float) and not isinstance(value, bool)
+        value
+        for value in arguments
+        if isinstance(value, Tensor | int | float) and not isinstance(value, bool)
     ]
     below = numbers[0] if name in ("reciprocal", "rtruediv", "rdiv") else numbers[-1]
     divisor = below.detach() if isinstance(below, Tensor) else torch.tensor(float(below))

@@ -97,10 +97,10 @@ class TrainingPlan:
         """Return the loss as a scalar with its graph; raises UsageError if it is not one number."""
         value: Any = self.loss(outputs, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            what = (
+            returned = (
                 f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value))
             )
-            raise UsageError(f"The loss returns {what}, not one number: take its mean.")
+            raise UsageError(f"The loss returns {returned}, not one number: take its mean.")
         return value.reshape(())
 
     def placed(self, part: Tensor | slice) -> tuple[Tensor, Tensor]:

@@ -278,8 +278,8 @@ def findings_section(findings: Findings) -> Section:
 def _summary(findings: Findings) -> str:
     """Return how many causes were tested and found."""
     tested = sum(diagnosis.grade != "unknown" for diagnosis in findings.all)
-    seen = sum(diagnosis.found for diagnosis in findings.all)
-    return f"{tested} of {len(findings.all)} causes could be tested; {seen or 'none'} of them {'was' if seen == 1 else 'were'} found."
+    n_found = sum(diagnosis.found for diagnosis in findings.all)
+    return f"{tested} of {len(findings.all)} causes could be tested; {n_found or 'none'} of them {'was' if n_found == 1 else 'were'} found."
 
 
 def plain(findings: Findings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from probe.core.document import Report
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
 from probe.data.images import ImageSet
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.models.usercode import user_errors
 from probe.report.assemble import assemble
@@ -95,7 +96,7 @@ def _report(
     command: str,
     seconds: float,
 ) -> Report:
-    info = images.info(n)
+    info = data_info(model, images, n)
     sections = (
         findings_section(findings),
         loss_section(findings),
@@ -117,7 +118,7 @@ def _report(
         headline=tuple(sentences(findings)),
         sections=sections,
         results=results(findings),
-        warnings=_warnings(model),
+        warnings=(*_warnings(model), *images.cautions),
         extra=plain(findings),
         methods=methods(config, findings, n, images.name),
         references=REFERENCES,

@@ -9,7 +9,7 @@ import torch
 
 from probe.core.errors import NotApplicableError, UsageError
 from probe.graph.edit.cut import CutSubject, find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.graph.trace.layers import ConvolutionInfo, convolutions, feature_layers
 from probe.models.loaded import LoadedModel
 from studies.ablation.plan import evenly_spaced
@@ -69,7 +69,7 @@ class DossierChoice:
         return self.convolution.shape[0]
 
 
-def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -> tuple[DossierChoice, ...]:
+def choose_layers(model: LoadedModel, names: Sequence[str] | None, most: int) -> tuple[DossierChoice, ...]:
     """Return the convolutions to measure: the requested ones, or the one that ``automatic`` chooses.
 
     Raises UsageError for a name that neither is nor contains a convolution; NotApplicableError without convolutions.
@@ -80,7 +80,7 @@ def choose_layers(model: LoadedModel, wanted: Sequence[str] | None, most: int) -
     if not every:
         raise NotApplicableError("The network has no two-dimensional convolution.")
     chosen = (
-        [automatic(every, most)] if wanted is None else [_find(every, name) for name in dict.fromkeys(wanted)]
+        [automatic(every, most)] if names is None else [_find(every, name) for name in dict.fromkeys(names)]
     )
     maps = feature_layers(model.network, example)
     return tuple(
@@ -128,7 +128,7 @@ def present_structures(subject: CutSubject) -> tuple[str, ...]:
     present = []
     for word in _STRUCTURES:
         try:
-            if find_sites(subject, structure_named(word)):
+            if find_sites(subject, get_structure(word)):
                 present.append(word)
         except NotApplicableError:
             continue

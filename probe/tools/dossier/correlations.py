@@ -1,4 +1,4 @@
-"""Rank correlations of a channel's importance and movement with its weights and activations."""
+"""Rank correlations of a channel's importance and activation change with its weights and activations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import numpy as np
 from probe.core import stats
 from probe.core.document import Axis, Block, Column, Figure, Note, Result, Section, Series, Table
 from probe.core.seeds import derive
-from probe.tools.dossier.measure import IMPORTANCE, MOVEMENT, OUTCOMES, ROBUST_IMPORTANCE, Channels
+from probe.tools.dossier.measure import (
+    ACTIVATION_CHANGE,
+    ATTACKED_LOSS_INCREASE,
+    CLEAN_LOSS_INCREASE,
+    OUTCOMES,
+    Channels,
+)
 
 LEVEL = 0.05
 
@@ -41,7 +47,7 @@ class RankCorrelation:
 
 
 def correlations(layers: Sequence[Channels], seed: int) -> tuple[RankCorrelation, ...]:
-    """Correlate importance and movement with each other and with every other measure, unless a measure is constant."""
+    """Correlate the outcomes with each other and with every other measure, unless a measure is constant."""
     computed = [
         result
         for layer in layers
@@ -95,14 +101,14 @@ def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[C
     if not computed:
         reason = "No layer has three channels whose measures differ."
         return Section("looks", "Do important channels look different?", reason=reason)
-    kept = [rank for rank in computed if rank.significant]
+    significant = [rank for rank in computed if rank.significant]
     n = min(rank.n for rank in computed)
     blocks: list[Block] = [Note(_power_note(n, len(computed)), "plain"), _table(computed)]
     blocks += [figure for layer in layers for figure in _scatters(layer, computed)]
     return Section(
         "looks",
         "Do important channels look different?",
-        f"{len(computed)} rank correlations over {n} channels; {len(kept)} are significant at 5% after Holm's correction.",
+        f"{len(computed)} rank correlations over {n} channels; {len(significant)} are significant at 5% after Holm's correction.",
         tuple(blocks),
         results=tuple(
             Result(
@@ -113,7 +119,7 @@ def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[C
             )
             for rank in computed
         ),
-        findings=(_finding(computed, kept),),
+        findings=(_finding(computed, significant),),
     )
 
 
@@ -126,8 +132,8 @@ def _power_note(n: int, tests: int) -> str:
     )
 
 
-def _finding(computed: Sequence[RankCorrelation], kept: Sequence[RankCorrelation]) -> str:
-    if not kept:
+def _finding(computed: Sequence[RankCorrelation], significant: Sequence[RankCorrelation]) -> str:
+    if not significant:
         strongest = max(computed, key=lambda rank: abs(rank.value))
         return (
             f"No correlation is significant after correction for {len(computed)} tests; the strongest, of {strongest.first} "
@@ -135,10 +141,10 @@ def _finding(computed: Sequence[RankCorrelation], kept: Sequence[RankCorrelation
         )
     texts = [
         f"{rank.first} with {rank.second} {_rho(rank)}"
-        for rank in sorted(kept, key=lambda rank: -abs(rank.value))[:3]
+        for rank in sorted(significant, key=lambda rank: -abs(rank.value))[:3]
     ]
     return (
-        f"{len(kept)} of {len(computed)} rank correlations are significant after Holm's correction; the strongest: "
+        f"{len(significant)} of {len(computed)} rank correlations are significant after Holm's correction; the strongest: "
         f"{'; '.join(texts)}."
     )
 
@@ -177,15 +183,15 @@ def _table(computed: Sequence[RankCorrelation]) -> Table:
                 key=lambda rank: (rank.corrected, rank.p, -abs(rank.value)),
             )
         ),
-        "The most significant first. A lesion is measured by the increase of the loss when the channel is silenced.",
+        "The most significant first. The loss increases are measured by silencing the channel.",
     )
 
 
 def _scatters(layer: Channels, computed: Sequence[RankCorrelation]) -> list[Figure]:
-    """Return the scatter plots of importance by movement, and of the most significant pair with another measure."""
+    """Return the scatter plots of clean loss increase by activation change, and of the most significant other pair."""
     own = [rank for rank in computed if rank.layer == layer.chosen.name]
     looks = [rank for rank in own if rank.second not in OUTCOMES]
-    pairs = [(MOVEMENT, IMPORTANCE)]
+    pairs = [(ACTIVATION_CHANGE, CLEAN_LOSS_INCREASE)]
     if looks:
         surest = min(looks, key=lambda rank: (rank.p, -abs(rank.value)))
         pairs.append((surest.second, surest.first))
@@ -204,8 +210,8 @@ def _scatter(layer: Channels, x: str, y: str) -> Figure:
 
 
 _UNITS = {
-    MOVEMENT: "relative change under attack",
-    IMPORTANCE: "increase of the loss without the channel, clean (nats)",
-    ROBUST_IMPORTANCE: "increase of the loss without the channel, attacked (nats)",
+    ACTIVATION_CHANGE: "relative change under attack",
+    CLEAN_LOSS_INCREASE: "increase of the loss without the channel, clean (nats)",
+    ATTACKED_LOSS_INCREASE: "increase of the loss without the channel, attacked (nats)",
     "spatial frequency": "spatial frequency (cycles per pixel)",
 }

@@ -1,4 +1,4 @@
-"""Measurements of channels and sites: lesions on clean and attacked images, movement, weights, activations."""
+"""Measurements of channels and sites: lesions on clean and attacked images, activation changes, weights, activations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probe.core.progress import Progress
 from probe.core.state import captured
 from probe.graph.edit.cut import CutSubject, cut, find_sites
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel
 from probe.tools.dossier.choose import DossierChoice
 from studies.ablation.evaluate import Comparison, EvaluationBatch, Evaluator, compare
@@ -30,7 +30,7 @@ _PADDED = 32
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackedImages:
     """The images of a run, clean and attacked at ``epsilon``, (N, C, H, W), and the reference classes, (N,).
 
     The images were made by an attack on the intact network.
@@ -44,7 +44,7 @@ class Attacked:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Lesion:
     """The effect of removing one site, on clean and on attacked images."""
 
     site: str
@@ -57,7 +57,7 @@ class Channels:
     """The measured channels of one convolution: their lesions, and one number per channel for every measure."""
 
     chosen: DossierChoice
-    losses: tuple[Loss, ...]
+    lesions: tuple[Lesion, ...]
     measures: dict[str, Values]
 
     @property
@@ -66,19 +66,23 @@ class Channels:
         return self.chosen.channels
 
 
-IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT = "clean lesion", "attacked lesion", "movement under attack"
-OUTCOMES = (IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT)
+CLEAN_LOSS_INCREASE, ATTACKED_LOSS_INCREASE, ACTIVATION_CHANGE = (
+    "clean loss increase",
+    "attacked loss increase",
+    "activation change under attack",
+)
+OUTCOMES = (CLEAN_LOSS_INCREASE, ATTACKED_LOSS_INCREASE, ACTIVATION_CHANGE)
 """The measures of a channel's role; the other measures describe its weights and activations."""
 
 
-def attacked_images(space: AdversarialWorkspace) -> Attacked:
+def attacked_images(space: AdversarialWorkspace) -> AttackedImages:
     """Attack all images at the epsilon of the curve at which about half of the correct images are still correct.
 
     At an epsilon that breaks all images, no lesion could reduce robust accuracy further; at one that breaks none, a
     lesion would have the same effect as on clean images.
     """
     results = space.results
-    half = float(results.clean_right.sum()) / 2
+    half = float(results.clean_correct.sum()) / 2
     epsilons = [epsilon for epsilon in results.epsilons if epsilon > 0] or [space.epsilon]
     epsilon = min(
         epsilons,
@@ -96,18 +100,18 @@ def attacked_images(space: AdversarialWorkspace) -> Attacked:
             parts.append(verdict.images)
             advance(len(places))
     n_robust = int(results.robust(results.worst, epsilon).sum())
-    return Attacked(torch.cat(clean), torch.cat(parts), space.labels(every), epsilon, n_robust)
+    return AttackedImages(torch.cat(clean), torch.cat(parts), space.labels(every), epsilon, n_robust)
 
 
 def lesions(
     model: LoadedModel,
     subject: CutSubject,
     sites: Sequence[Site],
-    seen: Attacked,
+    attacked: AttackedImages,
     batch_size: int,
     progress: Progress,
-    what: str,
-) -> tuple[Loss, ...]:
+    label: str,
+) -> tuple[Lesion, ...]:
     """Remove each site individually and compare with the intact network, on clean and on attacked images.
 
     Sites that cannot be removed are skipped.
@@ -120,20 +124,20 @@ def lesions(
             continue
     evaluator = Evaluator(model, subject, list(cuts.values()))
     answers = []
-    labels = seen.labels.cpu().numpy()
-    with progress.task(f"Lesions of {what}", 2 * len(labels)) as advance:
-        for images in (seen.clean, seen.images):
+    labels = attacked.labels.cpu().numpy()
+    with progress.task(f"Lesions of {label}", 2 * len(labels)) as advance:
+        for images in (attacked.clean, attacked.images):
             batches = [
                 EvaluationBatch(x, y)
                 for x, y in zip(
-                    torch.split(images, batch_size), torch.split(seen.labels, batch_size), strict=True
+                    torch.split(images, batch_size), torch.split(attacked.labels, batch_size), strict=True
                 )
             ]
             answers.append(evaluator.answer(batches, advance))
     (clean, *without), (hit, *without_hit) = answers
     return tuple(
-        Loss(name, compare(clean, loss, labels), compare(hit, other, labels))
-        for name, loss, other in zip(cuts, without, without_hit, strict=True)
+        Lesion(name, compare(clean, answer, labels), compare(hit, attacked_answer, labels))
+        for name, answer, attacked_answer in zip(cuts, without, without_hit, strict=True)
     )
 
 
@@ -142,41 +146,43 @@ def measure_channels(
     subject: CutSubject,
     chosen: DossierChoice,
     space: AdversarialWorkspace,
-    seen: Attacked,
+    attacked: AttackedImages,
 ) -> Channels:
     """Measure the chosen channels of one convolution with all measures that apply to it.
 
     Raises NotApplicableError if its channels cannot be removed individually.
     """
     names = {f"{chosen.name}:{channel}" for channel in chosen.channels}
-    sites = [site for site in find_sites(subject, structure_named("filter")) if site.name in names]
+    sites = [site for site in find_sites(subject, get_structure("filter")) if site.name in names]
     config, progress = space.config, space.progress
-    losses = lesions(model, subject, sites, seen, config.batch_size, progress, f"channels of {chosen.name}")
-    if len(losses) != len(chosen.channels):
+    effects = lesions(
+        model, subject, sites, attacked, config.batch_size, progress, f"channels of {chosen.name}"
+    )
+    if len(effects) != len(chosen.channels):
         raise NotApplicableError(f"Not every channel of {chosen.name} can be silenced.")
     rows = list(chosen.channels)
     measures: dict[str, Values] = {
-        IMPORTANCE: np.array([loss.clean.loss_change for loss in losses]),
-        ROBUST_IMPORTANCE: np.array([loss.attacked.loss_change for loss in losses]),
-        MOVEMENT: _movement(model, chosen.answers, seen, config.batch_size)[rows],
+        CLEAN_LOSS_INCREASE: np.array([effect.clean.loss_change for effect in effects]),
+        ATTACKED_LOSS_INCREASE: np.array([effect.attacked.loss_change for effect in effects]),
+        ACTIVATION_CHANGE: _activation_change(model, chosen.answers, attacked, config.batch_size)[rows],
         **_weights(chosen, rows),
     }
     activity = observe(model, space.images, (chosen.answers,), config.batch_size, progress).layers[
         chosen.answers
     ]
     measures |= {
-        "mean peak": activity.mean.double().numpy()[rows],
-        "spread of peaks": activity.deviation.double().numpy()[rows],
-        "images it fires in": activity.fired.double().numpy()[rows],
+        "mean maximum activation": activity.mean.double().numpy()[rows],
+        "SD of maximum activation": activity.deviation.double().numpy()[rows],
+        "activating images": activity.fired.double().numpy()[rows],
     }
-    return Channels(chosen, losses, measures)
+    return Channels(chosen, effects, measures)
 
 
-def _movement(model: LoadedModel, layer: str, seen: Attacked, batch_size: int) -> Values:
+def _activation_change(model: LoadedModel, layer: str, attacked: AttackedImages, batch_size: int) -> Values:
     """Return the attack's change of each channel's map relative to the map's L2 norm, mean over images, (C,)."""
     parts = []
     for clean, hit in zip(
-        torch.split(seen.clean, batch_size), torch.split(seen.images, batch_size), strict=True
+        torch.split(attacked.clean, batch_size), torch.split(attacked.images, batch_size), strict=True
     ):
         maps = [_map(model, layer, images) for images in (clean, hit)]
         parts.append(relative_change(*maps))
@@ -195,20 +201,20 @@ def relative_change(clean: Tensor, attacked: Tensor) -> Tensor:
 
     Both are (N, C, H, W).
     """
-    moved = (attacked - clean).double().flatten(2).norm(dim=2)
+    change = (attacked - clean).double().flatten(2).norm(dim=2)
     length = clean.double().flatten(2).norm(dim=2)
-    return torch.where(moved > 0, moved / length.clamp_min(1e-12), 0.0)
+    return torch.where(change > 0, change / length.clamp_min(1e-12), 0.0)
 
 
 def _weights(chosen: DossierChoice, rows: list[int]) -> dict[str, Values]:
     """Return the measures of the filters' weights, one value for each of ``rows``.
 
-    ``filter norm`` is the L2 norm, ``likeness to another`` the cosine to the most similar other filter, and ``spatial
-    frequency``, for spatial kernels only, the mean frequency in cycles per pixel.
+    ``filter norm`` is the L2 norm, ``maximum cosine similarity`` that to the most similar other filter, and
+    ``spatial frequency``, for spatial kernels only, the mean frequency in cycles per pixel.
     """
     weight = chosen.convolution.module.weight
     bank = analyse(weight)
-    measures = {"filter norm": bank.norms[rows], "likeness to another": bank.cosine[rows]}
+    measures = {"filter norm": bank.norms[rows], "maximum cosine similarity": bank.cosine[rows]}
     if max(weight.shape[2:]) > 1:
         measures["spatial frequency"] = frequencies(weight)[rows]
     return measures

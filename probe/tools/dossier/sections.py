@@ -25,7 +25,14 @@ from probe.core.document import (
     percent,
 )
 from probe.core.stats import holm
-from probe.tools.dossier.measure import IMPORTANCE, MOVEMENT, ROBUST_IMPORTANCE, Attacked, Channels, Loss
+from probe.tools.dossier.measure import (
+    ACTIVATION_CHANGE,
+    ATTACKED_LOSS_INCREASE,
+    CLEAN_LOSS_INCREASE,
+    AttackedImages,
+    Channels,
+    Lesion,
+)
 from studies.ablation.evaluate import Comparison
 
 SIDE = 112
@@ -33,15 +40,17 @@ _KINDS = (("", "most"), ("/least", "least"), ("/unit", "one unit"))
 """Endings of the anchors of the features view, and what they show."""
 
 
-def most_moved(layer: Channels, most: int) -> tuple[int, ...]:
+def most_changed(layer: Channels, most: int) -> tuple[int, ...]:
     """Return the channels that the attack changes most, in descending order; ties in order of index."""
-    order = np.argsort(-layer.measures[MOVEMENT], kind="stable")
+    order = np.argsort(-layer.measures[ACTIVATION_CHANGE], kind="stable")
     return tuple(layer.channels[place] for place in order[:most])
 
 
-def channels_section(layer: Channels, seen: Attacked, filters: Report, pictured: int, where: str) -> Section:
+def channels_section(
+    layer: Channels, attacked: AttackedImages, filters: Report, pictured: int, where: str
+) -> Section:
     """Return the section with the gallery of the channels changed most, and the table of all measured channels."""
-    name, shown = layer.chosen.name, most_moved(layer, pictured)
+    name, shown = layer.chosen.name, most_changed(layer, pictured)
     pictures = {picture.anchor: picture for picture in _pictures(filters)}
     strips = tuple(_strip(layer, channel, pictures) for channel in shown)
     blocks: list[Block] = []
@@ -74,7 +83,7 @@ def channels_section(layer: Channels, seen: Attacked, filters: Report, pictured:
     return Section(
         f"channels-{name}",
         f"Channels of {name}",
-        _summary(layer, seen),
+        _summary(layer, attacked),
         tuple(blocks),
         findings=_findings(layer),
     )
@@ -101,8 +110,8 @@ def _strip(layer: Channels, channel: int, pictures: dict[str, Picture]) -> Strip
         return f"{format(values[place], form)} (rank {rank})".replace("-", "−")
 
     note = (
-        f"changed by {value_text(MOVEMENT, '.1%')} of its norm; silencing it changes the loss by "
-        f"{value_text(IMPORTANCE)} nats on clean and {value_text(ROBUST_IMPORTANCE)} on attacked images"
+        f"changed by {value_text(ACTIVATION_CHANGE, '.1%')} of its norm; silencing it changes the loss by "
+        f"{value_text(CLEAN_LOSS_INCREASE)} nats on clean and {value_text(ATTACKED_LOSS_INCREASE)} on attacked images"
     )
     return Strip(
         tuple(shown), label=f"Channel {channel}", note=note, anchor=f"{layer.chosen.name}/ch{channel}"
@@ -110,19 +119,23 @@ def _strip(layer: Channels, channel: int, pictures: dict[str, Picture]) -> Strip
 
 
 def _table(layer: Channels) -> Table:
-    others = [name for name in layer.measures if name not in (IMPORTANCE, ROBUST_IMPORTANCE, MOVEMENT)]
+    others = [
+        name
+        for name in layer.measures
+        if name not in (CLEAN_LOSS_INCREASE, ATTACKED_LOSS_INCREASE, ACTIVATION_CHANGE)
+    ]
     rows: list[tuple[Cell, ...]] = []
-    for place in np.argsort(-layer.measures[MOVEMENT], kind="stable"):
-        loss = layer.losses[place]
+    for place in np.argsort(-layer.measures[ACTIVATION_CHANGE], kind="stable"):
+        lesion = layer.lesions[place]
         rows.append(
             (
                 layer.chosen.name,
                 layer.channels[place],
-                float(layer.measures[MOVEMENT][place]),
-                finite(loss.clean.loss_change),
-                finite(loss.attacked.loss_change),
-                loss.clean.changed,
-                loss.attacked.changed,
+                float(layer.measures[ACTIVATION_CHANGE][place]),
+                finite(lesion.clean.loss_change),
+                finite(lesion.attacked.loss_change),
+                lesion.clean.changed,
+                lesion.attacked.changed,
                 *(finite(float(layer.measures[name][place])) for name in others),
             )
         )
@@ -156,42 +169,44 @@ def _table(layer: Channels) -> Table:
 
 _HELP = {
     "filter norm": "L2 norm of the filter's weights.",
-    "likeness to another": "Largest cosine to another filter of the layer; near-duplicates are above 0.95.",
+    "maximum cosine similarity": "Largest cosine to another filter of the layer; near-duplicates are above 0.95.",
     "spatial frequency": "Mean frequency of the kernel, weighted by power, in cycles per pixel.",
-    "mean peak": "Largest activation in an image, mean over images.",
-    "spread of peaks": "Standard deviation of the largest activation over images.",
-    "images it fires in": "Images in which the channel is positive at any position.",
+    "mean maximum activation": "Largest activation in an image, mean over images.",
+    "SD of maximum activation": "Standard deviation of the largest activation over images.",
+    "activating images": "Images in which the channel is positive at any position.",
 }
 
 
-def _summary(layer: Channels, seen: Attacked) -> str:
+def _summary(layer: Channels, attacked: AttackedImages) -> str:
     n, total = len(layer.channels), layer.chosen.total
     which = f"All {total}" if n == total else f"{n} of the {total} (evenly spaced)"
     return (
         f"{which} channels of {layer.chosen.name} were silenced one at a time, after their norm and activation, on "
-        f"{len(seen.labels)} images, clean and attacked at epsilon {seen.epsilon:.4g}. Their change under attack is measured at "
+        f"{len(attacked.labels)} images, clean and attacked at epsilon {attacked.epsilon:.4g}. Their change under attack is measured at "
         f"{layer.chosen.answers}."
     )
 
 
 def _findings(layer: Channels) -> tuple[str, ...]:
-    moved, lesion = layer.measures[MOVEMENT], layer.measures[IMPORTANCE]
-    first, dear = int(np.argmax(moved)), int(np.argmax(lesion))
+    change, loss_increase = layer.measures[ACTIVATION_CHANGE], layer.measures[CLEAN_LOSS_INCREASE]
+    first, costliest = int(np.argmax(change)), int(np.argmax(loss_increase))
     return (
         f"Of {len(layer.channels)} channels of {layer.chosen.name}, the attack changes channel {layer.channels[first]} "
-        f"most (by {moved[first]:.1%} of its norm); the loss increases most without channel {layer.channels[dear]} "
-        f"(by {lesion[dear]:.2g} nats).",
+        f"most (by {change[first]:.1%} of its norm); the loss increases most without channel {layer.channels[costliest]} "
+        f"(by {loss_increase[costliest]:.2g} nats).",
     )
 
 
-def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, labelled: bool) -> Section:
+def sites_section(
+    structures: dict[str, tuple[Lesion, ...]], attacked: AttackedImages, labelled: bool
+) -> Section:
     """Return the section on the accuracy without each site, clean and attacked, the largest effect first."""
-    every = [(word, loss) for word, losses in structures.items() for loss in losses]
+    every = [(word, lesion) for word, losses in structures.items() for lesion in losses]
     if not every:
         reason = "The network has no block, shortcut, branch or layer that can be removed individually."
         return Section("sites", "Sites: clean and robust", reason=reason)
-    ps = holm([p for _, loss in every for p in (loss.clean.p, loss.attacked.p)])
-    rows = [_row(word, loss, ps[2 * i], ps[2 * i + 1]) for i, (word, loss) in enumerate(every)]
+    ps = holm([p for _, lesion in every for p in (lesion.clean.p, lesion.attacked.p)])
+    rows = [_row(word, lesion, ps[2 * i], ps[2 * i + 1]) for i, (word, lesion) in enumerate(every)]
     rows.sort(key=lambda row: (_number(row[2]) + _number(row[5]), str(row[0]), str(row[1])))
     measure = "accuracy" if labelled else "agreement"
     figure = Figure(
@@ -205,8 +220,8 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
         tuple(
             Series(
                 word,
-                tuple(loss.clean.loss_change for loss in losses),
-                tuple(loss.attacked.loss_change for loss in losses),
+                tuple(lesion.clean.loss_change for lesion in losses),
+                tuple(lesion.attacked.loss_change for lesion in losses),
             )
             for word, losses in structures.items()
         ),
@@ -240,7 +255,7 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
     clean, hit = (_intact(comparison) / comparison.n for comparison in (first.clean, first.attacked))
     summary = (
         f"Intact: {percent(clean)} on {first.clean.n} clean images, {percent(hit)} on the attacked images at epsilon "
-        f"{seen.epsilon:.4g} (the ε at which about half of the correct images are still correct). The attacked images "
+        f"{attacked.epsilon:.4g} (the ε at which about half of the correct images are still correct). The attacked images "
         "were made for the intact network and are the same for all sites: a network without a site is not attacked "
         "again, so this is not its own robust accuracy."
     )
@@ -256,14 +271,14 @@ def sites_section(structures: dict[str, tuple[Loss, ...]], seen: Attacked, label
 
 def _intact(comparison: Comparison) -> int:
     """Return how many images the intact network classifies correctly."""
-    return comparison.right + comparison.lost - comparison.won
+    return comparison.n_correct + comparison.lost - comparison.won
 
 
-def _row(word: str, loss: Loss, p: float, p_attacked: float) -> tuple[Cell, ...]:
-    clean, hit = loss.clean, loss.attacked
+def _row(word: str, lesion: Lesion, p: float, p_attacked: float) -> tuple[Cell, ...]:
+    clean, hit = lesion.clean, lesion.attacked
     return (
         word,
-        loss.site,
+        lesion.site,
         clean.accuracy,
         100 * clean.difference,
         p,
@@ -279,13 +294,13 @@ def _number(cell: Cell) -> float:
     return float(cell) if isinstance(cell, int | float) else 0.0
 
 
-def _results(every: Sequence[tuple[str, Loss]]) -> tuple[Result, ...]:
+def _results(every: Sequence[tuple[str, Lesion]]) -> tuple[Result, ...]:
     results = []
-    for word, loss in every:
-        for name, comparison in (("clean", loss.clean), ("attacked", loss.attacked)):
+    for word, lesion in every:
+        for name, comparison in (("clean", lesion.clean), ("attacked", lesion.attacked)):
             results.append(
                 Result(
-                    f"without_{word}:{loss.site}:{name}",
+                    f"without_{word}:{lesion.site}:{name}",
                     comparison.accuracy,
                     comparison.n,
                     comparison.ci,

@@ -15,14 +15,21 @@ from probe.core.state import kept_buffers, training_mode
 from probe.core.verdict import verdict
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.report.render import PAGE
 from probe.tools.dossier.choose import DossierChoice, DossierConfig, choose_layers, present_structures
 from probe.tools.dossier.correlations import RankCorrelation, correlations, correlations_section
-from probe.tools.dossier.measure import Attacked, Channels, Loss, attacked_images, lesions, measure_channels
-from probe.tools.dossier.sections import channels_section, most_moved, sites_section
+from probe.tools.dossier.measure import (
+    AttackedImages,
+    Channels,
+    Lesion,
+    attacked_images,
+    lesions,
+    measure_channels,
+)
+from probe.tools.dossier.sections import channels_section, most_changed, sites_section
 from studies.ablation import AblationConfig
 from studies.ablation import run as ablate
 from studies.ablation.evaluate import subject_of
@@ -54,10 +61,10 @@ class Dossier:
 class _Measurements:
     """The dossier's own measurements: single channels and sites, on clean and attacked images."""
 
-    attacked: Attacked
+    attacked: AttackedImages
     layers: tuple[Channels, ...]
     refused: tuple[Section, ...]
-    sites: dict[str, tuple[Loss, ...]]
+    sites: dict[str, tuple[Lesion, ...]]
 
 
 def run(
@@ -78,11 +85,11 @@ def run(
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "dossier"):
         subject = subject_of(model)
         words = present_structures(subject)
-        seen = _measure(model, subject, words, chosen, space, config)
+        measured = _measure(model, subject, words, chosen, space, config)
     ablation = ablate(model, images, _ablation(config, words), progress=progress, command=command)
-    filters = look(model, images, _filters(config, seen), progress=progress, command=command)
+    filters = look(model, images, _filters(config, measured), progress=progress, command=command)
     parts = {"filters": filters, "adversarial": attacked, "ablation": ablation}
-    report = _report(model, images, config, seen, parts, command)
+    report = _report(model, images, config, measured, parts, command)
     return Dossier(dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2)), parts)
 
 
@@ -111,10 +118,10 @@ def _ablation(config: DossierConfig, words: tuple[str, ...]) -> AblationConfig:
     )
 
 
-def _filters(config: DossierConfig, seen: _Measurements) -> FiltersConfig:
+def _filters(config: DossierConfig, measured: _Measurements) -> FiltersConfig:
     """Return the config for the channels changed most; of several layers, only the first, as all share the indices."""
-    layers = tuple(layer.chosen.answers for layer in seen.layers)
-    first = most_moved(seen.layers[0], _pictured(config)) if seen.layers else None
+    layers = tuple(layer.chosen.answers for layer in measured.layers)
+    first = most_changed(measured.layers[0], _pictured(config)) if measured.layers else None
     return FiltersConfig(
         views=("weights", "patches", "features"),
         layers=layers[:1] or None,
@@ -149,7 +156,7 @@ def _measure(
             )
     sites = {}
     for word in words:
-        every = find_sites(subject, structure_named(word))
+        every = find_sites(subject, get_structure(word))
         picked = [every[place] for place in evenly_spaced(len(every), _SITES)]
         sites[word] = lesions(model, subject, picked, attacked, config.batch_size, space.progress, word)
     return _Measurements(attacked, tuple(layers), tuple(refused), sites)
@@ -159,29 +166,29 @@ def _report(
     model: LoadedModel,
     images: ImageSet,
     config: DossierConfig,
-    seen: _Measurements,
+    measured: _Measurements,
     parts: Mapping[str, Report],
     command: str,
 ) -> Report:
-    computed = correlations(seen.layers, config.seed)
+    computed = correlations(measured.layers, config.seed)
     sections = (
         _overview(parts),
         *(
-            channels_section(layer, seen.attacked, parts["filters"], _pictured(config), f"filters/{PAGE}")
-            for layer in seen.layers
+            channels_section(layer, measured.attacked, parts["filters"], _pictured(config), f"filters/{PAGE}")
+            for layer in measured.layers
         ),
-        *seen.refused,
-        sites_section(seen.sites, seen.attacked, images.labelled),
-        correlations_section(computed, seen.layers),
+        *measured.refused,
+        sites_section(measured.sites, measured.attacked, images.labelled),
+        correlations_section(computed, measured.layers),
     )
-    info = images.info(parts["adversarial"].data.n)
+    info = parts["adversarial"].data
     return assemble(
         study="dossier",
         title=f"{model.name}: what it has learned, how fragile it is, and which parts do the work",
         model=model.info(),
         data=info,
         config=config,
-        choices=_choices(seen),
+        choices=_choices(measured),
         device=str(model.device),
         seed=config.seed,
         command=command,
@@ -192,7 +199,7 @@ def _report(
         checks=_checks(parts),
         warnings=tuple(dict.fromkeys(line for part in parts.values() for line in part.warnings)),
         artifacts=tuple(f"{name}/{file}" for name in parts for file in (PAGE, "results.json")),
-        methods=_methods(seen, computed),
+        methods=_methods(measured, computed),
         references=_REFERENCES,
         key=("sites", *(section.id for section in sections)),
     )
@@ -214,11 +221,11 @@ def _checks(parts: Mapping[str, Report]) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _choices(seen: _Measurements) -> dict[str, object]:
+def _choices(measured: _Measurements) -> dict[str, object]:
     return {
-        "epsilon of the lesions": seen.attacked.epsilon,
-        "measured channels": {layer.chosen.name: list(layer.channels) for layer in seen.layers},
-        "structures": list(seen.sites),
+        "epsilon of the lesions": measured.attacked.epsilon,
+        "measured channels": {layer.chosen.name: list(layer.channels) for layer in measured.layers},
+        "structures": list(measured.sites),
         "trained": False,
     }
 
@@ -292,11 +299,11 @@ _REFERENCES = (
 )
 
 
-def _methods(seen: _Measurements, computed: tuple[RankCorrelation, ...]) -> tuple[str, ...]:
-    layers = ", ".join(f"{len(layer.channels)} channels of {layer.chosen.name}" for layer in seen.layers)
+def _methods(measured: _Measurements, computed: tuple[RankCorrelation, ...]) -> tuple[str, ...]:
+    layers = ", ".join(f"{len(layer.channels)} channels of {layer.chosen.name}" for layer in measured.layers)
     lines = [
         "One network was attacked, ablated and examined with the same images; nothing was trained.",
-        f"Attacked images were made for the intact network at epsilon {seen.attacked.epsilon:.4g}, the ε of the robustness "
+        f"Attacked images were made for the intact network at epsilon {measured.attacked.epsilon:.4g}, the ε of the robustness "
         "curve at which about half of the correct images are still correct.",
     ]
     if layers:

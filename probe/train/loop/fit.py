@@ -139,9 +139,9 @@ def fit(
         stack.enter_context(scoped(noise, "dropout"))
         stack.enter_context(training_mode(module, True))
         stack.callback(optimiser.zero_grad, set_to_none=True)
-        kept = snapshots.load() if snapshots is not None else None
-        if kept is not None:
-            run.restore(kept)
+        snapshot = snapshots.load() if snapshots is not None else None
+        if snapshot is not None:
+            run.restore(snapshot)
             if advance is not None:
                 advance(len(run.history) * len(images))
         for epoch in range(len(run.history), recipe.epochs):
@@ -288,8 +288,8 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def _batch_count(n: int, batch_size: int) -> int:
-    whole, rest = divmod(n, batch_size)
-    return whole + (rest > 1)
+    full_batches, remainder = divmod(n, batch_size)
+    return full_batches + (remainder > 1)
 
 
 def _outputs(module: nn.Module, images: Tensor, bf16: bool) -> Outputs:
@@ -325,11 +325,11 @@ def _check_finite(loss: Tensor, trial: StepTrial, recipe: Recipe, watch: Watch |
     value = float(loss.detach())
     if math.isfinite(value):
         return
-    what = f"The training loss is {value} in epoch {trial.epoch + 1} of {recipe.epochs}: "
+    message = f"The training loss is {value} in epoch {trial.epoch + 1} of {recipe.epochs}: "
     if watch is None:
-        raise DivergedError(f"{what}lower the learning rate (it is {recipe.lr:g}).")
+        raise DivergedError(f"{message}lower the learning rate (it is {recipe.lr:g}).")
     fault = diagnose(watch, trial, value)
-    raise DivergedError(f"{what}{fault}. {fault.advice}", fault)
+    raise DivergedError(f"{message}{fault}. {fault.advice}", fault)
 
 
 def _step(

@@ -167,9 +167,9 @@ def dead_units(module: nn.Module, images: Tensor, batch_size: int) -> tuple[tupl
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: Tensor) -> None:
-            seen = (output != 0).transpose(0, 1).flatten(1).any(1)
+            fired = (output != 0).transpose(0, 1).flatten(1).any(1)
             known, call = alive.setdefault(name, []), call_counts.get(name, 0)
-            known[call : call + 1] = [seen | known[call] if call < len(known) else seen]
+            known[call : call + 1] = [fired | known[call] if call < len(known) else fired]
             call_counts[name] = call + 1
 
         return hook
@@ -185,7 +185,7 @@ def dead_units(module: nn.Module, images: Tensor, batch_size: int) -> tuple[tupl
             call_counts.clear()
             module(part.to(device))
     return tuple(
-        (name, sum(int((~seen).sum()) for seen in calls), sum(map(len, calls)))
+        (name, sum(int((~fired).sum()) for fired in calls), sum(map(len, calls)))
         for name, calls in alive.items()
     )
 

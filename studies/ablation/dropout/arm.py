@@ -20,7 +20,7 @@ _BATCH = 128
 
 def measure_dropout(
     module: PixelModel,
-    whole: fx.GraphModule,
+    graph: fx.GraphModule,
     images: Tensor,
     labels: Tensor,
     sites: Collection[str] | None,
@@ -28,7 +28,7 @@ def measure_dropout(
 ) -> dict[str, NDArray[Any]]:
     """Measure an arm on held-out images (N, C, H, W) in [0, 1] and labels (N,).
 
-    ``whole`` is the graph of the network with its dropout; ``sites`` are the names of the sites that are removed,
+    ``graph`` is the graph of the network with its dropout; ``sites`` are the names of the sites that are removed,
     None for all. Returns ``probabilities`` (N, classes) and the arrays of ``McDropoutVotes`` (of an arm with dropout)
     and ``Units`` (of every arm), as far as there are any.
     """
@@ -42,7 +42,7 @@ def measure_dropout(
         votes = mc_dropout(network, batches, seed)
         units = None
         if isinstance(network, fx.GraphModule):
-            units = measure_units(network, dropout_inputs(whole, sites), batches)
+            units = measure_units(network, dropout_inputs(graph, sites), batches)
     arrays: dict[str, NDArray[Any]] = {"probabilities": np.concatenate(answers)}
     for part in (votes, units):
         arrays |= {} if part is None else part.arrays()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from probe.graph.edit.edits import node_named, value_of
+from probe.graph.edit.edits import get_node, value_of
 from probe.graph.structures.dropout import Dropout
 from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects
@@ -81,7 +81,7 @@ def dropout_inputs(graph: fx.GraphModule, sites: Collection[str] | None = None) 
     inputs: dict[str, str] = {}
     drops = {site.node: site for site in Dropout().find(graph)}
     for site in drops.values():
-        value = value_of(node_named(graph, site))
+        value = value_of(get_node(graph, site))
         while value is not None and value.name in drops:
             value = value_of(value)
         if value is None or value.name in inputs.values() or len(value.meta["shape"]) not in (2, 3, 4):
@@ -106,7 +106,7 @@ def observe(
     with no_side_effects(network):
         for images, _ in batches:
             reader.run(images.clone())
-    return {node: torch.cat(reader.found[node]).cpu().numpy() for node in nodes}
+    return {node: torch.cat(reader.activities[node]).cpu().numpy() for node in nodes}
 
 
 def correlations(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +151,7 @@ class Removal:
         self, batches: Sequence[tuple[Tensor, Tensor]], units: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return by how much the loss rises and the accuracy falls without each of the units, (u,) each."""
-        loss, right, n = np.zeros(len(units) + 1), np.zeros(len(units) + 1), 0
+        loss, n_correct, n = np.zeros(len(units) + 1), np.zeros(len(units) + 1), 0
         try:
             with no_side_effects(self.network):
                 for images, labels in batches:
@@ -161,10 +161,12 @@ class Removal:
                         self.removed.unit = unit
                         logits = self.tail.finish(values).double()
                         loss[place] += float(F.cross_entropy(logits, labels, reduction="sum"))
-                        right[place] += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
+                        n_correct[place] += int(
+                            ((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum()
+                        )
         finally:
             self.removed.unit = None
-        return (loss[1:] - loss[0]) / n, (right[0] - right[1:]) / n
+        return (loss[1:] - loss[0]) / n, (n_correct[0] - n_correct[1:]) / n
 
 
 def measure_units(
@@ -211,13 +213,13 @@ class _Reader(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, nodes: Sequence[str]) -> None:
         super().__init__(graph)
-        self.found: dict[str, list[Tensor]] = {name: [] for name in nodes}
+        self.activities: dict[str, list[Tensor]] = {name: [] for name in nodes}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node."""
         result = super().run_node(n)
-        if n.name in self.found:
-            self.found[n.name].append(activity(result))
+        if n.name in self.activities:
+            self.activities[n.name].append(activity(result))
         return result
 
 
@@ -232,6 +234,6 @@ class _Removed(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         if self.unit is None:
             return value
-        left = value.clone()
-        left.select(self.axis, self.unit).zero_()
-        return left
+        without_unit = value.clone()
+        without_unit.select(self.axis, self.unit).zero_()
+        return without_unit

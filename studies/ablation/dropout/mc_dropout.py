@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from probe.core import seeds
 from probe.graph.cost.summary import count_macs
-from probe.graph.edit.edits import node_named, put_module
+from probe.graph.edit.edits import get_node, put_module
 from probe.graph.structures.dropout import Dropout
 from probe.graph.trace.ablatable import copied
 from probe.graph.trace.trace import no_side_effects, shared_copy
@@ -88,7 +88,7 @@ class Tally:
         self.counts = tuple(counts)
         self.orders = [torch.randperm(passes, generator=draw) for _ in range(orders)]
         shapes = {count: (orders, passes // count) for count in counts}
-        self.right = {count: torch.zeros(shape, dtype=torch.float64) for count, shape in shapes.items()}
+        self.n_correct = {count: torch.zeros(shape, dtype=torch.float64) for count, shape in shapes.items()}
         self.loss = {count: torch.zeros(shape, dtype=torch.float64) for count, shape in shapes.items()}
         self.images: list[tuple[Tensor, ...]] = []
 
@@ -100,26 +100,26 @@ class Tally:
         for count in self.counts:
             for index, order in enumerate(self.orders):
                 blocks = order[: len(order) // count * count].view(-1, count)
-                right, loss = _vote(p, own, blocks, labels)
-                self.right[count][index] += right.sum(-1)
+                correct, loss = _vote(p, own, blocks, labels)
+                self.n_correct[count][index] += correct.sum(-1)
                 self.loss[count][index] += loss.sum(-1)
         logits = scaled.cpu().double()
         hit = (logits.argmax(1) == labels) & logits.isfinite().all(1)
-        right, loss = _vote(p, own, torch.arange(max(self.counts)).view(1, -1), labels)
-        self.images.append((hit, F.cross_entropy(logits, labels, reduction="none"), right[0], loss[0]))
+        correct, loss = _vote(p, own, torch.arange(max(self.counts)).view(1, -1), labels)
+        self.images.append((hit, F.cross_entropy(logits, labels, reduction="none"), correct[0], loss[0]))
 
     def votes(self) -> McDropoutVotes:
         """Return the votes counted so far."""
-        hit, loss, right, voted = (torch.cat(parts).numpy() for parts in zip(*self.images, strict=True))
+        hit, loss, correct, voted = (torch.cat(parts).numpy() for parts in zip(*self.images, strict=True))
         n = len(hit)
         means = {
             name: np.array([[_middle(of[count]) / n, _spread(of[count]) / n] for count in self.counts])
-            for name, of in (("right", self.right), ("loss", self.loss))
+            for name, of in (("n_correct", self.n_correct), ("loss", self.loss))
         }
         return McDropoutVotes(
             np.array(self.counts),
-            *(means["right"][:, 0], means["right"][:, 1], means["loss"][:, 0], means["loss"][:, 1]),
-            *(hit, loss, right, voted),
+            *(means["n_correct"][:, 0], means["n_correct"][:, 1], means["loss"][:, 0], means["loss"][:, 1]),
+            *(hit, loss, correct, voted),
         )
 
 
@@ -155,8 +155,8 @@ def _vote(p: Tensor, own: Tensor, blocks: Tensor, labels: Tensor) -> tuple[Tenso
     ``own`` (passes, N) are log-probabilities of the true class: their mean is taken without leaving the logarithm.
     """
     mean = p[blocks.flatten()].view(*blocks.shape, *p.shape[1:]).mean(1)
-    right = (mean.argmax(-1) == labels) & mean.isfinite().all(-1)
-    return right, math.log(blocks.shape[1]) - own[blocks].logsumexp(1)
+    correct = (mean.argmax(-1) == labels) & mean.isfinite().all(-1)
+    return correct, math.log(blocks.shape[1]) - own[blocks].logsumexp(1)
 
 
 def _middle(of: Tensor) -> float:
@@ -194,7 +194,7 @@ class Sampler:
                 sub.train()
             return
         self.network = graph = copied(network)
-        nodes = [node_named(graph, site) for site in Dropout().find(graph)]
+        nodes = [get_node(graph, site) for site in Dropout().find(graph)]
         self.sites = len(nodes)
         for node in nodes:
             # A module of its own, so that the network's stays in eval mode; in place it would change what the next
@@ -253,10 +253,10 @@ def mc_dropout(
 def thin_out(batches: Sequence[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield at most ``most`` of the images and labels, evenly spread."""
     total = sum(len(labels) for _, labels in batches)
-    wanted = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).round().long()
+    positions = torch.linspace(0, total - 1, min(most, total), dtype=torch.float64).round().long()
     start = 0
     for images, labels in batches:
-        inside = wanted[(wanted >= start) & (wanted < start + len(labels))] - start
+        inside = positions[(positions >= start) & (positions < start + len(labels))] - start
         start += len(labels)
         if len(inside):
             yield images[inside], labels[inside]

@@ -28,7 +28,7 @@ class Ensembles:
     by_size: list[list[Answer]]
 
     @property
-    def whole(self) -> Answer:
+    def all_networks(self) -> Answer:
         """The answer of all networks together."""
         return self.by_size[-1][0]
 
@@ -46,7 +46,7 @@ class Ensembles:
 
 def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], loss: bool) -> Figure:
     """Draw accuracy or loss against the number of masks, or networks, whose probabilities are averaged."""
-    name, what = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
+    name, quantity = ("loss", "negative log-likelihood, nats") if loss else ("accuracy", "accuracy")
     counts = tuple(float(count) for count in every[0].counts)
     middle = np.mean([getattr(votes, name) for votes in every], axis=0)
     # Every network draws its own masks: variances around each network's own mean are averaged.
@@ -77,7 +77,7 @@ def votes_figure(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles]
         f"{'Loss' if loss else 'Accuracy'} of the mean over masks",
         "line",
         Axis("masks averaged" + (", or networks" if ensembles else ""), "log"),
-        Axis(what),
+        Axis(quantity),
         band + more + good,
         tuple(line for line in series if np.isfinite(line.y).all()),
     )
@@ -174,7 +174,8 @@ def trained_voting_section(retrained: RetrainResult, plain: Variant) -> Section 
     rows = [row for seed, votes in voted for row in _rows(f"with dropout, seed {seed}", votes)]
     plural = "s" if len(voted) > 1 else ""
     rows += [
-        _row(group.label, f"mean of {len(group.by_size)} network{plural}", group.whole) for group in ensembles
+        _row(group.label, f"mean of {len(group.by_size)} network{plural}", group.all_networks)
+        for group in ensembles
     ]
     every = [votes for _, votes in voted]
     figures = [votes_figure(every, ensembles, loss) for loss in (False, True)]
@@ -208,14 +209,14 @@ def _rows(name: str, votes: McDropoutVotes) -> list[tuple[Cell, ...]]:
 
 
 def _row(name: str, how: str, answer: Answer, test: tuple[int, int, float] | None = None) -> tuple[Cell, ...]:
-    right, n = int(answer[0].sum()), len(answer[0])
+    n_correct, n = int(answer[0].sum()), len(answer[0])
     loss, _, ci = _mean(answer[1])
     return (
         name,
         how,
         n,
-        right / n,
-        *stats.wilson(right, n),
+        n_correct / n,
+        *stats.wilson(n_correct, n),
         loss,
         *(ci or (None, None)),
         *(test or (None,) * 3),
@@ -249,8 +250,8 @@ def _loaded_words(votes: McDropoutVotes, name: str) -> str:
     n, most = len(votes.scaled_right), int(votes.counts[-1])
     lost, won, p = _mcnemar(votes)
     scaled, voted = (
-        percent(right.mean(), stats.wilson(int(right.sum()), n))
-        for right in (votes.scaled_right, votes.voted_right)
+        percent(correct.mean(), stats.wilson(int(correct.sum()), n))
+        for correct in (votes.scaled_right, votes.voted_right)
     )
     gain, _, ci = _mean(votes.scaled_loss - votes.voted_loss)
     verdict = "the difference is not significant"
@@ -288,7 +289,7 @@ def _trained_words(every: Sequence[McDropoutVotes], ensembles: Sequence[Ensemble
     )
     for group in ensembles:
         who = group.label.replace("ensemble,", f"an ensemble of {len(group.by_size)}")
-        text += f", {who} {percent(float(group.whole[0].mean()))}"
+        text += f", {who} {percent(float(group.all_networks[0].mean()))}"
     gain, ci, _ = paired_difference(_over(every, "scaled_loss"), _over(every, "voted_loss"))
     if gain is None:
         return text + "."
@@ -304,10 +305,10 @@ def _trained_results(
     every: Sequence[McDropoutVotes], ensembles: Sequence[Ensembles], most: int
 ) -> tuple[Result, ...]:
     results = []
-    for what, unit in (("right", "proportion"), ("loss", "nats")):
-        name = "accuracy" if what == "right" else "loss"
+    for quantity, unit in (("right", "proportion"), ("loss", "nats")):
+        name = "accuracy" if quantity == "right" else "loss"
         for how, label in (("scaled", "weight_scaling"), ("voted", f"mean_of_{most}_masks")):
-            values = _over(every, f"{how}_{what}").tolist()
+            values = _over(every, f"{how}_{quantity}").tolist()
             results.append(
                 Result(
                     f"voting_trained_{name}:{label}",
@@ -315,15 +316,15 @@ def _trained_results(
                     len(values),
                     interval(values),
                     unit,
-                    what == "right",
+                    quantity == "right",
                 )
             )
     for group in ensembles:
         label = f"{'without' if 'without' in group.label else 'with'}_dropout:{len(group.by_size)}_networks"
-        right, losses = group.whole
+        correct, losses = group.all_networks
         results.append(
             Result.proportion(
-                f"ensemble_accuracy:{label}", int(right.sum()), len(right), higher_is_better=True
+                f"ensemble_accuracy:{label}", int(correct.sum()), len(correct), higher_is_better=True
             )
         )
         results.append(Result(f"ensemble_loss:{label}", *_mean(losses), "nats", False))

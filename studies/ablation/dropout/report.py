@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from probe.core.document import Section
-from probe.graph.edit.structure import structure_named
+from probe.graph.edit.structure import get_structure
 from studies.ablation.dropout.coadaptation_report import TITLE, coadaptation_section
 from studies.ablation.dropout.mc_dropout_report import loaded_voting_section, trained_voting_section
 from studies.ablation.lesion import EvaluationSet
@@ -29,4 +29,4 @@ def dropout_sections(retrained: RetrainResult) -> list[Section]:
 
 
 def _is_dropout(variant: Variant) -> bool:
-    return len(variant) == 1 and structure_named(variant[0]).name == "dropout"
+    return len(variant) == 1 and get_structure(variant[0]).name == "dropout"

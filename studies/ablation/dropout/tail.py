@@ -25,11 +25,11 @@ class Tail(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, starts: Collection[fx.Node]) -> None:
         super().__init__(graph)
-        self.whole = mutates(graph)
+        self.in_place = mutates(graph)
         later = set(starts)
         for node in graph.graph.nodes:
             if (
-                (self.whole and node.op != "placeholder")
+                (self.in_place and node.op != "placeholder")
                 or node.op == "output"
                 or any(source in later for source in node.all_input_nodes)
             ):
@@ -54,7 +54,7 @@ class Tail(fx.Interpreter):
     def finish(self, values: Values) -> Tensor:
         """Run the tail on what ``head`` gave, and return the network's output; the values stay as they are."""
         start = dict(values)
-        if self.whole:
+        if self.in_place:
             start = {node: value.clone() for node, value in values.items() if isinstance(value, Tensor)}
         return next(tensors(self.run(initial_env=start)))
 

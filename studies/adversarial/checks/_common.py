@@ -66,6 +66,6 @@ def averaging_attacks(evidence: Evidence) -> list[str]:
     return [attack.text for attack in evidence.attacks if getattr(attack.attack, "eot", 1) > 1]
 
 
-def hint(fired: bool, what: str) -> str:
+def hint(fired: bool, text: str) -> str:
     """Return ``: what`` where a check fired, else nothing."""
-    return f": {what}" if fired else ""
+    return f": {text}" if fired else ""

@@ -21,8 +21,8 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
     n = sample(evidence)
     if not any(attack.attack.traits.access == "white-box" for attack in evidence.attacks):
         raise NotApplicableError("The run used no white-box attack.")
-    left = ~evidence.chosen_with_gradients
-    if not bool(left.any()):
+    unbroken = ~evidence.chosen_with_gradients
+    if not bool(unbroken.any()):
         return Check(
             NAME,
             "pass",
@@ -44,7 +44,7 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
             else ": the gradients are misleading: use `--attack standard` or add `--attack square`"
         )
     detail = (
-        f"Square attack with {QUERIES} queries broke {n_broken} of the {count(left)} that the white-box attacks did "
+        f"Square attack with {QUERIES} queries broke {n_broken} of the {count(unbroken)} that the white-box attacks did "
         f"not break, out of {images(n)} (accepted: none; a single one gives a warning){more}."
     )
     return Check(NAME, status, n_broken, detail)

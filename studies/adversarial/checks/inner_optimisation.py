@@ -48,13 +48,13 @@ def inner_optimisation(evidence: Evidence) -> Check:
 @contextmanager
 def _record_calls(calls: list[CodeType]) -> Iterator[None]:
     """Record every call of autograd inside the block; an existing profile function keeps running and is restored."""
-    wanted = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
+    gradient_codes = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     before: Any = sys.getprofile()
     if before is not None and not callable(before):
         raise NotApplicableError("A profiler is running, which the check would have to switch off.")
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code in wanted:
+        if event == "call" and frame.f_code in gradient_codes:
             calls.append(frame.f_code)
         if before is not None:
             before(frame, event, argument)

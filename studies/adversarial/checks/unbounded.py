@@ -26,13 +26,13 @@ def unbounded(evidence: Evidence) -> Check:
     n = sample(evidence)
     if evidence.targets is not None:
         raise NotApplicableError("Guessing is not defined for a targeted attack.")
-    left = count(~evidence.unbounded)
+    n_unbroken = count(~evidence.unbounded)
     guessing = 1 / max(evidence.num_classes, 1)
-    fired = left > guessing * n and exceeds_chance(left, n)
+    fired = n_unbroken > guessing * n and exceeds_chance(n_unbroken, n)
     more = hint(fired, "the attack is hindered: look for masked gradients and use `--attack square`")
     detail = (
-        f"Under a PGD with {STEPS} steps without bound, {fraction_text(left, n)} remain correct: "
-        f"{100 * left / n:.3g}%, where guessing among {evidence.num_classes} classes gives {100 * guessing:.2g}% "
+        f"Under a PGD with {STEPS} steps without bound, {fraction_text(n_unbroken, n)} remain correct: "
+        f"{100 * n_unbroken / n:.3g}%, where guessing among {evidence.num_classes} classes gives {100 * guessing:.2g}% "
         f"(accepted: that, or one image){more}."
     )
-    return Check("Unbounded", fail_or_warn(evidence) if fired else "pass", left / n, detail)
+    return Check("Unbounded", fail_or_warn(evidence) if fired else "pass", n_unbroken / n, detail)

@@ -17,15 +17,15 @@ def unconstrained_failure(evidence: Evidence) -> Check:
     within the whole range. The value is the number of images not broken.
     """
     n = sample(evidence)
-    left = count(~evidence.unbounded)
+    n_unbroken = count(~evidence.unbounded)
     status: CheckStatus = "pass"
     more = ""
-    if left:
-        status = fail_or_warn(evidence) if exceeds_chance(left, n) else "warn"
+    if n_unbroken:
+        status = fail_or_warn(evidence) if exceeds_chance(n_unbroken, n) else "warn"
         more = ": the loss gives no direction for them: try `pgd?loss=margin`, restarts, or `--attack square`"
     words = "the target class" if evidence.targets is not None else "a wrong class"
     detail = (
-        f"A PGD with {STEPS} steps without bound moved {fraction_text(n - left, n)} to {words} and failed on "
-        f"{left} (accepted: none; a single one gives a warning){more}."
+        f"A PGD with {STEPS} steps without bound moved {fraction_text(n - n_unbroken, n)} to {words} and failed on "
+        f"{n_unbroken} (accepted: none; a single one gives a warning){more}."
     )
-    return Check("Unconstrained failure", status, left, detail)
+    return Check("Unconstrained failure", status, n_unbroken, detail)

@@ -46,10 +46,10 @@ def unstable_predictions(evidence: Evidence) -> Check:
             "In L0 a pixel counts no matter how much it changes, so there is no small ball."
         )
     small, large = _changes(evidence, PART, _SMALL_DRAWS), _changes(evidence, 1.0, _LARGE_DRAWS)
-    whole = float(large.square().mean().sqrt())
-    if whole == 0:
+    magnitude = float(large.square().mean().sqrt())
+    if magnitude == 0:
         raise NotApplicableError("Noise of size epsilon does not change the loss at all.")
-    ratio = float(small.square().mean().sqrt()) / whole
+    ratio = float(small.square().mean().sqrt()) / magnitude
     constant = int(((small == 0).all(0) & (large != 0).any(0)).sum())
     status: CheckStatus = "pass"
     more = ""

@@ -131,10 +131,10 @@ def _row(space: AdversarialWorkspace, name: str, access: str) -> tuple[Cell, ...
     low, high = robust.ci or (None, None)
     costs: tuple[Cell, ...] = (None, None, None, None, None)
     if name != _WORST:
-        right = max(1, int(results.right.sum()))
+        n_attackable = max(1, int(results.correct.sum()))
         costs = (
-            round(outcome.queries / right, 1),
-            round(outcome.gradients / right, 1),
+            round(outcome.queries / n_attackable, 1),
+            round(outcome.gradients / n_attackable, 1),
             round(outcome.seconds, 2),
             outcome.rescued,
             int(outcome.outside.sum()),
@@ -143,7 +143,7 @@ def _row(space: AdversarialWorkspace, name: str, access: str) -> tuple[Cell, ...
 
 
 def _sizes(space: AdversarialWorkspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
-    won = outcome.success(space.epsilon) & space.results.right & np.isfinite(outcome.linf)
+    won = outcome.success(space.epsilon) & space.results.correct & np.isfinite(outcome.linf)
     if not won.any():
         return (name, 0, *[None] * 7)
 

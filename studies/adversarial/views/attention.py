@@ -39,7 +39,7 @@ def attention(space: AdversarialWorkspace) -> Section:
     rows = tuple(
         _row(space, layer, row, place, images[row : row + 1], verdicts[-1])
         for row, place in enumerate(places)
-        if space.results.right[place]
+        if space.results.correct[place]
     )
     gallery = Gallery(
         f"GradCAM at {layer.removeprefix('network.')}",
@@ -80,14 +80,14 @@ def _row(
     ]
     name = space.item_name(place)
     pictures = [Picture(magnified(image[0].cpu(), _SIDE), f"{name} without attack", "the image")]
-    for pixels, wanted, when, what in maps:
-        cam = _maps(space, layer, pixels, wanted)
+    for pixels, classes, when, kind in maps:
+        cam = _maps(space, layer, pixels, classes)
         size = [int(pixels.shape[2]), int(pixels.shape[3])]
         wide = F.interpolate(cam.float(), size=size, mode="bilinear", align_corners=False)[0]
-        class_name = space.class_name(int(wanted[0]))
+        class_name = space.class_name(int(classes[0]))
         overlay_picture = picture(wide.cpu(), pixels[0].cpu(), signed=False, overlay=True)
         pictures.append(
-            Picture(overlay_picture, f"GradCAM of the {what} for {class_name}", f"{when}: {class_name}")
+            Picture(overlay_picture, f"GradCAM of the {kind} for {class_name}", f"{when}: {class_name}")
         )
     note = f"Classified as {space.class_name(int(answer[0]))} with {percent(float(verdict.confidences[row]))} confidence."
     return Strip(tuple(pictures), space.short_name(place), note)

@@ -20,18 +20,18 @@ def classes(space: AdversarialWorkspace) -> Section:
     robust = space.results.robust(space.results.worst, space.epsilon)
     rows = [_row(space, int(label), labels == label, robust) for label in np.unique(labels)]
     rows.sort(key=lambda row: (float(row[4] or 0), str(row[0])))
-    what, clean = "class", "Classified correctly without attack."
+    noun, clean = "class", "Classified correctly without attack."
     if not space.images.labelled:
-        what, clean = (
+        noun, clean = (
             "prediction without attack",
             "The prediction without attack is the reference for the others.",
         )
     few = int(min((labels == label).sum() for label in np.unique(labels)))
     note = " With so few images per class the intervals are wide." if few < 10 else ""
     table = Table(
-        f"By {what}, at {space.words(space.epsilon)}",
+        f"By {noun}, at {space.words(space.epsilon)}",
         (
-            Column(what.capitalize(), help="The class of the images."),
+            Column(noun.capitalize(), help="The class of the images."),
             Column("n", help="The number of images."),
             Column("Clean", proportion=True, help=clean),
             Column(_robust_column(space), help=space.phrases.robust_help),
@@ -57,7 +57,7 @@ def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np
     results = space.results
     n, n_robust = int(member.sum()), int((member & robust).sum())
     low, high = wilson(n_robust, n)
-    broken = member & results.right & ~robust
+    broken = member & results.correct & ~robust
     predicted = results.worst.prediction[broken]
     predicted = predicted[predicted >= 0]
     predicted_as = None
@@ -65,5 +65,5 @@ def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np
         names, counts = np.unique(predicted, return_counts=True)
         best = int(counts.argmax())
         predicted_as = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(predicted)})"
-    clean = float((member & results.clean_right).sum() / n)
+    clean = float((member & results.clean_correct).sum() / n)
     return (space.class_name(label), n, clean, n_robust, n_robust / n, low, high, predicted_as)

@@ -23,7 +23,7 @@ def corruption(space: AdversarialWorkspace) -> Section:
     places = sorted(order[:_MOST])
     n = len(places)
     counts: dict[str, list[int]] = {}
-    clean = int(space.results.clean_right[places].sum())
+    clean = int(space.results.clean_correct[places].sum())
     kinds = tuple(CORRUPTIONS.get(name)() for name in CORRUPTIONS)
     with space.progress.task("Corrupting", len(kinds) * 5 * n) as advance:
         for kind in kinds:

@@ -97,7 +97,7 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
 
 
 def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
-    sizes = np.sort(space.results.worst.smallest[space.results.right])
+    sizes = np.sort(space.results.worst.smallest[space.results.correct])
     finite = sizes[np.isfinite(sizes)].astype(float)
     if len(finite) == 0:
         return ()
@@ -135,7 +135,7 @@ def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
 
 
 def _quartile_row(space: AdversarialWorkspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
-    sizes = outcome.smallest[space.results.right]
+    sizes = outcome.smallest[space.results.correct]
     quarters = [q if math.isfinite(q) else None for q in space.results.quartiles(outcome)]
     return (name, len(sizes), int(np.isfinite(sizes).sum()), *quarters)
 

@@ -70,15 +70,15 @@ def picture_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
     own = int(example.shape[2]), int(example.shape[3])
     units = _map_size(features, example)
     size = tuple(min(side, _side(side / max(count, 1))) for side, count in zip(own, units, strict=True))
-    wanted = size[0], size[1]
-    if wanted == own:
+    requested = size[0], size[1]
+    if requested == own:
         return own
     try:
-        result = _map_size(features, example[:, :, : wanted[0], : wanted[1]])
+        result = _map_size(features, example[:, :, : requested[0], : requested[1]])
     except (RuntimeError, ValueError, AssertionError, IndexError):
         # Some layers only take the size that the network was built for.
         return own
-    return wanted if min(result) >= min(_FEWEST_UNITS, *units) else own
+    return requested if min(result) >= min(_FEWEST_UNITS, *units) else own
 
 
 def _side(stride: float) -> int:

@@ -63,8 +63,8 @@ class _AttributionRun:
     def maps(self, method: Method, count: int) -> Tensor:
         """Return a method's maps for the first ``count`` cases."""
         rows = torch.tensor([case.row for case in self.cases[:count]], device=self.images.device)
-        wanted = self.images[rows].contiguous(memory_format=self.space.model.memory_format)
-        maps = in_batches(method, self.subject, wanted, self.targets[:count])
+        images = self.images[rows].contiguous(memory_format=self.space.model.memory_format)
+        maps = in_batches(method, self.subject, images, self.targets[:count])
         self.advance(method.passes(self.size) * count)
         return maps
 
@@ -87,8 +87,8 @@ def attribution(space: FiltersWorkspace) -> Section:
                 advance(_work(method, images, len(cases), untrained))
         if all(explained.maps is None for explained in explanations):
             raise NotApplicableError(explanations[0].reason)
-        left, reason = ({}, UNTRAINED) if untrained else _randomise(run, explanations)
-    return _section(run, explanations, left, reason)
+        randomised, reason = ({}, UNTRAINED) if untrained else _randomise(run, explanations)
+    return _section(run, explanations, randomised, reason)
 
 
 def _methods(space: FiltersWorkspace) -> tuple[Method, ...]:
@@ -181,27 +181,27 @@ def _randomise(
 def _section(
     run: _AttributionRun,
     explanations: Sequence[Explanation],
-    left: dict[str, trust.RandomisationResult],
+    randomised: dict[str, trust.RandomisationResult],
     reason: str,
 ) -> Section:
     blocks: list[Block] = [
         report.gallery(run.cases, run.images, explanations),
-        report.table(explanations, left, len(run.cases)),
+        report.table(explanations, randomised, len(run.cases)),
     ]
     if reason:
         blocks.insert(0, Note(f"No randomisation check. {reason}", "warning"))
-    if any(result.everything.value is not None for result in left.values()):
-        blocks.append(report.figure(explanations, left))
-    blocks.append(Note(_details(run, explanations, bool(left))))
+    if any(result.everything.value is not None for result in randomised.values()):
+        blocks.append(report.figure(explanations, randomised))
+    blocks.append(Note(_details(run, explanations, bool(randomised))))
     applied = [result.method.title for result in explanations if result.maps is not None]
     return Section(
         "attribution",
         "Attribution",
         f"{len(applied)} methods on {len(run.images)} images: {', '.join(applied)}.",
         tuple(blocks),
-        results=conclude.results(explanations, left),
-        checks=conclude.checks(explanations, left, reason),
-        findings=conclude.findings(explanations, left),
+        results=conclude.results(explanations, randomised),
+        checks=conclude.checks(explanations, randomised, reason),
+        findings=conclude.findings(explanations, randomised),
     )
 
 

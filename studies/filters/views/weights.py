@@ -151,7 +151,7 @@ def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
     slices, sources = (weight, None) if weight.shape[1] in (1, 3) else _strongest_slice(weight)
     peaks = slices.abs().flatten(1).amax(1)
     top = float(peaks.max())
-    what = f"Kernels {'×'.join(map(str, weight.shape[2:]))}: mid-grey is 0"
+    scale_text = f"Kernels {'×'.join(map(str, weight.shape[2:]))}: mid-grey is 0"
     colours = (
         "; red, green and blue are the weights on the three colour channels" if weight.shape[1] == 3 else ""
     )
@@ -161,7 +161,7 @@ def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
     common = Gallery(
         f"{convolution.name}: {count}, on one scale",
         (_tiles(convolution, bank, slices, sources, torch.full_like(peaks, top)),),
-        f"{what}, white +{top:.2g}, black −{top:.2g} on all of them{colours}. Smooth edges, bars and colour blobs "
+        f"{scale_text}, white +{top:.2g}, black −{top:.2g} on all of them{colours}. Smooth edges, bars and colour blobs "
         "are what a trained first layer looks like; salt-and-pepper noise means too little training; flat grey "
         "tiles are filters with almost no effect.",
         size=TILE,
@@ -171,7 +171,7 @@ def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
     own = Gallery(
         f"{convolution.name}: each filter on its own scale",
         (_tiles(convolution, bank, slices, sources, peaks, anchors=False),),
-        f"{what}, white and black are plus and minus the filter's own largest weight{colours}. Shapes can be "
+        f"{scale_text}, white and black are plus and minus the filter's own largest weight{colours}. Shapes can be "
         "compared here, strengths above.",
         size=TILE,
     )

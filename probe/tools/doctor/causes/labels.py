@@ -14,14 +14,14 @@ _NAME = "labels"
 @CAUSES.register("labels", order=2)
 def labels(evidence: TrainingEvidence) -> Diagnosis:
     """Look for labels outside the network's classes."""
-    given, shape = evidence.plan.labels, evidence.layer_stats.shape
-    wrong = outside(given, shape)
+    targets, shape = evidence.plan.labels, evidence.layer_stats.shape
+    wrong = outside(targets, shape)
     if wrong is None:
         raise NotApplicableError("The labels are not class numbers.")
-    classes, n = shape[1], len(given)
+    classes, n = shape[1], len(targets)
     title = "Labels outside the classes"
     if not len(wrong):
-        ignored = int((given == IGNORED).sum())
+        ignored = int((targets == IGNORED).sum())
         if ignored == n:
             return Diagnosis(
                 _NAME,

@@ -36,9 +36,9 @@ def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
         return Diagnosis(_NAME, "clear", title, "The value that is not finite did not come from the loss.")
     if not operation.singular:
         return _without_operation(evidence, title)
-    what = "gradient" if operation.way == "backward" else "value"
+    quantity = "gradient" if operation.way == "backward" else "value"
     text = (
-        f"{where(failure)}, although the outputs of the network are finite: the {what} of {describe(operation)} in the "
+        f"{where(failure)}, although the outputs of the network are finite: the {quantity} of {describe(operation)} in the "
         f"loss is not finite; {operation.reason}."
     )
     grown = evidence.trained.exploded

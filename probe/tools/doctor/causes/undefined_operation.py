@@ -37,8 +37,8 @@ def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
             title,
             "The value that is not finite did not come from an operation in the network.",
         )
-    what = "gradient" if operation.way == "backward" else "value"
-    text = f"{where(failure)}: the {what} of {describe(operation)} is not finite; {operation.reason}."
-    grown = evidence.trained.exploded
-    explains = _EXPLAINED - {"learning-rate"} if grown else _EXPLAINED
-    return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), not grown, explains)
+    quantity = "gradient" if operation.way == "backward" else "value"
+    text = f"{where(failure)}: the {quantity} of {describe(operation)} is not finite; {operation.reason}."
+    exploded = evidence.trained.exploded
+    explains = _EXPLAINED - {"learning-rate"} if exploded else _EXPLAINED
+    return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), not exploded, explains)
