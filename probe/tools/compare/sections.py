@@ -110,9 +110,9 @@ def _summary(differences: Sequence[Difference], reference: Run) -> str:
     tested = [difference for difference in differences if difference.p is not None]
     n_significant = sum(difference.significant for difference in tested)
     return (
-        f"{len(differences)} numbers were measured alike in both runs; {len(tested)} could be tested against {reference.label}, and "
-        f"{n_significant} {'difference is' if n_significant == 1 else 'differences are'} significant at {LEVEL:.0%} after Holm's correction "
-        "over all tests."
+        f"{len(differences)} numbers were measured alike in both runs; {len(tested)} could be tested against {reference.label}, "
+        f"and {n_significant} {'difference is' if n_significant == 1 else 'differences are'} significant at {LEVEL:.0%} after "
+        "Holm's correction over all tests."
     )
 
 
