@@ -19,6 +19,7 @@ from helpers.broken_networks import (
     with_negative_loss,
     with_nll_of_logits,
     with_rate_a_thousand_times_too_small,
+    with_reciprocal_loss,
     with_softmax_and_smoothed_labels,
     with_softmax_twice,
 )
@@ -114,6 +115,12 @@ def test_the_wrong_sign_is_told_with_the_accuracy(make) -> None:
     control = re.search(r"gives (\d+) of 96", text)
     assert control is not None
     assert int(control[1]) > after.right
+
+
+def test_the_sign_of_an_unknown_loss_is_only_probable() -> None:
+    assert not with_reciprocal_loss().examine().faults[0].certain
+    assert with_negative_loss().examine().faults[0].certain
+    assert with_ascent().examine().faults[0].certain
 
 
 def test_labels_without_a_pattern_are_not_a_wrong_sign() -> None:

@@ -253,6 +253,15 @@ def with_reciprocal_loss() -> Patient:
     )
 
 
+def with_negative_binary_loss() -> Patient:
+    """All outputs fall without limit, and the accuracy stays at chance."""
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(outputs, F.one_hot(labels, 4).float())
+
+    return Patient("loss-sign", small(), *data(), {"loss": loss, "steps": 40})
+
+
 def with_ascent() -> Patient:
     def ascend(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr, momentum=0.9, maximize=True)
@@ -288,6 +297,7 @@ SICK: tuple[Callable[[], Patient], ...] = (
     with_softmax_and_smoothed_labels,
     with_negative_loss,
     with_reciprocal_loss,
+    with_negative_binary_loss,
     with_ascent,
 )
 

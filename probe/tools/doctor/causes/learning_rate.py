@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from probe.core.errors import NotApplicableError
 from probe.tools.doctor.diagnosis import Diagnosis, course_in_words
 from probe.tools.doctor.evidence import TrainingEvidence, short
@@ -80,6 +82,8 @@ def first_update(course: TrainingRun) -> str:
     if course.first_update is None or course.first_update[1] < EXPLODED:
         return ""
     layer, share = course.first_update
+    if not math.isfinite(share):
+        return f" The first update takes the weights of {short(layer)} beyond the range of float32."
     return f" The first update changes the weights of {short(layer)} by {share:.3g} times their norm."
 
 

@@ -39,19 +39,24 @@ def loss_sign(evidence: TrainingEvidence) -> Diagnosis:
         )
     suspect = course.outcome == "grew" and (evidence.sweep is None or evidence.sweep.best is None)
     low = after is not None and (after.below_chance or after.below(course.hits_before.share))
-    if not suspect and not low:
+    useless = after is not None and course.outcome == "learned" and not after.above_chance
+    if not suspect and not low and not useless:
         text = f"The accuracy is neither below chance nor lower than before{_accuracy(course)}."
         return Diagnosis(_NAME, "clear", title, text)
     other = evidence.with_loss(_negative)
     better = other.hits_after is not None and other.hits_after.right > (after or course.hits_before).right
     if other.hits_after is None or not better or not other.hits_after.above_chance:
-        text = f"The loss grows or the accuracy falls{_accuracy(course)}, but training on the negative loss does not help."
+        text = (
+            f"The loss grows, or the accuracy falls or stays at chance{_accuracy(course)}, but training on the negative loss "
+            "does not help."
+        )
         return Diagnosis(_NAME, "clear", title, text)
     text = (
         f"At a learning rate of {course.lr:.3g}, {course_in_words(course)}{_accuracy(course)}; training on the negative loss "
-        f"from the same start gives {_share(other.hits_after)}."
+        f"from the same start gives {_share(other.hits_after)}. This takes the largest output as the prediction."
     )
-    return Diagnosis(_NAME, "fault", title, text, _ADVICE, explains=_EXPLAINED)
+    # Of an unknown loss, the smallest output may be meant: distances, for example.
+    return Diagnosis(_NAME, "fault", title, text, _ADVICE, certain=form is not None, explains=_EXPLAINED)
 
 
 _KNOWN = {"cross-entropy": "cross-entropy", "nll": "negative log-likelihood"}
