@@ -89,7 +89,7 @@ def rates_section(findings: Findings) -> Section:
         words = f"The network does not learn in {tried.steps} steps at any of {len(tried.points)} rates."
     else:
         limit = (
-            "is the largest of the rates tried up to which the network learns"
+            "is the largest rate tried before the first at which the network no longer learns"
             if tried.bounded
             else "is the largest rate tried, and the network still learns at it"
         )

@@ -109,7 +109,14 @@ def _limit(tried: Sweep | None) -> str:
         return ""
     if not tried.bounded:
         return f" The network still learns at the largest rate tried, {tried.stable:.3g}, in {tried.steps} steps."
-    return f" The largest tried rate at which it learns in {tried.steps} steps is {tried.stable:.3g}."
+    return f" In {tried.steps} steps it learns at {_range(tried, tried.stable)}, and not at the next larger rate tried."
+
+
+def _range(tried: Sweep, stable: float) -> str:
+    """Return the rates from the best one to the largest before the first failure."""
+    if tried.best is None or tried.best.lr == stable:
+        return f"{stable:.3g}"
+    return f"the rates tried from {tried.best.lr:.3g} to {stable:.3g}"
 
 
 def _advice(tried: Sweep, point: Point) -> str:
