@@ -165,6 +165,16 @@ def test_options_that_can_matter_are_named(tmp_path: Path) -> None:
     assert options.detail.startswith("bf16 differ")
 
 
+def test_channels_of_a_layer_matter_to_its_numbers_only(tmp_path: Path) -> None:
+    correlation = {**proportion("correlation:conv1:filter norm:change", 1, 4), "ci": None, "unit": ""}
+    for name, status in (("conv1", "warn"), ("conv2", "pass")):
+        runs = [
+            (document([correlation], "dossier", config={"measured channels": {name: [channel]}}), None)
+            for channel in (0, 1)
+        ]
+        assert check(compared(tmp_path / name, *runs), "Same options").status == status
+
+
 def test_intervals_are_at_the_level_of_all_tests(tmp_path: Path) -> None:
     weaker = [size / 2 for size in SMALLEST]
     report = compared(tmp_path, reported(HALF, (HALF, ONE)), reported(HALF, (HALF, ONE), weaker))

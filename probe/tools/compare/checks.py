@@ -46,11 +46,13 @@ def _images(runs: Sequence[Run], differences: Sequence[Difference]) -> Check:
     relations = {relate(runs[0], run) for run in runs[1:]}
     paired = sum(difference.how == "paired" for difference in differences)
     alone = sum(difference.how == "none" and bool(difference.first.n) for difference in differences)
-    rest = f" {alone} differences have no test." if alone else ""
+    rest = f" Differences without a test: {alone}." if alone else ""
     if relations == {"same"}:
         absent = ", ".join(run.letter for run in runs if run.samples is None)
         why = f" There is no samples.jsonl for {absent}." if absent else ""
-        text = f"The images are the same; {paired} differences are paired by image, using samples.jsonl.{why}{rest}"
+        text = (
+            f"The images are the same. Differences paired by image, using samples.jsonl: {paired}.{why}{rest}"
+        )
         return Check("Same images", "pass" if paired or not differences else "warn", paired, text)
     if relations == {"apart"}:
         text = f"The runs used different images: proportions are compared as independent samples.{rest}"

@@ -11,11 +11,13 @@ from probe.tools.compare.pairs import UNATTACKED
 from probe.tools.compare.runs import Run
 
 _NEVER = frozenset(
-    {"images", "views", "checks", "save_images", "images at once", "jobs", "cluster", "pictured", "loss"}
+    {"images", "views", "checks", "save_images", "images at once", "jobs", "cluster", "pictured", "layers"}
 )
 """Options that decide only what is shown, saved, checked or computed at once."""
 _MATCHED = frozenset({"norm", "target", "attacks", "attack options", "restarts", "steps"})
 """Options of an attack that are equal wherever attacked accuracies are compared."""
+_OF_LAYERS = frozenset({"channels", "measured channels"})
+"""Options by layer, which only the numbers of that layer depend on."""
 _OF_ATTACKS = frozenset({"epsilons", "bf16"})
 
 _PARTS = ("model", "data", "config", "environment")
@@ -81,20 +83,23 @@ def confounds(facts: Sequence[Fact], differences: Sequence[Difference], study: s
 
     The model and the data are not among them: the networks are what is compared, and the images have their own check.
     """
-    attacked = any(not UNATTACKED.match(difference.name) for difference in differences)
+    names = [difference.name for difference in differences]
+    attacked = any(not UNATTACKED.match(name) for name in names)
     return tuple(
         fact
         for fact in facts
         if differences
         and fact.part in ("config", "environment", "run")
-        and _can_change(fact, study, attacked)
+        and _can_change(fact, study, attacked, names)
     )
 
 
-def _can_change(fact: Fact, study: str, attacked: bool) -> bool:
-    option = fact.name.partition(".")[0]
+def _can_change(fact: Fact, study: str, attacked: bool, names: Sequence[str]) -> bool:
+    option, _, layer = fact.name.partition(".")
     if fact.part != "config":
         return fact.name != "status"
+    if option in _OF_LAYERS:
+        return any(layer in name for name in names)
     if study != "adversarial":
         return option not in _NEVER
     return option not in _NEVER | _MATCHED and (attacked or option not in _OF_ATTACKS)

@@ -18,6 +18,7 @@ _P_VALUE = re.compile(r"(^|_)p(_holm)?(:|$)")
 _BOUND = re.compile(r" > (.+)$")
 _STRENGTH = ("attacks", "attack options", "restarts", "steps")
 _LISTED = 6
+_NO_MEANING = "a p-value: the difference of two p-values has no meaning"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def match(reference: Run, run: Run) -> tuple[list[Pair], list[Unmatched]]:
     pairs: list[Pair] = []
     alone: list[Unmatched] = []
     for name, first, second in _common(reference, run):
-        why = _p_value(name) or _setting_differs(reference, run, name)
+        why = _NO_MEANING if is_p_value(name) else _setting_differs(reference, run, name)
         if why:
             alone.append(Unmatched(name, run, why))
         else:
@@ -66,8 +67,9 @@ def numeric(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _p_value(name: str) -> str:
-    return "a p-value: the difference of two p-values has no meaning" if _P_VALUE.search(name) else ""
+def is_p_value(name: str) -> bool:
+    """Return whether a result is a p-value, by its name."""
+    return _P_VALUE.search(name) is not None
 
 
 def _setting_differs(reference: Run, run: Run, name: str) -> str:

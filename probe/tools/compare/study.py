@@ -13,7 +13,7 @@ from probe.report.assemble import environment
 from probe.tools.compare.checks import checks
 from probe.tools.compare.differences import Difference, differences, joint_level, unmatched
 from probe.tools.compare.facts import Fact, confounds, differing_facts
-from probe.tools.compare.pairs import Unmatched
+from probe.tools.compare.pairs import Unmatched, is_p_value
 from probe.tools.compare.runs import Run
 from probe.tools.compare.sections import (
     checks_section,
@@ -147,9 +147,12 @@ def _headline(
         )
     else:
         lines.append(f"None of the {len(compared)} differences could be tested.")
-    lines += [f"Not compared: {_words(one.name)} ({one.why})." for one in alone[:_UNMATCHED]]
-    if len(alone) > _UNMATCHED:
-        lines.append(f"Not compared either: {len(alone) - _UNMATCHED} more; the table says why.")
+    told = [one for one in alone if not is_p_value(one.name)][:_UNMATCHED]
+    lines += [f"Not compared: {_words(one.name)} ({one.why})." for one in told]
+    if len(alone) > len(told):
+        lines.append(
+            f"Not compared{' either' if told else ''}: {len(alone) - len(told)} more; the table says why."
+        )
     return (*lines, _differing_text(*differing))
 
 
