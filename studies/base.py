@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
+import traceback
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import probe
@@ -54,7 +57,7 @@ def choose_views(
 def run_views(
     views: Sequence[tuple[str, View[Space]]], space: Space, seed: int, progress: Progress, task: str
 ) -> tuple[Section, ...]:
-    """Compute each view as a section with its seconds; one that does not apply becomes a section with the reason."""
+    """Compute each view as a section with its seconds; one that does not apply, or fails, becomes a section with the reason."""
     sections = []
     with progress.task(task, len(views)) as advance:
         for name, view in views:
@@ -64,6 +67,8 @@ def run_views(
                     section = view(space)
             except NotApplicableError as error:
                 section = Section(name, name.capitalize(), reason=str(error))
+            except Exception as error:
+                section = Section(name, name.capitalize(), reason=failure(error, progress), failed=True)
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
             advance(1)
     return tuple(sections)
@@ -72,7 +77,7 @@ def run_views(
 def run_checks(
     checks: Sequence[tuple[str, Checker[Space]]], evidence: Space, progress: Progress
 ) -> tuple[Check, ...]:
-    """Run each check; one that does not apply is kept with the reason."""
+    """Run each check; one that does not apply is kept with the reason, and one that fails is a warning."""
     results = []
     with progress.task("Checking", len(checks)) as advance:
         for name, check in checks:
@@ -81,8 +86,23 @@ def run_checks(
             except NotApplicableError as error:
                 title = name.replace("-", " ").capitalize()
                 results.append(Check(title, "not applicable", None, str(error)))
+            except Exception as error:
+                title = name.replace("-", " ").capitalize()
+                detail = f"This check could not be made: {failure(error, progress)}"
+                results.append(Check(title, "warn", None, detail))
             advance(1)
     return tuple(results)
+
+
+def failure(error: Exception, progress: Progress) -> str:
+    """Return what went wrong in a part of a study, and where, for the report; the traceback goes to the log."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}{where}."
+    logging.getLogger("probe").debug("A part of a study failed.", exc_info=error)
+    progress.say(f"! A part failed, and the rest goes on: {text}")
+    return text
 
 
 def subject(model: ModelInfo, data: DataInfo) -> str:

@@ -116,8 +116,6 @@ def _numbers(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from probe.core.verdict import verdict
-
     numbers = [result for result in report.results if not isinstance(result.value, str)]
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column("result", overflow="fold")
@@ -131,7 +129,7 @@ def _numbers(report: Report) -> None:
     if len(numbers) > _SHOWN:
         rich.print(Text(f"and {len(numbers) - _SHOWN} more in results.json"))
     if report.all_checks:
-        overall = verdict((check.name, check.status) for check in report.all_checks)
+        overall = report.verdict
         colour = {"pass": "green", "warn": "yellow", "fail": "red"}.get(overall.status, "")
         rich.print(Text(overall.word, style=colour), Text(f"– {one_line(overall.why)}"))
 

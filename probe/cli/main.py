@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ Exit codes:
   1    a gate failed (--fail-under)
   2    invalid usage
   3    could not run: one line says what was wrong and how to fix it (--debug shows the traceback)
-  4    done, but some inputs were skipped and are listed (a failed gate takes precedence)
+  4    done, but some inputs were skipped or a part failed; the report lists them (a failed gate takes precedence)
   130  interrupted
 """
 
@@ -147,6 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
     console = Console()
+    if "--debug" in words:
+        logging.basicConfig()
+        logging.getLogger("probe").setLevel(logging.DEBUG)
     try:
         code = cli.main(words, prog_name="probe", complete_var=VARIABLE, standalone_mode=False)
     except click.ClickException as error:

@@ -123,7 +123,7 @@ def finish(
             f"{error} The report was written: {page}" if isinstance(error, UsageError) else str(error)
         )
         return error.exit_code
-    return EXIT_SKIPPED if report.data.skipped else 0
+    return EXIT_SKIPPED if report.data.skipped or report.status == "incomplete" else 0
 
 
 def write_page(report: Report, out: Path | None, console: Console, figures: str | None = None) -> Path:

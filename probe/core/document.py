@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 Cell = str | int | float | bool | None
-Status = Literal["done", "skipped inputs", "interrupted"]
+Status = Literal["done", "skipped inputs", "incomplete", "interrupted"]
 Json = Any
 
 _BESIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
@@ -224,7 +224,10 @@ Block = Note | Table | Figure | Gallery | SteppedGallery
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a study. ``reason`` is set when it could not apply, and then there are no blocks."""
+    """One part of a study.
+
+    ``reason`` is set when it could not apply, or ``failed`` with an error; then there are no blocks.
+    """
 
     id: str
     title: str
@@ -235,6 +238,7 @@ class Section:
     results: tuple[Result, ...] = ()
     checks: tuple[Check, ...] = ()
     findings: tuple[str, ...] = ()
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -297,7 +301,8 @@ class Report:
     ``references`` are the works that they cite, one entry each. ``samples`` has what was found out about each
     image, in the order of the images; ``files`` are further files that belong beside the report, such as
     ``images/index.json``: their paths with ``/`` (no ``..``) and their contents. ``key`` are ids of sections: the
-    first of them that has a chart or pictures holds what stands beside the headline.
+    first of them that has a chart or pictures holds what stands beside the headline. ``n_checks`` is how many checks
+    an evaluation of this kind must pass to be called reliable; None for studies without such a set.
     """
 
     study: str
@@ -323,6 +328,7 @@ class Report:
     samples: tuple[Mapping[str, Json], ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     key: tuple[str, ...] = ()
+    n_checks: int | None = None
 
     def __getitem__(self, name: str) -> Result:
         """Return the result called ``name``; raises UsageError, with close names, when there is none."""
@@ -334,7 +340,7 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """Whether the report can be believed, by its checks: its status, in a word, and why."""
-        return verdict((check.name, check.status) for check in self.all_checks)
+        return verdict(((check.name, check.status) for check in self.all_checks), self.n_checks)
 
     def to_dataframe(self) -> Any:
         """Return all results as a pandas DataFrame: name, value, low, high, n, unit; needs pandas."""

@@ -58,7 +58,7 @@ class NotApplicableError(ProbeError):
 
 
 EXIT_SKIPPED = 4
-"""Finished, but some inputs were skipped; the report lists them."""
+"""Finished, but some inputs were skipped, or a part failed; the report lists them."""
 
 EXIT_INTERRUPTED = 130
 """Interrupted by Ctrl-C."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
@@ -21,26 +21,50 @@ class Verdict:
     why: str
 
 
-def verdict(checks: Iterable[tuple[str, str]]) -> Verdict:
-    """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*."""
-    decided = [(name, status) for name, status in checks if status in ("pass", "warn", "fail")]
-    failed = [name for name, status in decided if status == "fail"]
-    warned = [name for name, status in decided if status == "warn"]
-    if not decided:
+def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verdict:
+    """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*.
+
+    ``n_all`` is how many checks there are against which an evaluation is called reliable (None: no such set). The word
+    *reliable* is only used where all of them were made and apply.
+    """
+    pairs = list(checks)
+    made = [(name, status) for name, status in pairs if status in ("pass", "warn", "fail")]
+    failed = [name for name, status in made if status == "fail"]
+    warned = [name for name, status in made if status == "warn"]
+    if not made:
         return Verdict("not applicable", "Not checked", "no check applies to this run")
-    share = f"of {len(decided)} check{'' if len(decided) == 1 else 's'}"
+    complete = n_all is not None and len(made) >= n_all
+    share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
+    left_out = _left_out(len(made), len(pairs), n_all)
     if failed:
-        return Verdict("fail", "Not to be trusted", f"{len(failed)} {share} failed – {_list_names(failed)}")
+        return Verdict(
+            "fail", "Not to be trusted", f"{len(failed)} {share} failed – {_list_names(failed)}{left_out}"
+        )
     if warned:
         verb = "warns" if len(warned) == 1 else "warn"
-        return Verdict(
-            "warn", "Reliable, with reservations", f"{len(warned)} {share} {verb} – {_list_names(warned)}"
-        )
-    return Verdict(
-        "pass",
-        "Reliable",
-        "the only check passed" if len(decided) == 1 else f"all {len(decided)} checks passed",
-    )
+        word = "Reliable, with reservations" if complete else "With reservations"
+        return Verdict("warn", word, f"{len(warned)} {share} {verb} – {_list_names(warned)}{left_out}")
+    count = "the only check made" if len(made) == 1 else f"none of the {len(made)} checks"
+    found = "found no fault" if len(made) == 1 else "found a fault"
+    return Verdict("pass", "Reliable" if complete else "No fault found", f"{count} {found}{left_out}")
+
+
+def _left_out(n_made: int, n_listed: int, n_all: int | None) -> str:
+    """Return how many checks do not apply or were not made, empty if there are none."""
+    parts = []
+    if n_listed > n_made:
+        parts.append(f"{n_listed - n_made} {'does' if n_listed - n_made == 1 else 'do'} not apply")
+    if n_all is not None and n_all > n_listed:
+        parts.append(f"{n_all - n_listed} {'was' if n_all - n_listed == 1 else 'were'} not made")
+    return f"; {' and '.join(parts)}" if parts else ""
+
+
+def stored_verdict(document: Mapping[str, Any]) -> Verdict | None:
+    """Return the verdict in a results.json, None where there is none or it is malformed."""
+    value = document.get("verdict")
+    if not isinstance(value, Mapping) or value.get("status") not in get_args(CheckStatus):
+        return None
+    return Verdict(value["status"], str(value.get("word", "")), str(value.get("why", "")))
 
 
 def unremarkable(statuses: Iterable[str]) -> str:

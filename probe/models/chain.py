@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from probe.core.document import Check
 from probe.core.subject import DataInfo, PreprocessingInfo
 from probe.data.images import ImageSet
 from probe.data.spec import InputSpec
@@ -30,9 +29,10 @@ def describe_preprocessing(model: LoadedModel, images: ImageSet) -> Preprocessin
     mean, std = (
         values.flatten().tolist() for values in (model.module.normalise.mean, model.module.normalise.std)
     )
+    files = len(images) > 0 and images.items[0].path is not None
     chain: dict[str, Any] = {
-        "decode": "arrays in memory" if images.shape is not None else "Pillow",
-        "exif_orientation": "not applicable" if images.shape is not None else "applied",
+        "decode": "Pillow" if files else "arrays",
+        "exif_orientation": "applied" if files else "not applicable",
         "image_sizes": {_size(size): count for size, count in images.sizes.most_common(_SIZES_NAMED)},
         "n_sizes": len(images.sizes),
         "n_resized": n_resized,
@@ -50,20 +50,6 @@ def data_info(model: LoadedModel, images: ImageSet, n: int, *, fingerprint: bool
     """Return the description of ``n`` images for a report, with what happened to them before the network."""
     info = images.info(n, fingerprint=fingerprint)
     return replace(info, preprocessing=describe_preprocessing(model, images))
-
-
-def preprocessing_check(info: DataInfo) -> Check:
-    """Return the check of whether the preprocessing is known to be that of the training."""
-    name, preprocessing = "Assumed preprocessing", info.preprocessing
-    if not preprocessing.assumed:
-        return Check(name, "pass", None, f"Nothing had to be assumed. The images were {preprocessing.text}.")
-    return Check(
-        name,
-        "warn",
-        None,
-        f"The preprocessing was assumed, not known: {', '.join(preprocessing.assumed)}. The images were "
-        f"{preprocessing.text}. If the network was trained otherwise, set {preprocessing.how_to_fix}.",
-    )
 
 
 def _changes(size: tuple[int, int], spec: InputSpec, framed: bool) -> bool:
@@ -88,8 +74,7 @@ def _geometry(spec: InputSpec, images: ImageSet, resized: bool) -> dict[str, Any
 
 def _sentence(chain: dict[str, Any], images: ImageSet, spec: InputSpec) -> str:
     n, n_resized = images.sizes.total(), chain["n_resized"]
-    source = chain["decode"]
-    parts = [source if images.shape is not None else f"decoded by {source}, EXIF orientation applied"]
+    parts = ["decoded by Pillow, EXIF orientation applied" if chain["decode"] == "Pillow" else "arrays"]
     own = _size(spec.size[1:])
     if n_resized == 0:
         parts.append(f"neither resized nor cropped (every image has the network's {own} pixels)")

@@ -29,6 +29,7 @@ def assemble(
     command: str = "",
     device: str = "cpu",
     choices: Mapping[str, Json] | None = None,
+    warnings: tuple[str, ...] = (),
     **rest: Any,
 ) -> Report:
     """Return the report with its environment, time and status filled in.
@@ -36,6 +37,8 @@ def assemble(
     ``config`` is the dataclass of options, or a mapping; ``choices`` are what the study chose where the user left it
     open. ``rest`` are further fields of ``Report``.
     """
+    failed = [section for section in sections if section.failed]
+    warnings += tuple(f"The part “{part.title}” failed and is missing: {part.reason}" for part in failed)
     options = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)  # type: ignore[arg-type]
     return Report(
         study=study,
@@ -50,7 +53,8 @@ def assemble(
         seconds=round(seconds, 2),
         headline=headline,
         sections=sections,
-        status="skipped inputs" if data.skipped else "done",
+        status="incomplete" if failed else "skipped inputs" if data.skipped else "done",
+        warnings=warnings,
         **rest,
     )
 

@@ -17,7 +17,7 @@ from PIL import Image
 import probe
 from probe.core.document import Result
 from probe.core.errors import CannotRunError
-from probe.core.verdict import Verdict, verdict
+from probe.core.verdict import Verdict, stored_verdict, verdict
 from probe.report.files import write_together
 from probe.report.pictures import Encoded
 from probe.report.render import PAGE, RESULTS
@@ -116,7 +116,7 @@ def read_entry(path: Path) -> IndexEntry:
         status=_text(document, "status"),
         created=_text(document, "created", ""),
         result=_headline(_list(document, "results")),
-        verdict=verdict(checks),
+        verdict=stored_verdict(document) or verdict(checks),
         thumbnail=_thumbnail(folder / THUMBNAIL),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import probe
 from probe.core.document import Cell, Check, Column, Figure, Gallery, Note, Picture, Report, Section, Table
 from probe.core.subject import Skipped
-from probe.core.verdict import unremarkable, verdict
+from probe.core.verdict import unremarkable
 from probe.report import pictures
 from probe.report.charts.figures import chart, key_chart
 from probe.report.galleries import gallery_view, key_view, pictures_of, slides_view
@@ -127,7 +127,7 @@ def _render(
         unremarkable=unremarkable(check.status for check in report.all_checks),
         failed=[judged for judged in checks if judged.check.status == "fail"],
         file=file_name(report.model),
-        verdict=verdict((check.name, check.status) for check in report.all_checks),
+        verdict=report.verdict,
         linked=_ROWS_LINKED,
         result_ids=[anchors.take(f"results/{result.name}") for result in report.all_results],
         tiles=[result for result in report.results if is_number(result)][:4],

@@ -51,6 +51,7 @@ def to_json(report: Report) -> dict[str, Json]:
         "methods": report.methods,
         "references": report.references,
         "results": [_result(result) for result in report.all_results],
+        "verdict": report.verdict,
         "checks": [_check(check) for check in report.all_checks],
         "artifacts": artifacts(report),
         "seconds": report.seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
-from probe.core.errors import CannotRunError, NotApplicableError
+from probe.core.errors import CannotRunError, NotApplicableError, UsageError
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
@@ -20,7 +21,7 @@ from probe.data.images import ImageSet
 from probe.graph.edit.cut import find_sites
 from probe.graph.edit.structure import SWAP, Structure, get_structure
 from probe.graph.edit.swap import Swap
-from probe.models.chain import data_info, preprocessing_check
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from probe.train.data import Parts
@@ -41,8 +42,11 @@ from studies.ablation.retrain import (
 from studies.ablation.retrain_report import learning_curves, retrain_section
 from studies.ablation.side_reports import also_sections, gradients_section, ledger_section
 from studies.ablation.text import held_out_samples, lesion_samples, methods, references
+from studies.base import failure
+from studies.checks import study_checks
 
 DEFAULTS = AblationConfig()
+RETRAIN_TITLE = "Retrain: built without the structure, trained again"
 
 
 def run(
@@ -79,17 +83,15 @@ def run(
     if retrained is not None:
         arm_sections = [
             retrain_section(retrained),
-            *also_sections(retrained),
-            *dropout_sections(retrained),
-            gradients_section(retrained),
+            *run.guarded("also", lambda: also_sections(retrained)),
+            *run.guarded("dropout", lambda: dropout_sections(retrained)),
+            *run.guarded("gradients", lambda: [gradients_section(retrained)]),
         ]
         sections = [*arm_sections, *sections]
     if lesions or retrained is not None:
         sections.append(ledger_section(tuple(lesions), retrained))
-    if refusal and config.mode != "lesion":
-        sections.append(
-            Section("retrain", "Retrain: built without the structure, trained again", reason=refusal)
-        )
+    if refusal is not None:
+        sections.append(refusal)
     report = _report(run, sections, intact, command, time.perf_counter() - started)
     extra = {} if retrained is None else {"learning_curves": learning_curves(retrained)}
     cut = tuple(result.structure.name for result in lesions if not result.structure.no_effect_reason)
@@ -121,6 +123,13 @@ class _AblationRun:
         """What is measured: accuracy against the labels, or agreement with the network's own predictions."""
         return "accuracy" if self.images.labelled else "agreement"
 
+    def guarded(self, name: str, make: Callable[[], Sequence[Section]]) -> Sequence[Section]:
+        """Return the sections; where making them fails, one section with the reason, so that the rest is not lost."""
+        try:
+            return make()
+        except Exception as error:
+            return [Section(name, name.capitalize(), reason=failure(error, self.progress), failed=True)]
+
     def lesions(self) -> tuple[list[LesionResult], list[Section]]:
         """Cut each structure at test time; what cannot be cut becomes a section with the reason."""
         lesions: list[LesionResult] = []
@@ -136,30 +145,48 @@ class _AblationRun:
                 section = lesion_section(lesions[-1], self.measure, sum(map(len, self.bench.calibration)))
             except NotApplicableError as error:
                 section = Section(f"lesion-{structure.name}", f"Lesion: {structure.name}", reason=str(error))
+            except UsageError:
+                raise
+            except Exception as error:
+                reason, title = failure(error, self.progress), f"Lesion: {structure.name}"
+                section = Section(f"lesion-{structure.name}", title, reason=reason, failed=True)
             sections.append(dataclasses.replace(section, seconds=round(time.perf_counter() - started, 2)))
             if structure.name == "dropout" and not section.reason:
                 sections += loaded_dropout_sections(self.bench, self.images.labelled, self.config.seed)
         return lesions, sections
 
-    def retrain(self, untrainable: str) -> tuple[RetrainResult | None, str]:
-        """Train all arms, or return the reason why not; raises CannotRunError where retraining was requested."""
+    def retrain(self, untrainable: str) -> tuple[RetrainResult | None, Section | None]:
+        """Train all arms, or return a section with the reason why not.
+
+        Raises CannotRunError where retraining was requested and is not possible; a training that fails is reported, so
+        that the lesions are not lost.
+        """
         config = self.config
         if config.mode == "lesion":
-            return None, ""
+            return None, None
         reason = self._refusal(untrainable)
         if reason and (config.mode in ("retrain", "both") or config.depths):
             raise CannotRunError(reason)
         if reason or self.training is None:
-            return None, reason
+            return None, Section("retrain", RETRAIN_TITLE, reason=reason) if reason else None
         present = [structure.text for structure in self.structures if self._is_there(structure)]
         setting = make_setting(
             self.model, self.training, config, at_depths(self.model, config.depths), self.progress
         )
         depths: list[int | None] = list(dict.fromkeys(config.depths)) or [None]
         variants = variants_of(present)
-        return retrain(
-            setting, variants, depths, self.training.split, config, self.journal, self.progress
-        ), ""
+        try:
+            result = retrain(
+                setting, variants, depths, self.training.split, config, self.journal, self.progress
+            )
+        except UsageError:
+            raise
+        except Exception as error:
+            if config.mode == "retrain":
+                raise
+            reason = failure(error, self.progress)
+            return None, Section("retrain", RETRAIN_TITLE, reason=reason, failed=True)
+        return result, None
 
     def samples(
         self, lesions: list[LesionResult], retrained: RetrainResult | None
@@ -284,7 +311,7 @@ def _report(
         headline=headline,
         sections=tuple(sections),
         results=(intact, *chosen),
-        checks=(preprocessing_check(info),),
+        checks=study_checks(model, images, info, config.seed),
         warnings=(*model.provenance.notes, *images.cautions),
         key=("retrain", *(section.id for section in sections)),
     )
@@ -339,7 +366,7 @@ def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tup
             f"Intact, {model.name} is no better than guessing on these images: lesions cannot lower its accuracy, "
             "and only changed predictions and changes of the loss show what a part does.",
         )
-    lines += [f"{section.title}: {section.reason}" for section in sections if section.reason]
+    lines += [f"{part.title}: {part.reason}" for part in sections if part.reason and not part.failed]
     return tuple(lines)
 
 

@@ -19,12 +19,20 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
+from probe.core.document import Check
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
+from studies.checks import SAMPLE as IN_A_BATCH
+from studies.checks import check_batch_dependence
 
 SAMPLE = 16
+
+SAME_LOGITS = 1e-4
+"""Accepted rounding difference between repeated passes, as a part of the largest |logit|."""
+
+PASSES = 2
 QUERIES = 300
 STEPS = 40
 
@@ -120,6 +128,23 @@ class Evidence:
                 inputs = AttackInputs(self.model, images, labels, self.norm, epsilon, draws, goal)
                 result[rows] = attack.judged(inputs).success
         return result
+
+    @cached_property
+    def randomised(self) -> Tensor:
+        """Images that get different logits in repeated passes, (M,); passes with gradients are compared among themselves."""
+        model, images = self.model, self.images
+        with scoped(self.seed, "check", "randomised"):
+            plain = torch.stack([model.verdict(images) for _ in range(PASSES)])
+            with torch.enable_grad():
+                x = images.detach().clone().requires_grad_()
+                recorded = torch.stack([model(x).detach() for _ in range(PASSES)])
+        return _differ(plain) | _differ(recorded)
+
+    @cached_property
+    def batch(self) -> Check:
+        """The check of whether the answer for an image depends on the other images of its batch."""
+        pixels = self.space.pixels(range(min(IN_A_BATCH, self.space.results.n)))
+        return check_batch_dependence(self.space.model, pixels, self.seed)
 
     @cached_property
     def chosen(self) -> Tensor:
@@ -235,3 +260,9 @@ class Evidence:
                 epsilon = max(1.0, round(epsilon))
             rows.append((epsilon, int(self.broken_by(attack, epsilon, "rising").sum())))
         return tuple(dict(rows).items())
+
+
+def _differ(passes: Tensor) -> Tensor:
+    passes = passes.nan_to_num()
+    spread = (passes.amax(0) - passes.amin(0)).amax(1)
+    return spread > SAME_LOGITS * passes.abs().amax((0, 2)).clamp_min(1e-12)

@@ -99,7 +99,7 @@ def examine(
             evidence = make_evidence(space, min(SAMPLE, memory.limit), modes, stuck)
             results = run_checks(checks, evidence, progress)
         saved = save_images(space, memory.limit) if config.save_images else None
-    verdict = Reliability.of(results)
+    verdict = Reliability.of(results, len(CHECKS.names()))
     report = _report(space, sections, results, verdict, memory, command, time.perf_counter() - started)
     return (report if saved is None else with_images(report, saved)), space
 
@@ -227,6 +227,7 @@ def _report(
         sections=sections,
         results=_results(space, results, verdict),
         checks=checks,
+        n_checks=len(CHECKS.names()),
         warnings=(*model.provenance.notes, *space.images.cautions, *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),

@@ -10,6 +10,7 @@ import torch
 
 from probe.attacks.norms import shown
 from probe.core.document import Check, Section, percent
+from probe.core.verdict import verdict
 from probe.models.chain import data_info
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import WILSON, subject, tools
@@ -17,25 +18,29 @@ from studies.base import WILSON, subject, tools
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether the evaluation can be trusted; ``reliable`` is None when no check was made, or none was applicable."""
+    """Whether the evaluation can be trusted.
+
+    ``reliable`` is False when a check failed, True when all of the study's checks were made and none failed, and None
+    otherwise: then nothing is said about it.
+    """
 
     reliable: bool | None
     text: str
     reasons: tuple[str, ...]
 
     @classmethod
-    def of(cls, checks: Sequence[Check]) -> Reliability:
-        """Return the verdict: not to be trusted when a check fails, reliable otherwise."""
-        failed = tuple(check.name for check in checks if check.status == "fail")
-        warned = tuple(check.name for check in checks if check.status == "warn")
-        n_made = sum(check.status != "not applicable" for check in checks)
-        if n_made == 0:
-            return cls(None, "not checked", ())
-        if failed:
-            return cls(False, f"not to be trusted: {', '.join(failed)}", failed)
-        if warned:
-            return cls(True, f"reliable, with reservations: {', '.join(warned)}", warned)
-        return cls(True, f"reliable: {n_made} check{'' if n_made == 1 else 's'} passed", ())
+    def of(cls, checks: Sequence[Check], n_all: int) -> Reliability:
+        """Return the verdict of these checks out of ``n_all``."""
+        overall = verdict(((check.name, check.status) for check in checks), n_all)
+        reasons = tuple(check.name for check in checks if check.status == overall.status)
+        reliable = (
+            False if overall.status == "fail" else True if overall.word.startswith("Reliable") else None
+        )
+        return cls(
+            reliable,
+            f"{overall.word.lower()}: {overall.why}",
+            reasons if overall.status in ("warn", "fail") else (),
+        )
 
 
 def headline(
@@ -44,7 +49,7 @@ def headline(
     """Return the findings in sentences, the most important first."""
     lines = [_robustness(space), _verdict(verdict, space.phrases.measure), *_smallest(space)]
     lines += [finding for section in sections for finding in section.findings]
-    refused = [section.title for section in sections if section.reason]
+    refused = [section.title for section in sections if section.reason and not section.failed]
     if refused:
         lines.append(f"Not applicable here (each section gives the reason): {', '.join(refused)}.")
     return tuple(lines)
@@ -76,16 +81,12 @@ def _robustness(space: AdversarialWorkspace) -> str:
 
 
 def _verdict(verdict: Reliability, measure: str) -> str:
-    if verdict.reliable is None:
-        return "The reliability of this evaluation was not checked."
-    if not verdict.reliable:
-        return (
-            f"This evaluation is not to be trusted: {', '.join(verdict.reasons)}. The {measure} may be too high; "
-            "the checks say why and how to fix it."
-        )
-    if verdict.reasons:
-        return f"This evaluation is reliable, with reservations: {', '.join(verdict.reasons)}."
-    return "This evaluation is reliable: no check found a problem."
+    more = (
+        f" The {measure} may be too high; the checks say why and how to fix it."
+        if verdict.reliable is False
+        else ""
+    )
+    return f"This evaluation: {verdict.text}.{more}"
 
 
 def _smallest(space: AdversarialWorkspace) -> list[str]:

@@ -12,10 +12,11 @@ from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
-from probe.models.chain import data_info, preprocessing_check
+from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.base import choose_views, run_views
+from studies.checks import study_checks
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.config import FiltersConfig
 from studies.filters.observe import Observations, observe
@@ -63,7 +64,7 @@ def run(
         headline=_headline(space, results, sections, info),
         sections=sections,
         results=results,
-        checks=(preprocessing_check(info),),
+        checks=study_checks(model, images, info, config.seed),
         warnings=warnings,
         samples=tuple(samples(space.observed, images)),
         methods=methods(space, info, [name for name, _ in views]),
@@ -133,7 +134,7 @@ def _headline(
             f"is {percent(mean)}. Without labels the accuracy is unknown."
         )
     lines += [finding for section in sections for finding in section.findings]
-    refused = [section.title for section in sections if section.reason]
+    refused = [section.title for section in sections if section.reason and not section.failed]
     if refused:
         lines.append(f"Not applicable here (each section gives the reason): {', '.join(refused)}.")
     return tuple(lines)

@@ -122,15 +122,20 @@ def test_clean_correct_is_decided_by_the_label_and_not_by_the_attack() -> None:
 
 @pytest.mark.parametrize("checks", [(), (Check("A", "not applicable", None, ""),) * 3])
 def test_without_a_check_that_was_made_nothing_is_called_reliable(checks: tuple[Check, ...]) -> None:
-    assert Reliability.of(checks) == Reliability(None, "not checked", ())
+    found = Reliability.of(checks, 3)
+    assert (found.reliable, found.reasons) == (None, ())
+    assert "not checked" in found.text
 
 
-def test_checks_that_were_made_are_counted() -> None:
+def test_only_all_checks_make_an_evaluation_reliable() -> None:
     passed, absent = Check("A", "pass", 0, ""), Check("B", "not applicable", None, "")
-    assert Reliability.of((passed, absent)) == Reliability(True, "reliable: 1 check passed", ())
+    assert Reliability.of((passed, passed), 2).reliable is True
+    assert Reliability.of((passed, passed), 3).reliable is None
+    assert Reliability.of((passed, absent), 2).reliable is None
+    assert "reliable" not in Reliability.of((passed, absent), 2).text
     warned, failed = Check("C", "warn", 1, ""), Check("D", "fail", 1, "")
-    assert Reliability.of((passed, warned)).reasons == ("C",)
-    assert Reliability.of((absent, warned, failed)).reliable is False
+    assert Reliability.of((passed, warned), 2).reasons == ("C",)
+    assert Reliability.of((absent, warned, failed), 3).reliable is False
 
 
 def test_a_blank_outcome_has_found_nothing() -> None:

@@ -8,28 +8,59 @@ from probe.core.verdict import verdict
 
 
 @pytest.mark.parametrize(
-    ("checks", "status", "word", "why"),
+    ("checks", "n_all", "status", "word", "why"),
     [
-        ([], "not applicable", "Not checked", "no check applies to this run"),
-        ([("a", "not applicable")], "not applicable", "Not checked", "no check applies to this run"),
-        ([("a", "pass"), ("b", "not applicable")], "pass", "Reliable", "the only check passed"),
-        ([("a", "pass"), ("b", "pass")], "pass", "Reliable", "all 2 checks passed"),
-        ([("a", "pass"), ("b", "warn")], "warn", "Reliable, with reservations", "1 of 2 checks warns – b"),
-        ([("a", "warn"), ("b", "warn")], "warn", "Reliable, with reservations", "2 of 2 checks warn – a, b"),
+        ([], None, "not applicable", "Not checked", "no check applies to this run"),
+        ([("a", "not applicable")], 1, "not applicable", "Not checked", "no check applies to this run"),
+        ([("a", "pass")], None, "pass", "No fault found", "the only check made found no fault"),
+        ([("a", "pass")], 1, "pass", "Reliable", "the only check made found no fault"),
+        (
+            [("a", "pass"), ("b", "pass")],
+            None,
+            "pass",
+            "No fault found",
+            "none of the 2 checks found a fault",
+        ),
+        ([("a", "pass"), ("b", "pass")], 2, "pass", "Reliable", "none of the 2 checks found a fault"),
+        (
+            [("a", "pass"), ("b", "pass")],
+            23,
+            "pass",
+            "No fault found",
+            "none of the 2 checks found a fault; 21 were not made",
+        ),
+        (
+            [("a", "pass"), ("b", "pass"), ("c", "not applicable")],
+            3,
+            "pass",
+            "No fault found",
+            "none of the 2 checks found a fault; 1 does not apply",
+        ),
+        ([("a", "pass"), ("b", "warn")], 2, "warn", "Reliable, with reservations", "1 of 2 checks warns – b"),
+        ([("a", "pass"), ("b", "warn")], None, "warn", "With reservations", "1 of 2 checks warns – b"),
+        (
+            [("a", "warn"), ("b", "warn")],
+            3,
+            "warn",
+            "With reservations",
+            "2 of 2 checks warn – a, b; 1 was not made",
+        ),
         (
             [("a", "warn"), ("b", "fail"), ("c", "pass")],
+            3,
             "fail",
             "Not to be trusted",
             "1 of 3 checks failed – b",
         ),
         (
             [(str(i), "fail") for i in range(9)],
+            9,
             "fail",
             "Not to be trusted",
             "9 of 9 checks failed – 0, 1, 2, 3, 4, 5 and 3 more",
         ),
     ],
 )
-def test_verdict(checks: list[tuple[str, str]], status: str, word: str, why: str) -> None:
-    found = verdict(checks)
+def test_verdict(checks: list[tuple[str, str]], n_all: int | None, status: str, word: str, why: str) -> None:
+    found = verdict(checks, n_all)
     assert (found.status, found.word, found.why) == (status, word, why)

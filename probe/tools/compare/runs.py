@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from probe.core.document import Check, Json, Report, Result
 from probe.core.errors import CannotRunError, UsageError
-from probe.core.verdict import Verdict, verdict
+from probe.core.verdict import Verdict, stored_verdict, verdict
 from probe.report.render import RESULTS
 from probe.report.results import SCHEMA_VERSION, jsonable, to_json
 
@@ -74,7 +74,9 @@ class Run:
     @property
     def verdict(self) -> Verdict:
         """The verdict of the run's own checks."""
-        return verdict((check.name, check.status) for check in self.checks.values())
+        return stored_verdict(self.document) or verdict(
+            (check.name, check.status) for check in self.checks.values()
+        )
 
 
 def result_of(item: Mapping[str, Any]) -> Result:

@@ -66,6 +66,19 @@ def averaging_attacks(evidence: Evidence) -> list[str]:
     return [attack.text for attack in evidence.attacks if getattr(attack.attack, "eot", 1) > 1]
 
 
-def hint(fired: bool, text: str) -> str:
-    """Return ``: what`` where a check fired, else nothing."""
+def hint(fired: bool, text: str, evidence: Evidence | None = None) -> str:
+    """Return ``: what`` where a check fired, else nothing.
+
+    ``evidence``: where the network's outputs are random or depend on the batch, this is said instead: it alone can
+    make a check fire, so no other cause can be given.
+    """
+    if fired and evidence is not None and bool(evidence.randomised.any()):
+        return (
+            ": the network's outputs are random, which alone can cause this: average gradients with `--attack rand`, and "
+            "read this check again"
+        )
+    if fired and evidence is not None and evidence.batch.status == "fail":
+        return (
+            ": the answer for an image depends on the other images of its batch, which alone can cause this"
+        )
     return f": {text}" if fired else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, images, sample
+from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, hint, images, sample
 from studies.adversarial.evidence import QUERIES, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -41,8 +41,10 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
         more = (
             ": a plain PGD breaks these too, so the run's attacks are weak: use `--attack standard`"
             if weak
-            else ": the gradients are misleading: use `--attack standard` or add `--attack square`"
+            else ": search without gradients goes further here, which points to masked gradients: use `--attack standard` or "
+            "add `--attack square`"
         )
+        more = hint(True, more.removeprefix(": "), evidence)
     detail = (
         f"Square attack with {QUERIES} queries broke {n_broken} of the {count(unbroken)} that the white-box attacks did "
         f"not break, out of {images(n)} (accepted: none; a single one gives a warning){more}."

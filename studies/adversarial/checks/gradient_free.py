@@ -47,7 +47,9 @@ def gradient_free(evidence: Evidence) -> Check:
     fired = exceeds_chance(ahead, n)
     more = hint(
         fired,
-        "the gradients are masked, use `--attack square` or differentiate around the part that masks them",
+        "search without gradients goes further here, which points to masked gradients: use `--attack square` or "
+        "differentiate around the part that masks them",
+        evidence,
     )
     detail = (
         f"Square attack with {QUERIES} queries broke {fraction_text(without, n)}, and the best attack with "

@@ -13,6 +13,7 @@ from studies.adversarial.checks._common import (
     criterion_text,
     exceeds_chance,
     fraction_text,
+    hint,
     images,
     sample,
 )
@@ -48,7 +49,7 @@ def incomplete_optimisation(evidence: Evidence) -> Check:
     status: CheckStatus = "pass"
     more = ""
     if fired:
-        more = ": raise `--steps`, or let apgd-ce and apgd-dlr choose the step size"
+        more = hint(True, "raise `--steps`, or let apgd-ce and apgd-dlr choose the step size", evidence)
         if exceeds_chance(count(evidence.longer & ~evidence.chosen), n):
             status = "fail"
         elif climb is evidence.reference_run:

@@ -31,7 +31,9 @@ def more_steps(evidence: Evidence) -> Check:
     n_broken = count(evidence.longer & ~evidence.chosen)
     fired = exceeds_chance(n_broken, n)
     more = hint(
-        fired, "the attack has not converged: raise `--steps` and `--restarts` or use `--attack standard`"
+        fired,
+        "the attack has not converged: raise `--steps` and `--restarts` or use `--attack standard`",
+        evidence,
     )
     detail = (
         f"A PGD with {3 * STEPS} steps and two restarts broke {n_broken} of the {count(~evidence.chosen)} that the "

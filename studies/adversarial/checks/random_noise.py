@@ -35,7 +35,9 @@ def random_noise(evidence: Evidence) -> Check:
     missed = count(evidence.noise & ~evidence.chosen)
     equal = noise >= ours and ours < n
     fired = exceeds_chance(missed, n) or (exceeds_chance(noise, n) and equal)
-    more = hint(fired, "the attack is no better than chance: use `--attack standard` or more steps")
+    more = hint(
+        fired, "the attack does no better than noise: use `--attack standard` or more steps", evidence
+    )
     detail = (
         f"Ten draws of noise broke {fraction_text(noise, n)} and the run's attacks broke {ours}; {missed} were "
         f"broken by noise alone ({criterion_text(n)}, and fewer in total than the attacks){more}."

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from probe.core.document import Check
-from probe.core.seeds import scoped
 from probe.core.verdict import CheckStatus
 from studies.adversarial.checks._common import averaging_attacks, fail_or_warn, fraction_text, sample
-from studies.adversarial.evidence import Evidence
+from studies.adversarial.evidence import PASSES, SAME_LOGITS, Evidence
 from studies.adversarial.registries import CHECKS
-
-ACCEPTED = 1e-4
-"""Accepted rounding difference between repeated passes, as a part of the largest |logit|."""
-
-_PASSES, _GRADIENT_PASSES = 2, 2
 
 
 @CHECKS.register("randomised-forward")
@@ -27,7 +18,7 @@ def randomised_forward(evidence: Evidence) -> Check:
     logits differ by more than 1e-4 of the largest.
     """
     n = sample(evidence)
-    changed = int(_differing_images(evidence).sum())
+    changed = int(evidence.randomised.sum())
     averaged = averaging_attacks(evidence)
     status: CheckStatus = "pass"
     more = ""
@@ -39,24 +30,7 @@ def randomised_forward(evidence: Evidence) -> Check:
             else ": average the gradients with `--attack rand` or `--attack pgd?eot=20`"
         )
     detail = (
-        f"{fraction_text(changed, n)} get logits that differ by more than {ACCEPTED:g} of the largest between "
-        f"{_PASSES} passes without and {_GRADIENT_PASSES} with gradients (accepted: none){more}."
+        f"{fraction_text(changed, n)} get logits that differ by more than {SAME_LOGITS:g} of the largest between "
+        f"{PASSES} passes without and {PASSES} with gradients (accepted: none){more}."
     )
     return Check("Randomised forward", status, changed, detail)
-
-
-def _differing_images(evidence: Evidence) -> Tensor:
-    """Return which images get different logits, (M,); passes with gradients are compared among themselves."""
-    model, images = evidence.model, evidence.images
-    with scoped(evidence.seed, "check", "randomised"):
-        plain = torch.stack([model.verdict(images) for _ in range(_PASSES)])
-        with torch.enable_grad():
-            x = images.detach().clone().requires_grad_()
-            recorded = torch.stack([model(x).detach() for _ in range(_GRADIENT_PASSES)])
-    return _differ(plain) | _differ(recorded)
-
-
-def _differ(passes: Tensor) -> Tensor:
-    passes = passes.nan_to_num()
-    spread = (passes.amax(0) - passes.amin(0)).amax(1)
-    return spread > ACCEPTED * passes.abs().amax((0, 2)).clamp_min(1e-12)

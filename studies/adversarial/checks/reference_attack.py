@@ -32,7 +32,9 @@ def reference_attack(evidence: Evidence) -> Check:
     fired = exceeds_chance(n_broken, n)
     names = ", ".join(attack.text for attack in evidence.attacks)
     more = hint(
-        fired, f"{names} is too weak to rely on: add `--attack pgd?loss=margin` or use `--attack standard`"
+        fired,
+        f"{names} is too weak to rely on: add `--attack pgd?loss=margin` or use `--attack standard`",
+        evidence,
     )
     detail = (
         f"A PGD with {STEPS} steps on the margin broke {n_broken} of the {count(~evidence.chosen)} that the run's "

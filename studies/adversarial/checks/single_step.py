@@ -30,11 +30,12 @@ def single_step(evidence: Evidence) -> Check:
     surplus = count(fast & ~evidence.iterative)
     fired = exceeds_chance(max(missed, surplus), n)
     remedy = (
-        "the gradients away from the images are misleading: add `--attack fgsm` and `--attack square`"
+        "many small steps lead less far than one, which points to gradients that mislead away from the images: add "
+        "`--attack fgsm` and `--attack square`"
         if exceeds_chance(surplus, n)
         else "the run's attacks are weaker than one step: raise `--steps` or use `--attack standard`"
     )
-    more = hint(fired, remedy)
+    more = hint(fired, remedy, evidence)
     detail = (
         f"FGSM broke {fraction_text(count(fast), n)}: {missed} that the run's attacks did not break and {surplus} "
         f"that a PGD with {STEPS} steps did not ({criterion_text(n)}){more}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe.core.document import Check
+from probe.core.seeds import scoped
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -18,12 +19,13 @@ def train_mode(evidence: Evidence) -> Check:
     In train mode dropout draws at random and batch normalisation depends on the other images of the batch, the attacked
     ones among them. The value is the number of modules.
     """
-    if evidence.stuck:
-        n = len(evidence.stuck)
+    switched = _after_a_pass(evidence) or evidence.stuck
+    if switched:
+        n = len(switched)
         detail = (
-            f"{_modules(n)} in train mode after the switch to eval mode (accepted: none), "
-            f"{_names(evidence.stuck)}, so predictions may be random and depend on the batch: fix the module's "
-            "train() and eval()."
+            f"{_modules(n)} in train mode after the switch to eval mode or after a forward pass (accepted: none), "
+            f"{_names(switched)}, so predictions may be random and depend on the batch: fix the module's "
+            "train() and eval(), and do not call train() inside forward."
         )
         return Check("Train mode", "fail", n, detail)
     if evidence.modes:
@@ -34,6 +36,15 @@ def train_mode(evidence: Evidence) -> Check:
         )
         return Check("Train mode", "warn", n, detail)
     return Check("Train mode", "pass", 0, "No module was in train mode before the run or during it.")
+
+
+def _after_a_pass(evidence: Evidence) -> tuple[str, ...]:
+    """Return the names of the modules that are in train mode after a forward pass."""
+    if evidence.n == 0:
+        return ()
+    with scoped(evidence.seed, "check", "mode"):
+        evidence.model.verdict(evidence.images[:2])
+    return tuple(name for name, sub in evidence.model.module.named_modules() if sub.training)
 
 
 def _modules(n: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from probe.attacks.losses import adversarial
 from probe.core.document import Check
@@ -29,19 +30,29 @@ def transfer_failure(evidence: Evidence) -> Check:
     """
     n = sample(evidence)
     verdict = evidence.reference_run.verdict
-    with torch.enable_grad(), scoped(evidence.seed, "check", "transfer"):
-        logits = evidence.model(verdict.images.detach().clone().requires_grad_()).detach()
-    believed = adversarial(logits, evidence.labels, evidence.targets)
+    believed = _believed(evidence)
     n_failed = count(believed & ~verdict.success)
     fired = exceeds_chance(n_failed, n)
-    remedy = (
-        "the gradients in reduced precision are misleading: use float32"
-        if evidence.model.bf16
-        else "attacks stop at images that the network itself classifies correctly: make both behave alike, or use `--attack square`"
-    )
+    remedy = "attacks stop at images that the network itself classifies correctly: make both behave alike, or use `--attack square`"
+    if fired and evidence.model.approximate and not exceeds_chance(_failed_in_float32(evidence), n):
+        remedy = "in float32 both agree, so the faster gradients are misleading: add `--full-precision`"
     detail = (
         f"Of the {count(believed)} of {n} images that a PGD with {STEPS} steps broke while gradients were "
         f"recorded, {n_failed} are not adversarial for the plain network in float32 "
-        f"({criterion_text(n)}){hint(fired, remedy)}."
+        f"({criterion_text(n)}){hint(fired, remedy, evidence)}."
     )
     return Check("Transfer failure", fail_or_warn(evidence) if fired else "pass", n_failed, detail)
+
+
+def _believed(evidence: Evidence) -> Tensor:
+    """Return which end points of the reference PGD are adversarial while gradients are recorded, (M,)."""
+    images = evidence.reference_run.verdict.images
+    with torch.enable_grad(), scoped(evidence.seed, "check", "transfer"):
+        logits = evidence.model(images.detach().clone().requires_grad_()).detach()
+    return adversarial(logits, evidence.labels, evidence.targets)
+
+
+def _failed_in_float32(evidence: Evidence) -> int:
+    """Return the value of the check with gradients of the plain module in float32: the control for its cause."""
+    with evidence.model.full_precision():
+        return count(_believed(evidence) & ~evidence.reference_run.verdict.success)

@@ -29,7 +29,9 @@ def unbounded(evidence: Evidence) -> Check:
     n_unbroken = count(~evidence.unbounded)
     guessing = 1 / max(evidence.num_classes, 1)
     fired = n_unbroken > guessing * n and exceeds_chance(n_unbroken, n)
-    more = hint(fired, "the attack is hindered: look for masked gradients and use `--attack square`")
+    more = hint(
+        fired, "something hinders the attack: look for masked gradients and use `--attack square`", evidence
+    )
     detail = (
         f"Under a PGD with {STEPS} steps without bound, {fraction_text(n_unbroken, n)} remain correct: "
         f"{100 * n_unbroken / n:.3g}%, where guessing among {evidence.num_classes} classes gives {100 * guessing:.2g}% "

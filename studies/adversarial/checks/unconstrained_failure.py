@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from probe.core.document import Check
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, fraction_text, sample
+from studies.adversarial.checks._common import (
+    count,
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    hint,
+    sample,
+)
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -22,7 +29,11 @@ def unconstrained_failure(evidence: Evidence) -> Check:
     more = ""
     if n_unbroken:
         status = fail_or_warn(evidence) if exceeds_chance(n_unbroken, n) else "warn"
-        more = ": the loss gives no direction for them: try `pgd?loss=margin`, restarts, or `--attack square`"
+        remedy = (
+            "every image can become one of another class, so the attack failed: try `pgd?loss=margin`, restarts, or "
+            "`--attack square`"
+        )
+        more = hint(True, remedy, evidence)
     words = "the target class" if evidence.targets is not None else "a wrong class"
     detail = (
         f"A PGD with {STEPS} steps without bound moved {fraction_text(n - n_unbroken, n)} to {words} and failed on "

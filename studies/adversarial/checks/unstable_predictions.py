@@ -55,7 +55,12 @@ def unstable_predictions(evidence: Evidence) -> Check:
     more = ""
     if ratio > RANDOM:
         status = "warn" if averaging_attacks(evidence) else fail_or_warn(evidence)
-        more = ": the network's outputs are random: average gradients with `pgd?eot=20` or `--attack rand`"
+        more = (
+            ": the network's outputs are random: average gradients with `pgd?eot=20` or `--attack rand`"
+            if bool(evidence.randomised.any())
+            else ": the network is deterministic, but its loss jumps or oscillates within a hundredth of epsilon, so that gradients "
+            "say little: add `--attack square`"
+        )
     elif ratio > LIMIT or exceeds_chance(constant, n):
         status = "warn"
         more = ": the loss changes in jumps, where gradients say little: add `--attack square`"

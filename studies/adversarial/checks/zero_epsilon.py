@@ -40,7 +40,12 @@ def zero_epsilon(evidence: Evidence) -> Check:
     status: CheckStatus = "fail" if wrong else "warn" if moved else "pass"
     more = ""
     if wrong:
-        more = f": with {', '.join(wrong)} predictions change nevertheless, so the network's outputs differ from pass to pass"
+        reason = (
+            "the network's outputs are random"
+            if bool(evidence.randomised.any())
+            else "the prediction for an image depends on something else than the image, such as the rest of the batch"
+        )
+        more = f": with {', '.join(wrong)} predictions change nevertheless; {reason}"
     elif moved:
         more = f": {', '.join(moved)} left the ball; such images are projected back before they are judged, so the attack looks weak"
     sample_text = images(min(evidence.n, IMAGES))

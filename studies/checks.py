@@ -1,0 +1,91 @@
+"""Checks that every study makes: the preprocessing is known, and an image's answer is its own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from probe.core.document import Check
+from probe.core.seeds import scoped
+from probe.core.state import kept_buffers, training_mode
+from probe.core.subject import DataInfo
+from probe.data.images import ImageSet
+from probe.models.loaded import LoadedModel
+
+BATCH = "Batch dependence"
+SAMPLE = 8
+ACCEPTED = 1e-3
+"""Accepted difference between an image's logits alone and in a batch, as a part of the largest |logit|."""
+
+
+def check_preprocessing(info: DataInfo) -> Check:
+    """Check whether the preprocessing is known to be that of the training."""
+    name, preprocessing = "Assumed preprocessing", info.preprocessing
+    if not preprocessing.assumed:
+        return Check(name, "pass", None, f"Nothing had to be assumed. The images were {preprocessing.text}.")
+    return Check(
+        name,
+        "warn",
+        None,
+        f"The preprocessing was assumed, not known: {', '.join(preprocessing.assumed)}. The images were "
+        f"{preprocessing.text}. If the network was trained otherwise, set {preprocessing.how_to_fix}.",
+    )
+
+
+def first_images(model: LoadedModel, images: ImageSet, n: int = SAMPLE) -> Tensor:
+    """Return the first readable images, at most ``n``, on the model's device."""
+    batch = next(iter(images.batches(model.input, min(n, len(images)))))
+    return batch.images.to(model.device, memory_format=model.memory_format)
+
+
+def check_batch_dependence(model: LoadedModel, images: Tensor, seed: int) -> Check:
+    """Compare each image's logits alone with those in a batch.
+
+    They differ where batch normalisation has no running statistics, where forward switches to train mode, or where
+    images are mixed. The logits of the whole batch are computed twice before and once after: where these differ, the
+    outputs are random or drift, and the check does not apply. The value is the number of images whose logits differ by
+    more than 0.001 of the largest.
+    """
+    n = len(images)
+    if n < 2:
+        return Check(
+            BATCH, "not applicable", None, "There is only one image, so that no other can influence it."
+        )
+    with ExitStack() as stack:
+        stack.enter_context(training_mode(model.module, False))
+        stack.enter_context(kept_buffers(model.module))
+        stack.enter_context(scoped(seed, "check", "batch"))
+        stack.enter_context(torch.no_grad())
+        together = model.module(images).float()
+        again = model.module(images).float()
+        try:
+            alone = torch.cat([model.module(image).float() for image in torch.split(images, 1)])
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            detail = f"The network does not accept a single image ({lines[0].rstrip('.')}), so its answer needs a batch."
+            return Check(BATCH, "fail", n, detail)
+        last = model.module(images).float()
+    largest = together.abs().amax(1).clamp_min(1e-12)
+    drift = torch.maximum((again - together).abs().amax(1), (last - together).abs().amax(1))
+    if bool((drift > ACCEPTED * largest).any()):
+        reason = "The same batch gets different logits in repeated passes, so the influence of other images cannot be told."
+        return Check(BATCH, "not applicable", None, reason)
+    different = (alone - together).abs().amax(1) > ACCEPTED * largest
+    n_different, n_changed = int(different.sum()), int((alone.argmax(1) != together.argmax(1)).sum())
+    detail = (
+        f"{n_different} of {n} images get logits that differ by more than {ACCEPTED:g} of the largest between alone and in "
+        f"a batch with the others, and {n_changed} another class (accepted: none)"
+    )
+    if n_different:
+        detail += (
+            ": the answer for an image depends on the other images, so every number here depends on the batches. Look for "
+            "batch normalisation without running statistics, or train() inside forward"
+        )
+    return Check(BATCH, "fail" if n_different else "pass", n_different, f"{detail}.")
+
+
+def study_checks(model: LoadedModel, images: ImageSet, info: DataInfo, seed: int) -> tuple[Check, ...]:
+    """Return the checks of a study that has no others: of the preprocessing and of the batches."""
+    return check_preprocessing(info), check_batch_dependence(model, first_images(model, images), seed)
