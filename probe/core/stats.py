@@ -128,18 +128,22 @@ def bootstrap(
     return float(low), float(high)
 
 
-def newcombe(first: int, n_first: int, second: int, n_second: int) -> tuple[float, float]:
-    """Return the 95% interval of second − first for two independent proportions (Newcombe 1998, method 10).
+def newcombe(
+    first: int, n_first: int, second: int, n_second: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of second − first for two independent proportions (Newcombe 1998, method 10).
 
     The proportions are ``first`` of ``n_first`` and ``second`` of ``n_second``; (−1, 1) if either n is 0.
     """
     if n_first == 0 or n_second == 0:
         return -1.0, 1.0
-    return _square_and_add(first, n_first, second, n_second, 0.0)
+    return _square_and_add(first, n_first, second, n_second, 0.0, confidence)
 
 
-def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
-    """Return the 95% interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
+def newcombe_paired(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
 
     The counts are of items that succeed in both, in only one and in neither; (−1, 1) if all are 0.
     """
@@ -151,14 +155,15 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) 
     excess = float(both * neither - only_first * only_second)
     if excess > 0:
         excess = max(excess - n / 2, 0.0)
-    return _square_and_add(first, n, second, n, excess / spread if spread else 0.0)
+    return _square_and_add(first, n, second, n, excess / spread if spread else 0.0, confidence)
 
 
 def _square_and_add(
-    first: int, n_first: int, second: int, n_second: int, correlation: float
+    first: int, n_first: int, second: int, n_second: int, correlation: float, confidence: float
 ) -> tuple[float, float]:
     p, q = first / n_first, second / n_second
-    (low_p, high_p), (low_q, high_q) = wilson(first, n_first), wilson(second, n_second)
+    low_p, high_p = wilson(first, n_first, confidence)
+    low_q, high_q = wilson(second, n_second, confidence)
 
     def half(a: float, b: float) -> float:
         return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))

@@ -65,14 +65,35 @@ def other_outcome(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("change", [other_label, other_image, other_outcome, None])
-def test_what_cannot_be_paired_is_not(tmp_path: Path, change: Any) -> None:
+def test_what_is_neither_paired_nor_independent_has_no_test(tmp_path: Path, change: Any) -> None:
     made, rows = adversarial(SECOND)
     if change is not None:
         change(rows)
     report = compared(tmp_path, adversarial(FIRST), (made, None if change is None else rows))
     one = told(report)["B:robust_accuracy"]
-    assert (one["how"], one["won"]) == ("unpaired", None)
+    assert (one["how"], one["p"], one["won"]) == ("none", None, None)
+    assert one["value"] == pytest.approx(0.4)
+    assert "neither paired nor independent" in one["not_tested_because"]
+    assert any("not tested" in line for line in report.headline)
+
+
+@pytest.mark.parametrize("with_samples", [True, False])
+def test_different_images_are_independent(tmp_path: Path, with_samples: bool) -> None:
+    made, rows = adversarial(SECOND, data={"name": "another"})
+    for row in rows:
+        row["image"] = f"other-{row['image']}"
+    first, firsts = adversarial(FIRST)
+    runs = ((first, firsts), (made, rows)) if with_samples else ((first, None), (made, None))
+    report = compared(tmp_path, *runs)
+    one = told(report)["B:robust_accuracy"]
+    assert one["how"] == "unpaired"
     assert one["p"] == pytest.approx(fisher_exact([[4, 6], [8, 2]]).pvalue)
+    assert check(report, "Same images") == "warn"
+
+
+def test_images_of_other_data_with_the_same_names_may_be_the_same(tmp_path: Path) -> None:
+    made, rows = adversarial(SECOND, data={"name": "another"})
+    assert told(compared(tmp_path, adversarial(FIRST), (made, rows)))["B:robust_accuracy"]["how"] == "none"
 
 
 def test_other_images_without_labels_are_not_paired(tmp_path: Path) -> None:
@@ -81,7 +102,7 @@ def test_other_images_without_labels_are_not_paired(tmp_path: Path) -> None:
         for row in rows:
             row["label"] = None
     runs[1][1][3]["image"] = "else.png"
-    assert told(compared(tmp_path, *runs))["B:robust_accuracy"]["how"] == "unpaired"
+    assert told(compared(tmp_path, *runs))["B:robust_accuracy"]["how"] == "none"
 
 
 def test_images_that_share_a_name_are_paired_by_their_place_in_one_draw_only(tmp_path: Path) -> None:
@@ -91,7 +112,7 @@ def test_images_that_share_a_name_are_paired_by_their_place_in_one_draw_only(tmp
             row["image"] = f"digit {row['label']}"
     assert told(compared(tmp_path / "same", *runs))["B:robust_accuracy"]["how"] == "paired"
     runs[1][0]["seed"] = 1
-    assert told(compared(tmp_path / "other", *runs))["B:robust_accuracy"]["how"] == "unpaired"
+    assert told(compared(tmp_path / "other", *runs))["B:robust_accuracy"]["how"] == "none"
 
 
 def test_p_values_are_corrected_over_all_runs(tmp_path: Path) -> None:
@@ -222,7 +243,7 @@ def test_results_of_one_run_alone_are_shown_and_not_compared(tmp_path: Path) -> 
         (document([proportion("only_there", 1, 2)]), None),
     )
     assert report.extra["differences"] == []
-    assert "no numeric result in common" in report.headline[0]
+    assert "no number in common" in report.headline[0]
     section = next(section for section in report.sections if section.id == "numbers")
     table = section.blocks[0]
     assert isinstance(table, Table)

@@ -53,7 +53,7 @@ def test_a_healthy_network_has_no_fault(make: Callable[[], Patient]) -> None:
     assert found.healthy
     assert found.cause is None
     assert not found.risks
-    assert found.text.startswith("No fault found in 20 steps")
+    assert found.text.startswith("No fault found in ")
     assert "would not have been" in found.text
     assert fingerprint(patient.module) == before
 
@@ -78,7 +78,7 @@ def test_what_is_named_is_where_it_was_planted() -> None:
 def test_consequences_are_not_causes() -> None:
     found = with_large_rate().examine()
     assert [one.cause for one in found.consequences] == ["dead-relus"]
-    assert "Consequences of this, not causes: dead ReLUs" in found.text
+    assert "possibly consequences of this: dead ReLUs" in found.text
 
 
 def test_numbers_in_the_text_are_those_of_the_data() -> None:

@@ -11,25 +11,36 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from probe.core.document import Check, Report
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT
 from probe.core.seeds import generator
+from probe.core.stats import holm
+from probe.core.subject import DataInfo, ModelInfo
 from probe.graph.edit.cut import find_sites
 from probe.graph.edit.structure import get_structure
 from probe.graph.trace.layers import ConvolutionInfo
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
+from probe.report.assemble import assemble
 from probe.tools.dossier.choose import DossierChoice, automatic, choose_layers, present_structures
 from probe.tools.dossier.correlations import correlations, correlations_section, detectable
+from probe.tools.dossier.count_checks import checks, count_checks, in_words
 from probe.tools.dossier.measure import (
+    CLEAN_LOSS_INCREASE,
     OUTCOMES,
     AttackedImages,
     Channels,
+    Lesion,
     frequencies,
     lesions,
     relative_change,
 )
-from studies.ablation.evaluate import subject_of
+from probe.tools.dossier.sections import _findings as channel_findings
+from probe.tools.dossier.sections import sites_section
+from studies.ablation.evaluate import Answers, Comparison, subject_of
+from studies.ablation.evaluate import compare as compare_answers
+from studies.adversarial.registries import CHECKS
 
 NETWORK = """
 import torch
@@ -182,3 +193,73 @@ def test_detectable_is_where_the_test_turns(n: int) -> None:
         assert (pearsonr(x, r * x + math.sqrt(1 - r * r) * y).pvalue < 0.05) == significant
     assert detectable(n, 20) > least
     assert detectable(2) == 1.0
+
+
+def report_with(*statuses: str, study: str = "adversarial") -> Report:
+    made = tuple(Check(f"check {i}", status, None, "") for i, status in enumerate(statuses))  # type: ignore[arg-type]
+    model, data = ModelInfo("net", "", "", None, 1, None, (1, 2, 2), 2, ""), DataInfo("d", 1, 1, True)
+    return assemble(
+        study=study,
+        title="",
+        model=model,
+        data=data,
+        config={},
+        seconds=0,
+        headline=(),
+        sections=(),
+        checks=made,
+    )
+
+
+def test_checks_are_counted_and_never_praised() -> None:
+    total = len(CHECKS.names())
+    every = count_checks("adversarial", report_with(*["pass"] * total))
+    assert every.status == "pass"
+    assert every.text == f"none of the {total} checks found a fault"
+    some = count_checks("adversarial", report_with("pass", "pass", "not applicable"))
+    assert (some.made, some.total) == (2, total)
+    assert some.text == (
+        f"none of the 2 checks found a fault; {total - 2} of {total} were not made or not applicable"
+    )
+    none = count_checks("adversarial", report_with())
+    assert (none.status, none.text) == ("warn", f"none of the {total} checks was made")
+    bad = count_checks("ablation", report_with("pass", "fail", "warn"))
+    assert bad.status == "fail"
+    assert bad.text == "of 3 checks, 1 failed (check 1) and 1 gave a warning (check 2)"
+    filters = count_checks("filters", report_with())
+    assert (filters.status, filters.text) == ("not applicable", "there are no checks for this run")
+    parts = {"filters": report_with(), "adversarial": report_with(), "ablation": report_with("pass")}
+    texts = [in_words(parts), *(check.detail for check in checks(parts))]
+    assert not any(word in text.lower() for text in texts for word in ("reliable", "trusted"))
+    assert "adversarial, none of the" in texts[0]
+
+
+def site(name: str, clean: int, attacked: int, n: int = 20) -> Lesion:
+    def against(correct: int) -> Comparison:
+        answers = [
+            Answers(np.array([0] * right + [1] * (n - right)), np.full(n, 1.0)) for right in (18, correct)
+        ]
+        return compare_answers(*answers, np.zeros(n, dtype=np.int64))
+
+    return Lesion(name, against(clean), against(attacked))
+
+
+def test_the_site_with_the_lowest_accuracy_has_its_p_and_its_ties() -> None:
+    images = AttackedImages(torch.zeros(20, 1), torch.zeros(20, 1), torch.zeros(20), 0.1, 9)
+    three = (site("a", 6, 10), site("b", 17, 17), site("c", 10, 6))
+    (text,) = sites_section({"block": three}, images, True).findings
+    assert "Of 3 sites" in text
+    assert "without block a, as without 1 other of them" in text
+    p = holm([one.p for lesion in three for one in (lesion.clean, lesion.attacked)])[0]
+    assert f"−60.0 points (p = {p:.2g} after Holm)" in text
+    assert "not tested" in text
+    (single,) = sites_section({"block": three[:2]}, images, True).findings
+    assert "as without" not in single
+
+
+def test_channels_that_share_the_largest_value_are_told() -> None:
+    measures = {name: np.array([0.1, 0.5, 0.5, 0.2]) for name in OUTCOMES}
+    measures[CLEAN_LOSS_INCREASE] = np.array([-0.1, 0.0, -0.2, -0.3])
+    (text,) = channel_findings(channels(measures))
+    assert "2 channels, such as 1" in text
+    assert "silencing none of them increases the clean loss" in text

@@ -180,6 +180,95 @@ def with_small_rate() -> Patient:
     return Patient("learning-rate", small(), *data(), {"optimiser": "sgd", "lr": 1e-3})
 
 
+def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of a softmax by hand: it is −∞ as soon as the logits are far apart."""
+    return F.nll_loss(torch.log(torch.softmax(logits, 1)), labels)
+
+
+def with_exploding_first_update() -> Patient:
+    """The loss is infinite from the second step on, because the first update blew up the logits."""
+    return Patient("learning-rate", small(), *data(), {"optimiser": "sgd", "lr": 1e4, "loss": log_likelihood})
+
+
+def with_exploding_first_update_in_float16() -> Patient:
+    how = {"optimiser": "sgd", "lr": 3e3, "precision": "float16"}
+    return Patient("learning-rate", small(), *data(), how)
+
+
+def with_rate_a_thousand_times_too_small() -> Patient:
+    return Patient("learning-rate", small(), *data(), {"lr": 1e-6})
+
+
+def filled(module: nn.Sequential, value: float, *layers: int) -> nn.Sequential:
+    with torch.no_grad():
+        for place in layers:
+            for parameter in module[place].parameters():
+                parameter.fill_(value)
+    return module
+
+
+def with_zero_weights() -> Patient:
+    return Patient("equal-weights", filled(small(), 0.0, 0, 3, 7), *data())
+
+
+def with_one_layer_of_zeros() -> Patient:
+    return Patient("equal-weights", filled(small(), 0.0, 0), *data())
+
+
+def with_equal_units() -> Patient:
+    """The loss falls, but all units of a layer remain one and the same."""
+    return Patient("equal-weights", filled(dense(2, nn.Tanh), 0.05, 1, 3, 5, 7), *data())
+
+
+def with_nll_of_logits() -> Patient:
+    return Patient("nll-of-logits", small(), *data(), {"loss": F.nll_loss})
+
+
+def with_nll_of_probabilities() -> Patient:
+    return Patient("nll-of-logits", small().append(nn.Softmax(1)), *data(), {"loss": F.nll_loss})
+
+
+def with_softmax_twice() -> Patient:
+    return Patient("double-softmax", small().append(nn.Softmax(1)), *data())
+
+
+def with_softmax_and_smoothed_labels() -> Patient:
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return Patient("double-softmax", small().append(nn.Softmax(1)), *data(), {"loss": loss})
+
+
+def with_negative_loss() -> Patient:
+    return Patient(
+        "loss-sign", small(), *data(), {"loss": lambda outputs, labels: -F.cross_entropy(outputs, labels)}
+    )
+
+
+def with_reciprocal_loss() -> Patient:
+    """A loss that falls while the accuracy does: not a known one, and found by its effect."""
+    return Patient(
+        "loss-sign",
+        small(),
+        *data(),
+        {"loss": lambda outputs, labels: 1 / (F.cross_entropy(outputs, labels) + 1e-3)},
+    )
+
+
+def with_negative_binary_loss() -> Patient:
+    """All outputs fall without limit, and the accuracy stays at chance."""
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(outputs, F.one_hot(labels, 4).float())
+
+    return Patient("loss-sign", small(), *data(), {"loss": loss, "steps": 40})
+
+
+def with_ascent() -> Patient:
+    def ascend(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr, momentum=0.9, maximize=True)
+
+    return Patient("loss-sign", small(), *data(), {"optimiser": ascend, "lr": 0.03})
+
+
 SICK: tuple[Callable[[], Patient], ...] = (
     with_nan_pixel,
     with_label_outside,
@@ -196,6 +285,20 @@ SICK: tuple[Callable[[], Patient], ...] = (
     with_low_biases,
     with_large_rate,
     with_small_rate,
+    with_exploding_first_update,
+    with_exploding_first_update_in_float16,
+    with_rate_a_thousand_times_too_small,
+    with_zero_weights,
+    with_one_layer_of_zeros,
+    with_equal_units,
+    with_nll_of_logits,
+    with_nll_of_probabilities,
+    with_softmax_twice,
+    with_softmax_and_smoothed_labels,
+    with_negative_loss,
+    with_reciprocal_loss,
+    with_negative_binary_loss,
+    with_ascent,
 )
 
 
@@ -214,4 +317,31 @@ def healthy_pixels() -> Patient:
     return Patient(None, dense(2, nn.Tanh), images, labels)
 
 
-HEALTHY: tuple[Callable[[], Patient], ...] = (healthy_plain, healthy_normed, healthy_pixels)
+def healthy_small_rate() -> Patient:
+    """A fifth of the usual rate, which takes the usual training several times as long."""
+    return Patient(None, small(), *data(), {"lr": 2e-4, "steps": 40})
+
+
+def healthy_log_softmax() -> Patient:
+    return Patient(None, small().append(nn.LogSoftmax(1)), *data(), {"loss": F.nll_loss})
+
+
+def healthy_redundant_log_softmax() -> Patient:
+    """The log_softmax of a log_softmax is the same."""
+    return Patient(None, small().append(nn.LogSoftmax(1)), *data())
+
+
+def healthy_zero_head() -> Patient:
+    """A last layer that begins at 0 on purpose."""
+    return Patient(None, filled(small(), 0.0, 7), *data(), {"steps": 40})
+
+
+HEALTHY: tuple[Callable[[], Patient], ...] = (
+    healthy_plain,
+    healthy_normed,
+    healthy_pixels,
+    healthy_small_rate,
+    healthy_log_softmax,
+    healthy_redundant_log_softmax,
+    healthy_zero_head,
+)

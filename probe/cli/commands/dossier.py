@@ -39,9 +39,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     """Run all three studies on one network, and relate their results.
 
     Writes the three full reports into the folders filters, adversarial and ablation, and one report that links them:
-    which channels the attack changes and how much removing them hurts, which parts matter for clean and for attacked
-    images, and whether important filters look different. Nothing is trained (use probe ablate for that). Uses 40
-    images unless -n is given.
+    which channels the attack changes and how silencing them changes the loss, how removing single parts changes the
+    accuracy on clean and on attacked images, and whether weights and activations of channels go with either. Nothing
+    is trained (use probe ablate for that). Uses 40 images unless -n is given.
     """
     from datetime import datetime
 

@@ -149,12 +149,12 @@ def field_section(network: Examined) -> Section:
         "line",
         Axis("layer (its number in the table)"),
         Axis("pixels"),
-        "The side of the largest receptive field in each layer, including padding. Above the line of the image height, a "
-        "unit can see the whole image. A dip is a layer on a shorter path, such as a projection.",
+        "The side of the largest receptive field in each layer, including padding. Above the line of the image height, the "
+        "field of a unit in the middle covers the whole height. A dip is a layer on a shorter path, such as a projection.",
         tuple(series),
     )
     summary = (
-        "Size, jump and start are computed exactly from all operations, across branches: size is the extent of the "
+        "Size, jump and start are computed from the windows of all operations, across branches: size is the extent of the "
         "receptive field, jump the distance between neighbouring units, start the centre of the first field."
     )
     notes = dict.fromkeys(row.reach.note for _, row in rows[-1:] if row.reach and row.reach.note)
@@ -170,7 +170,7 @@ def layers_section(network: Examined) -> Section:
         )
     if network.operations.unused:
         notes.append(
-            f"{network.operations.unused:,} parameters belong to layers that are not used in eval mode."
+            f"{network.operations.unused:,} parameters belong to layers that this forward pass in eval mode does not use."
         )
     how_to_read = (
         "In execution order. Output is C × H × W, with H = floor((H_in − k' + 2p) / s) + 1 and k' = d (k − 1) + 1. A "
@@ -283,8 +283,8 @@ def _kinds_table(network: Examined) -> Table:
         "By kind",
         columns,
         tuple(rows),
-        "MACs are those of convolutions and matrix products; norms, activations and poolings are not counted, which is "
-        "the convention. Activations are all computed values, which training keeps; a pass without gradients needs at "
+        "MACs are those of convolutions and matrix products; norms, activations and poolings are not counted, as is "
+        "usual. Activations are all computed values, which training keeps; a pass without gradients needs at "
         f"most {memory(census.peak)} at once, including the image.",
     )
 
@@ -357,7 +357,7 @@ def _cumulative_figure(network: Examined) -> Figure:
         "line",
         Axis("layer (its number in the table)"),
         Axis("percent of the network"),
-        "The cumulative cost up to and including each layer and the operations between it and the next. A line that is "
-        "steep early means that the cost lies in large maps; a line that is steep late, in many channels.",
+        "The cumulative cost up to and including each layer and the operations between it and the next. Early layers "
+        "usually have large maps and few channels, late ones small maps and many channels.",
         tuple(series),
     )

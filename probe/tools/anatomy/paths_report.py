@@ -107,7 +107,7 @@ def _blocks_figure(paths: Paths) -> Figure:
         "bar",
         Axis("residual blocks on the path"),
         Axis("percent of the paths"),
-        f"Counted in the graph, compared with Binomial({count}, ½): few paths are as deep as the network.",
+        f"Counted in the graph, compared with Binomial({count}, ½): one path in 2^{count} goes through every block.",
         (own, Series(f"Binomial({count}, ½)", own.x, expected)),
     )
 

@@ -91,8 +91,13 @@ def headline(network: Examined) -> tuple[str, ...]:
         f"at most {memory(census.peak)} otherwise; the parameters need {memory(4 * census.parameters)}.",
     ]
     if census.unused:
-        lines.append(f"{census.unused:,} of the parameters belong to layers that are not used in eval mode.")
-    lines.append(f"None of these numbers depends on the weights ({network.model.weights}).")
+        lines.append(
+            f"{census.unused:,} of the parameters belong to layers that this forward pass in eval mode does not use."
+        )
+    lines.append(
+        "These numbers come from the operations and the shapes of one forward pass, not from the values of the weights "
+        f"({network.model.weights})."
+    )
     return tuple(lines)
 
 
@@ -103,11 +108,12 @@ def _where(network: Examined) -> list[str]:
     dear = max(census.layers, key=lambda row: row.macs)
     large = max(parts, key=lambda stage: stage.macs)
     heavy = max(parts, key=lambda stage: stage.parameters)
+    ties = sum(row.macs == dear.macs for row in census.layers) - 1
+    same = f", as much as each of {ties} other{'' if ties == 1 else 's'}" if ties else ""
     return [
-        f"Most of the MACs are in {large.name} ({percent(large.macs / census.macs)}), and most of the parameters in "
-        f"{heavy.name} ({percent(heavy.parameters / max(census.parameters, 1))}). The most expensive of the "
-        f"{len(census.layers)} layers is {row_name(dear)}, a {kind(dear)}, with {percent(dear.macs / census.macs)} of "
-        "the MACs."
+        f"The part with the most MACs is {large.name} ({percent(large.macs / census.macs)}), that with the most parameters "
+        f"{heavy.name} ({percent(heavy.parameters / max(census.parameters, 1))}). Of the {len(census.layers)} layers, "
+        f"{row_name(dear)}, a {kind(dear)}, has the most MACs, {percent(dear.macs / census.macs)} of them{same}."
     ]
 
 
@@ -136,7 +142,9 @@ def _connected(network: Examined) -> list[str]:
 def _sees(network: Examined) -> list[str]:
     reach, last = network.operations.reach, network.last
     if reach is None or last is None:
-        return ["The last layers mix all positions: each unit sees the whole image."]
+        return [
+            "No receptive field is given: no layer has a map of more than one unit, or the layers mix all positions."
+        ]
     height = network.operations.image[0]
     apart = "" if reach.jump is None else f"; neighbouring units are {along(reach.jump)} pixels apart"
     gates = (
@@ -194,8 +202,8 @@ def checks(network: Examined) -> tuple[Check, ...]:
             network.counted,
             f"torch also counts {network.operations.macs:,} MACs."
             if equal
-            else f"torch counts {network.counted:,} MACs, the formulas {network.operations.macs:,}: an operation is counted by only "
-            "one of them.",
+            else f"torch counts {network.counted:,} MACs, the formulas {network.operations.macs:,}: at least one operation is "
+            "counted differently.",
         ),
     )
 
@@ -206,7 +214,7 @@ def methods(network: Examined) -> tuple[str, ...]:
         f"Layers, parameters and multiply-accumulates (MACs) of {network.name} were counted from the tensor operations of "
         f"one forward pass in eval mode on an input of {'×'.join(map(str, network.model.input_size))}.",
         "Convolutions and matrix products were counted; biases, normalisation, activations and pooling were not.",
-        "Receptive fields were computed exactly from all operations.",
+        "Receptive fields were computed from the windows of all operations; gates and norms over a whole map were left out.",
         "Paths were counted in the network's graph, where each input of an addition or concatenation is a separate path "
         "(Veit et al. 2016), and again with each group of a convolution as a separate path (Xie et al. 2017).",
     )

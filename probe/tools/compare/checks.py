@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from probe.core.document import Check
 from probe.core.verdict import CheckStatus
-from probe.tools.compare.differences import Difference, Fact
+from probe.tools.compare.differences import Difference, relate
+from probe.tools.compare.facts import Fact, confounds
 from probe.tools.compare.runs import Run
 
 _NAMED = 5
@@ -16,11 +17,15 @@ def checks(
     runs: Sequence[Run], differences: Sequence[Difference], facts: Sequence[Fact]
 ) -> tuple[Check, ...]:
     """Return the checks to read before attributing a difference to the networks."""
+    able = confounds(facts, differences, runs[0].study)
+    options = [fact for fact in facts if fact.part == "config"]
     return (
         _finished(runs),
-        _images(runs, differences, facts),
-        _alike("Same options", "config", facts, "options", "warn"),
-        _alike("Same versions", "environment", facts, "versions or machine facts", "warn"),
+        _images(runs, differences),
+        _alike(
+            "Same options", "config", able, "options that can change a compared number", "warn", len(options)
+        ),
+        _alike("Same versions", "environment", able, "versions or machine facts", "warn"),
         _own_checks(runs),
     )
 
@@ -37,50 +42,43 @@ def _finished(runs: Sequence[Run]) -> Check:
     )
 
 
-def _images(runs: Sequence[Run], differences: Sequence[Difference], facts: Sequence[Fact]) -> Check:
-    other = [
-        fact.name
-        for fact in facts
-        if fact.part == "data" and fact.name in ("name", "n", "sha256", "labelled")
-    ]
+def _images(runs: Sequence[Run], differences: Sequence[Difference]) -> Check:
+    relations = {relate(runs[0], run) for run in runs[1:]}
     paired = sum(difference.how == "paired" for difference in differences)
-    if other:
-        text = f"The runs used different images ({', '.join(other)} differ): the differences are unpaired."
+    alone = sum(difference.how == "none" and bool(difference.first.n) for difference in differences)
+    rest = f" Differences without a test: {alone}." if alone else ""
+    if relations == {"same"}:
+        absent = ", ".join(run.letter for run in runs if run.samples is None)
+        why = f" There is no samples.jsonl for {absent}." if absent else ""
+        text = (
+            f"The images are the same. Differences paired by image, using samples.jsonl: {paired}.{why}{rest}"
+        )
+        return Check("Same images", "pass" if paired or not differences else "warn", paired, text)
+    if relations == {"apart"}:
+        text = f"The runs used different images: proportions are compared as independent samples.{rest}"
         return Check("Same images", "warn", paired, text)
-    unpaired = sum(difference.how == "unpaired" for difference in differences)
-    if paired:
-        rest = (
-            f" For {unpaired} more, the samples do not give the outcome for every image: these are unpaired."
-            if unpaired
-            else ""
-        )
-        return Check(
-            "Same images",
-            "pass",
-            paired,
-            f"{paired} differences are paired by image, using samples.jsonl.{rest}",
-        )
-    absent = ", ".join(run.letter for run in runs if run.samples is None)
-    why = (
-        f"there is no samples.jsonl for {absent}" if absent else "the samples have different images or labels"
-    )
     text = (
-        f"All runs used {runs[0].part('data').get('name')} with n = {runs[0].part('data').get('n')}, but {why}: the "
-        "differences are treated as unpaired, which makes their intervals wider than necessary."
+        "Not all runs used the same images, and some images may be in more than one run: proportions of those runs are "
+        f"neither paired nor independent, and have no test.{rest}"
     )
-    return Check("Same images", "warn", 0, text)
+    return Check("Same images", "warn", paired, text)
 
 
-def _alike(name: str, part: str, facts: Sequence[Fact], words: str, status: CheckStatus) -> Check:
+def _alike(
+    name: str, part: str, facts: Sequence[Fact], words: str, status: CheckStatus, differing: int = 0
+) -> Check:
     other = [fact.name for fact in facts if fact.part == part]
     if not other:
-        return Check(name, "pass", 0, f"No {words} differ.")
+        text = f"No {words} differ."
+        if differing:
+            text = f"No {words} differ; {differing} others do, such as what is shown or which attack was run."
+        return Check(name, "pass", 0, text)
     more = f" and {len(other) - _NAMED} more" if len(other) > _NAMED else ""
     return Check(
         name,
         status,
         len(other),
-        f"{', '.join(other[:_NAMED])}{more}: a difference may be due to these and not to the networks.",
+        f"{', '.join(other[:_NAMED])}{more} differ: a difference may be due to these and not to the networks.",
     )
 
 

@@ -65,7 +65,7 @@ def _robustness(runs: Sequence[Run]) -> Iterator[Figure]:
             "line",
             Axis(f"epsilon ({norm})" if norm else "epsilon"),
             Axis(words),
-            "The worst case over each run's own attacks, with 95% Wilson intervals. Runs are comparable only if their "
+            "For every image, the most successful of each run's own attacks, with 95% Wilson intervals. Runs are comparable only if their "
             "attacks were equally strong: compare the options and the checks below. Drawn up to the epsilon at which the "
             "last curve reaches 0.",
             _until_collapse(series),

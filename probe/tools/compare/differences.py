@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from probe.core import stats
-from probe.core.document import Json, Result
+from probe.core.document import Result
 from probe.tools.compare.outcomes import PLACE, Outcomes, labels, outcomes
+from probe.tools.compare.pairs import Pair, Unmatched, match
 from probe.tools.compare.runs import Run
 
 How = Literal["paired", "unpaired", "seeds", "none"]
+Relation = Literal["same", "apart", "overlap"]
 
 HOW: dict[How, str] = {
     "paired": "McNemar,\u00a0paired",
@@ -31,7 +33,9 @@ class Difference:
     """The difference between a result of ``run`` and the same result of the reference.
 
     ``value`` is run − reference, ``ci`` its 95% interval, ``p`` two-sided, ``corrected`` after Holm over all tests of
-    the comparison. ``lost`` and ``won`` count the images that are correct only in the reference, and only in the run.
+    the comparison, and ``joint`` the interval at Bonferroni's level for all of them, of ``interval``. ``lost`` and
+    ``won`` count the images that are correct only in the reference, and only in the run. ``setting`` is where both were
+    measured, such as an epsilon; ``why`` says why there is no test.
     """
 
     name: str
@@ -45,6 +49,15 @@ class Difference:
     corrected: float | None = None
     lost: int | None = None
     won: int | None = None
+    setting: str = ""
+    why: str = ""
+    joint: tuple[float, float] | None = None
+    interval: Callable[[float], tuple[float, float] | None] | None = field(default=None, repr=False)
+
+    @property
+    def tied(self) -> bool:
+        """Whether every image has the same outcome in both runs."""
+        return self.lost == 0 and self.won == 0
 
     @property
     def significant(self) -> bool:
@@ -59,57 +72,83 @@ class Difference:
 
 
 def differences(runs: Sequence[Run]) -> tuple[Difference, ...]:
-    """Compare every other run with the first one; the p-values are corrected over all tests together.
-
-    A result that occurs twice under different names, such as the headline number on its own curve, is compared once.
-    """
+    """Compare every other run with the first one; p-values and joint intervals are corrected over all tests together."""
     reference = runs[0]
-    compared = [
-        _difference(name, reference, run)
-        for run in runs[1:]
-        for name in _distinct_names(reference, run)
-        if _numeric(reference.results[name].value) and _numeric(run.results[name].value)
-    ]
+    compared = [_difference(pair, reference, run) for run in runs[1:] for pair in match(reference, run)[0]]
     tested = [place for place, difference in enumerate(compared) if difference.p is not None]
     corrected = stats.holm([compared[place].p or 0.0 for place in tested])
+    level = joint_level(len(tested))
     for place, p in zip(tested, corrected, strict=True):
-        compared[place] = dataclasses.replace(compared[place], corrected=p)
+        one = compared[place]
+        joint = one.interval(level) if one.interval is not None else None
+        compared[place] = dataclasses.replace(one, corrected=p, joint=joint)
     return tuple(compared)
 
 
-def _distinct_names(first: Run, second: Run) -> list[str]:
-    seen: set[tuple[object, ...]] = set()
-    names = []
-    for name, result in first.results.items():
-        if name not in second.results:
-            continue
-        other, stem = second.results[name], name.partition("@")[0].partition(":")[0]
-        key = (stem, result.value, result.n, result.ci, other.value, other.n, other.ci)
-        if result.ci is not None and name != stem and key in seen and _repeats(name, stem):
-            continue
-        seen.add(key)
-        names.append(name)
-    return names
+def unmatched(runs: Sequence[Run]) -> tuple[Unmatched, ...]:
+    """Return the results that are not compared, because the other run has none that was measured in the same way."""
+    return tuple(one for run in runs[1:] for one in match(runs[0], run)[1])
 
 
-def _repeats(name: str, stem: str) -> bool:
-    """Return whether a name is a point on the curve of its stem: ``robust_accuracy@0.03``."""
-    return name.startswith(f"{stem}@")
+def joint_level(tests: int) -> float:
+    """Return the level of each interval with which all of them together cover the true differences in 95% of cases."""
+    return 1 - LEVEL / max(tests, 1)
 
 
-def _numeric(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _difference(name: str, reference: Run, run: Run) -> Difference:
-    first, second = reference.results[name], run.results[name]
-    plain = Difference(name, run, first, second, "none", float(second.value or 0) - float(first.value or 0))
+def _difference(pair: Pair, reference: Run, run: Run) -> Difference:
+    first, second = pair.first, pair.second
+    value = float(second.value or 0) - float(first.value or 0)
+    plain = Difference(pair.name, run, first, second, "none", value, setting=pair.setting)
     counts = [successes(result) for result in (first, second)]
+    relation = relate(reference, run)
     if counts[0] is not None and counts[1] is not None:
-        return _paired(plain, reference) or _unpaired(plain, counts[0], counts[1])
-    if name.startswith(_OVER_SEEDS):
+        paired = _paired(plain, reference)
+        if paired is not None:
+            return paired
+        if relation == "apart":
+            return _unpaired(plain, counts[0], counts[1])
+        return dataclasses.replace(plain, why=_why(relation, first, second))
+    if pair.name.startswith(_OVER_SEEDS):
+        if not _same_data(reference, run):
+            return dataclasses.replace(plain, why="measured on different held-out images")
         return _over_seeds(plain)
-    return plain
+    return dataclasses.replace(plain, why="neither a count of images nor a mean over seeds")
+
+
+def _why(relation: Relation, first: Result, second: Result) -> str:
+    if first.n != second.n and relation == "same":
+        return "the same images, but each run counts only some of them"
+    return {
+        "same": "the same images, without the outcome for each: neither paired nor independent",
+        "overlap": "some of the images may be the same: neither paired nor independent",
+        "apart": "",
+    }[relation]
+
+
+def relate(first: Run, second: Run) -> Relation:
+    """Return whether two runs used the same images, different ones, or possibly some of the same."""
+    if _same_data(first, second):
+        return "same"
+    names = [str(run.part("data").get("name")) for run in (first, second)]
+    named = names[0].startswith(names[1]) or names[1].startswith(names[0])
+    images = [set(labels(run)) for run in (first, second)]
+    if not named:
+        # In other data, an index is not the same image.
+        images = [{image for image in own if PLACE not in image} for own in images]
+        return "overlap" if images[0] & images[1] else "apart"
+    return "apart" if images[0] and images[1] and not images[0] & images[1] else "overlap"
+
+
+def _same_data(first: Run, second: Run) -> bool:
+    mine, theirs = labels(first), labels(second)
+    if mine and theirs and mine != theirs:
+        return False
+    keys = ("name", "n", "total", "sha256")
+    same = all(first.part("data").get(key) == second.part("data").get(key) for key in keys)
+    data = first.part("data")
+    whole = data.get("n") == data.get("total")
+    drawn = first.document.get("seed") == second.document.get("seed")
+    return same and (whole or drawn or bool(mine and theirs))
 
 
 def successes(result: Result) -> int | None:
@@ -131,10 +170,15 @@ def _paired(plain: Difference, reference: Run) -> Difference | None:
     both = sum(before[image] and after[image] for image in before)
     lost = sum(before[image] and not after[image] for image in before)
     won = sum(after[image] and not before[image] for image in before)
+
+    def interval(level: float) -> tuple[float, float]:
+        return stats.newcombe_paired(both, lost, won, len(before) - both - lost - won, level)
+
     return dataclasses.replace(
         plain,
         how="paired",
-        ci=stats.newcombe_paired(both, lost, won, len(before) - both - lost - won),
+        ci=interval(0.95),
+        interval=interval,
         p=stats.mcnemar_exact(lost, won),
         lost=lost,
         won=won,
@@ -163,17 +207,26 @@ def same_images(first: Run, second: Run, before: Outcomes, after: Outcomes) -> b
 def _unpaired(plain: Difference, before: int, after: int) -> Difference:
     counts = (before, plain.first.n or 0, after, plain.second.n or 0)
     return dataclasses.replace(
-        plain, how="unpaired", ci=stats.newcombe(*counts), p=stats.fisher_exact(*counts)
+        plain,
+        how="unpaired",
+        ci=stats.newcombe(*counts),
+        interval=lambda level: stats.newcombe(*counts, confidence=level),
+        p=stats.fisher_exact(*counts),
     )
 
 
 def _over_seeds(plain: Difference) -> Difference:
     """Compare two means over seeds, using their intervals (Welch 1947)."""
-    test = stats.welch(_moments(plain.first), _moments(plain.second))
+    moments = _moments(plain.first), _moments(plain.second)
+    test = stats.welch(*moments)
     if test is None:
-        return plain
-    p, ci = test
-    return dataclasses.replace(plain, how="seeds", ci=ci, p=p)
+        return dataclasses.replace(plain, why="the spread over seeds is not known or 0")
+
+    def interval(level: float) -> tuple[float, float] | None:
+        again = stats.welch(*moments, confidence=level)
+        return None if again is None else again[1]
+
+    return dataclasses.replace(plain, how="seeds", ci=test[1], interval=interval, p=test[0])
 
 
 def _moments(result: Result) -> tuple[float, float, int]:
@@ -185,61 +238,3 @@ def _moments(result: Result) -> tuple[float, float, int]:
     if not math.isclose(low + high, 2 * value, abs_tol=1e-6 * max(1.0, abs(low), abs(high))):
         return value, math.nan, n
     return value, (high - low) / 2 / stats.t_quantile(n), n
-
-
-_PARTS = ("model", "data", "config", "environment")
-_LEFT_OUT = ("model.notes", "data.skipped")
-_LONGEST = 120
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A recorded property that is not the same in all runs, as text for each run."""
-
-    part: str
-    name: str
-    values: tuple[str, ...]
-
-
-def differing_facts(runs: Sequence[Run]) -> tuple[Fact, ...]:
-    """Return every property that is not the same in all runs: model, data, options, environment, seed."""
-    facts = []
-    for part in (*_PARTS, "run"):
-        columns = [dict(_facts(run, part)) for run in runs]
-        for name in dict.fromkeys(name for column in columns for name in column):
-            values = tuple(_text(column[name]) if name in column else NOTHING for column in columns)
-            if len(set(values)) > 1 and f"{part}.{name}" not in _LEFT_OUT:
-                facts.append(Fact(part, name, tuple(map(_short, values))))
-    return tuple(facts)
-
-
-def _facts(run: Run, part: str) -> Iterator[tuple[str, Json]]:
-    if part == "run":
-        yield from ((key, run.document.get(key)) for key in ("seed", "status"))
-        return
-    yield from _leaves(run.part(part))
-
-
-def _leaves(value: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, Json]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping) and item:
-            yield from _leaves(item, f"{prefix}{key}.")
-        elif prefix or key != "seed":  # the run's own, a line below
-            yield f"{prefix}{key}", item
-
-
-def _text(value: Json) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -7,18 +7,25 @@ from collections.abc import Sequence
 from probe.core.document import Block, Cell, Column, Note, Section, Table
 from probe.report.text import result_interval, result_value
 from probe.tools.compare.curves import curves
-from probe.tools.compare.differences import HOW, LEVEL, Difference, Fact
+from probe.tools.compare.differences import HOW, LEVEL, Difference, joint_level
+from probe.tools.compare.facts import Fact
+from probe.tools.compare.pairs import Unmatched
 from probe.tools.compare.runs import Run
 
 _P = "Probability of a difference at least as large if there were no true difference."
 
 
-def differences_section(differences: Sequence[Difference], runs: Sequence[Run]) -> Section:
-    """Return the section on the differences from the first run, with their tests."""
+def differences_section(
+    differences: Sequence[Difference], alone: Sequence[Unmatched], runs: Sequence[Run]
+) -> Section:
+    """Return the section on the differences from the first run, with their tests, and on what is not compared."""
     reference = runs[0]
+    rest = (_unmatched_table(alone),) if alone else ()
     if not differences:
-        reason = f"No other run has a numeric result in common with {reference.label}."
-        return Section("differences", "Differences", reason=reason)
+        reason = f"No other run has a number that was measured as one of {reference.label} was."
+        if not rest:
+            return Section("differences", "Differences", reason=reason)
+        return Section("differences", "Differences", reason, rest)
     tested = sum(difference.p is not None for difference in differences)
     table = Table(
         f"Differences from {reference.label}",
@@ -26,21 +33,39 @@ def differences_section(differences: Sequence[Difference], runs: Sequence[Run]) 
             Column("Result"),
             Column("Run"),
             Column("Difference", help="The run minus the reference; points are hundredths of a proportion."),
-            Column("95% interval"),
-            Column("Lost", help="Images that are correct only in the reference."),
-            Column("Won", help="Images that are correct only in this run."),
+            Column("Measured at", help="The setting that both runs share."),
+            Column(
+                f"{level_text(tested)} interval",
+                help=f"At this level, all {tested} intervals together cover the true differences in 95% of cases (Bonferroni).",
+            ),
+            Column("Lost", help="Images that count towards the result only in the reference."),
+            Column("Won", help="Images that count towards the result only in this run."),
             Column("p", digits=2, help=f"{_P} Not corrected."),
             Column("p, Holm", digits=2, help=f"{_P} Corrected for all {tested} tests (Holm 1979)."),
             Column("Better", help="Whether the run is better; empty if the difference is not significant."),
             Column(
                 "Test",
-                help="McNemar's test for the same images, Fisher's for independent images, Welch's over seeds.",
+                help="McNemar's test for the same images, Fisher's for independent images, Welch's over seeds; else why none.",
             ),
         ),
         tuple(_difference_row(difference) for difference in differences),
         _how_to_read(differences),
     )
-    return Section("differences", "Differences", _summary(differences, reference), (table,))
+    return Section("differences", "Differences", _summary(differences, reference), (table, *rest))
+
+
+def level_text(tests: int) -> str:
+    """Return the level of the intervals for so many tests: ``99.5%``."""
+    return f"{100 * joint_level(tests):.4g}%"
+
+
+def _unmatched_table(alone: Sequence[Unmatched]) -> Table:
+    return Table(
+        "Not compared",
+        (Column("Result"), Column("Run"), Column("Why")),
+        tuple((one.name, one.run.letter, one.why) for one in alone),
+        "These numbers have no partner that was measured in the same way.",
+    )
 
 
 def _difference_row(difference: Difference) -> tuple[Cell, ...]:
@@ -51,13 +76,14 @@ def _difference_row(difference: Difference) -> tuple[Cell, ...]:
         difference.name,
         difference.run.letter,
         signed_difference(difference.value, difference.second.unit),
-        "" if difference.ci is None else _between(difference.ci, difference.second.unit),
+        difference.setting,
+        "" if difference.joint is None else _between(difference.joint, difference.second.unit),
         difference.lost,
         difference.won,
         difference.p,
         difference.corrected,
         better,
-        HOW[difference.how],
+        f"{HOW[difference.how]}: {difference.why}" if difference.why else HOW[difference.how],
     )
 
 
@@ -84,8 +110,8 @@ def _summary(differences: Sequence[Difference], reference: Run) -> str:
     tested = [difference for difference in differences if difference.p is not None]
     n_significant = sum(difference.significant for difference in tested)
     return (
-        f"{len(differences)} results are numeric in both runs; {len(tested)} could be tested against {reference.label}, and "
-        f"{n_significant} {'difference is' if n_significant == 1 else 'differences are'} significant at {LEVEL:.0%} after "
+        f"{len(differences)} numbers were measured alike in both runs; {len(tested)} could be tested against {reference.label}, "
+        f"and {n_significant} {'difference is' if n_significant == 1 else 'differences are'} significant at {LEVEL:.0%} after "
         "Holm's correction over all tests."
     )
 
@@ -95,18 +121,22 @@ def _how_to_read(differences: Sequence[Difference]) -> str:
     sentences = []
     if "paired" in kinds:
         sentences.append(
-            "If both runs have the outcome for every image, the test is McNemar's exact test on the images that only one "
-            "of them classifies correctly, and the interval is Newcombe's for paired proportions."
+            "If both runs have the outcome for every image, the test is McNemar's exact test on the images that count in only "
+            "one of them, and the interval is Newcombe's for paired proportions."
         )
     if "unpaired" in kinds:
         sentences.append(
-            "Otherwise, proportions are treated as independent: Newcombe's interval and Fisher's exact test. If the "
-            "images were in fact the same, these are less sensitive than a paired test."
+            "Proportions of different images are independent: Newcombe's interval and Fisher's exact test."
         )
     if "seeds" in kinds:
         sentences.append("Means over seeds are compared by Welch's t-test, computed from their intervals.")
     if "none" in kinds:
-        sentences.append("Other results have a difference but no test.")
+        sentences.append("Other results have a difference but no test; the last column says why.")
+    if any(difference.p is not None for difference in differences):
+        sentences.append(
+            "The intervals hold together (Bonferroni); Holm's test is a little sharper, so a difference can be significant "
+            "although its interval includes 0."
+        )
     return " ".join(sentences)
 
 
@@ -170,7 +200,7 @@ def checks_section(runs: Sequence[Run]) -> Section:
     return Section("checks-of-runs", "Checks side by side", blocks=(verdicts, statuses))
 
 
-def facts_section(facts: Sequence[Fact], runs: Sequence[Run]) -> Section:
+def facts_section(facts: Sequence[Fact], able: Sequence[Fact], runs: Sequence[Run]) -> Section:
     """Return the section on what differs between the runs besides their results, and on their locations."""
     where = Table(
         "The runs",
@@ -192,8 +222,24 @@ def facts_section(facts: Sequence[Fact], runs: Sequence[Run]) -> Section:
         return Section("facts", "What differs", blocks=blocks)
     table = Table(
         "Not the same",
-        (Column("Part"), Column("Property"), *(Column(run.label) for run in runs)),
-        tuple((fact.part, fact.name, *fact.values) for fact in facts),
-        "Recorded properties that are not the same in all runs. Any of them can cause a difference between results.",
+        (
+            Column("Part"),
+            Column("Property"),
+            *(Column(run.label) for run in runs),
+            Column(
+                "Can change a number", help="Whether a number that is compared can depend on this property."
+            ),
+        ),
+        tuple((fact.part, fact.name, *fact.values, _influence(fact, able)) for fact in facts),
+        "Recorded properties that are not the same in all runs. The last column says which of them can change a number that is "
+        "compared above, apart from the networks themselves.",
     )
     return Section("facts", "What differs", blocks=(table, where))
+
+
+def _influence(fact: Fact, able: Sequence[Fact]) -> str:
+    if fact.part == "model":
+        return "is what is compared"
+    if fact.part == "data":
+        return "see the check of the images"
+    return "yes" if fact in able else "no"

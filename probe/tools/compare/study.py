@@ -11,19 +11,24 @@ from probe.core.document import Report, Result, percent
 from probe.core.subject import DataInfo, ModelInfo
 from probe.report.assemble import environment
 from probe.tools.compare.checks import checks
-from probe.tools.compare.differences import Difference, Fact, differences, differing_facts
+from probe.tools.compare.differences import Difference, differences, joint_level, unmatched
+from probe.tools.compare.facts import Fact, confounds, differing_facts
+from probe.tools.compare.pairs import Unmatched, is_p_value
 from probe.tools.compare.runs import Run
 from probe.tools.compare.sections import (
     checks_section,
     curves_section,
     differences_section,
     facts_section,
+    level_text,
     numbers_section,
     signed_difference,
 )
 
 _LEADING = 3
 """Number of results in the headline for each run: the first results are the main ones of a study."""
+_UNMATCHED = 3
+"""Number of results without a partner in the headline."""
 _LINES = 6
 """Approximate number of results in the headline for all runs together; at least one for each."""
 
@@ -50,7 +55,8 @@ def compare(runs: Sequence[Run], *, command: str = "") -> Report:
     if len(runs) < 2 or len({run.study for run in runs}) != 1:
         raise ValueError("a comparison takes at least two runs of one study")
     started = datetime.now(UTC)
-    compared, facts = differences(runs), differing_facts(runs)
+    compared, alone, facts = differences(runs), unmatched(runs), differing_facts(runs)
+    able = confounds(facts, compared, runs[0].study)
     model, data = _model(runs), _data(runs)
     return Report(
         study="compare",
@@ -67,19 +73,19 @@ def compare(runs: Sequence[Run], *, command: str = "") -> Report:
         command=command,
         created=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
-        headline=_headline(runs, compared, facts),
+        headline=_headline(runs, compared, alone, (facts, able)),
         sections=(
-            differences_section(compared, runs),
+            differences_section(compared, alone, runs),
             curves_section(runs),
             numbers_section(runs),
             checks_section(runs),
-            facts_section(facts, runs),
+            facts_section(facts, able, runs),
         ),
         key=("curves",),
         results=_results(compared),
         checks=checks(runs, compared, facts),
         warnings=_warnings(runs),
-        extra=_extra(runs, compared, facts),
+        extra=_extra(runs, compared, alone, facts),
         methods=_methods(runs, compared),
         references=_references(compared),
     )
@@ -121,9 +127,14 @@ def _data(runs: Sequence[Run]) -> DataInfo:
     )
 
 
-def _headline(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequence[Fact]) -> tuple[str, ...]:
-    lines = [_difference_text(difference, runs[0]) for difference in _leading(runs, compared)]
+def _headline(
+    runs: Sequence[Run],
+    compared: Sequence[Difference],
+    alone: Sequence[Unmatched],
+    differing: tuple[Sequence[Fact], Sequence[Fact]],
+) -> tuple[str, ...]:
     tested = [difference for difference in compared if difference.p is not None]
+    lines = [_difference_text(difference, runs[0], len(tested)) for difference in _leading(runs, compared)]
     n_significant = sum(difference.significant for difference in tested)
     if tested:
         lines.append(
@@ -131,16 +142,37 @@ def _headline(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequen
             "after Holm's correction over all tests."
         )
     elif not compared:
-        lines.append(f"The runs have no numeric result in common with {runs[0].label}.")
+        lines.append(
+            f"The runs have no number in common with {runs[0].label} that was measured in the same way."
+        )
     else:
         lines.append(f"None of the {len(compared)} differences could be tested.")
-    parts = list(dict.fromkeys(fact.part for fact in facts))
-    lines.append(
-        f"Besides their results, the runs differ in: {', '.join(_part_text(part, facts) for part in parts)}."
-        if parts
-        else "Model, data, options, environment and seed are the same in all runs."
-    )
-    return tuple(lines)
+    told = [one for one in alone if not is_p_value(one.name)][:_UNMATCHED]
+    lines += [f"Not compared: {_words(one.name)} ({one.why})." for one in told]
+    if len(alone) > len(told):
+        lines.append(
+            f"Not compared{' either' if told else ''}: {len(alone) - len(told)} more; the table says why."
+        )
+    return (*lines, _differing_text(*differing))
+
+
+def _differing_text(facts: Sequence[Fact], able: Sequence[Fact]) -> str:
+    if not facts:
+        return "Model, data, options, environment and seed are the same in all runs."
+    parts = [
+        _part_text(part, rows)
+        for part, rows in (
+            ("model", [fact for fact in facts if fact.part == "model"]),
+            ("data", [fact for fact in facts if fact.part == "data"]),
+            *(
+                (part, [fact for fact in able if fact.part == part])
+                for part in ("config", "environment", "run")
+            ),
+        )
+        if rows
+    ]
+    rest = "nothing that can change a compared number"
+    return f"Besides their results, the runs differ in: {', '.join(parts) or rest}."
 
 
 def _part_text(part: str, facts: Sequence[Fact]) -> str:
@@ -149,12 +181,13 @@ def _part_text(part: str, facts: Sequence[Fact]) -> str:
 
 
 def _leading(runs: Sequence[Run], compared: Sequence[Difference]) -> list[Difference]:
-    """Return the first few differences of each run, tested ones first, and its most significant difference."""
+    """Return the first difference of each run, the first tested ones, and one with the least p if it is significant."""
     chosen: list[Difference] = []
     for run in runs[1:]:
         own = [difference for difference in compared if difference.run is run]
         tested = [difference for difference in own if difference.p is not None]
-        first = (tested or own)[: max(1, min(_LEADING, _LINES // (len(runs) - 1)))]
+        listed = [*own[:1], *(difference for difference in tested or own if difference is not own[0])]
+        first = listed[: max(1, min(_LEADING, _LINES // (len(runs) - 1)))]
         surest = min(tested, key=lambda difference: difference.p or 0.0, default=None)
         chosen += first
         if surest is not None and surest.significant and surest not in first:
@@ -162,7 +195,16 @@ def _leading(runs: Sequence[Run], compared: Sequence[Difference]) -> list[Differ
     return chosen
 
 
-def _difference_text(difference: Difference, reference: Run) -> str:
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _name(difference: Difference) -> str:
+    stem = difference.name.partition("@")[0] if difference.setting else difference.name
+    return _words(stem) + (f" at {difference.setting}" if difference.setting else "")
+
+
+def _difference_text(difference: Difference, reference: Run, tests: int) -> str:
     values = [
         percent(float(result.value or 0), result.ci)
         if result.unit == "proportion"
@@ -170,18 +212,22 @@ def _difference_text(difference: Difference, reference: Run) -> str:
         for result in (difference.second, difference.first)
     ]
     text = (
-        f"{difference.name.replace('_', ' ')}: {difference.run.letter} {values[0]} vs {reference.letter} {values[1]}, "
+        f"{_name(difference)}: {difference.run.letter} {values[0]} vs {reference.letter} {values[1]}, "
         f"{signed_difference(difference.value, difference.second.unit)}"
     )
-    if difference.ci is not None:
+    if difference.joint is not None:
         scale = 100 if difference.second.unit == "proportion" else 1
-        text += f" [{scale * difference.ci[0]:.3g}, {scale * difference.ci[1]:.3g}]".replace("-", "−")
+        text += f" [{scale * difference.joint[0]:.3g}, {scale * difference.joint[1]:.3g}]".replace("-", "−")
     if difference.p is None or difference.corrected is None:
-        return f"{text}; not tested."
+        return f"{text}; not tested{f' ({difference.why})' if difference.why else ''}."
+    if difference.tied:
+        return f"{text}: all {difference.second.n} images have the same outcome in both."
     pairs = f" on the same {difference.second.n} images" if difference.how == "paired" else ""
-    verdict = "" if difference.significant or difference.value == 0 else ": not significant"
+    verdict = "" if difference.significant else ": not significant"
+    if difference.value == 0 and difference.lost:
+        verdict = f": a tie, {difference.lost} images lost and {difference.won} won"
     return (
-        f"{text} (95% interval; {_test_name(difference)}{pairs}, p = {difference.p:.2g}, "
+        f"{text} ({level_text(tests)} interval; {_test_name(difference)}{pairs}, p = {difference.p:.2g}, "
         f"{difference.corrected:.2g} after Holm){verdict}."
     )
 
@@ -230,7 +276,9 @@ def _warnings(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _extra(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequence[Fact]) -> dict[str, Any]:
+def _extra(
+    runs: Sequence[Run], compared: Sequence[Difference], alone: Sequence[Unmatched], facts: Sequence[Fact]
+) -> dict[str, Any]:
     return {
         "runs": {
             run.letter: {
@@ -253,9 +301,14 @@ def _extra(runs: Sequence[Run], compared: Sequence[Difference], facts: Sequence[
                 "how": difference.how,
                 "lost": difference.lost,
                 "won": difference.won,
+                "setting": difference.setting,
+                "ci_joint": difference.joint,
+                "not_tested_because": difference.why,
             }
             for difference in compared
         ],
+        "joint_level": joint_level(sum(difference.p is not None for difference in compared)),
+        "not_compared": [{"name": one.name, "run": one.run.letter, "why": one.why} for one in alone],
         "differing": [dataclasses.asdict(fact) for fact in facts],
     }
 
@@ -264,7 +317,8 @@ def _methods(runs: Sequence[Run], compared: Sequence[Difference]) -> tuple[str, 
     kinds = {difference.how for difference in compared}
     lines = [
         f"{len(runs)} runs of the {runs[0].study} study were compared with the first of them, using their published "
-        "numbers."
+        "numbers. A number was compared only with one measured in the same way; accuracies under attack at the same epsilon, "
+        "norm and target, by the same attacks."
     ]
     if "paired" in kinds:
         lines.append(
@@ -273,13 +327,16 @@ def _methods(runs: Sequence[Run], compared: Sequence[Difference]) -> tuple[str, 
         )
     if "unpaired" in kinds:
         lines.append(
-            "Other proportions were treated as independent and compared by Fisher's exact test, with Newcombe's interval."
+            "Proportions of different images were compared as independent by Fisher's exact test, with Newcombe's interval."
         )
     if "seeds" in kinds:
         lines.append("Means over seeds were compared by Welch's t-test.")
     tested = sum(difference.p is not None for difference in compared)
     if tested:
-        lines.append(f"P-values were corrected over all {tested} tests by Holm's method.")
+        lines.append(
+            f"P-values were corrected over all {tested} tests by Holm's method, and intervals are at {level_text(tested)} "
+            "(Bonferroni)."
+        )
     return tuple(lines)
 
 

@@ -16,7 +16,7 @@ from probe.tools.doctor.labels import outside, restored, trivial_loss
 from probe.tools.doctor.layer_stats import LayerStats, take
 from probe.tools.doctor.plan import Loss, Optimiser, TrainingPlan
 from probe.tools.doctor.registries import CAUSES
-from probe.tools.doctor.sweep import Sweep, grid, sweep
+from probe.tools.doctor.sweep import Sweep, grid, sweep, wide_grid
 from probe.tools.doctor.training_run import MEASURED, TrainingRun, run_training
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -127,11 +127,13 @@ def _sweep_rates(plan: TrainingPlan, progress: Progress, training_failed: bool) 
     rates = grid(plan.lr)
     with progress.task("Trying learning rates", len(rates)) as advance:
         tried = sweep(plan, rates, advance)
-    if tried.best is not None or not training_failed or plan.steps <= tried.steps:
+    if tried.best is not None or not training_failed:
         return tried
-    # A few steps may be too few for any rate: try again with as many steps as the run.
-    with progress.task("Trying learning rates for longer", len(rates[::2])) as advance:
-        return sweep(plan, rates[::2], advance, plan.steps)
+    # The given rate may be far from any that learns, and a few steps may be too few: try the common rates with as many
+    # steps as the run.
+    rates = wide_grid(plan.lr)
+    with progress.task("Trying learning rates for longer", len(rates)) as advance:
+        return sweep(plan, rates, advance, plan.steps)
 
 
 def collect_layer_stats(plan: TrainingPlan) -> LayerStats:

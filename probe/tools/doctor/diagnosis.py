@@ -132,7 +132,12 @@ def course_in_words(course: TrainingRun) -> str:
     if course.outcome == "diverged":
         return f"the loss starts at {start} and is not finite after {steps}"
     verb = {"learned": "falls", "grew": "rises"}.get(course.outcome, "only goes")
-    return f"the loss {verb} from {start} to {course.after:.3g} in {steps}"
+    if course.outcome == "learned" and not course.after < course.before:
+        verb = "goes"
+    end = f"{course.after:.3g}"
+    if end == start and course.after != course.before:
+        start, end = f"{course.before:.6g}", f"{course.after:.6g}"
+    return f"the loss {verb} from {start} to {end} in {steps}"
 
 
 def sentences(findings: Findings) -> list[str]:
@@ -145,11 +150,13 @@ def sentences(findings: Findings) -> list[str]:
         lines.append(f"What to change: {fault.advice}")
     if findings.consequences:
         titles = ", ".join(lower_first(diagnosis.title) for diagnosis in findings.consequences)
-        lines.append(f"Consequences of this, not causes: {titles}.")
+        lines.append(f"Also found, and possibly consequences of this: {titles}.")
     if not findings.faults:
         lines.append(_without_fault(findings))
+    learned = findings.course is not None and findings.course.outcome == "learned"
+    lead = "Unusual, but the network learns" if learned else "Unusual, and not shown to be the cause"
     for risk in findings.risks:
-        lines.append(f"Unusual, apparently harmless: {lower_first(risk.title)}. {risk.text}")
+        lines.append(f"{lead}: {lower_first(risk.title)}. {risk.text}")
         if risk.advice:
             lines.append(f"What could be changed: {risk.advice}")
     return lines
@@ -175,6 +182,15 @@ def _without_fault(findings: Findings) -> str:
         f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}, and none of the "
         f"{looked} causes that were tested was found. A fault that appears later, or on other images, would not have been "
         "detected."
+    )
+
+
+def _floor(findings: Findings) -> str:
+    if findings.evidence.plan.trivial is None:
+        return ""
+    return (
+        " and to 5% below that of a constant prediction of the class frequencies, or if it ended at half of the latter or "
+        "less"
     )
 
 
@@ -206,7 +222,7 @@ def methods(config: DoctorConfig, findings: Findings, n: int, data: str) -> tupl
         f"{course.lr:.3g}, in {config.precision}, with {config.loss} loss and without augmentation, weight decay or "
         "clipping.",
         "The loss before and after was measured on the same images in training mode; the network counted as learning if "
-        "the loss fell by 5% and below that of a constant prediction of the class frequencies.",
+        f"the loss fell by 5%{_floor(findings)}.",
     ]
     if tried is not None:
         lines.append(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from probe.core import seeds
 from probe.core.errors import NotApplicableError
+from probe.core.state import kept_buffers, training_mode
 from probe.tools.doctor.layer_stats import LayerActivity, LayerStats
-from probe.tools.doctor.plan import TrainingPlan
+from probe.tools.doctor.loss_form import LossForm, loss_form
+from probe.tools.doctor.plan import Loss, TrainingPlan
 from probe.tools.doctor.sweep import Sweep
-from probe.tools.doctor.training_run import Failure, TrainingRun, run_training
+from probe.tools.doctor.training_run import MEASURED, Failure, TrainingRun, run_training
 
 TINY = 1e-30
 """Smaller than every relevant gradient: keeps logarithms and quotients finite."""
@@ -102,6 +106,40 @@ class TrainingEvidence:
             module = copy.deepcopy(module).float()
         return run_training(replace(self.plan, module=module, precision="float32"))
 
+    @cached_property
+    def outputs(self) -> Tensor:
+        """The outputs for the first images before training, in train mode, on the CPU."""
+        x, _ = self.plan.placed(slice(0, MEASURED))
+        with (
+            torch.no_grad(),
+            training_mode(self.plan.module, True),
+            kept_buffers(self.plan.module),
+            seeds.scoped(self.plan.seed, "doctor", "outputs"),
+        ):
+            return self.plan.forward(x).float().cpu()
+
+    @cached_property
+    def loss_form(self) -> LossForm | None:
+        """Which known loss the loss is, found by calling it with random outputs; None if it is none of them."""
+        return loss_form(self.plan, self.layer_stats.shape)
+
+    def with_loss(self, change: Callable[[Loss], Loss]) -> TrainingRun:
+        """Return a second training run with a changed loss, for as many steps as the first if that stayed finite.
+
+        Trains the network at each call.
+        """
+        return self.again(replace(self.plan, loss=change(self.plan.loss)))
+
+    def again(self, plan: TrainingPlan) -> TrainingRun:
+        """Train by another plan for as many steps as the run, or up to its limit if that stopped being finite."""
+        steps = len(self.trained.losses) if self.failure is None else None
+        return run_training(plan, steps=steps, extended=steps is None)
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """The layers whose weights are all 0 before the training, which pass no gradient on at the first step."""
+        return tuple(layer.name for layer in self.layer_stats.layers if layer.weight == 0)
+
     @property
     def short_type(self) -> str:
         """The narrowest floating-point type in the forward pass."""
@@ -121,7 +159,8 @@ class TrainingEvidence:
     def gradients(self) -> tuple[tuple[str, float, float], ...]:
         """(layer, gradient norm, gradient norm / weight norm) at the first step, in order of execution.
 
-        Layers that the pass did not call are omitted. Empty if the first step has no finite gradients.
+        Layers that the pass did not call are omitted, and so are layers whose weights are all 0, for which there is no
+        relative size. Empty if the first step has no finite gradients.
         """
         course = self.trained
         if not len(course.norms):
@@ -130,7 +169,7 @@ class TrainingEvidence:
         return tuple(
             (layer.name, float(norms[layer.name]), float(norms[layer.name]) / max(layer.weight, TINY))
             for layer in self.layer_stats.layers
-            if layer.name in norms and math.isfinite(layer.weight)
+            if layer.name in norms and math.isfinite(layer.weight) and layer.weight > 0
         )
 
 

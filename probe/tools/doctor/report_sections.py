@@ -10,9 +10,15 @@ import numpy as np
 from probe.core.document import Axis, Block, Column, Figure, Result, Section, Series, Table, finite
 from probe.tools.doctor.diagnosis import Findings, course_in_words, status_of
 from probe.tools.doctor.evidence import TINY, short
-from probe.tools.doctor.training_run import TrainingRun
+from probe.tools.doctor.training_run import Hits, TrainingRun
 
 _ROWS, _COLUMNS = 40, 30
+
+
+_LINE = (
+    "The horizontal line is the loss of a constant prediction of the class frequencies: a network that learns from the "
+    "images gets below it. "
+)
 
 
 def loss_section(findings: Findings) -> Section:
@@ -33,8 +39,7 @@ def loss_section(findings: Findings) -> Section:
         "line",
         Axis("step"),
         _loss_axis([y for _, y in shown]),
-        "If the training works, the loss falls below the horizontal line, the loss of a constant prediction of the class "
-        "frequencies. If the line ends early, the loss stopped being finite.",
+        f"{_LINE if trivial is not None else ''}If the line ends early, the loss stopped being finite.",
         tuple(series),
     )
     return Section(
@@ -63,9 +68,9 @@ def rates_section(findings: Findings) -> Section:
         "line",
         Axis("learning rate", scale="log"),
         _loss_axis([point.after for point in drawn]),
-        "Each point starts from the same weights and uses the same batches. On the left, where the line is flat, the rate "
-        "is too small to learn in so few steps; on the right, where the line rises or ends, the rate is too large. Rates "
-        "at which the loss stops being finite are only in the table.",
+        "Each point starts from the same weights and uses the same batches. At small rates, the loss may hardly change in "
+        "so few steps; a rate at which it rises or stops being finite is too large for these steps. Rates at which it stops "
+        "being finite are only in the table.",
         tuple(line for line in series if all(map(math.isfinite, line.y))),
     )
     rows = tuple((point.lr, finite(point.after), point.outcome, point.steps) for point in tried.points)
@@ -78,18 +83,31 @@ def rates_section(findings: Findings) -> Section:
             Column("steps", help="The number of steps."),
         ),
         rows,
-        "stalled: the loss fell by less than 5%; grew: it rose by 50% or more; diverged: it stopped being finite.",
+        f"{_outcomes(findings)}grew: it rose by more than 50%; diverged: it stopped being finite.",
     )
     if tried.stable is None or tried.suggestion is None:
         words = f"The network does not learn in {tried.steps} steps at any of {len(tried.points)} rates."
     else:
-        limit = "the largest stable rate" if tried.bounded else "stable up to the largest rate tried"
+        limit = (
+            "is the largest rate tried before the first at which the network no longer learns"
+            if tried.bounded
+            else "is the largest rate tried, and the network still learns at it"
+        )
         words = (
-            f"{tried.stable:.2g} is {limit}; {tried.suggestion:.2g} is suggested. Both are for {tried.steps} steps "
+            f"{tried.stable:.2g} {limit}; {tried.suggestion:.2g} is suggested. Both are for {tried.steps} steps "
             "of this batch size."
         )
     blocks: tuple[Block, ...] = (figure, table) if figure.series else (table,)
     return Section("rates", "Learning rates", words, blocks)
+
+
+def _outcomes(findings: Findings) -> str:
+    if findings.evidence.plan.trivial is None:
+        return "learned: the loss fell by more than 5%; stalled: it did not; "
+    return (
+        "learned: the loss fell to more than 5% below both its start and the loss of a constant prediction of the class "
+        "frequencies, or it ended at half of the latter or less; stalled: it did not; "
+    )
 
 
 def gradients_section(findings: Findings) -> Section:
@@ -106,8 +124,8 @@ def gradients_section(findings: Findings) -> Section:
         "line",
         Axis("layer with weights, from input to output"),
         Axis("gradient norm / weight norm", scale="log"),
-        "Before any learning. A flat line is good: all layers learn. A line that falls towards the input indicates "
-        "vanishing gradients, values above 10 indicate exploding gradients.",
+        "Before any learning. In networks that train, the values are mostly between 0.001 and 10. A line that falls "
+        "towards the input by many powers of ten indicates vanishing gradients, values above 100 exploding gradients.",
         (Series("first step", place, tuple(max(share, TINY) for _, _, share in gradients)),),
     )
     blocks = (first, _heat(course, [name for name, _, _ in gradients]))
@@ -128,7 +146,7 @@ def _heat(course: TrainingRun, names: list[str]) -> Figure:
         Axis("step", categories=tuple(str(step + 1) for step in steps)),
         Axis("layer", categories=tuple(short(course.layers[layer]) for layer in layers)),
         f"0 is the largest gradient of the run ({largest:.2g}), −3 is a thousandth of that, −12 is 1e-12 or less. A dark "
-        "row: this layer hardly learns. All rows become brighter together: the updates are too large.",
+        "row is a layer with small gradients; if all rows become brighter together, the gradients grow during the run.",
         matrix=tuple(tuple(float(value) for value in row) for row in logs),
         value_label="log10 of gradient / largest",
     )
@@ -174,8 +192,8 @@ def signal_section(findings: Findings) -> Section:
                 "line",
                 Axis("layer with weights, from input to output"),
                 Axis("root mean square", scale="log"),
-                "A flat line is good. If the line falls or rises over many powers of ten, the activations vanish or "
-                "explode, and so do the gradients. The line ends where a value is not finite.",
+                "If the line falls or rises over many powers of ten, the activations vanish or explode, and often the "
+                "gradients do too. Values that are not finite, or 0, are left out.",
                 (Series("output", tuple(x for x, _ in drawn), tuple(y for _, y in drawn)),),
             ),
         )
@@ -210,8 +228,8 @@ def dead_section(findings: Findings) -> Section:
         "bar",
         Axis("ReLU", categories=tuple(short(start.relus[i].name) for i in chosen)),
         Axis("dead units, %"),
-        "A unit (channel) is dead if it is 0 at every position of all images examined: no gradient passes through it. Some "
-        "dead units are normal; a bar near 100% stops the training.",
+        "A unit (channel) is dead if it is 0 at every position of all images examined: for these images, no gradient passes "
+        "through it. Some dead units are normal; at 100%, nothing passes through this ReLU.",
         tuple(series),
     )
     return Section("dead", "Dead units", f"{words}.", (figure,))
@@ -240,13 +258,14 @@ def findings_section(findings: Findings) -> Section:
     )
     columns = (
         Column("cause", help="The cause that was tested."),
-        Column("verdict", help="A consequence would not occur without the cause above it."),
+        Column("verdict", help="A consequence is something that a cause above it can bring about."),
         Column("evidence", help="The numbers that support or refute the cause."),
         Column("what to change", help="The first thing to try."),
     )
     how_to_read = (
-        "A cause was observed directly, or removing it made the training work; a probable cause is consistent with the "
-        "numbers. Not found means that the numbers of this short run do not show it; it may still occur later."
+        "A cause was observed directly, or removing it made the training better; a probable cause is consistent with the "
+        "numbers, but nothing was done to confirm it. Not found means that the numbers of this short run do not show it; it "
+        "may still occur later."
     )
     return Section(
         "causes",
@@ -282,6 +301,10 @@ def plain(findings: Findings) -> dict[str, Any]:
     }
 
 
+def _hits(name: str, hits: Hits | None) -> list[Result]:
+    return [] if hits is None else [Result.proportion(name, hits.right, hits.n, higher_is_better=True)]
+
+
 def results(findings: Findings) -> tuple[Result, ...]:
     """Return the numbers of the run; None for those that were not measured."""
     course, tried = findings.course, findings.evidence.sweep
@@ -291,6 +314,8 @@ def results(findings: Findings) -> tuple[Result, ...]:
             Result("loss_before", finite(course.before)),
             Result("loss_after", finite(course.after), higher_is_better=False),
             Result("steps", len(course.losses)),
+            *_hits("accuracy_before", course.hits_before),
+            *_hits("accuracy_after", course.hits_after),
             Result("failed_step", None if course.failed_at is None else course.failed_at + 1),
             Result("learning_rate", course.lr),
         ]

@@ -21,6 +21,9 @@ STEPS = 12
 
 _LARGEST = 100.0
 
+_COMMON = tuple(10 ** (power / PER_DECADE) for power in range(-5 * PER_DECADE, PER_DECADE + 1))
+"""Rates from 1e-5 to 10, the range of the rates in common use."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -87,6 +90,13 @@ def grid(lr: float) -> tuple[float, ...]:
     """Return increasing rates around ``lr``, two per decade, including ``lr`` itself; none is above 100 or ``lr``."""
     powers = np.arange(-DECADES_BELOW * PER_DECADE, DECADES_ABOVE * PER_DECADE + 1) / PER_DECADE
     return tuple(rate for rate in (float(lr * 10**power) for power in powers) if rate <= max(_LARGEST, lr))
+
+
+def wide_grid(lr: float) -> tuple[float, ...]:
+    """Return the common rates, and every other rate of the grid around ``lr``, without near duplicates."""
+    around = grid(lr)[::PER_DECADE]
+    far = [rate for rate in _COMMON if all(abs(math.log(rate / other)) > 0.2 for other in around)]
+    return tuple(sorted((*around, *far)))
 
 
 def sweep(

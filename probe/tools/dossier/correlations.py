@@ -125,9 +125,9 @@ def correlations_section(computed: Sequence[RankCorrelation], layers: Sequence[C
 
 def _power_note(n: int, tests: int) -> str:
     return (
-        f"With {n} channels, a single test detects a rank correlation of about ±{detectable(n):.2f} or more, and each of "
-        f"{tests} corrected tests about ±{detectable(n, tests):.2f} or more. Weaker correlations may exist but are not "
-        "detected. Channels of one layer share inputs and later layers, so they are not independent samples, and the "
+        f"With {n} channels, a rank correlation is significant from about ±{detectable(n):.2f} on in a single test, and from "
+        f"about ±{detectable(n, tests):.2f} on if it is the first of {tests} in Holm's order. Weaker correlations may exist "
+        "and not be detected. Channels of one layer share inputs and later layers, so they are not independent samples, and the "
         "result does not apply to other layers or networks. Correlation is not causation."
     )
 
@@ -161,8 +161,8 @@ def _table(computed: Sequence[RankCorrelation]) -> Table:
             Column("Measure"),
             Column("With"),
             Column("Rank correlation", digits=2),
-            Column("low", digits=2, help="95% bootstrap interval over channels."),
-            Column("high", digits=2, help="95% bootstrap interval over channels."),
+            Column("low", digits=2, help="95% bootstrap interval over channels, not corrected."),
+            Column("high", digits=2, help="95% bootstrap interval over channels, not corrected."),
             Column("n"),
             Column("p", digits=2, help="Permutation test, not corrected."),
             Column("p, Holm", digits=2, help=f"Corrected for all {len(computed)} correlations."),

@@ -60,7 +60,7 @@ def channels_section(
                 f"{name}: the {len(shown)} channels that the attack changes most",
                 strips,
                 "Images optimised to maximise the channel, to minimise it, and to maximise its central unit. Next to them, "
-                "how much the attack changes the channel and how much silencing it hurts, with the rank among the "
+                "how much the attack changes the channel and how silencing it changes the loss, with the rank among the "
                 f"{len(layer.channels)} measured channels.",
                 size=SIDE,
             )
@@ -188,13 +188,23 @@ def _summary(layer: Channels, attacked: AttackedImages) -> str:
 
 
 def _findings(layer: Channels) -> tuple[str, ...]:
-    change, loss_increase = layer.measures[ACTIVATION_CHANGE], layer.measures[CLEAN_LOSS_INCREASE]
-    first, costliest = int(np.argmax(change)), int(np.argmax(loss_increase))
-    return (
-        f"Of {len(layer.channels)} channels of {layer.chosen.name}, the attack changes channel {layer.channels[first]} "
-        f"most (by {change[first]:.1%} of its norm); the loss increases most without channel {layer.channels[costliest]} "
-        f"(by {loss_increase[costliest]:.2g} nats).",
+    change, increase = layer.measures[ACTIVATION_CHANGE], layer.measures[CLEAN_LOSS_INCREASE]
+    first = (
+        f"the largest change under attack, {np.max(change):.1%} of its norm, is that of {_top(layer, change)}"
     )
+    second = f"the largest increase of the clean loss, {np.max(increase):.2g} nats, is without {_top(layer, increase)}"
+    if not np.max(increase) > 0:
+        second = "silencing none of them increases the clean loss"
+    return (
+        f"Of {len(layer.channels)} channels of {layer.chosen.name}, {first}; {second}. These are single measurements on the "
+        "same images; differences between channels were not tested.",
+    )
+
+
+def _top(layer: Channels, values: np.ndarray) -> str:
+    """Return the channel with the largest value, or the number of channels that share it."""
+    top = [layer.channels[place] for place in np.flatnonzero(values == np.max(values))]
+    return f"channel {top[0]}" if len(top) == 1 else f"{len(top)} channels, such as {top[0]}"
 
 
 def sites_section(
@@ -204,7 +214,7 @@ def sites_section(
     every = [(word, lesion) for word, losses in structures.items() for lesion in losses]
     if not every:
         reason = "The network has no block, shortcut, branch or layer that can be removed individually."
-        return Section("sites", "Sites: clean and robust", reason=reason)
+        return Section("sites", "Sites: clean and attacked images", reason=reason)
     ps = holm([p for _, lesion in every for p in (lesion.clean.p, lesion.attacked.p)])
     rows = [_row(word, lesion, ps[2 * i], ps[2 * i + 1]) for i, (word, lesion) in enumerate(every)]
     rows.sort(key=lambda row: (_number(row[2]) + _number(row[5]), str(row[0]), str(row[1])))
@@ -214,9 +224,9 @@ def sites_section(
         "scatter",
         Axis("increase of the loss on clean images (nats)"),
         Axis("increase on attacked images (nats)"),
-        "One point per site. Further right: more important for clean images; further up: more important for attacked "
-        "images. Below 0, the network is better on the attacked images without the site, because the images were made for "
-        "the network with the site.",
+        "One point per site, without intervals. Further right: the loss on clean images rises more without the site; further "
+        "up: that on attacked images. Below 0, the loss on the attacked images is smaller without the site; they were made "
+        "for the network with it, which may be why.",
         tuple(
             Series(
                 word,
@@ -249,19 +259,21 @@ def sites_section(
             Column("Loss, attacked", unit="nats"),
         ),
         tuple(rows),
-        "Sorted by total effect.",
+        "Sorted by the sum of both accuracies, the lowest first. The order of the sites was not tested: each p compares a "
+        "site with the intact network, not with other sites.",
     )
     first = every[0][1]
     clean, hit = (_intact(comparison) / comparison.n for comparison in (first.clean, first.attacked))
     summary = (
         f"Intact: {percent(clean)} on {first.clean.n} clean images, {percent(hit)} on the attacked images at epsilon "
-        f"{attacked.epsilon:.4g} (the ε at which about half of the correct images are still correct). The attacked images "
+        f"{attacked.epsilon:.4g} (the ε of the curve at which the part of the correct images that are still correct is "
+        "closest to half). The attacked images "
         "were made for the intact network and are the same for all sites: a network without a site is not attacked "
         "again, so this is not its own robust accuracy."
     )
     return Section(
         "sites",
-        "Sites: clean and robust",
+        "Sites: clean and attacked images",
         summary,
         (figure, table),
         results=_results(every),
@@ -312,9 +324,14 @@ def _results(every: Sequence[tuple[str, Lesion]]) -> tuple[Result, ...]:
 
 
 def _finding(rows: Sequence[tuple[Cell, ...]], measure: str) -> tuple[str, ...]:
-    worst = rows[0]
-    clean, hit = _number(worst[3]), _number(worst[6])
+    lowest = rows[0]
+    total = _number(lowest[2]) + _number(lowest[5])
+    ties = sum(abs(_number(row[2]) + _number(row[5]) - total) < 1e-9 for row in rows) - 1
+    clean, hit = _number(lowest[3]), _number(lowest[6])
+    others = f", as without {ties} other{'' if ties == 1 else 's'} of them" if ties else ""
     return (
-        f"Removing {worst[0]} {worst[1]} has the largest effect: clean {measure} changes by {clean:+.1f} points, {measure} "
-        f"on the attacked images by {hit:+.1f}.".replace("-", "−"),
+        f"Of {len(rows)} sites, the sum of clean and attacked {measure} is lowest without {lowest[0]} {lowest[1]}{others}: clean "
+        f"{measure} changes by {clean:+.1f} points (p = {_number(lowest[4]):.2g} after Holm), {measure} on the attacked images "
+        f"by {hit:+.1f} (p = {_number(lowest[7]):.2g}).".replace("+-", "-").replace("-", "−")
+        + " Differences between sites were not tested.",
     )

@@ -7,12 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probe.core.document import Block, Check, Column, Note, Report, Result, Section, Table, percent
+from probe.core.document import Block, Column, Note, Report, Result, Section, Table, percent
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
-from probe.core.verdict import verdict
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.structure import get_structure
@@ -21,6 +20,7 @@ from probe.report.assemble import assemble
 from probe.report.render import PAGE
 from probe.tools.dossier.choose import DossierChoice, DossierConfig, choose_layers, present_structures
 from probe.tools.dossier.correlations import RankCorrelation, correlations, correlations_section
+from probe.tools.dossier.count_checks import checks, count_checks, in_words
 from probe.tools.dossier.measure import (
     AttackedImages,
     Channels,
@@ -184,7 +184,7 @@ def _report(
     info = parts["adversarial"].data
     return assemble(
         study="dossier",
-        title=f"{model.name}: what it has learned, how fragile it is, and which parts do the work",
+        title=f"{model.name}: filters, adversarial robustness and ablation",
         model=model.info(),
         data=info,
         config=config,
@@ -196,29 +196,13 @@ def _report(
         headline=_headline(parts, sections),
         sections=sections,
         results=_results(parts),
-        checks=_checks(parts),
+        checks=checks({name: parts[name] for name in STUDIES}),
         warnings=tuple(dict.fromkeys(line for part in parts.values() for line in part.warnings)),
         artifacts=tuple(f"{name}/{file}" for name in parts for file in (PAGE, "results.json")),
         methods=_methods(measured, computed),
         references=_REFERENCES,
         key=("sites", *(section.id for section in sections)),
     )
-
-
-def _checks(parts: Mapping[str, Report]) -> tuple[Check, ...]:
-    """Return the verdict of each study as one check; an attack without checks is a warning."""
-    checks = []
-    for name in STUDIES:
-        every = parts[name].all_checks
-        judged = verdict((check.name, check.status) for check in every)
-        count = sum(check.status != "not applicable" for check in every)
-        detail = f"{judged.word}: {judged.why}. Each check with its numbers is in the {name} report."
-        status = judged.status
-        if name == "adversarial" and not count:
-            status = "warn"
-            detail = "There are no checks of whether the attack's result can be trusted: run without --quick."
-        checks.append(Check(f"The {name} study's own checks", status, count, detail))
-    return tuple(checks)
 
 
 def _choices(measured: _Measurements) -> dict[str, object]:
@@ -231,13 +215,12 @@ def _choices(measured: _Measurements) -> dict[str, object]:
 
 
 def _overview(parts: Mapping[str, Report]) -> Section:
-    """Return the three headlines with their verdicts and the links to the full reports."""
+    """Return the three headlines with the counts of their checks and the links to the full reports."""
     rows, blocks = [], []
     for name in STUDIES:
         part = parts[name]
-        judged = verdict((check.name, check.status) for check in part.all_checks)
         main = next((result for result in part.all_results if isinstance(result.value, int | float)), None)
-        rows.append((name, *_main(main), judged.word, judged.why, part.seconds))
+        rows.append((name, *_main(main), count_checks(name, part).text, part.seconds))
         headline = " ".join(part.headline[:2])
         blocks.append(
             Note(f"{name.capitalize()}: {headline}", links=((f"The full {name} report", f"{name}/{PAGE}"),))
@@ -248,8 +231,7 @@ def _overview(parts: Mapping[str, Report]) -> Section:
             Column("Study"),
             Column("Main number"),
             Column("Value"),
-            Column("Verdict", help="The verdict of the study's own checks."),
-            Column("Why"),
+            Column("Checks", help="How many of the study's own checks were made, and what they found."),
             Column("Time", unit="s"),
         ),
         tuple(rows),
@@ -277,7 +259,8 @@ def _headline(parts: Mapping[str, Report], sections: tuple[Section, ...]) -> tup
     lines = [parts[name].headline[0] for name in ("adversarial", "ablation") if parts[name].headline]
     lines += [finding for section in sections for finding in section.findings]
     refused = [f"{section.title}: {section.reason}" for section in sections if section.reason]
-    return (*lines, *refused, "Nothing was trained for this dossier.")
+    said = in_words({name: parts[name] for name in STUDIES})
+    return (*lines, *refused, said, "Nothing was trained for this dossier.")
 
 
 def _results(parts: Mapping[str, Report]) -> tuple[Result, ...]:
@@ -304,7 +287,7 @@ def _methods(measured: _Measurements, computed: tuple[RankCorrelation, ...]) -> 
     lines = [
         "One network was attacked, ablated and examined with the same images; nothing was trained.",
         f"Attacked images were made for the intact network at epsilon {measured.attacked.epsilon:.4g}, the ε of the robustness "
-        "curve at which about half of the correct images are still correct.",
+        "curve at which the part of the correct images that are still correct is closest to half.",
     ]
     if layers:
         lines.append(

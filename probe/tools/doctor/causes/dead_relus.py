@@ -11,12 +11,10 @@ from probe.tools.doctor.registries import CAUSES
 _NAME = "dead-relus"
 
 _ADVICE_START = "Initialise the biases near 0 (not far below) and the weights with He's rule, normalise the input, or use a leaky ReLU."
-_ADVICE_AFTER = (
-    "Lower the learning rate, normalise before the ReLU, or use a leaky ReLU; a dead unit gets no gradient."
-)
+_ADVICE_AFTER = "Lower the learning rate, normalise before the ReLU, or use a leaky ReLU; a dead unit gets no gradient from these images."
 
 
-@CAUSES.register("dead-relus", order=9)
+@CAUSES.register("dead-relus", order=13)
 def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
     """Count the ReLU units that are 0 on all images, before and after the run."""
     start = evidence.layer_stats
@@ -27,14 +25,16 @@ def dead_relus(evidence: TrainingEvidence) -> Diagnosis:
         # A dead layer passes no gradient on, whatever the learning rate.
         explains = frozenset({"vanishing-gradients", "learning-rate"})
         text = f"{count_text(start)} before the first step."
-        return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_START, explains=explains)
+        return Diagnosis(
+            _NAME, _grade(evidence), title, text, _ADVICE_START, certain=False, explains=explains
+        )
     after = evidence.after
     if after is not None and after.mostly_dead:
         text = (
             f"{count_text(after)} after {len(evidence.trained.losses)} steps; before the first step there were "
             f"{start.dead:,} of {start.units:,}."
         )
-        return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_AFTER)
+        return Diagnosis(_NAME, _grade(evidence), title, text, _ADVICE_AFTER, certain=False)
     then = f", {after.dead:,} after {len(evidence.trained.losses)} steps" if after is not None else ""
     return Diagnosis(
         _NAME,

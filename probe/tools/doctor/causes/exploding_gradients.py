@@ -22,7 +22,7 @@ _ADVICE = (
 )
 
 
-@CAUSES.register("exploding-gradients", order=8)
+@CAUSES.register("exploding-gradients", order=12)
 def exploding_gradients(evidence: TrainingEvidence) -> Diagnosis:
     """Compare each layer's gradient with its weights at the first step, before any update."""
     title = "Exploding gradients from the start"
@@ -41,7 +41,7 @@ def exploding_gradients(evidence: TrainingEvidence) -> Diagnosis:
         return Diagnosis(_NAME, "clear", title, f"{facts}: the largest of {len(gradients)} layers.")
     grade: Grade = "fault" if evidence.training_failed else "risk"
     after = f"; {signal}" if signal else ""
-    return Diagnosis(_NAME, grade, title, f"{facts}{after}.", _ADVICE, explains=_EXPLAINED)
+    return Diagnosis(_NAME, grade, title, f"{facts}{after}.", _ADVICE, certain=False, explains=_EXPLAINED)
 
 
 def _at_once(evidence: TrainingEvidence, title: str) -> Diagnosis:
@@ -51,8 +51,9 @@ def _at_once(evidence: TrainingEvidence, title: str) -> Diagnosis:
         return Diagnosis(
             _NAME, "clear", title, "The value that is not finite at the first step is not merely too large."
         )
-    signal = _growth(evidence) or "in float64 the same step is finite"
-    text = f"{where(failure)}, before any update, because the values grow through the network: {signal}."
+    signal = _growth(evidence)
+    why = f"; {signal}" if signal else ""
+    text = f"{where(failure)}, before any update; in float64 the same step is finite, so the values are too large{why}."
     return Diagnosis(_NAME, "fault", title, text, _ADVICE, explains=_EXPLAINED)
 
 

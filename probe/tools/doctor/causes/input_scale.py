@@ -23,7 +23,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("input-scale", order=4)
+@CAUSES.register("input-scale", order=7)
 def input_scale(evidence: TrainingEvidence) -> Diagnosis:
     """Compare the input of the first layer with mean 0 and standard deviation 1."""
     first = evidence.first

@@ -13,7 +13,7 @@ _NAME = "overflow"
 _EXPLAINED = frozenset({"exploding-gradients", "vanishing-gradients", "dead-relus", "learning-rate"})
 
 
-@CAUSES.register("overflow", order=7)
+@CAUSES.register("overflow", order=11)
 def overflow(evidence: TrainingEvidence) -> Diagnosis:
     """Train again in float32 if float16 or bfloat16 stopped being finite."""
     title = "Overflow of a narrow floating-point type"
@@ -32,13 +32,20 @@ def overflow(evidence: TrainingEvidence) -> Diagnosis:
             title,
             f"In float32, the same training also stops being finite, at step {full.failure.fault.step + 1}.",
         )
+    if full.outcome == "grew":
+        text = (
+            f"In float32, the same {len(full.losses)} steps stay finite, but the loss rises from {full.before:.3g} to "
+            f"{full.after:.3g}: the narrow type is not what makes the training fail."
+        )
+        return Diagnosis(_NAME, "clear", title, text)
     kind = evidence.short_type
     limit = "" if failure.operation is not None else f" The largest {kind} value is {evidence.largest:.3g}."
     text = (
         f"{_what(failure)}; in float32, the same {len(full.losses)} steps stay finite, and the loss goes from "
         f"{full.before:.3g} to {full.after:.3g}.{limit}"
     )
-    return Diagnosis(_NAME, "fault", title, text, _advice(kind, failure), explains=_EXPLAINED)
+    explains = _EXPLAINED - {"learning-rate"} if evidence.trained.exploded else _EXPLAINED
+    return Diagnosis(_NAME, "fault", title, text, _advice(kind, failure), explains=explains)
 
 
 def _what(failure: Failure) -> str:

@@ -13,7 +13,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("undefined-loss", order=6)
+@CAUSES.register("undefined-loss", order=10)
 def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
     """Look for log of 0, division by 0 and similar operations in the loss, given finite outputs."""
     title = "A loss without a finite value"
@@ -41,7 +41,7 @@ def undefined_loss(evidence: TrainingEvidence) -> Diagnosis:
         f"{where(failure)}, although the outputs of the network are finite: the {quantity} of {describe(operation)} in the "
         f"loss is not finite; {operation.reason}."
     )
-    grown = evidence.trained.rising
+    grown = evidence.trained.exploded
     return Diagnosis(
         _NAME,
         "fault",
@@ -69,5 +69,5 @@ def _without_operation(evidence: TrainingEvidence, title: str) -> Diagnosis:
         f"{where(failure)}, although the outputs of the network are finite; in float64 it is not finite either.",
         "Look for a logarithm of 0, a division by 0 (such as a mean over no elements) or a square root in the loss.",
         certain=False,
-        explains=_EXPLAINED,
+        explains=_EXPLAINED - {"learning-rate"} if evidence.trained.exploded else _EXPLAINED,
     )

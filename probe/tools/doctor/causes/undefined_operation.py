@@ -20,7 +20,7 @@ _EXPLAINED = frozenset(
 )
 
 
-@CAUSES.register("undefined-operation", order=5)
+@CAUSES.register("undefined-operation", order=9)
 def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
     """Look for log of 0, division by 0, square root of negative numbers and their gradients inside the network."""
     title = "An operation in the network without a finite value"
@@ -39,4 +39,6 @@ def undefined_operation(evidence: TrainingEvidence) -> Diagnosis:
         )
     quantity = "gradient" if operation.way == "backward" else "value"
     text = f"{where(failure)}: the {quantity} of {describe(operation)} is not finite; {operation.reason}."
-    return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), explains=_EXPLAINED)
+    exploded = evidence.trained.exploded
+    explains = _EXPLAINED - {"learning-rate"} if exploded else _EXPLAINED
+    return Diagnosis(_NAME, "fault", title, text, advice_for(operation.name), not exploded, explains)

@@ -15,7 +15,7 @@ SMALL = 1e-4
 _EXPLAINED = frozenset({"learning-rate"})
 
 
-@CAUSES.register("vanishing-gradients", order=10)
+@CAUSES.register("vanishing-gradients", order=14)
 def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
     """Compare the first layers' gradients with the last layer's at the first step, relative to their weights."""
     title = "Vanishing gradients"
@@ -31,6 +31,14 @@ def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
     )
     if ratio >= SMALL:
         return Diagnosis(_NAME, "clear", title, f"{facts}.")
+    if norm == 0 and evidence.blocked and not evidence.training_failed:
+        return Diagnosis(
+            _NAME,
+            "clear",
+            title,
+            f"No gradient reaches {short(layer)} at the first step, because the weights of {short(evidence.blocked[0])} are "
+            "all 0 there; the training works nevertheless.",
+        )
     few = sum(gradient[2] / last < SMALL for gradient in gradients)
     return Diagnosis(
         _NAME,
@@ -38,6 +46,7 @@ def vanishing_gradients(evidence: TrainingEvidence) -> Diagnosis:
         title,
         f"{facts}; {few} of {len(gradients)} layers are below {SMALL:g}.",
         _advice(norm),
+        certain=norm == 0,
         explains=_EXPLAINED,
     )
 
