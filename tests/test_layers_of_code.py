@@ -21,6 +21,7 @@ LEVELS = {
     "probe.models": 2,
     "probe.train": 3,
     "studies.base": 3,
+    "studies.checks": 3,
     "studies.filters": 4,
     "studies.adversarial": 4,
     "studies.ablation": 4,

@@ -72,11 +72,11 @@ def _version(tensor: Tensor) -> int | None:
 def layer_names(module: nn.Module) -> tuple[str, ...]:
     """Return the names of all submodules; a module with two names has both.
 
-    Those of a traced network are the names in the network that was traced: its graph keeps no empty ones.
+    Those of a traced network include the names in the network that was traced: its graph keeps no empty modules.
     """
-    if isinstance(module, fx.GraphModule) and "layers" in module.meta:
-        return tuple(module.meta["layers"])
-    return tuple(name for name, _ in module.named_modules(remove_duplicate=False) if name)
+    own = tuple(name for name, _ in module.named_modules(remove_duplicate=False) if name)
+    traced = module.meta.get("layers", ()) if isinstance(module, fx.GraphModule) else ()
+    return tuple(dict.fromkeys((*own, *traced)))
 
 
 def check_layer(names: Sequence[str], layer: str) -> None:
