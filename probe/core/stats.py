@@ -43,6 +43,25 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     return float(data.mean()) - half, float(data.mean()) + half
 
 
+def mean_proportion(values: Sequence[float], n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the mean of at least two proportions, each of the same ``n`` items; within [0, 1].
+
+    The values come from k independent draws or seeds. It is Wilson's interval with Student's quantile for k − 1 degrees
+    of freedom and the number of items that the spread of the values is worth, p(1 − p) / variance of the mean (Kish
+    1965), at most ``n``: the items are the same in every draw. Raises ValueError for fewer than two values.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    mean, variance = float(data.mean()), float(data.var(ddof=1) / data.size) if data.size > 1 else 0.0
+    quantile = t_quantile(data.size, confidence) if data.size > 1 else 0.0
+    if data.size < 2:
+        raise ValueError("the mean of proportions needs at least two values for an interval")
+    worth = float(n) if variance <= 0 else min(float(n), max(mean * (1 - mean) / variance, 1e-9))
+    square = quantile**2
+    centre = (mean + square / (2 * worth)) / (1 + square / worth)
+    half = quantile / (1 + square / worth) * math.sqrt(mean * (1 - mean) / worth + square / (4 * worth**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def t_quantile(n: int, confidence: float = 0.95) -> float:
     """Return the half-width of Student's interval for the mean of ``n`` ≥ 2 values, in standard errors."""
     from scipy.stats import t

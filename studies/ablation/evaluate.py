@@ -228,6 +228,18 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return stats.t_interval(known) if len(known) > 1 else None
 
 
+def proportion_interval(values: Sequence[float], n: int) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean of proportions over seeds, each of ``n`` images; None for fewer than two."""
+    known = [value for value in values if np.isfinite(value)]
+    return stats.mean_proportion(known, n) if len(known) > 1 else None
+
+
+def bounded_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95% t-interval of the mean of values in [0, 1], cut to that range; None for fewer than two."""
+    bounds = interval(values)
+    return None if bounds is None else (max(0.0, bounds[0]), min(1.0, bounds[1]))
+
+
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean of the finite values, None when there is none."""
     known = [value for value in values if np.isfinite(value)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,7 +76,6 @@ def _findings(lesioned: LesionResult, measure: str) -> tuple[str, ...]:
         site: comparison for site in lesioned.plan.single if (comparison := lesioned.alone(site)) is not None
     }
     if len(alone) > 1:
-        worst = min(alone, key=lambda site: (alone[site].n_correct, -alone[site].loss_change))
         harmful = [
             s
             for s, comparison in alone.items()
@@ -85,8 +83,7 @@ def _findings(lesioned: LesionResult, measure: str) -> tuple[str, ...]:
         ]
         tests = "exact McNemar tests, Holm-corrected"
         lines.append(
-            f"Cut alone, {lesioned.sites[worst].name} matters most: {measure} "
-            f"{percent(alone[worst].accuracy, alone[worst].ci)}. {len(harmful)} of {len(alone)} single cuts lower it "
+            f"{_most_harmful(lesioned, alone, measure)} {len(harmful)} of {len(alone)} single cuts lower it "
             f"significantly ({tests}): {names([lesioned.sites[s].name for s in harmful])}."
             if harmful
             else f"None of the {len(alone)} single cuts lowers {measure} significantly ({tests})."
@@ -97,20 +94,41 @@ def _findings(lesioned: LesionResult, measure: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+def _most_harmful(lesioned: LesionResult, alone: Mapping[int, Comparison], measure: str) -> str:
+    """Name the single cut with the lowest accuracy; ties are named, and the loss breaks them."""
+    lowest = min(comparison.n_correct for comparison in alone.values())
+    tied = [site for site, comparison in alone.items() if comparison.n_correct == lowest]
+    tied.sort(key=lambda site: -_or_zero(alone[site].loss_change))
+    first = alone[tied[0]]
+    value = percent(first.accuracy, first.ci)
+    if len(tied) == 1:
+        return f"In this sample, cutting {lesioned.sites[tied[0]].name} alone costs most: {measure} {value}."
+    listed = names([lesioned.sites[site].name for site in tied])
+    return (
+        f"In this sample, {len(tied)} sites cost most when cut alone, equally ({listed}): {measure} {value}; of these, "
+        f"{lesioned.sites[tied[0]].name} raises the loss most ({first.loss_change:+.2g} nats)."
+    )
+
+
+def _or_zero(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
+
+
 def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Comparison, measure: str) -> str:
-    lost, gained = lesioned.intact.n_correct - before.n_correct, after.n_correct - before.n_correct
+    """Write what estimating the statistics again recovers, with the intact network as the control."""
+    n, lost = lesioned.intact.n, lesioned.intact.n_correct - before.n_correct
     if lost <= 0:
         return ""
-    if gained <= 0:
-        verdict = "so none of the loss is due to shifted statistics; the removed part carried information"
-    else:
-        share = min(1.0, gained / lost)
-        verdict = f"so {percent(share)} of the loss is due to shifted statistics"
-        verdict += ", the rest to lost information" if share < 1 else ""
-    return (
+    text = (
         f"With batch-norm statistics estimated again, the network without any {lesioned.structure.name} reaches "
-        f"{percent(after.accuracy, after.ci)} {measure}, {verdict}."
+        f"{percent(after.accuracy, after.ci)} {measure}: {after.n_correct - before.n_correct:+d} of {n} images, where "
+        f"the cut cost {lost}"
     )
+    control = lesioned.recalibrated.get(frozenset())
+    if control is not None:
+        change = control.n_correct - lesioned.intact.n_correct
+        text += f" (the same for the intact network: {change:+d})"
+    return f"{text}."
 
 
 def _map(lesioned: LesionResult, measure: str) -> Figure:
@@ -141,9 +159,9 @@ def _map(lesioned: LesionResult, measure: str) -> Figure:
         Axis("site (↓ resizes)", categories=labels),
         Axis(measure),
         "One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
-        f"sites that change height and width; intact the network has {percent(lesioned.intact.accuracy)}. High bars: "
-        "the network does not need this site. Low bars: later layers depend on it. In residual networks the "
-        "sites that change the resolution usually matter most.",
+        f"sites that change height and width; intact the network has {percent(lesioned.intact.accuracy)}. A low bar: "
+        "with the weights as they are, many predictions are lost without this site. Sites whose intervals overlap are not "
+        "told apart by these images.",
         tuple(series),
     )
 
@@ -177,10 +195,10 @@ def _curves(lesioned: LesionResult, measure: str) -> list[Figure]:
             "line",
             Axis("sites cut at once"),
             Axis("error" if measure == "accuracy" else "disagreement"),
-            "At k, k sites are cut together: a random choice (mean over the draws, band: from the best to the "
-            "worst draw), or the first or last k in depth order. A smooth rise means many paths that can replace "
-            "one another (Veit et al. 2016); a jump at the first cuts means a chain in which every link is "
-            "needed.",
+            "At k, k sites are cut together: a random choice (mean over the draws, band: from the lowest to the "
+            "highest draw), or the first or last k in depth order. Veit et al. (2016) explain a smooth rise by many paths "
+            "that can replace one another; a jump at the first cuts is what a chain would give in which every link is "
+            "needed. The curve alone does not prove either.",
             tuple(series),
         )
     ]
@@ -202,42 +220,55 @@ def _random(lesioned: LesionResult, sizes: Sequence[int]) -> Series:
 
 
 def _sites_table(lesioned: LesionResult, measure: str) -> Table:
+    level = _joint_level(lesioned)
+    level_text = f"{100 * level:.4g}%"
     columns = (
         Column("Site", help="Name of the module that contains it, for --sites."),
         Column("What", help="The kind of site."),
         Column("Shape", help="Channels × height × width of the value there."),
         Column(measure.capitalize(), proportion=True, help="With this site cut alone."),
-        *Column.interval(proportion=True),
+        Column("Change", unit="points", help="Against the intact network."),
+        *Column.interval(f"its {level_text} interval (Newcombe 1998, paired)"),
         Column("Lost", help="Images that only the intact network classifies correctly."),
         Column("Won", help="Images that only the network without the site classifies correctly."),
         Column("Flips", help="Images whose prediction differs from the intact network's."),
         Column("p", help="Exact McNemar test of lost against won, Holm-corrected over the sites.", digits=2),
         Column("Loss change", help="Mean change of the cross-entropy, in nats.", digits=2),
-        *Column.interval("its 95% t-interval", digits=2),
+        *Column.interval(f"its {level_text} t-interval", digits=2),
         Column("Parameters", help="Parameters that are removed with the site."),
         Column("MACs", help="Multiply-accumulates for one image that are removed with the site."),
     )
-    rows = tuple(_site_row(lesioned, site) for site in lesioned.plan.single)
+    rows = tuple(_site_row(lesioned, site, level) for site in lesioned.plan.single)
     n_uncut = len(lesioned.sites) - len(rows)
     return Table(
         f"Every {lesioned.structure.name}, cut alone",
         columns,
         rows,
-        "Sorted from input to output. Small p: more correct predictions were lost than chance explains."
+        "Sorted from input to output. Small p: more correct predictions were lost than chance explains. The intervals are "
+        f"at {level_text}, so that all of them together hold with 95% (Bonferroni)."
         + (f" {n_uncut} other sites were not cut alone (--max-sites)." if n_uncut else ""),
     )
 
 
-def _site_row(lesioned: LesionResult, number: int) -> tuple[Cell, ...]:
+def _joint_level(lesioned: LesionResult) -> float:
+    """Return the level at which the intervals of all single cuts hold together with 95%."""
+    return 1 - _SIGNIFICANT / max(1, len(lesioned.corrected))
+
+
+def _site_row(lesioned: LesionResult, number: int, level: float) -> tuple[Cell, ...]:
     site, comparison, cost = lesioned.sites[number], lesioned.alone(number), lesioned.costs.get(number)
     head = (site.name, site.form, "×".join(map(str, site.shape)))
     if comparison is None or cost is None or lesioned.whole is None:
-        return (*head, *[None] * 12)
-    low, high = comparison.loss_ci or (None, None)
+        return (*head, *[None] * 13)
+    both = comparison.n_correct - comparison.won
+    neither = comparison.n - both - comparison.won - comparison.lost
+    bounds = stats.newcombe_paired(both, comparison.lost, comparison.won, neither, level)
+    low, high = _loss_interval(comparison, level)
     return (
         *head,
         comparison.accuracy,
-        *comparison.ci,
+        100 * comparison.difference,
+        *(100 * bound for bound in bounds),
         comparison.lost,
         comparison.won,
         comparison.changed,
@@ -248,6 +279,16 @@ def _site_row(lesioned: LesionResult, number: int) -> tuple[Cell, ...]:
         lesioned.whole.parameters - cost.parameters,
         lesioned.whole.macs - cost.macs,
     )
+
+
+def _loss_interval(comparison: Comparison, level: float) -> tuple[float | None, float | None]:
+    """Return the t-interval of the loss change at another level than 95%."""
+    if comparison.loss_ci is None or not np.isfinite(comparison.loss_change):
+        return None, None
+    wider = stats.t_quantile(comparison.n, level) / stats.t_quantile(comparison.n)
+    return tuple(
+        comparison.loss_change + wider * (bound - comparison.loss_change) for bound in comparison.loss_ci
+    )  # type: ignore[return-value]
 
 
 def _recalibration(lesioned: LesionResult, measure: str, calibration: int) -> list[Block]:
@@ -265,8 +306,8 @@ def _recalibration(lesioned: LesionResult, measure: str, calibration: int) -> li
         ),
         rows,
         f"Means and variances of all batch normalisation re-estimated on {calibration} images, weights unchanged. "
-        "Accuracy that comes back was lost to shifted statistics; the rest was lost information. The first row "
-        "is the intact network with statistics estimated again: it shows the effect of re-estimation alone.",
+        "What comes back is what shifted statistics had cost; what does not come back is not explained by this. The first "
+        "row, the control, is the intact network with statistics estimated again.",
     )
     return [table]
 
@@ -315,7 +356,13 @@ def _results(lesioned: LesionResult, measure: str) -> tuple[Result, ...]:
             results.append(Result(f"lesion_p_holm:{name}", lesioned.corrected[site], n))
     for k, errors in _draw_errors(lesioned).items():
         results.append(
-            Result(f"lesion_error:{word}:{k} random", float(np.mean(errors)), n, _mean_interval(errors))
+            Result(
+                f"lesion_error:{word}:{k} random",
+                float(np.mean(errors)),
+                len(errors),
+                stats.mean_proportion(errors, n) if len(errors) > 1 else None,
+                "proportion",
+            )
         )
     again = lesioned.recalibrated.get(lesioned.plan.everything)
     if again is not None:
@@ -331,10 +378,3 @@ def _draw_errors(lesioned: LesionResult) -> Mapping[int, list[float]]:
         for k, draws in lesioned.plan.random.items()
         if (errors := [1 - lesioned.sets[sites].accuracy for sites in draws if sites in lesioned.sets])
     }
-
-
-def _mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    if len(values) < 2:
-        return None
-    low, high = stats.t_interval(values)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

@@ -12,7 +12,6 @@ from probe.core.document import (
     Axis,
     Block,
     Cell,
-    Check,
     Column,
     Figure,
     Note,
@@ -25,8 +24,9 @@ from probe.core.document import (
 )
 from probe.graph.edit.structure import SWAP
 from studies.ablation.arms import TrainedArm
-from studies.ablation.evaluate import interval, mean, paired_difference
+from studies.ablation.evaluate import mean, paired_difference, proportion_interval
 from studies.ablation.retrain import RetrainResult, Variant, arm_name, label_of
+from studies.ablation.retrain_checks import retrain_checks
 
 
 def _band(rows: Sequence[Sequence[float]], label: str) -> Series:
@@ -57,8 +57,8 @@ def curves_figure(retrained: RetrainResult, depth: int | None) -> Figure:
         "line",
         Axis("epoch"),
         Axis("held-out accuracy"),
-        "Mean over seeds; the band goes from the lowest to the highest seed. Bands that separate early show that "
-        "the structure makes training easier; bands that meet at the end, that it only makes it faster.",
+        "Mean over seeds; the band goes from the lowest to the highest seed. Bands that lie apart "
+        "early and meet at the end: the arms differ in how fast they learn, and not in what they reach, in these seeds.",
         tuple(series),
     )
 
@@ -106,11 +106,11 @@ def depth_figure(retrained: RetrainResult, train: bool) -> Figure:
             middle = mean(errors)
             if middle is None or depth is None:
                 continue
-            bounds = interval(errors) or (middle, middle)
+            bounds = proportion_interval(errors, _n_items(retrained, train)) or (middle, middle)
             xs.append(float(depth))
             ys.append(middle)
-            low.append(max(0.0, bounds[0]))
-            high.append(min(1.0, bounds[1]))
+            low.append(bounds[0])
+            high.append(bounds[1])
         series.append(Series(label_of(variant), tuple(xs), tuple(ys), tuple(low), tuple(high)))
     split = "Training" if train else "Held-out"
     return Figure(
@@ -118,18 +118,22 @@ def depth_figure(retrained: RetrainResult, train: bool) -> Figure:
         "line",
         Axis("depth (layers with weights)"),
         Axis(f"{split.lower()} error"),
-        "Mean over seeds with its 95% t-interval. "
+        "Mean over seeds with its 95% interval. "
         + (
-            "An error that rises with depth shows degradation (He et al. 2015): deeper networks fit even their "
-            "training images worse, which is not overfitting."
+            "A training error that rises with depth is called degradation (He et al. 2015): deeper networks fit even "
+            "their training images worse, which is not overfitting."
             if train
-            else "With shortcuts, more depth does not raise the error; without them it does, once gradients vanish."
+            else "The networks of He et al. 2015 without shortcuts had a larger error when they were deeper; those with "
+            "shortcuts did not."
         ),
         tuple(series),
     )
 
 
-_SAME_SIZE = 0.01
+def _n_items(retrained: RetrainResult, train: bool) -> int:
+    """Return the number of images of an error: the training ones, or the held-out ones."""
+    setting = retrained.setting
+    return len(setting.labels if train else setting.held_labels)
 
 
 def retrain_section(retrained: RetrainResult) -> Section:
@@ -151,7 +155,7 @@ def retrain_section(retrained: RetrainResult) -> Section:
         _what(retrained),
         tuple(blocks),
         results=_results(retrained),
-        checks=_checks(retrained),
+        checks=retrain_checks(retrained),
         findings=findings,
     )
 
@@ -206,14 +210,16 @@ def _degradation_words(retrained: RetrainResult) -> list[str]:
             continue
         # Degradation is claimed only where every seed shows it.
         rises = min(by_seed[1]) > max(by_seed[0])
-        bounds = interval(by_seed[1])
-        within = (
-            "" if bounds is None else f" [{100 * max(0.0, bounds[0]):.0f}, {100 * min(1.0, bounds[1]):.0f}]"
-        )
+        bounds = proportion_interval(by_seed[1], len(retrained.setting.labels))
+        within = "" if bounds is None else f" [{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]"
         lines.append(
             f"{label_of(variant).capitalize()}, training error goes from {percent(errors[0])} at depth {first} to "
             f"{percent(errors[1])}{within} at depth {last}"
-            + (": the deeper network is harder to train (degradation)." if rises and variant else ".")
+            + (
+                f", and is larger in each of the {len(by_seed[1])} seeds (degradation)."
+                if rises and variant
+                else "."
+            )
         )
     return lines
 
@@ -226,7 +232,7 @@ def _accuracy_table(retrained: RetrainResult) -> Table:
             Column("Arm", help="One variant of the network, trained from random weights."),
             Column("Seeds", help="Trainings; each arm has the same ones."),
             Column("Held-out accuracy", proportion=True, help="Mean over seeds."),
-            *Column.interval("the mean's 95% t-interval", proportion=True),
+            *Column.interval("the mean's 95% interval over seeds", proportion=True),
             Column("Training accuracy", proportion=True, help="Mean over seeds, in eval mode."),
             Column(
                 "Effect of removing", unit="points", help="Intact minus this arm, mean over seeds.", digits=3
@@ -238,15 +244,20 @@ def _accuracy_table(retrained: RetrainResult) -> Table:
             Column("Dead units", proportion=True, help="ReLU channels that no held-out image activates."),
         ),
         tuple(rows),
-        "The effect of removing is the accuracy of the intact network minus that of the arm; an interval that "
-        "contains 0 is not significant.",
+        "The effect of removing is the accuracy of the intact network minus that of the arm; where its interval "
+        "contains 0, these seeds cannot tell the arms apart. "
+        + (
+            f"Each of the {len(retrained.variants) - 1} arms is tested on its own, without a correction."
+            if len(retrained.variants) > 2
+            else ""
+        ),
     )
 
 
 def _accuracy_row(retrained: RetrainResult, variant: Variant, depth: int | None) -> tuple[Cell, ...]:
     arms = retrained.of(variant, depth)
     accuracy = retrained.accuracies(variant, depth)
-    ci = interval(accuracy.tolist()) or (None, None)
+    ci = proportion_interval(accuracy.tolist(), len(retrained.setting.held_labels)) or (None, None)
     effect: tuple[Cell, ...] = (None, None, None, None)
     if variant:
         difference, bounds, p = paired_difference(retrained.accuracies((), depth), accuracy)
@@ -257,7 +268,7 @@ def _accuracy_row(retrained: RetrainResult, variant: Variant, depth: int | None)
         arm_name(variant, depth, len(retrained.depths) > 1),
         len(arms),
         mean(accuracy.tolist()),
-        *(None if bound is None else min(max(bound, 0.0), 1.0) for bound in ci),
+        *ci,
         mean([1 - trained.train_error for trained in arms]),
         *effect,
         sum(retrained.dead(trained) for trained in arms),
@@ -294,56 +305,6 @@ def _fault_words(trained: TrainedArm) -> str:
     )
 
 
-def _checks(retrained: RetrainResult) -> tuple[Check, ...]:
-    everything = [trained for arms in retrained.arms.values() for trained in arms]
-    faults = [trained for trained in everything if trained.fault is not None]
-    dead = [trained for trained in everything if retrained.dead(trained)]
-    seeds = len(retrained.of((), retrained.depths[0]))
-    return (
-        Check(
-            "Finite training",
-            "fail" if faults else "pass",
-            len(faults),
-            f"{len(faults)} of {len(everything)} trainings reached a loss or gradient that is not finite.",
-        ),
-        Check(
-            "Dead networks",
-            "warn" if dead else "pass",
-            len(dead),
-            f"{len(dead)} of {len(everything)} trainings never left the loss of guessing: "
-            + (
-                "their accuracy shows that this recipe does not train them, not how good they could be."
-                if dead
-                else "none."
-            ),
-        ),
-        Check(
-            "Enough seeds",
-            "pass" if seeds >= 3 else "warn",
-            seeds,
-            f"{seeds} seed{'s' if seeds != 1 else ''} for each arm; a difference needs at least 3 to be tested "
-            "for significance.",
-        ),
-        *_capacity_checks(retrained),
-    )
-
-
-def _capacity_checks(retrained: RetrainResult) -> list[Check]:
-    depth, checks = retrained.depths[-1], []
-    intact = retrained.anatomy((), depth).parameters
-    for variant in retrained.variants[1:]:
-        own = retrained.anatomy(variant, depth).parameters
-        change = (own - intact) / intact
-        matched = any(trained.arm.match for trained in retrained.of(variant, depth))
-        name = label_of(variant).capitalize()
-        detail = f"{name} the network has {own:,} parameters, intact {intact:,} ({change:+.1%})."
-        if abs(change) > _SAME_SIZE and not matched:
-            detail += " The difference is due to both the structure and this capacity: --match-parameters separates them."
-        status = "warn" if abs(change) > _SAME_SIZE else "pass"
-        checks.append(Check(f"Equal capacity: {label_of(variant)}", status, own - intact, detail))  # type: ignore[arg-type]
-    return checks
-
-
 def _results(retrained: RetrainResult) -> tuple[Result, ...]:
     results = []
     for depth in retrained.depths:
@@ -357,7 +318,7 @@ def _results(retrained: RetrainResult) -> tuple[Result, ...]:
                     f"retrain_accuracy:{name}",
                     mean(accuracy),
                     len(accuracy),
-                    interval(accuracy),
+                    proportion_interval(accuracy, len(retrained.setting.held_labels)),
                     "proportion",
                     True,
                 )
@@ -367,7 +328,7 @@ def _results(retrained: RetrainResult) -> tuple[Result, ...]:
                     f"retrain_train_accuracy:{name}",
                     mean(train),
                     len(train),
-                    interval(train),
+                    proportion_interval(train, len(retrained.setting.labels)),
                     "proportion",
                     True,
                 )

@@ -11,7 +11,7 @@ from probe.core import stats
 from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.graph.cost.summary import Anatomy
 from studies.ablation.arms import ROBUST_STEPS, TrainedArm
-from studies.ablation.evaluate import interval, mean, paired_difference
+from studies.ablation.evaluate import bounded_interval, mean, paired_difference, proportion_interval
 from studies.ablation.lesion import LesionResult
 from studies.ablation.retrain import RetrainResult, Variant, arm_name, label_of
 
@@ -89,7 +89,7 @@ def _table(retrained: RetrainResult, measure: _Measure, name: str, reading: str)
     for depth in retrained.depths:
         for variant in retrained.variants:
             values = _values(retrained, measure, variant, depth)
-            low, high = interval(values.tolist()) or (None, None)
+            low, high = _interval(retrained, measure, values.tolist()) or (None, None)
             effect: tuple[Cell, ...] = (None, None, None, None)
             if variant:
                 difference, bounds, p = paired_difference(_values(retrained, measure, (), depth), values)
@@ -105,7 +105,7 @@ def _table(retrained: RetrainResult, measure: _Measure, name: str, reading: str)
             Column("Arm", help="One variant of the network, trained from random weights."),
             Column("Seeds", help="Trainings of this arm."),
             Column(name, proportion=True, help="Mean over seeds."),
-            *Column.interval("the mean's 95% t-interval", proportion=True),
+            *Column.interval("the mean's 95% interval over seeds", proportion=True),
             Column(
                 "Intact minus arm",
                 unit="points",
@@ -119,6 +119,16 @@ def _table(retrained: RetrainResult, measure: _Measure, name: str, reading: str)
     )
 
 
+def _interval(
+    retrained: RetrainResult, measure: _Measure, values: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean over seeds: of a proportion of images, or of a calibration error."""
+    if measure is calibration_error:
+        return bounded_interval(values)
+    counts = [len(trained.robust) for arms in retrained.arms.values() for trained in arms]
+    return proportion_interval(values, max(counts, default=0) or len(retrained.setting.held_labels))
+
+
 def _words(retrained: RetrainResult, measure: _Measure, name: str) -> str:
     depth = retrained.depths[-1]
     parts = []
@@ -126,8 +136,8 @@ def _words(retrained: RetrainResult, measure: _Measure, name: str) -> str:
         values = _values(retrained, measure, variant, depth).tolist()
         middle = mean(values)
         if middle is not None:
-            parts.append(f"{label_of(variant)} {percent(middle, interval(values))}")
-    return f"Mean {name} over seeds, with its 95% t-interval: {', '.join(parts)}."
+            parts.append(f"{label_of(variant)} {percent(middle, _interval(retrained, measure, values))}")
+    return f"Mean {name} over seeds, with its 95% interval: {', '.join(parts)}."
 
 
 def _results(retrained: RetrainResult, measure: _Measure, name: str, better: bool) -> tuple[Result, ...]:
@@ -137,7 +147,16 @@ def _results(retrained: RetrainResult, measure: _Measure, name: str, better: boo
         for variant in retrained.variants:
             values = _values(retrained, measure, variant, depth).tolist()
             label = f"retrain_{name}:{'+'.join(variant) or 'intact'}{at}"
-            results.append(Result(label, mean(values), len(values), interval(values), "proportion", better))
+            results.append(
+                Result(
+                    label,
+                    mean(values),
+                    len(values),
+                    _interval(retrained, measure, values),
+                    "proportion",
+                    better,
+                )
+            )
     return tuple(results)
 
 
@@ -209,9 +228,9 @@ def ledger_section(lesions: tuple[LesionResult, ...], retrained: RetrainResult |
         "Confounds",
         _COLUMNS,
         tuple(rows),
-        "A difference in accuracy is due to the structure alone only where the other columns stay the same. A "
-        "cut that also removes parameters or computation confounds structure with capacity; --match-parameters "
-        "retrains the cut arm at the intact one's number of parameters.",
+        "Where a column differs between two rows, a difference in their accuracy may come from it as well as from the "
+        "structure. A cut that also removes parameters or computation confounds structure with capacity; "
+        "--match-parameters retrains the cut arm at the intact one's number of parameters.",
     )
     return Section("ledger", "What else changes", "", (table,))
 
@@ -290,9 +309,9 @@ def _start(retrained: RetrainResult, depth: int | None) -> Figure:
         "line",
         Axis("layer with weights, from input to output"),
         Axis("L2 norm of the gradient", scale="log"),
-        "Before training; geometric mean over seeds, band: lowest to highest seed. A level line is good: all "
-        "layers learn. A line that falls towards the input shows vanishing gradients, a line that rises towards "
-        "it exploding ones.",
+        "Before training; geometric mean over seeds, band: lowest to highest seed. A level line: "
+        "gradients of a similar size in all layers. A line that falls towards the input: vanishing gradients; one that "
+        "rises towards it: exploding ones.",
         tuple(series),
     )
 
@@ -308,8 +327,8 @@ def _heat(trained: TrainedArm, name: str, largest: float) -> Figure:
         Axis("step", categories=tuple(str(step) for step in trained.steps)),
         Axis("layer", categories=tuple(trained.layers[layer].removeprefix("network.") for layer in layers)),
         f"Seed {trained.arm.seed}. 0 is the largest gradient of all arms ({largest:.2g}), -3 a thousandth of it. A "
-        "row that is dark throughout is a layer that hardly learns. Rows that get darker towards the input show "
-        "a vanishing gradient.",
+        "row that is dark throughout is a layer that receives hardly any gradient. Rows that get darker towards the "
+        "input show a vanishing gradient.",
         matrix=tuple(tuple(float(value) for value in row) for row in logs),
         value_label="log10 of gradient / largest",
     )

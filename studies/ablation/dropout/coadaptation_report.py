@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table
 from studies.ablation.dropout.arm import units_of
 from studies.ablation.dropout.coadaptation import BINS, Units
-from studies.ablation.evaluate import interval, mean, paired_difference
+from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference
 from studies.ablation.retrain import RetrainResult, Variant
 
 TITLE = "Co-adaptation: units with and without dropout"
@@ -157,7 +157,8 @@ def _table(pairs: _Pairs) -> Table:
         ),
         tuple(rows),
         "One number for each seed; the seeds are paired. The hypothesis predicts negative differences; an "
-        "interval that contains 0 is not significant.",
+        "interval that contains 0 means that these seeds cannot tell. The measures and sites are tested one by one, "
+        "without a correction.",
     )
 
 
@@ -215,7 +216,7 @@ def _removal_figure(pairs: _Pairs) -> Figure:
         Axis("rise of the loss, nats"),
         "One unit at a time is set to 0; units of all sites, sorted by the rise of the loss; mean over seeds, "
         "band from the lowest to the highest. In favour of the hypothesis: with dropout the line is low and "
-        "flat, so no unit is indispensable. Against it: a high start, so a few units matter much. Below 0 the "
+        "flat: losing any single unit costs little. Against it: a high start: losing a few single units costs much. Below 0 the "
         "network is better without the unit.",
         _lines([float(rank + 1) for rank in range(length)], by_seed),
     )
@@ -251,7 +252,16 @@ def _results(pairs: _Pairs) -> tuple[Result, ...]:
         unit = "nats" if "loss" in measure.key else "proportion" if measure.key != "correlation" else ""
         for label, values in (("with_dropout", first.tolist()), ("without_dropout", second.tolist())):
             name = f"coadaptation_{measure.key}:{label}"
-            results.append(Result(name, mean(values), len(values), interval(values), unit, False))
+            results.append(
+                Result(
+                    name,
+                    mean(values),
+                    len(values),
+                    (interval if unit == "nats" else bounded_interval)(values),
+                    unit,
+                    False,
+                )
+            )
         difference, ci, p = paired_difference(first, second)
         results.append(
             Result(f"coadaptation_{measure.key}:difference", difference, len(pairs), ci, unit, False)

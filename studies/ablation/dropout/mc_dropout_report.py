@@ -12,7 +12,7 @@ from probe.core import stats
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, finite, percent
 from studies.ablation.dropout.arm import votes_of
 from studies.ablation.dropout.mc_dropout import PASSES, McDropoutVotes, ensemble, mc_dropout
-from studies.ablation.evaluate import interval, mean, paired_difference
+from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference
 from studies.ablation.lesion import EvaluationSet
 from studies.ablation.retrain import RetrainResult, Variant
 
@@ -314,7 +314,7 @@ def _trained_results(
                     f"voting_trained_{name}:{label}",
                     mean(values),
                     len(values),
-                    interval(values),
+                    (bounded_interval if quantity == "right" else interval)(values),
                     unit,
                     quantity == "right",
                 )

@@ -196,8 +196,8 @@ def figure(explanations: Sequence[Explanation], randomised: Mapping[str, Randomi
         "bar",
         Axis("method", categories=titles),
         Axis("Spearman's ρ of |map|"),
-        "Low bars are good: the map changes with what the network learned. A high bar means that the map "
-        "mostly shows the image itself. Whiskers are 95% t-intervals over images.",
+        "A low bar: the map changes when the weights do. A high bar: it stays much the same, whatever the network has "
+        "learned. Whiskers are 95% t-intervals over images.",
         series=(
             _series("classifier randomised", [both.classifier for _, both in judged]),
             _series("all layers randomised", [both.everything for _, both in judged]),
@@ -261,16 +261,22 @@ def findings(
     unchanged = [(title, both) for title, both in judged if _correlation(both) >= HARDLY]
     lowest, least = min(judged, key=lambda pair: _correlation(pair[1]))
     sentences = [
-        f"{title} maps hardly change when {_what(both)} randomised (ρ = {_correlation(both):.2f}, {images}): do not read "
-        "them as an explanation of the class."
+        f"{title} maps hardly change on {images} when {_what(both)} randomised (ρ = {_correlation(both):.2f}): on these "
+        "images they say little about the class."
         for title, both in unchanged
     ]
     if _correlation(least) < HARDLY:
         sentences.append(
-            f"{lowest} depends most on the weights: ρ = {least.classifier.value:.2f} with the classifier and "
-            f"{least.everything.value:.2f} with all layers randomised ({images})."
+            f"Of the methods that were checked, {lowest} changes most on {images} when weights are randomised: "
+            f"ρ = {_with_interval(least.classifier)} with the classifier and {_with_interval(least.everything)} with all "
+            "layers randomised; differences between the methods were not tested."
         )
     return tuple(sentences)
+
+
+def _with_interval(correlation: MapCorrelation) -> str:
+    interval = f" [{correlation.ci[0]:.2f}, {correlation.ci[1]:.2f}]" if correlation.ci else ""
+    return f"{correlation.value or 0.0:.2f}{interval}"
 
 
 def _correlation(both: RandomisationResult) -> float:

@@ -168,12 +168,12 @@ def verdict(randomised: RandomisationResult) -> str:
     if classifier is None or everything is None:
         return "Cannot be judged: the maps of a randomised network are constant."
     if everything >= HARDLY:
-        return "Hardly changes when every weight is randomised: it shows the image, not what the network learned."
+        return "Hardly changes when every weight is randomised: on these images it depends little on what the network learned."
     if classifier >= HARDLY:
-        return "Hardly changes when the classifier is randomised: it does not show what supports this class."
+        return "Hardly changes when the classifier is randomised: on these images it says little about the class."
     if everything >= PARTLY:
         return "Partly unchanged when every weight is randomised: interpret it with care."
-    return "Changes with the weights: it depends on what the network learned."
+    return "Changes when the weights are randomised."
 
 
 def classifier_of(module: nn.Module, example: Tensor) -> str:

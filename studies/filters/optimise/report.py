@@ -52,7 +52,7 @@ def table(reached: Sequence[OptimisedValue], images: int) -> Table:
     reading = (
         "All are the largest single unit of the channel in the layer's own output. A picture for the mean "
         "spreads its effect over the map and may stay below an image; where the picture for a single unit does "
-        "too, it was optimised too briefly, or the channel responds to something that is hard to find by this "
+        "too, the optimisation may have been too short, or a stronger picture is hard to find by this "
         "method. An activation with an upper bound, such as ReLU6, limits all values."
     )
     return Table("Optimised activation against the best image", columns, rows, reading)
@@ -86,7 +86,7 @@ def checks(reached: Sequence[OptimisedValue]) -> tuple[Check, ...]:
         detail = "Every channel is excited by an optimised picture at least as much as by any image."
         return (Check("features: optimised pictures reach what images reach", "pass", len(reached), detail),)
     names = ", ".join(below[:5]) + (" …" if len(below) > 5 else "")
-    detail = f"{len(below)} of {len(reached)} stay below the best image ({names}): raise --steps."
+    detail = f"{len(below)} of {len(reached)} stay below the best image ({names}): more --steps may help."
     return (
         Check(
             "features: optimised pictures reach what images reach", "warn", len(reached) - len(below), detail

@@ -33,8 +33,7 @@ def activations(space: FiltersWorkspace) -> Section:
         "Bright, coloured regions are where the channel is active; the rest is darkened. For every layer the "
         f"{PER_LAYER} channels are those whose peak in this image exceeds the channel's usual peak by most (in "
         f"standard deviations over the {space.observed.n} images, written σ). Early layers light up on edges and "
-        "colours, late ones on whole parts: one bright patch on the subject is good; bright everywhere means "
-        "that the channel does not distinguish this image from others."
+        "colours in many networks, late ones on whole parts. Bright everywhere: the channel is active all over this image."
     )
     gallery = Gallery("Strongest channels at each depth", strips, reading, size=SIDE)
     summary = f"{len(space.shown)} images through {len(space.layers)} layers: {', '.join(space.layers)}."

@@ -144,11 +144,11 @@ def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Adva
     )
     height, width = cut.size
     reading = (
-        f"{width}×{height} px. First row: the channel's mean over its map is as high as possible; the number is "
-        "the largest activation in the picture. Second row: as low as possible; the number is the lowest value "
-        "before the activation. Third row: the one unit in the middle of the map, which depends on its receptive "
-        "field only. A texture or part that appears repeatedly is what the channel responds to; the second row "
-        "shows what suppresses it."
+        f"{width}×{height} px. First row: the channel's mean over its map is raised by gradient ascent, as far as these "
+        "steps go; the number is the largest activation in the picture. Second row: lowered; the number is the lowest "
+        "value before the activation. Third row: the one unit in the middle of the map, which depends on its receptive "
+        "field only. A texture or part that appears repeatedly drives the channel up in the first row and down in the "
+        "second; that the channel responds to the same thing in photographs is shown only by their patches."
     )
     return _Part((Gallery(f"{layer}: optimised pictures", strips, reading, size=SIDE),), reached)
 

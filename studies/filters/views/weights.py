@@ -231,8 +231,8 @@ def _spectrum(convolution: ConvolutionInfo, bank: FilterBank) -> Figure:
         Axis("principal components"),
         Axis("variance of the filters explained (%)"),
         f"{int(np.searchsorted(ratios, 0.95) + 1)} of {count} components explain 95% of the variance of the "
-        "filters. A curve that rises at once means that the filters repeat one another; near the diagonal all "
-        "filters differ (as with random weights).",
+        "filters. A curve that rises at once: the filters are close to combinations of a few; near the diagonal they "
+        "are not, as with random weights.",
         series=(
             Series(
                 "explained", tuple(float(i + 1) for i in range(count)), tuple(float(100 * r) for r in ratios)
