@@ -37,7 +37,9 @@ def rows_of(figure: Figure, series: Series, *, gaps: bool = False) -> Iterator[R
     """Yield x, y, low, high for each point that can be drawn; with ``gaps`` also where only y cannot, as not-a-number."""
     ends = series.low or series.y, series.high or series.y
     for x, y, low, high in zip(series.x, series.y, *ends, strict=True):
-        if not drawable(x, figure.x):
+        # A bar between two categories would stand for neither, and beside the last one outside of the chart.
+        between = figure.kind == "bar" and bool(figure.x.categories) and not float(x).is_integer()
+        if between or not drawable(x, figure.x):
             continue
         if not drawable(y, figure.y):
             if gaps:
