@@ -87,21 +87,25 @@ def _sentence(chain: dict[str, Any], images: ImageSet, spec: InputSpec) -> str:
             "pad": f"to fit into {box}",
         }[resize["aspect"]]
         rest = "" if n_resized == n else f"; the others already have {own} and stay as they are"
-        named = ", ".join(f"{size} ({count:,})" for size, count in chain["image_sizes"].items())
-        more = (
-            "" if chain["n_sizes"] <= _SIZES_NAMED else f" and {chain['n_sizes'] - _SIZES_NAMED} other sizes"
-        )
         parts.append(
-            f"{n_resized:,} of {n:,} images resized ({chain['interpolation']}, antialiased) {how}{rest}"
+            f"{n_resized:,} of {n:,} images resized {_from(chain)} ({chain['interpolation']}, antialiased) {how}{rest}"
         )
         parts.append(f"centre crop {_size((crop['height'], crop['width']))}" if crop else "no crop")
-        parts.append(f"sizes before: {named}{more}")
     parts.append(f"{chain['channels']} in [0, 1]")
     if any(chain["mean"]) or set(chain["std"]) != {1.0}:
         parts.append(f"normalised with mean {_numbers(chain['mean'])} and std {_numbers(chain['std'])}")
     else:
         parts.append("not normalised")
     return "; ".join(parts)
+
+
+def _from(chain: dict[str, Any]) -> str:
+    sizes = chain["image_sizes"]
+    if chain["n_sizes"] == 1:
+        return f"from {next(iter(sizes))}"
+    named = ", ".join(f"{size} ({count:,})" for size, count in sizes.items())
+    more = "" if chain["n_sizes"] <= _SIZES_NAMED else f" and {chain['n_sizes'] - _SIZES_NAMED} other sizes"
+    return f"from {named}{more}"
 
 
 def _numbers(values: list[float]) -> str:
