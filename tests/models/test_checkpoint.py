@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import functools
 import json
 import os
 import pickle
 import subprocess
+import tarfile
 import warnings
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from helpers.weight_files import Net, random_state, sha256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.models.weights.checkpoint import CheckpointError, looks_like_path, read_checkpoint
@@ -111,12 +114,12 @@ def refused(path: Path, *words: str, kind: type[ProbeError] = CheckpointError) -
     return message
 
 
-def test_missing_folder_and_extension(tmp_path: Path, state: dict[str, Tensor]) -> None:
+def test_missing_file_and_folder_and_any_extension(tmp_path: Path, state: dict[str, Tensor]) -> None:
     refused(tmp_path / "none.pth", "no weights file", kind=UsageError)
     (tmp_path / "folder.pth").mkdir()
     refused(tmp_path / "folder.pth", "folder", kind=UsageError)
     torch.save(state, tmp_path / "weights.onnx")
-    refused(tmp_path / "weights.onnx", ".safetensors", ".pth", kind=UsageError)
+    assert same(read_checkpoint(tmp_path / "weights.onnx").state, state)
 
 
 BROKEN = {
@@ -151,11 +154,81 @@ def test_numpy_and_other_archives(tmp_path: Path) -> None:
     refused(tmp_path / "c.pth", "zip archive")
 
 
-def test_content_and_extension_must_agree(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    save_file(state, tmp_path / "a.pth")
-    refused(tmp_path / "a.pth", "rename it to a.safetensors")
-    torch.save(state, tmp_path / "b.safetensors")
-    refused(tmp_path / "b.safetensors", "not a safetensors file")
+@pytest.mark.parametrize(
+    "name", ["model_best.pth.tar", "last.ckpt", "pytorch_model.bin", "weights", "a.safetensors"]
+)
+def test_the_content_decides_and_not_the_name(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / name)
+    assert same(read_checkpoint(tmp_path / name).state, state)
+    save_file(state, tmp_path / name)
+    assert same(read_checkpoint(tmp_path / name).state, state)
+
+
+def test_a_tar_archive_is_called_one(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(state, tmp_path / "w.pth")
+    with tarfile.open(tmp_path / "real.pth.tar", "w") as archive:
+        archive.add(tmp_path / "w.pth", "w.pth")
+    refused(tmp_path / "real.pth.tar", "tar archive", "unpack")
+
+
+@pytest.mark.parametrize("key", ["net", "params", "my_own_key", "model.inner", "ema.module"])
+def test_the_tensors_are_found_wherever_they_lie(tmp_path: Path, state: dict[str, Tensor], key: str) -> None:
+    kept: object = state
+    for part in reversed(key.split(".")):
+        kept = {part: kept, "acc": 93.1, "best": torch.tensor(0.5)}
+    torch.save(kept, tmp_path / "w.pth")
+    assert same(read_checkpoint(tmp_path / "w.pth").state, state)
+
+
+def test_the_dictionary_that_fits_is_used(tmp_path: Path) -> None:
+    torch.save(
+        {"teacher": random_state(nn.Linear(9, 9)), "student": random_state(nn.Linear(2, 3))},
+        tmp_path / "w.pth",
+    )
+    checkpoint = read_checkpoint(tmp_path / "w.pth")
+    assert {found.key for found in checkpoint.candidates} == {"teacher", "student"}
+    chosen = checkpoint.choose({"teacher": 0, "student": 2})
+    assert chosen.state["weight"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_a_sharded_checkpoint_is_read_by_its_index(
+    tmp_path: Path, state: dict[str, Tensor], form: str
+) -> None:
+    keys = list(state)
+    parts = {f"part1.{form}": keys[::2], f"part2.{form}": keys[1::2]}
+    for name, names in parts.items():
+        part = {key: state[key] for key in names}
+        save_file(part, tmp_path / name) if form == "safetensors" else torch.save(part, tmp_path / name)
+    index = tmp_path / f"model.{form}.index.json"
+    index.write_text(
+        json.dumps({"weight_map": {key: name for name, names in parts.items() for key in names}})
+    )
+    for place in (index, tmp_path):
+        checkpoint = read_checkpoint(place)
+        assert same(checkpoint.state, state)
+        assert "2 parts" in checkpoint.notes[0]
+    (tmp_path / f"part2.{form}").unlink()
+    refused(index, "2 parts", f"part2.{form}")
+    index.write_text(json.dumps({"weight_map": {"a": "../outside.safetensors"}}))
+    refused(index, "outside its folder")
+
+
+def test_a_view_of_little_data_is_refused_before_its_values_are_touched(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(1 << 20, 1 << 14)}, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").stat().st_size < 5000
+    refused(tmp_path / "w.pth", "expanded")
+
+
+def test_a_compressed_file_is_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    torch.save(state, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as old,
+        zipfile.ZipFile(tmp_path / "c.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    refused(tmp_path / "c.pth", "compressed")
 
 
 @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9, 0.999])
@@ -218,17 +291,45 @@ def test_bare_pickles_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> N
     refused(path, "written by pickle", "torch.save")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_whole_models_are_refused(tmp_path: Path, net: Net, zipped: bool) -> None:
+def test_a_network_that_was_saved_as_a_whole_is_read_without_running_it(tmp_path: Path, net: Net) -> None:
     path = tmp_path / "model.pth"
-    torch.save(net, path, _use_new_zipfile_serialization=zipped)
-    refused(path, "Net", "state_dict()", "not opened")
+    torch.save(net, path)
+    checkpoint = read_checkpoint(path)
+    assert same(checkpoint.state, dict(net.state_dict()))
+    assert "Net" in checkpoint.notes[0]
+    assert "none of it was built or run" in checkpoint.notes[0]
+    torch.save(net, path, _use_new_zipfile_serialization=False)
+    refused(path, "not opened", "weights_only=False")
 
 
-def test_other_objects_are_named(tmp_path: Path, state: dict[str, Tensor]) -> None:
+HARMLESS = {
+    "namespace": argparse.Namespace(lr=0.1),
+    "scalar": np.float64(0.9),
+    "array": np.arange(6.0),
+    "path": Path("x"),
+    "partial": functools.partial(torch.optim.SGD, lr=0.1),
+    "date": datetime.date(2026, 1, 1),
+    "counter": Counter("aab"),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_harmless_objects_are_left_aside(
+    tmp_path: Path, state: dict[str, Tensor], name: str, zipped: bool
+) -> None:
     path = tmp_path / "w.pth"
-    torch.save({"args": argparse.Namespace(lr=0.1), "model": state}, path)
-    refused(path, "argparse.Namespace", "state_dict()")
+    torch.save({"extra": HARMLESS[name], "model": state}, path, _use_new_zipfile_serialization=zipped)
+    checkpoint = read_checkpoint(path)
+    assert same(checkpoint.state, state)
+    assert not any("harm" in note for note in checkpoint.notes)
+
+
+def test_reading_leaves_torchs_list_of_safe_classes_alone(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    before = list(torch.serialization.get_safe_globals())
+    torch.save({"extra": argparse.Namespace(lr=0.1), "model": state}, tmp_path / "w.pth")
+    read_checkpoint(tmp_path / "w.pth")
+    assert torch.serialization.get_safe_globals() == before
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning")

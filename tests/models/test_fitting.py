@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from probe.models.weights.checkpoint import CheckpointError
-from probe.models.weights.fit_names import clean, compare, load_in_order, load_into, rebuilt_for_classes
+from probe.models.weights.fit_names import compare, fit_names, load_in_order, load_into, rebuilt_for_classes
 
 
 def holds(network: nn.Module, state: dict[str, Tensor]) -> bool:
@@ -50,7 +50,7 @@ def test_a_prefix_that_is_the_networks_own_stays() -> None:
             self.module = nn.Linear(2, 2)
 
     state = random_state(Outer())
-    assert clean(state, Outer()) == state
+    assert fit_names(state, Outer()).state == state
     network = Outer()
     load_into(network, {f"module.{key}": value for key, value in state.items()}, "x")
     assert holds(network, state)
@@ -137,3 +137,83 @@ def test_a_network_is_rebuilt_for_the_files_classes() -> None:
     assert rebuilt_for_classes(Net(), random_state(Net()), Net) is None
     other = {**state, "conv.weight": torch.zeros(4, 1, 3, 3)}
     assert rebuilt_for_classes(Net(), other, Net) is None
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "net.", "encoder.", "student.backbone.", "module._orig_mod.model."]
+)
+def test_a_network_under_any_prefix_beside_other_tensors(prefix: str) -> None:
+    network, state = Net(), random_state(Net())
+    file = {f"{prefix}{key}": value for key, value in state.items()}
+    file |= {"criterion.weight": torch.ones(3), "val_acc.tp": torch.zeros(3)}
+    notes = load_into(network, file, "x")
+    assert holds(network, state)
+    assert "criterion.weight" in notes[-1]
+    assert "val_acc.tp" in notes[-1]
+
+
+def test_a_loss_beside_the_networks_own_keys_is_left_aside_and_other_tensors_are_not() -> None:
+    network, state = Net(), random_state(Net())
+    (note,) = load_into(network, {**state, "criterion.weight": torch.ones(3)}, "x")
+    assert "criterion.weight" in note
+    with pytest.raises(CheckpointError, match=r"layer4\.weight"):
+        load_into(network, {**state, "layer4.weight": torch.ones(3)}, "x")
+
+
+class Renaming(nn.Module):
+    """Takes the names that its weights had in an older version."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+        self._register_load_state_dict_pre_hook(self._rename)
+
+    @staticmethod
+    def _rename(state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+        for name in ("weight", "bias"):
+            if f"{prefix}head.{name}" in state:
+                state[f"{prefix}fc.{name}"] = state.pop(f"{prefix}head.{name}")
+
+
+def test_the_networks_own_hooks_may_rename() -> None:
+    network, weights = Renaming(), torch.randn(3, 2)
+    notes = load_into(network, {"head.weight": weights, "head.bias": torch.zeros(3)}, "x")
+    assert torch.equal(network.fc.weight, weights)
+    assert "renamed" in notes[-1]
+
+
+def test_parametrised_weights_load_from_their_own_and_from_older_files() -> None:
+    new = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    other = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    load_into(other, new.state_dict(), "x")
+    assert torch.equal(other.weight, new.weight)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (torch.zeros(3, 4, dtype=torch.complex64), "complex"),
+        (torch.zeros(3, 4, dtype=torch.int32), "int32"),
+        (torch.zeros(3, 4).to_sparse(), "sparse"),
+        (torch.empty(3, 4, device="meta"), "meta"),
+        (torch.zeros(3, 4, dtype=torch.float8_e4m3fn), "float8"),
+    ],
+)
+def test_what_is_no_ordinary_number_is_refused_by_name(value: torch.Tensor, word: str) -> None:
+    state = random_state(Net())
+    state["fc.weight"] = value
+    with pytest.raises(CheckpointError, match=f"fc.weight is .*{word}"):
+        load_into(Net(), state, "x")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.float16, "float16"), (torch.bfloat16, "bfloat16"), (torch.float64, "float64")]
+)
+def test_other_precisions_are_noted(dtype: torch.dtype, name: str) -> None:
+    state = {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in random_state(Net()).items()
+    }
+    (note,) = load_into(Net(), state, "x")
+    assert name in note
+    assert "float32" in note

@@ -13,7 +13,7 @@ from probe.models.loaded import Provenance, random_provenance
 from probe.models.request import BuiltModel, LoadRequest, framing_for
 from probe.models.source import NORMALISATION, RESIZING, SIZE, Architecture, Build
 from probe.models.weights.checkpoint import Checkpoint
-from probe.models.weights.fit_names import load_into, rebuilt_for_classes
+from probe.models.weights.fit_names import fit_names, load_into, rebuilt_for_classes
 from probe.models.weights.record import Record, read_record
 from probe.models.weights.reinitialise import always_same, random_builder
 from probe.models.weights.wording import how_to_fix, shown_path
@@ -67,7 +67,7 @@ def from_file(architecture: Architecture, order: LoadRequest, checkpoint: Checkp
     record, unusable = read_record(checkpoint.metadata)
     if record is not None and order.img_size is None:
         order = replace(order, img_size=record.built)
-    network, classes = _built_for(architecture, order, checkpoint)
+    checkpoint, network, classes = _built_for(architecture, order, checkpoint)
     label = f"{path} does not fit {architecture.source}"
     partly = load_into(network, checkpoint.state, label, order.allow_partial)
     framing, assumed = framing_for(architecture, network, order)
@@ -145,13 +145,15 @@ def _with_notes(draft: BuiltModel, *notes: str) -> BuiltModel:
 
 def _built_for(
     architecture: Architecture, order: LoadRequest, checkpoint: Checkpoint
-) -> tuple[nn.Module, int | None]:
-    """Return the network built for the number of classes that the file has."""
+) -> tuple[Checkpoint, nn.Module, int | None]:
+    """Return the dictionary of the file that fits, and the network built for its number of classes."""
 
     def build(count: int | None) -> nn.Module:
         with scoped(order.seed, "weights not in the file"):
             return architecture.build(Build(count, order.img_size))
 
     network = build(None)
+    fitting = {found.key: fit_names(found.state, network).n_fitting for found in checkpoint.candidates}
+    checkpoint = checkpoint.choose(fitting)
     other = rebuilt_for_classes(network, checkpoint.state, build)
-    return other if other is not None else (network, architecture.default_classes)
+    return checkpoint, *(other if other is not None else (network, architecture.default_classes))

@@ -24,6 +24,7 @@ class Content(enum.Enum):
     NUMPY = "NumPy"
     HDF5 = "HDF5"
     ZIP = "zip"
+    TAR = "tar"
     BROKEN_ZIP = "damaged zip"
     EMPTY = "empty"
     LFS = "git-LFS pointer"
@@ -45,6 +46,8 @@ def file_type(path: Path) -> Content:
         return Content.TORCH
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
         return Content.SAFETENSORS
+    if head[257:262] == b"ustar":
+        return Content.TAR
     if head.startswith(b"\x89HDF\r\n"):
         return Content.HDF5
     if head.startswith(b"\x93NUMPY"):

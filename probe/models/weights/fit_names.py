@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import copy
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,9 +15,14 @@ from probe.models.source import State
 from probe.models.weights.checkpoint import CheckpointError
 
 _NAMED = 3
-# Prefixes that wrappers add to a network's own keys: DataParallel, torch.compile, classes that contain the network.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.")
+_ASIDE = re.compile(
+    r"(?:^|\.)(?:criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|\w*acc(?:uracy)?\w*|auroc|confmat|n_averaged|total_ops"
+    r"|total_params)(?:\.|$)"
+)
+"""Keys of losses, metrics and counters that training frameworks keep beside the network."""
+
 _COUNTER = "num_batches_tracked"
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,51 @@ class Misfit:
         )
 
 
-def clean(state: State, network: nn.Module) -> State:
-    """Return the state dict without prefixes that wrappers added and that the network's keys do not have."""
-    expected = set(network.state_dict())
-    best = state
-    for candidate in _candidates(state):
-        if len(expected.intersection(candidate)) > len(expected.intersection(best)):
-            best = candidate
-    return best
+@dataclass(frozen=True)
+class Fitted:
+    """A state dict under the network's own names; ``aside`` are the file's keys that belong to something else."""
+
+    state: State
+    aside: tuple[str, ...] = ()
+    n_fitting: int = 0
+
+
+def fit_names(state: State, network: nn.Module) -> Fitted:
+    """Find the network inside a state dict: under any prefix, beside a loss, metrics, or another network.
+
+    The prefix is the one under which most tensors have the network's names and shapes. Keys elsewhere are left aside
+    only if no tensor of the network is missing.
+    """
+    own = {key: value.shape for key, value in network.state_dict().items()}
+    plain = {_without_compile_prefix(key): value for key, value in state.items()}
+    best = Fitted(state, n_fitting=_count(state, own))
+    for named in (state, plain) if len(plain) == len(state) else (state,):
+        for prefix in _prefixes(named, own):
+            inside = {key[len(prefix) :]: value for key, value in named.items() if key.startswith(prefix)}
+            n_fitting = _count(inside, own)
+            if n_fitting > best.n_fitting:
+                aside = tuple(key for key in named if not key.startswith(prefix))
+                best = Fitted(inside, aside, n_fitting)
+    missing = [key for key in own if key not in best.state and not key.endswith(_COUNTER)]
+    if missing and best.aside:
+        return Fitted(
+            {**best.state, **{key: state[key] for key in best.aside if key in state}}, (), best.n_fitting
+        )
+    extra = tuple(key for key in best.state if key not in own and _ASIDE.search(key))
+    kept = {key: value for key, value in best.state.items() if key not in extra}
+    return Fitted(kept, (*best.aside, *extra), best.n_fitting)
+
+
+def _prefixes(state: State, own: Mapping[str, torch.Size]) -> list[str]:
+    """Return the prefixes under which some of the network's keys stand, shortest first."""
+    prefixes: set[str] = set()
+    for key in list(own)[:_LOOKED_AT]:
+        prefixes |= {other[: -len(key)] for other in state if other == key or other.endswith(f".{key}")}
+    return sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
+
+
+def _count(state: State, own: Mapping[str, torch.Size]) -> int:
+    return sum(key in state and state[key].shape == shape for key, shape in own.items())
 
 
 def compare(network: nn.Module, state: State) -> Misfit:
@@ -68,8 +112,16 @@ def load_into(network: nn.Module, state: State, label: str, allow_partial: bool 
     ``label`` describes the file and the network in messages. Raises CheckpointError when keys are missing,
     unexpected or have other shapes; with ``allow_partial``, only when nothing fits.
     """
-    state = clean(state, network)
+    fitted = fit_names(state, network)
+    state = fitted.state
     misfit = compare(network, state)
+    if misfit and _accepted_by_hooks(network, state):
+        _check_types(state, {key: state[key] for key in state}, label)
+        network.load_state_dict(dict(state))
+        return (
+            *_type_notes(state),
+            "The network renamed keys of the file while loading it (its own load hooks).",
+        )
     if misfit and not allow_partial:
         raise CheckpointError(
             f"{label}: {misfit}. Use --allow-partial to load what fits and keep the initial values of the rest."
@@ -78,11 +130,82 @@ def load_into(network: nn.Module, state: State, label: str, allow_partial: bool 
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     if not fitting:
         raise CheckpointError(f"{label}: no tensor fits ({misfit}).")
+    _check_types(own, fitting, label)
     _copy(network, fitting, own, label)
+    notes = _type_notes(fitting)
+    if fitted.aside:
+        n = len(fitted.aside)
+        notes = (
+            *notes,
+            f"{n} tensor{'s' if n > 1 else ''} of the file {'are' if n > 1 else 'is'} not the network's and "
+            f"{'were' if n > 1 else 'was'} left aside: {_few(fitted.aside)}.",
+        )
     if not misfit:
-        return ()
+        return notes
     n_initial = sum(not key.endswith(_COUNTER) for key in own if key not in fitting)
-    return (f"Loaded partially: {misfit}. {n_initial} of {len(own)} tensors have their initial values.",)
+    return (
+        *notes,
+        f"Loaded partially: {misfit}. {n_initial} of {len(own)} tensors have their initial values.",
+    )
+
+
+def _accepted_by_hooks(network: nn.Module, state: State) -> bool:
+    """Return whether a copy of the network loads the state dict as it is, because its own hooks rename keys."""
+    hooked = any(
+        getattr(sub, "_load_state_dict_pre_hooks", None)
+        or type(sub)._load_from_state_dict is not nn.Module._load_from_state_dict
+        for sub in network.modules()
+    )
+    if not hooked:
+        return False
+    try:
+        copy.deepcopy(network).load_state_dict(dict(state))
+    except Exception:
+        return False
+    return True
+
+
+def _check_types(own: State, fitting: State, label: str) -> None:
+    """Raise CheckpointError for tensors that cannot be copied without changing what they say."""
+    for key, value in fitting.items():
+        kind = _kind(value)
+        if kind:
+            raise CheckpointError(
+                f"{label}: {key} is a {kind} tensor, which cannot be used as weights: convert it first."
+            )
+        target = own[key]
+        if target.is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"{label}: {key} is {_dtype(value)}, but the network has {_dtype(target)} there: a quantised or damaged file."
+            )
+
+
+def _kind(value: Tensor) -> str:
+    if value.is_meta:
+        return "meta (empty)"
+    if value.is_quantized:
+        return "quantised"
+    if value.layout is not torch.strided:
+        return "sparse"
+    if value.is_complex():
+        return "complex"
+    return _dtype(value) if value.is_floating_point() and value.element_size() < 2 else ""
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _type_notes(fitting: State) -> tuple[str, ...]:
+    other = Counter(
+        _dtype(value)
+        for value in fitting.values()
+        if value.is_floating_point() and value.dtype != torch.float32
+    )
+    return tuple(
+        f"{count} of the file's {len(fitting)} tensors are {name}; they are used in float32."
+        for name, count in sorted(other.items())
+    )
 
 
 def load_in_order(network: nn.Module, state: State, label: str) -> None:
@@ -108,7 +231,7 @@ def rebuilt_for_classes(
 
     None if the state dict already fits, or differs in more than the number of outputs.
     """
-    misfit = compare(network, clean(state, network))
+    misfit = compare(network, fit_names(state, network).state)
     if not misfit.misshapen:
         return None
     counts = {
@@ -120,7 +243,7 @@ def rebuilt_for_classes(
         return None
     count = counts.pop()
     other = build(count)
-    return (other, count) if not compare(other, clean(state, other)).misshapen else None
+    return (other, count) if not compare(other, fit_names(state, other).state).misshapen else None
 
 
 def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], label: str) -> None:
@@ -133,22 +256,6 @@ def _copy(network: nn.Module, fitting: Mapping[str, Tensor], own: Mapping[str, T
             network.load_state_dict(full, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise CheckpointError(f"{label}: {str(error).strip().splitlines()[-1].strip()}") from error
-
-
-def _candidates(state: State) -> list[State]:
-    """Return the state dict with the prefixes of wrappers removed, one more in each entry."""
-    candidates: list[State] = []
-    current = {_without_compile_prefix(key): value for key, value in state.items()}
-    if len(current) == len(state):
-        candidates.append(current)
-    else:
-        current = dict(state)
-    while True:
-        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in current)), None)
-        if prefix is None or not current:
-            return candidates
-        current = {key[len(prefix) :]: value for key, value in current.items()}
-        candidates.append(current)
 
 
 def _without_compile_prefix(key: str) -> str:
