@@ -131,6 +131,11 @@ _COMMON: tuple[Callable[[F], F], ...] = (
         help="Share of the resized image that the centre crop keeps, such as 0.875; none: no crop.",
     ),
     option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic"]), help="For resizing."),
+    option(
+        "--output",
+        metavar="KEY",
+        help="Key, field or position of the logits, where your own network returns several tensors.",
+    ),
     option("--labels", type=_PATH, metavar="FILE", help="Class names: one per line, or JSON."),
     option(
         "--class-map",

@@ -81,6 +81,7 @@ def load(options: dict[str, Any], console: Console, *, strict: bool = True) -> t
         resize=options["resize"],
         crop=options["crop"],
         interpolation=options["interpolation"],
+        output=options["output"],
         labels=options["labels"],
         labels_csv=options["labels_csv"],
         class_map=options["class_map"],

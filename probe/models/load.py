@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from probe.core.errors import UsageError
 from probe.core.option_string import parse_options
 from probe.core.progress import SILENT, Progress
 from probe.data.spec import Interpolation
+from probe.models.adapt import build_adapted, notes_on
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, prepare
 from probe.models.measure import UNKNOWN_NORMALISATION, choose_device, choose_memory_format, find_size
@@ -127,6 +129,7 @@ def load_model(
     crop: float | str | None = None,
     interpolation: Interpolation | None = None,
     image_size: tuple[int, int] | None = None,
+    output: str | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     device: str = "auto",
     offline: bool = False,
@@ -144,7 +147,8 @@ def load_model(
     ``LoadedModel.check_classes``). ``img_size``: height and width in pixels. ``mean`` and ``std``: the normalisation,
     one value or one per channel. ``resize``, ``crop`` and ``interpolation``: how images of other sizes are brought to
     the input size (see ``PreprocessingOptions``). ``image_size``: height and width of the images, if they have one
-    size: the input size of a network that does not say its own. ``labels``: class names, or a file with class names.
+    size: the input size of a network that does not say its own. ``output``: the key, field or position of the logits in what
+    a user's network returns. ``labels``: class names, or a file with class names.
     ``offline`` forbids downloads.
     ``allow_partial`` loads only those tensors of a file that fit.
 
@@ -162,8 +166,10 @@ def load_model(
         device=chosen,
         access=access,
     )
-    architecture = find_architecture(name, access)
+    architecture = find_architecture(name, access, output)
     draft = put_weights(architecture, order)
+    for note in notes_on(draft.network):
+        draft = _with_note(draft, note)
     facts, framing = find_size(draft.network, draft.framing, architecture.source, image_size)
     options = PreprocessingOptions(mean, std, resize, crop, interpolation)
     draft = _with_options(replace(draft, framing=framing), options)
@@ -189,11 +195,17 @@ def load_model(
     )
 
 
-def find_architecture(name: str, access: Access) -> Architecture:
-    """Return the architecture of this name; raises UsageError, with similar names, if there is none."""
+def find_architecture(name: str, access: Access, output: str | None = None) -> Architecture:
+    """Return the architecture of this name; raises UsageError, with similar names, if there is none.
+
+    A user's network is adapted when it is built; ``output`` says which of its outputs are the logits.
+    """
     parsed = parse_name(name, SOURCES.names())
     if parsed.source is not None:
-        return SOURCES.get(parsed.source)().find(parsed.target, parsed.options, access)
+        found = SOURCES.get(parsed.source)().find(parsed.target, parsed.options, access)
+        if not found.user_code:
+            return found
+        return replace(found, build=partial(build_adapted, found.build, found.source, output))
     sources = _sources_by_rank()
     for source in sources:
         if source.knows(parsed.target):

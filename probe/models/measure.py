@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from probe.core.errors import CannotRunError, ProbeError, UsageError
+from probe.core.errors import CannotRunError, UsageError
 from probe.core.state import training_mode
 from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.graph.cost.operations import without_fused_attention
+from probe.models.first_pass import ShapeError, explain
 from probe.models.source import NORMALISATION, RESIZING, SIZE, Preprocessing
 
 _BATCH = 2
@@ -27,10 +28,6 @@ UNKNOWN_NORMALISATION = (
     "The normalisation of this network is not known: it gets pixels in [0, 1] unchanged "
     "(set --mean and --std to change that)."
 )
-
-
-class ShapeError(CannotRunError):
-    """The network does not accept images of the given size."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,8 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
             # Attention as plain matrix products: torch's counter does not see inside the fused kernel.
             with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            IndexError,
-            AssertionError,
-            NotImplementedError,
-        ) as error:
-            raise _shape_error(name, size, error) from error
+        except (Exception, SystemExit) as error:
+            raise explain(network, size, name, error) from error
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
@@ -178,16 +168,6 @@ def _size_of(network: nn.Module, config: dict[str, Any]) -> tuple[int, int, int]
     if len(numbers) != 3 or min(numbers) < 1:
         numbers = [channels, DEFAULT_SIZE, DEFAULT_SIZE]
     return numbers[0], numbers[1], numbers[2]
-
-
-def _shape_error(name: str, size: tuple[int, int, int], error: Exception) -> ProbeError:
-    if isinstance(error, ProbeError):
-        return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-    return ShapeError(
-        f"{name} does not accept images of {size[0]}×{size[1]}×{size[2]} (channels × height × width): "
-        f"{reason}. Set the right size with --img-size."
-    )
 
 
 def _check_logits(output: object, name: str) -> None:

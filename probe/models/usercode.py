@@ -138,6 +138,11 @@ def user_errors(path: Path | None, what: str) -> Iterator[None]:
         raise UserCodeError(f"{_place(error, path) or what}: {detail}.") from error
 
 
+def place_of(error: BaseException) -> str:
+    """Return ``file, line N`` of the innermost frame in code outside probe and installed packages, empty without one."""
+    return _place(error, None)
+
+
 def _place(error: BaseException, path: Path | None) -> str:
     """Return file and line of the last frame in the user's file, or in code outside installed packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename, path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import torch
@@ -14,10 +15,11 @@ from probe.core.errors import CannotRunError, UsageError
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet
 from probe.data.spec import Interpolation
+from probe.models.adapt import adapt, notes_on
+from probe.models.first_pass import ShapeError
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, Provenance, prepare
 from probe.models.measure import (
-    ShapeError,
     choose_device,
     choose_memory_format,
     find_size,
@@ -38,6 +40,7 @@ def wrap(
     resize: int | tuple[int, int] | None = None,
     crop: float | str | None = None,
     interpolation: Interpolation | None = None,
+    output: str | int | None = None,
     classes: Sequence[str] | int | None = None,
     input_size: int | Sequence[int] | None = None,
     name: str | None = None,
@@ -50,7 +53,8 @@ def wrap(
     ``module`` returns logits (N, classes) for normalised images (N, C, H, W); ``mean`` and ``std`` are the
     normalisation that it was trained with, one value or one per channel, for pixels in [0, 1] (None: from its
     ``pretrained_cfg``, else none, with a note). ``resize``, ``crop`` and ``interpolation``: how pictures of other sizes
-    are brought to the input size (see ``PreprocessingOptions``; None: directly, without a crop). ``classes``: their
+    are brought to the input size (see ``PreprocessingOptions``; None: directly, without a crop). ``output``: the key,
+    field or position of the logits where the network returns several tensors. ``classes``: their
     names, or their number. ``input_size``: a side, (H, W) or (C, H, W); None: from the network's attributes, else the
     size of the images that are studied.
     ``factory`` builds the same network with random weights, which retraining and the randomisation of attributions
@@ -63,7 +67,8 @@ def wrap(
     if not isinstance(module, nn.Module):
         raise UsageError(f"probe.wrap takes a torch.nn.Module, not a {type(module).__name__}.")
     title = name or type(module).__name__
-    network, notes = _private_copy(module, title)
+    output = None if output is None else str(output)
+    network = _private_copy(module, title, output)
     framing, assumed = framing_of(network)
     if input_size is not None:
         framing = _with_size(framing, _size(input_size, network))
@@ -93,13 +98,17 @@ def wrap(
             f"{origin} (in memory)",
             "unchanged from memory",
             sha256=fingerprint(network),
-            notes=(*notes, *(() if options.normalises else assumed)),
+            notes=(*notes_on(network), *(() if options.normalises else assumed)),
         ),
-        factory=factory or _RandomCopy(network, title),
+        factory=_RandomCopy(network, title) if factory is None else partial(_adapted, factory, title, output),
         macs=facts.macs,
         device_text=device_text,
         assumed=framing.assumed,
     )
+
+
+def _adapted(factory: Callable[[], nn.Module], name: str, output: str | None) -> nn.Module:
+    return adapt(factory(), name, output=output)
 
 
 def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
@@ -141,12 +150,8 @@ class _RandomCopy:
             ) from error
 
 
-def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a copy in float32 and without multi-device wrappers, with notes on what was changed."""
-    notes: list[str] = []
-    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        notes.append(f"The network inside {type(module).__name__} is studied, on one device.")
-        module = module.module
+def _private_copy(module: nn.Module, name: str, output: str | None) -> nn.Module:
+    """Return an adapted copy, without gradients."""
     try:
         network = copy.deepcopy(module)
     except Exception as error:
@@ -156,12 +161,7 @@ def _private_copy(module: nn.Module, name: str) -> tuple[nn.Module, tuple[str, .
         ) from error
     for parameter in network.parameters():
         parameter.grad = None
-    kinds = {value.dtype for value in network.state_dict().values() if value.is_floating_point()}
-    other = sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32})
-    if other:
-        network = network.float()
-        notes.append(f"The network's {', '.join(other)} tensors are studied in float32.")
-    return network, tuple(notes)
+    return adapt(network, name, output=output)
 
 
 def _with_size(framing: Preprocessing, size: tuple[int, int, int]) -> Preprocessing:

@@ -15,7 +15,8 @@ from torch import nn
 from probe.core import seeds
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.precision import bf16_pays
-from probe.models.measure import NetworkFacts, ShapeError, framing_of, measure
+from probe.models.first_pass import ShapeError
+from probe.models.measure import NetworkFacts, framing_of, measure
 from probe.models.source import Architecture, Build, Preprocessing
 from probe.models.weights.digits import SIZE, recipe_for
 from probe.models.weights.reinitialise import random_builder

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from probe.core.errors import CannotRunError
 from probe.core.state import fingerprint
-from probe.models.measure import ShapeError, choose_memory_format, first_channels, framing_of, measure
+from probe.models.first_pass import ShapeError
+from probe.models.measure import choose_memory_format, first_channels, framing_of, measure
 from probe.models.zoo.lenet import LeNet
 from probe.models.zoo.resnet import ResNet
 

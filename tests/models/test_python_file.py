@@ -255,13 +255,13 @@ def test_wrong_options_and_missing_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
-        ("return x, x", ("returns a tuple", "logits")),
-        ("return {'out': x}", ("returns a dict",)),
-        ("return x", ("shape (2, 1, 224, 224)",)),
-        ("return x.mean((1, 2, 3))", ("shape (2,)",)),
-        ("return x.flatten(1)[:, :1]", ("single output",)),
+        ("return x, x", ("segmentation", "1×224×224")),
+        ("return {'out': x}", ("segmentation",)),
+        ("return x", ("segmentation", "logits (N, classes)")),
+        ("return None", ("NoneType",)),
+        ("return x.flatten(1)[:, :3], x.flatten(1)[:, :4]", ("(N, 3)", "(N, 4)", "--output 0")),
         ("return x.flatten(1)[:, :3].argmax(1, keepdim=True)", ("int64",)),
-        ("return x.flatten(1)[:1, :3]", ("shape (1, 3)",)),
+        ("return x.flatten(1)[:1, :3]", ("(1, 3)",)),
     ],
 )
 def test_outputs_that_are_no_logits(folder: Path, forward: str, words: tuple[str, ...]) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from probe.core.errors import CannotRunError, UsageError
+from probe.models.first_pass import ShapeError
 from probe.models.loaded import Provenance
-from probe.models.measure import ShapeError
 from probe.models.request import BuiltModel, LoadRequest
 from probe.models.source import Architecture, Build, PackagedFile, Published, UrlFile
 from probe.models.weights import digits

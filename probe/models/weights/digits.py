@@ -25,8 +25,9 @@ from probe.core.progress import Progress
 from probe.data.images import InputSpec
 from probe.data.source import SOURCES as DATA
 from probe.data.source import Request
+from probe.models.first_pass import ShapeError
 from probe.models.loaded import PixelModel
-from probe.models.measure import NetworkFacts, ShapeError, choose_memory_format, framing_of, measure
+from probe.models.measure import NetworkFacts, choose_memory_format, framing_of, measure
 from probe.models.source import Architecture, Build, Preprocessing
 from probe.models.weights.cache import digits_file, write_state
 from probe.models.weights.checkpoint import CheckpointError, read_checkpoint

@@ -1,0 +1,102 @@
+"""The first pass of a network, and what its exception means: an argument, a batch size, a type, a device, or a shape."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import torch
+from torch import nn
+
+from probe.core.errors import CannotRunError, ProbeError
+from probe.core.state import training_mode
+from probe.models.usercode import place_of
+
+_MESSAGE = 160
+_SHAPE = re.compile(
+    r"shape|size|mat1|mat2|channels|dimension|expected input|kernel|out of range|out of bounds|padding|broadcast|"
+    r"Expected more than 1 value|Expected \d-?D",
+    re.IGNORECASE,
+)
+_DTYPE = re.compile(
+    r"scalar type|same dtype|Input type|dtype|not implemented for '(?:Half|Double|Long)'", re.IGNORECASE
+)
+_DEVICE = re.compile(r"same device|device type|cuda|mps|Expected all tensors", re.IGNORECASE)
+_USUAL_BATCHES = (1, 4, 8, 16, 32, 64)
+_LARGEST_BATCH = 512
+
+
+class ShapeError(CannotRunError):
+    """The network does not accept images of the given size."""
+
+
+def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: BaseException) -> ProbeError:
+    """Return the error to show for an exception of a network's forward pass on images of ``size`` (C, H, W)."""
+    if isinstance(error, ProbeError):
+        return error
+    lines = str(error).strip().splitlines() or [""]
+    message = lines[0][:_MESSAGE].rstrip(". ")
+    place = place_of(error)
+    where = f"{place}: " if place else ""
+    detail = f"{where}{type(error).__name__}{f': {message}' if message else ''}"
+    if isinstance(error, SystemExit):
+        return CannotRunError(f"{name} ends the program in its forward pass ({detail}): remove that call.")
+    if isinstance(error, TypeError) and (missing := _missing_arguments(network)):
+        listed = " and ".join(f"'{argument}'" for argument in missing)
+        return CannotRunError(
+            f"{name} needs {listed} besides the images: forward has to take the images alone. Give the argument a default, "
+            f"or wrap the network in a module whose forward(self, x) calls net(x, {missing[0]}=…)."
+        )
+    shown = "×".join(map(str, size))
+    if isinstance(error, RuntimeError | TypeError) and _DTYPE.search(message):
+        return CannotRunError(
+            f"{name} mixes number types on float32 images of {shown} ({detail}): convert its inputs and weights to float32."
+        )
+    if isinstance(error, RuntimeError | AssertionError) and _DEVICE.search(message):
+        return CannotRunError(
+            f"{name} computes on more than one device ({detail}): create tensors in forward with device=x.device."
+        )
+    batch = _only_batch(network, size, message)
+    if batch is not None:
+        return CannotRunError(
+            f"{name} takes only batches of {batch} images ({detail}): its forward has the batch size written into it. "
+            "Use x.flatten(1) or x.view(len(x), -1) instead."
+        )
+    if isinstance(
+        error, RuntimeError | ValueError | IndexError | AssertionError | TypeError
+    ) and _SHAPE.search(message):
+        return ShapeError(
+            f"{name} does not accept images of {shown} (channels × height × width): {message}. Set the right size with "
+            "--img-size."
+        )
+    return CannotRunError(f"{name} cannot be run on images of {shown}: {detail}.")
+
+
+def _missing_arguments(network: nn.Module) -> list[str]:
+    """Return the names of the arguments without default that forward takes after the images."""
+    try:
+        parameters = list(inspect.signature(network.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
+    return [
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    ]
+
+
+def _only_batch(network: nn.Module, size: tuple[int, int, int], message: str) -> int | None:
+    """Return the batch size that a network accepts where it does not accept two images; None if there is none."""
+    named = [int(number) for number in re.findall(r"\d+", message)]
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    for batch in dict.fromkeys((*named, *_USUAL_BATCHES)):
+        if batch == 2 or not 1 <= batch <= _LARGEST_BATCH or batch * size[1] * size[2] > 1 << 24:
+            continue
+        try:
+            with training_mode(network, False), torch.no_grad():
+                network(torch.zeros(batch, *size, device=device))
+        except Exception:
+            continue
+        return batch
+    return None
