@@ -96,13 +96,20 @@ def run_checks(
 
 def failure(error: Exception, progress: Progress) -> str:
     """Return what went wrong in a part of a study, and where, for the report; the traceback goes to the log."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    where = f" ({place})" if (place := _place(error)) else ""
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}{where}."
     logging.getLogger("probe").debug("A part of a study failed.", exc_info=error)
     progress.say(f"! A part failed, and the rest goes on: {text}")
     return text
+
+
+def _place(error: BaseException) -> str:
+    """Return the file's name and line of the innermost frame that no library contains."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename
+    ]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def subject(model: ModelInfo, data: DataInfo) -> str:

@@ -87,6 +87,37 @@ def check_batch_dependence(model: LoadedModel, images: Tensor, seed: int) -> Che
     return Check(BATCH, "fail" if n_different else "pass", n_different, f"{detail}.")
 
 
+def check_gradients(model: LoadedModel, images: Tensor, seed: int) -> Check:
+    """Check whether a gradient of the logits reaches the pixels; the value is the number of images without one."""
+    n = len(images)
+    with ExitStack() as stack:
+        stack.enter_context(training_mode(model.module, False))
+        stack.enter_context(kept_buffers(model.module))
+        stack.enter_context(scoped(seed, "check", "gradient"))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        pixels = images.detach().clone().requires_grad_()
+        top = model.module(pixels).amax(1)
+        gradient = None
+        if top.requires_grad:
+            (gradient,) = torch.autograd.grad(top.sum(), pixels, allow_unused=True)
+    n_without = n if gradient is None else int((gradient.flatten(1) == 0).all(1).sum())
+    detail = (
+        f"For {n_without} of {n} images no gradient of the largest logit reaches the pixels (accepted: none)"
+    )
+    if n_without:
+        detail += (
+            ": attributions and optimised pictures cannot be made from it; look for torch.no_grad, detach, rounding or argmax "
+            "inside the network"
+        )
+    return Check("Gradient to the pixels", "warn" if n_without else "pass", n_without, f"{detail}.")
+
+
 def study_checks(model: LoadedModel, images: ImageSet, info: DataInfo, seed: int) -> tuple[Check, ...]:
-    """Return the checks of a study that has no others: of the preprocessing and of the batches."""
-    return check_preprocessing(info), check_batch_dependence(model, first_images(model, images), seed)
+    """Return the checks of a study that has no others: of the preprocessing, of the batches, and of the gradient."""
+    first = first_images(model, images)
+    return (
+        check_preprocessing(info),
+        check_batch_dependence(model, first, seed),
+        check_gradients(model, first, seed),
+    )

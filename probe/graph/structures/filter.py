@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,15 +28,19 @@ class Filter(Structure):
     name: ClassVar[str] = "filter"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return every output channel of every convolution, named ``layer:channel``."""
+        """Return every output channel of every convolution, named ``layer:channel``; a shared one appears once."""
         sites: list[Site] = []
-        for node in graph.graph.nodes:
-            if node.op != "call_module" or operation(graph, node) != "conv" or len(shape_of(node)) != 3:
+        convolutions = _convolutions(graph)
+        calls = Counter(_weights(graph, node) for node in convolutions)
+        seen: set[int] = set()
+        for node in convolutions:
+            name, weights = str(node.target), _weights(graph, node)
+            if self.layer not in ("", name) or weights in seen:
                 continue
-            name = str(node.target)
-            if self.layer not in ("", name):
-                continue
+            seen.add(weights)
             form = f"filter of a {kernel_text(called(graph, node))} convolution"
+            if calls[weights] > 1:
+                form += f", cut in each of its {calls[weights]} calls"
             layer_site = site_at(graph, node, self.text, name, form, resizes=False)
             sites += [
                 Site(**{**vars(layer_site), "name": f"{name}:{channel}", "operands": (channel,)})
@@ -44,12 +49,31 @@ class Filter(Structure):
         return tuple(sites)
 
     def cut(self, graph: fx.GraphModule, site: Site) -> None:
-        """Set the channel to zero at the end of its layer."""
-        node = _end_of_layer(graph, get_node(graph, site))
-        with graph.graph.inserting_after(node):
-            silent = graph.graph.call_function(without_channel, (node, site.operands[0]))
-        silent.meta = dict(node.meta)
-        node.replace_all_uses_with(silent, delete_user_cb=lambda user: user is not silent)
+        """Set the channel to zero at the end of its layer, in each call of the convolution."""
+        weights = _weights(graph, get_node(graph, site))
+        for call in [node for node in _convolutions(graph) if _weights(graph, node) == weights]:
+            _silence(graph, _end_of_layer(graph, call), site.operands[0])
+
+
+def _silence(graph: fx.GraphModule, node: fx.Node, channel: int) -> None:
+    with graph.graph.inserting_after(node):
+        silent = graph.graph.call_function(without_channel, (node, channel))
+    silent.meta = dict(node.meta)
+    node.replace_all_uses_with(silent, delete_user_cb=lambda user: user is not silent)
+
+
+def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
+    """Return what identifies the weights of a convolution: calls of a shared one have the same."""
+    return next(called(graph, node).parameters()).data_ptr()  # type: ignore[union-attr]
+
+
+def _convolutions(graph: fx.GraphModule) -> list[fx.Node]:
+    """Return the calls of convolution modules whose output is a map."""
+    return [
+        node
+        for node in graph.graph.nodes
+        if node.op == "call_module" and operation(graph, node) == "conv" and len(shape_of(node)) == 3
+    ]
 
 
 def without_channel(x: Tensor, channel: int) -> Tensor:
