@@ -128,3 +128,14 @@ def subject(model: ModelInfo, data: DataInfo) -> str:
 def tools(seed: int, torch_version: str) -> str:
     """Write the software versions and the seed."""
     return f"Everything was computed with probe {probe.__version__} and PyTorch {torch_version}, seed {seed}."
+
+
+def bands(channels: int) -> tuple[str, ...]:
+    """Return the sentence that says which channels of the images the pictures show, where that is not all of them."""
+    if channels in (1, 3):
+        return ()
+    if channels == 2:
+        return ("The pictures of images show the first of the 2 input channels, in grey.",)
+    return (
+        f"The pictures of images show the first 3 of the {channels} input channels (bands) as red, green and blue.",
+    )

@@ -102,7 +102,7 @@ _COMMON: tuple[Callable[[F], F], ...] = (
         "-d",
         "--data",
         metavar="WHICH",
-        help="digits, imagenet-samples, fashion-mnist, cifar10, a folder, a file.",
+        help="digits, imagenet-samples, fashion-mnist, cifar10, a folder, a file (an image, .npz, .npy), or my_data.py:function.",
     ),
     option(
         "-n",

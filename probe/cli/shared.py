@@ -66,7 +66,9 @@ def reporting(function: F) -> F:
     return function
 
 
-def load(options: dict[str, Any], console: Console, *, strict: bool = True) -> tuple[LoadedModel, ImageSet]:
+def load(
+    options: dict[str, Any], console: Console, *, strict: bool = True, needs_images: bool = True
+) -> tuple[LoadedModel, ImageSet]:
     """Load the model and the images given by the common options, made to fit each other (see ``load_both``)."""
     from probe.models.pair import load_both
 
@@ -91,6 +93,7 @@ def load(options: dict[str, Any], console: Console, *, strict: bool = True) -> t
         offline=options["offline"],
         progress=console,
         strict=strict,
+        needs_images=needs_images,
     )
 
 

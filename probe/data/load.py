@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from probe.core.progress import SILENT, Progress
 from probe.data.class_map import read_class_map
 from probe.data.images import ImageSet, printable
 from probe.data.labels_csv import LabelsCsv, label_by_csv
-from probe.data.source import FOLDER, IMAGE, SOURCES, Request, data_names
+from probe.data.source import ARRAYS, FOLDER, IMAGE, PYTHON, SOURCES, Request, data_names
+
+_ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth")
 
 MAX_IMAGES = 1000
 """The default maximum number of images."""
@@ -29,7 +32,7 @@ def load_images(
     labels_csv: str | os.PathLike[str] | None = None,
     class_map: str | os.PathLike[str] | Mapping[str, int | str] | None = None,
 ) -> ImageSet:
-    """Return the images called ``name``: a data set of the registry, a folder, or one image file.
+    """Return the images called ``name``: a data set, a folder, a file with an image or arrays, or FILE.py:FUNCTION.
 
     A data set's name takes precedence over a folder of the same name (``./digits`` is the folder). ``n`` images are
     sampled with ``seed``, stratified if they are labelled; None: all of them, but at most ``MAX_IMAGES``.
@@ -46,7 +49,8 @@ def load_images(
         raise UsageError(
             f"--labels-csv and --class-map are for folders of images; '{printable(os.fspath(name))}' is none."
         )
-    everything = SOURCES.get(source)(Request(path, offline, progress, flat=labels_csv is not None))
+    request = Request(path, offline, progress, flat=labels_csv is not None, target=os.fspath(name))
+    everything = SOURCES.get(source)(request)
     if labels_csv is not None:
         everything = label_by_csv(everything, LabelsCsv.parse(labels_csv))
     if class_map is not None:
@@ -69,7 +73,9 @@ def _resolve(name: str) -> tuple[str, Path | None]:
     if name and os.path.isdir(path):
         return FOLDER, path
     if name and os.path.isfile(path):
-        return IMAGE, path
+        return (ARRAYS if path.suffix.lower() in _ARRAY_SUFFIXES else IMAGE), path
+    if re.fullmatch(r".+\.py:\w+|\w+(\.\w+)+:\w+", name):
+        return PYTHON, None
     if name and os.path.exists(path):
         raise UsageError(
             f"'{printable(name)}' is neither a folder nor a regular file. Give a folder or a file."

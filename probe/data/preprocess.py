@@ -73,7 +73,8 @@ def check_channels(spec: InputSpec) -> None:
     if spec.size[0] not in (1, 3):
         raise CannotRunError(
             f"The model has {spec.size[0]} input channels, but images are grey (1) or colour (3). "
-            "Choose a model with 1 or 3 input channels."
+            f"Give arrays of {spec.size[0]} channels with --data FILE.npz (N, C, H, W), or choose a model with 1 or 3 input "
+            "channels."
         )
 
 

@@ -17,13 +17,15 @@ if TYPE_CHECKING:  # so that the names can be listed without loading torch
 class Request:
     """The request to a source: the path that the user typed (for file sources only), and options.
 
-    ``offline`` forbids downloads. With ``flat``, a folder's subfolders are not classes.
+    ``offline`` forbids downloads. With ``flat``, a folder's subfolders are not classes. ``target`` is a function of the
+    user's own, as FILE.py:FUNCTION.
     """
 
     path: Path | None = None
     offline: bool = False
     progress: Progress = SILENT
     flat: bool = False
+    target: str = ""
 
 
 class DataSource(Protocol):
@@ -36,10 +38,10 @@ class DataSource(Protocol):
 
 SOURCES: Registry[DataSource] = Registry("data source", "probe.data.sources")
 
-FOLDER, IMAGE = "folder", "image"
+FOLDER, IMAGE, ARRAYS, PYTHON = "folder", "image", "arrays", "python"
 """The sources that are selected by a path instead of a name."""
 
 
 def data_names() -> tuple[str, ...]:
     """Return the names of the data sets, sorted."""
-    return tuple(name for name in SOURCES if name not in (FOLDER, IMAGE))
+    return tuple(name for name in SOURCES if name not in (FOLDER, IMAGE, ARRAYS, PYTHON))

@@ -10,7 +10,7 @@ from torch import nn
 
 from probe.core.errors import CannotRunError, ProbeError
 from probe.core.state import training_mode
-from probe.models.usercode import place_of
+from probe.core.usercode import place_of
 
 _MESSAGE = 160
 _SHAPE = re.compile(

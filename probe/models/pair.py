@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from probe.core.errors import UsageError
+from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import SILENT, Progress
+from probe.data.arrays import make_arrays
 from probe.data.images import ImageSet
 from probe.data.load import load_images
 from probe.models.load import load_model
@@ -15,6 +16,7 @@ from probe.models.loaded import LoadedModel
 from probe.models.match import match_labels
 
 DEFAULT_MODEL = "efficientnet_lite0"
+_N_NOISE = 8
 
 _DATA_OF_DOMAIN = {
     "imagenet": "imagenet-samples",
@@ -40,6 +42,7 @@ def load_both(
     labels_csv: str | os.PathLike[str] | None = None,
     class_map: str | os.PathLike[str] | None = None,
     strict: bool = True,
+    needs_images: bool = True,
     **how: Any,
 ) -> tuple[LoadedModel, ImageSet]:
     """Load a model and images; whichever is None is chosen to fit the other.
@@ -49,6 +52,7 @@ def load_both(
     input size of a network that does not say its own. Labels are matched to the network's classes. If they are not the
     model's classes, they are dropped when the user did not choose the images, or when digits weights replace weights
     that are not available.
+    Without ``needs_images``, a network that takes neither grey nor colour images gets noise where none are given.
     Without ``strict``, labels that do not fit the network stay as they are. Raises the loaders' errors.
     """
     images = None
@@ -83,13 +87,33 @@ def load_both(
         loaded = replace(loaded, provenance=replace(loaded.provenance, notes=notes))
         images = images.unlabelled()
     _say(loaded, progress)
-    if images is None:
+    if images is None and loaded.input.size[0] not in (1, 3):
+        images = _noise(loaded, needs_images)
+    elif images is None:
         images = load_images(default_data(loaded), n=n, seed=seed, offline=offline, progress=progress)
         if images.num_classes != loaded.num_classes:
             images = images.unlabelled()
     images = match_labels(loaded, images, strict=strict)
     say_matching(images, progress)
     return loaded, images
+
+
+def _noise(model: LoadedModel, needs_images: bool) -> ImageSet:
+    """Return uniform noise, unlabelled, for what can be seen without images; raises CannotRunError for the rest."""
+    channels = model.input.size[0]
+    if needs_images:
+        raise CannotRunError(
+            f"{model.name} takes {channels} channels, and no data set here has as many: give images of {channels} channels "
+            "with --data FILE.npz (N, C, H, W), look at what needs no images with probe filters --views weights,features, or "
+            "at its layers with probe anatomy."
+        )
+    pixels = model.example(_N_NOISE).cpu().numpy()
+    images = make_arrays(pixels, None, "noise")
+    caution = (
+        f"No images of {channels} channels were given: the channels to show were chosen on {_N_NOISE} images of uniform noise, and "
+        "nothing is said about images."
+    )
+    return replace(images, cautions=(caution,))
 
 
 def say_matching(images: ImageSet, progress: Progress) -> None:

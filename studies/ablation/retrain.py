@@ -18,13 +18,13 @@ from probe.core.errors import ProbeError, UsageError
 from probe.core.jobs import portable, run_jobs
 from probe.core.journal import Journal
 from probe.core.progress import Progress
+from probe.core.usercode import user_modules
 from probe.graph.cost.summary import Anatomy
 from probe.graph.edit.structure import get_structure
 from probe.models.load import find_architecture
 from probe.models.loaded import LoadedModel
 from probe.models.measure import measure
 from probe.models.source import Access, Build, Preprocessing
-from probe.models.usercode import user_modules
 from probe.models.weights.reinitialise import random_builder
 from probe.train.data import Parts, as_tensors
 from probe.train.loop.watch import is_dead

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WITHOUT_IMAGES = frozenset({"weights", "features"})
+"""The views that show something where there are no images."""
+
 STEPS = 128
 """Optimisation steps of a feature picture, on the command line, in Python and in the study."""
 

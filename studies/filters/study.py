@@ -15,7 +15,7 @@ from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
-from studies.base import choose_views, run_views
+from studies.base import bands, choose_views, run_views
 from studies.checks import study_checks
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.config import FiltersConfig
@@ -48,7 +48,7 @@ def run(
     space = prepare(model, images, config, progress)
     sections = run_views(views, space, config.seed, progress, "Computing the views")
     results = _accuracy(space.observed)
-    warnings = (*model.provenance.notes, *images.cautions)
+    warnings = (*model.provenance.notes, *images.cautions, *bands(model.input.size[0]))
     info = data_info(model, images, space.observed.n)
     return assemble(
         study="filters",

@@ -29,7 +29,7 @@ def many(folder: Path, count: int) -> None:
 
 def test_every_documented_source_is_there():
     assert set(data_names()) == NAMES
-    assert set(SOURCES) == NAMES | {"folder", "image"}
+    assert set(SOURCES) == NAMES | {"folder", "image", "arrays", "python"}
 
 
 def test_the_names_are_listed_without_loading_any_library():

@@ -105,7 +105,7 @@ def _start(options: dict[str, Any]) -> str:
 
 def _loss(text: str) -> Loss:
     """Return the user's loss; errors that it raises are reported with file and line."""
-    from probe.models import usercode
+    from probe.core import usercode
 
     place, _, name = text.rpartition(":")
     if not place.endswith(".py") or not name.isidentifier():

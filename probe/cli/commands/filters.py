@@ -9,7 +9,7 @@ import click
 from probe.cli.console import Console
 from probe.cli.options import Auto, NameList, Numbers, common, option
 from probe.cli.shared import command_line, finish, load, report_options, reporting
-from studies.filters.config import STEPS
+from studies.filters.config import STEPS, WITHOUT_IMAGES
 from studies.filters.registries import VIEWS
 
 _EXAMPLES = """\b
@@ -56,7 +56,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from studies import filters as study
 
     console = Console(options["quiet"])
-    model, images = load(options, console)
+    needs_images = options["views"] is None or not set(options["views"]) <= WITHOUT_IMAGES
+    model, images = load(options, console, needs_images=needs_images)
     shown = options["images"]
     config = study.FiltersConfig(
         views=options["views"],

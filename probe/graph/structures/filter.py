@@ -64,7 +64,7 @@ def _silence(graph: fx.GraphModule, node: fx.Node, channel: int) -> None:
 
 def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
     """Return what identifies the weights of a convolution: calls of a shared one have the same."""
-    return next(called(graph, node).parameters()).data_ptr()  # type: ignore[union-attr]
+    return next(called(graph, node).parameters()).data_ptr()
 
 
 def _convolutions(graph: fx.GraphModule) -> list[fx.Node]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from probe.core import usercode
 from probe.core.errors import UsageError
-from probe.models import usercode
 from probe.models.source import SOURCES, Access, Architecture, Build, ModelRow
 from probe.models.usercode import FactoryCall
 

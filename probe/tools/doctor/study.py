@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from probe.core.document import Report
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
+from probe.core.usercode import user_errors
 from probe.data.images import ImageSet
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
-from probe.models.usercode import user_errors
 from probe.report.assemble import assemble
 from probe.tools.doctor.checkup import default_rate, examine
 from probe.tools.doctor.diagnosis import Findings, methods, sentences

@@ -50,11 +50,6 @@ class _Part:
 @VIEWS.register("features", order=4)
 def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
-    if space.model.input.size[0] not in (1, 3):
-        raise NotApplicableError(
-            f"The network takes {space.model.input.size[0]} channels; only 1 or 3 channels can be shown as a "
-            "picture."
-        )
     traced = traced_model(space.model, space.example)
     subjects, refused = _subjects(space, traced)
     classes = _classes(space)

@@ -1,0 +1,153 @@
+"""Running a user's own Python file or module, with one-line errors that say what went wrong and where."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from probe.core.errors import CannotRunError, ProbeError, UsageError, did_you_mean
+
+_MESSAGE_LENGTH = 200
+_PREFIX = "probe_user_"
+
+
+class UserCodeError(CannotRunError):
+    """The user's code raised an error; the message has the file and the line."""
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file as a module and return the module; the file can import from its own folder.
+
+    Raises UsageError if there is no such file and UserCodeError if running it raises.
+    """
+    if not path.is_file():
+        raise UsageError(f"There is no Python file {path}.")
+    name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with user_errors(path, "cannot be imported"), import_path(path.resolve().parent):
+            spec.loader.exec_module(module)
+    except ProbeError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load_package(dotted: str) -> ModuleType:
+    """Import a module by its dotted name, also from the current folder.
+
+    Raises UsageError if there is no such module and UserCodeError if importing it raises.
+    """
+    with user_errors(None, f"{dotted} cannot be imported"), import_path(Path.cwd()):
+        try:
+            return importlib.import_module(dotted)
+        except ModuleNotFoundError as error:
+            # A missing import inside the user's module is the user's error, reported with its line.
+            if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
+                raise
+            raise UsageError(
+                f"Could not import {dotted}: there is no module '{error.name}' in this folder or installed. For a file, "
+                "write path/to/net.py:FUNCTION."
+            ) from error
+
+
+def attribute(module: ModuleType, name: str, place: str) -> Any:
+    """Return a module's function or class; an unknown name raises UsageError with the available names."""
+    if not hasattr(module, name):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if not key.startswith("_")
+            and callable(value)
+            and getattr(value, "__module__", "") == module.__name__
+        ]
+        listed = f" It defines {', '.join(own[:6])}." if own else " It defines no functions."
+        raise UsageError(f"There is no function in {place} '{name}'.{did_you_mean(name, own)}{listed}")
+    return getattr(module, name)
+
+
+def digest(module: ModuleType) -> str:
+    """Return the sha256 of the module's source file, or of its name if there is no file."""
+    file = inspect.getsourcefile(module)
+    try:
+        content = Path(file).read_bytes() if file else module.__name__.encode()
+    except OSError:
+        content = module.__name__.encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def user_modules() -> tuple[ModuleType, ...]:
+    """Return the modules imported from users' files, from the folders of those files, or from the current folder.
+
+    Another process cannot import these modules by name.
+    """
+    files = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    folders = {Path(str(module.__file__)).resolve().parent for module in files} | {Path.cwd()}
+    modules = []
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).resolve().parent in folders and _is_users(file, None):
+            modules.append(module)
+    return tuple(modules)
+
+
+@contextmanager
+def import_path(folder: Path) -> Iterator[None]:
+    """Let imports find modules in ``folder`` inside the block."""
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+@contextmanager
+def user_errors(path: Path | None, what: str) -> Iterator[None]:
+    """Convert any error of the user's code inside the block to UserCodeError with file, line and message."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except SyntaxError as error:
+        place = f"{error.filename or path}, line {error.lineno}"
+        raise UserCodeError(f"{place}: {type(error).__name__}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines() or [""]
+        message = lines[0][:_MESSAGE_LENGTH].rstrip(".")
+        detail = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UserCodeError(f"{_place(error, path) or what}: {detail}.") from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return ``file, line N`` of the innermost frame in code outside probe and installed packages, empty without one."""
+    return _place(error, None)
+
+
+def _place(error: BaseException, path: Path | None) -> str:
+    """Return file and line of the last frame in the user's file, or in code outside installed packages."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename, path)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_users(filename: str, path: Path | None) -> bool:
+    file = Path(filename)
+    if path is not None:
+        return file.resolve() == path.resolve()
+    ours = (Path(__file__).resolve().parents[1], Path(__file__).resolve().parents[2] / "studies")
+    installed = {"site-packages", "importlib"} & set(file.parts)
+    return file.is_file() and not installed and not set(ours) & set(file.resolve().parents)

@@ -1,0 +1,32 @@
+"""A function of the user's own that returns images: my_data.py:FUNCTION."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from probe.core import usercode
+from probe.core.errors import UsageError
+from probe.data.images import ImageSet
+from probe.data.objects import from_object
+from probe.data.source import SOURCES, Request
+
+
+@SOURCES.register("python")
+def python_data(request: Request) -> ImageSet:
+    """A function my_data.py:FUNCTION that returns a Dataset, a DataLoader, or (images, labels)."""
+    place, _, name = request.target.rpartition(":")
+    path = Path(place).expanduser() if place.endswith(".py") else None
+    module = usercode.load_file(path) if path else usercode.load_package(place)
+    value = usercode.attribute(module, name, place)
+    if callable(value) and not hasattr(value, "__getitem__"):
+        with usercode.user_errors(path, f"{request.target} failed"):
+            value = value()
+    if value is None:
+        raise UsageError(
+            f"{request.target} returns nothing: return a Dataset, a DataLoader, or (images, labels)."
+        )
+    with usercode.user_errors(path, f"{request.target} failed"):
+        images = from_object(value, None, sys.maxsize, 0, name)
+    return replace(images, source=f"{images.source}, from {request.target}")

@@ -1,0 +1,108 @@
+"""Images from files with arrays and from functions of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from probe.core.errors import CannotRunError, ProbeError, UsageError
+from probe.data.load import load_images
+from probe.data.spec import InputSpec
+
+PIXELS = np.random.default_rng(0).random((6, 6, 5, 5)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def read(path: Path | str) -> tuple[torch.Tensor, list[int | None]]:
+    images = load_images(path)
+    batch = next(images.batches(InputSpec((6, 5, 5), 1.0), 9))
+    return batch.images, [images.label(index) for index in range(len(images))]
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("x_test", "y_test"), ("a", "b"), ("arr_0", "arr_1")])
+def test_six_channels_from_an_npz_with_labels(keys: tuple[str, str], tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **{keys[0]: PIXELS, keys[1]: LABELS})
+    pixels, labels = read(tmp_path / "d.npz")
+    assert torch.equal(pixels, torch.from_numpy(PIXELS))
+    assert labels == LABELS.tolist()
+
+
+def test_npy_and_pt(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", PIXELS)
+    assert read(tmp_path / "d.npy")[1] == [None] * 6
+    for content in (
+        (torch.from_numpy(PIXELS), torch.from_numpy(LABELS)),
+        {"x": torch.from_numpy(PIXELS), "y": torch.from_numpy(LABELS)},
+    ):
+        torch.save(content, tmp_path / "d.pt")
+        pixels, labels = read(tmp_path / "d.pt")
+        assert torch.equal(pixels, torch.from_numpy(PIXELS))
+        assert labels == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a": PIXELS, "b": PIXELS}, "several arrays"),
+        ({"a": LABELS}, "no array of images"),
+        ({"images": PIXELS * 255}, "without normalisation"),
+        ({"images": PIXELS, "labels": LABELS - 1}, "class numbers"),
+        ({"images": np.array([{}])}, "cannot be read"),
+    ],
+)
+def test_what_does_not_fit_says_why(content: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **content)
+    with pytest.raises(ProbeError, match=words):
+        read(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nonsense", b"\x93NUMPY\x01\x00", b"text"])
+@pytest.mark.parametrize("suffix", ["npz", "npy", "pt"])
+def test_damaged_files_are_one_sentence(content: bytes, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"d.{suffix}").write_bytes(content)
+    with pytest.raises(CannotRunError, match="cannot be read as arrays"):
+        load_images(tmp_path / f"d.{suffix}")
+
+
+FUNCTIONS = """
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+pixels = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+labels = torch.tensor([0, 1, 2, 0, 1, 2])
+
+def pair(): return pixels, labels
+def dataset(): return TensorDataset(pixels, labels)
+def loader(): return DataLoader(TensorDataset(pixels, labels), batch_size=2)
+instance = TensorDataset(pixels, labels)
+def nothing(): pass
+def fails(): raise RuntimeError("no disk")
+def number(): return 3
+"""
+
+
+@pytest.mark.parametrize("name", ["pair", "dataset", "loader", "instance"])
+def test_a_function_of_the_users_own(name: str, tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    images = load_images(f"{tmp_path}/my_data.py:{name}")
+    assert [images.label(index) for index in range(6)] == [0, 1, 2, 0, 1, 2]
+    expected = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(next(images.batches(InputSpec((3, 4, 4), 1.0), 9)).images, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "returns nothing"),
+        ("fails", "my_data.py, line .*no disk"),
+        ("number", "from a int"),
+        ("other", "no function"),
+    ],
+)
+def test_a_function_that_fails_says_why(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    with pytest.raises((UsageError, CannotRunError), match=words):
+        load_images(f"{tmp_path}/my_data.py:{name}")
