@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -23,6 +23,25 @@ _SHOWN = 8
 
 _SPEED_OVER = 3600.0
 """Seconds over which the speed of a task is averaged: one unit of a long task takes minutes."""
+
+
+_own_output: TextIO | None = None
+
+
+@contextmanager
+def users_output() -> Iterator[None]:
+    """Send what a user's code prints to stderr inside the block; what this module prints goes to stdout as before."""
+    global _own_output
+    _own_output = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _own_output = None
+
+
+def _echo(text: str) -> None:
+    click.echo(text, file=_own_output)
 
 
 class Console:
@@ -100,14 +119,14 @@ def summary(report: Report, page: str, console: Console) -> None:
     """
     if not console.quiet:
         for warning in report.warnings:
-            click.echo(f"! {one_line(warning)}")
+            _echo(f"! {one_line(warning)}")
         for sentence in report.headline:
-            click.echo(f"• {one_line(sentence)}")
+            _echo(f"• {one_line(sentence)}")
         for text in _skipped_lines(report):
-            click.echo(text)
-        if sys.stdout.isatty():
+            _echo(text)
+        if (_own_output or sys.stdout).isatty():
             _numbers(report)
-    click.echo(page)
+    _echo(page)
 
 
 def _numbers(report: Report) -> None:
@@ -123,7 +142,7 @@ def _numbers(report: Report) -> None:
         drawn.add_column(heading, justify="right")
     for result in numbers[:_SHOWN]:
         drawn.add_row(*(Text(cell) for cell in _number_row(result)))
-    rich = RichConsole(file=sys.stdout, highlight=False)
+    rich = RichConsole(file=_own_output or sys.stdout, highlight=False)
     if numbers:
         rich.print(drawn)
     if len(numbers) > _SHOWN:
@@ -159,8 +178,8 @@ def outcome(sentences: Sequence[str], place: str, console: Console) -> None:
     """Print sentences on the result and the path of its file; only the path when quiet."""
     if not console.quiet:
         for sentence in sentences:
-            click.echo(f"• {one_line(sentence)}")
-    click.echo(place)
+            _echo(f"• {one_line(sentence)}")
+    _echo(place)
 
 
 def _skipped_lines(report: Report, most: int = 5) -> Iterator[str]:
@@ -177,11 +196,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings in aligned columns that grep and awk can read."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
-        click.echo(
-            "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        _echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def line(text: str) -> None:
     """Print one line to stdout."""
-    click.echo(text)
+    _echo(text)

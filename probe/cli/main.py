@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -14,7 +16,7 @@ import click
 from probe import __version__
 from probe.cli.completion import VARIABLE, with_completion
 from probe.cli.console import Console
-from probe.core.errors import EXIT_INTERRUPTED, ProbeError
+from probe.core.errors import EXIT_INTERRUPTED, ProbeError, UsageError
 
 COMMANDS = (
     "filters",
@@ -152,13 +154,13 @@ def run(words: list[str]) -> int:
         logging.basicConfig()
         logging.getLogger("probe").setLevel(logging.DEBUG)
     try:
+        _refuse_empty(words)
         code = cli.main(words, prog_name="probe", complete_var=VARIABLE, standalone_mode=False)
     except click.ClickException as error:
         console.error(error.format_message())
         return error.exit_code
     except ProbeError as error:
-        if "--debug" in words:
-            raise
+        _show_traceback(words)
         console.error(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -168,9 +170,35 @@ def run(words: list[str]) -> int:
         # Python would flush the buffers on exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except Exception as error:
-        if "--debug" in words:
-            raise
-        console.error(f"{type(error).__name__}: {error} (a bug in probe; --debug shows the traceback)")
+    except (Exception, SystemExit) as error:
+        _show_traceback(words)
+        console.error(_unexpected(error))
         return ProbeError.exit_code
     return int(code or 0)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Raise UsageError for an option with an empty value, which is seldom what was meant."""
+    for before, word in pairwise(["", *words]):
+        name = before if word == "" else word.removesuffix("=")
+        if name.startswith("-") and (
+            word == "" or (word.endswith("=") and word.startswith("--") and word.count("=") == 1)
+        ):
+            raise UsageError(f"{name} has an empty value: give one, or leave the option out.")
+
+
+def _show_traceback(words: list[str]) -> None:
+    if "--debug" in words:
+        traceback.print_exc()
+
+
+def _unexpected(error: BaseException) -> str:
+    """Return the line for an exception that nothing expected: from the user's own code, or a bug."""
+    from probe.core.usercode import place_of
+
+    place, message = place_of(error), f"{type(error).__name__}: {error}"
+    if place:
+        return f"{place}: {message} (raised by your own code; --debug shows the traceback)"
+    if isinstance(error, SystemExit):
+        return f"a library ended the program ({message}); --debug shows the traceback"
+    return f"{message} (a bug in probe; --debug shows the traceback)"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from probe.cli.console import Console, line, summary
+from probe.cli.console import Console, line, summary, users_output
 from probe.cli.gates import GateOn, GateParam, ResultGate, check_gates
 from probe.cli.options import one_or_per_channel, option
 from probe.core.errors import EXIT_SKIPPED, GateFailedError, UsageError
@@ -72,6 +72,7 @@ def load(
     """Load the model and the images given by the common options, made to fit each other (see ``load_both``)."""
     from probe.models.pair import load_both
 
+    click.get_current_context().with_resource(users_output())
     return load_both(
         options["model"],
         options["data"],

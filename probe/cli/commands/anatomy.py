@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.cli.console import Console, line, table
+from probe.cli.console import Console, line, table, users_output
 from probe.cli.options import NameList, Size, option
 from probe.cli.shared import FIGURES, command_line, write_page
 from probe.core.errors import UsageError
@@ -68,6 +68,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     names = _names(options)
     console = Console(options["quiet"])
     config = study.AnatomyConfig(options["seed"])
+    ctx.with_resource(users_output())
     models = [_load(name, options, console) for name in names]
     with console.task("Looking at the layers", None):
         # Two variants of one family have the same name: what the user typed distinguishes them.
