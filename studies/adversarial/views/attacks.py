@@ -15,9 +15,11 @@ from studies.adversarial.workspace import AdversarialWorkspace
 _WORST = "worst case"
 
 _COSTS = (
-    Column("Passes", help="Forward passes per attacked image, over all epsilons."),
-    Column("Gradients", help="Gradients computed per attacked image, over all epsilons."),
-    Column("Time", unit="s", help="Wall time over all epsilons."),
+    Column("Passes", help="Forward passes per attacked image, over all epsilons, refinement included."),
+    Column(
+        "Gradients", help="Gradients computed per attacked image, over all epsilons, refinement included."
+    ),
+    Column("Time", unit="s", help="Wall time over all epsilons, refinement included."),
     Column(
         "Rescued",
         help="Adversarial images that the attack found on its way but did not return; they count as found here.",
@@ -60,9 +62,9 @@ def attacks(space: AdversarialWorkspace) -> Section:
             "Successful perturbations",
             _size_columns(space.phrases),
             tuple(sizes),
-            "For the first adversarial image found for each picture, at the smallest epsilon that broke it. "
-            "Attacks stop there, so the confidence is that of a network that is only just misled, not of one "
-            "misled as far as possible.",
+            "Medians over the images that the attack broke, each at the smallest epsilon of the curve that broke it, before "
+            "the perturbation is refined. Most attacks stop at their first success, so that the confidence is that of a "
+            "network that is only just misled, not of one misled as far as possible.",
         ),
     ]
     invalid = int(space.results.worst.invalid.sum())
