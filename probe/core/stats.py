@@ -138,8 +138,10 @@ def newcombe(first: int, n_first: int, second: int, n_second: int) -> tuple[floa
     return _square_and_add(first, n_first, second, n_second, 0.0)
 
 
-def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
-    """Return the 95% interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
+def newcombe_paired(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of second − first for two proportions of the same items (Newcombe 1998, method 10).
 
     The counts are of items that succeed in both, in only one and in neither; (−1, 1) if all are 0.
     """
@@ -151,14 +153,20 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) 
     excess = float(both * neither - only_first * only_second)
     if excess > 0:
         excess = max(excess - n / 2, 0.0)
-    return _square_and_add(first, n, second, n, excess / spread if spread else 0.0)
+    return _square_and_add(first, n, second, n, excess / spread if spread else 0.0, confidence)
 
 
 def _square_and_add(
-    first: int, n_first: int, second: int, n_second: int, correlation: float
+    first: int,
+    n_first: int,
+    second: int,
+    n_second: int,
+    correlation: float,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     p, q = first / n_first, second / n_second
-    (low_p, high_p), (low_q, high_q) = wilson(first, n_first), wilson(second, n_second)
+    low_p, high_p = wilson(first, n_first, confidence)
+    low_q, high_q = wilson(second, n_second, confidence)
 
     def half(a: float, b: float) -> float:
         return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))

@@ -24,7 +24,7 @@ from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.refine import ACCURACY
+from studies.adversarial.refine import ACCURACY, END
 from studies.adversarial.results import Results
 from studies.adversarial.study import examine
 
@@ -151,9 +151,9 @@ def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
     assert reached.sum() >= 12
     assert (worst.smallest >= distances * (1 - 1e-4) - 1e-7).all()
     # At distances near 0, rounding is all that is left to find.
-    assert (worst.smallest[reached] <= distances[reached] * 1.02 + 1e-6).all()
+    assert (worst.smallest[reached] <= distances[reached] * (1 + END) + 1e-6).all()
     for epsilon in (*task.epsilons, *task.extra_epsilons):
-        clear = np.abs(distances - epsilon) > 0.02 * epsilon
+        clear = np.abs(distances - epsilon) > END * epsilon
         np.testing.assert_array_equal(worst.success(epsilon)[clear], (distances <= epsilon)[clear])
 
 

@@ -117,12 +117,20 @@ def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
 
 def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
-    best = max(results.attacks, key=lambda name: int(results.attacks[name].success(space.epsilon).sum()))
+    counts = {name: int(outcome.success(space.epsilon).sum()) for name, outcome in results.attacks.items()}
+    leaders = [name for name, count in counts.items() if count == max(counts.values())]
+    best = leaders[0]
     rate = results.success_rate(results.attacks[best], space.epsilon)
     if rate.value is None:
         return space.phrases.nothing_to_do
     done = space.phrases.strongest.format(value=percent(float(rate.value), rate.ci), n=rate.n)
-    return f"The strongest single attack, {best}, {done}, within {space.words(space.epsilon)}."
+    within = f"within {space.words(space.epsilon)}"
+    if len(counts) == 1:
+        return f"The only attack, {best}, {done}, {within}."
+    if len(leaders) > 1:
+        names = f"{', '.join(leaders[:-1])} and {leaders[-1]}"
+        return f"The strongest single attacks on these images, {names}, tied: each {done}, {within}."
+    return f"The strongest single attack on these images, {best}, {done}, {within}."
 
 
 def _row(space: AdversarialWorkspace, name: str, access: str) -> tuple[Cell, ...]:

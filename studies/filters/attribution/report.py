@@ -267,10 +267,14 @@ def findings(
     ]
     if _correlation(least) < HARDLY:
         sentences.append(
-            f"{lowest} depends most on the weights: ρ = {least.classifier.value:.2f} with the classifier and "
-            f"{least.everything.value:.2f} with all layers randomised ({images})."
+            f"On {_these(n)} {lowest} maps changed most with the weights: ρ = {least.classifier.value:.2f} with the classifier and "
+            f"{least.everything.value:.2f} with all layers randomised."
         )
     return tuple(sentences)
+
+
+def _these(n: int) -> str:
+    return "this image" if n == 1 else f"these {n} images"
 
 
 def _correlation(both: RandomisationResult) -> float:
