@@ -32,7 +32,7 @@ STEPS = 10
 _LARGEST_STEP = 0.5
 """Its first step as a part of the radius; they fall along a cosine, and add up to more than the ball's diameter."""
 
-_WIDE = 1.2
+_WIDE = 1.1
 """As long as the bisection's bounds are further apart than this factor, PGD also starts at the clean image."""
 
 _MOST = 16
