@@ -26,7 +26,7 @@ from studies.adversarial.outcome import MEASURES, Outcome, just_beyond, worst_of
 from studies.adversarial.refine import RefineInputs, is_refined, refined
 
 _BISECTIONS = 5
-"""Bisections of the way from a success back to the image, to 3% of its size: as accurate as the refinement after it."""
+"""Bisections of the way from a success back to the image, to 3% of its size; a refinement may follow."""
 
 
 @dataclass(frozen=True)
