@@ -167,16 +167,14 @@ class Attack(ABC):
             judgement = self.judged(inputs)
         return AttackResult(judgement.images, judgement.success, judgement.sizes, judgement.predictions)
 
-    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return whether the whole attack continues from a given ``start``, so that steps at several epsilons add up."""
-        return False
+    @property
+    def rules_out_smaller(self) -> bool:
+        """Whether an image that resists the attack at one epsilon resists it at smaller ones, but for chance.
 
-    def with_fewer_steps(self, part: float) -> Attack:
-        """Return the attack for the other epsilons of a curve: with the fraction ``part`` of its steps, if supported.
-
-        An attack that ``can_warm_start`` starts from its result at the next smaller epsilon, so that its steps add up.
+        That takes many steps that scale with epsilon, and an end at the first success. A single step, for example, can
+        overshoot in a large ball and succeed in a small one.
         """
-        return self
+        return False
 
     @abstractmethod
     def _perturb(self, inputs: AttackInputs) -> Tensor:

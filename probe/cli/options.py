@@ -186,7 +186,11 @@ DEFAULT_EPSILONS = {"Linf": "0.03", "L2": "1", "L1": "12", "L0": "16"}
 """The epsilon for each norm when none is given."""
 
 _ATTACKING: tuple[Callable[[F], F], ...] = (
-    option("--eps", metavar="EPS", help="0.03, 8/255, 1/255,4/255 or 0:8/255:9 [default for Linf: 0.03]."),
+    option(
+        "--eps",
+        metavar="EPS",
+        help="0.03, 8/255, 1/255,4/255 or 0:8/255:9; attacked in full at each [default for Linf: 0.03].",
+    ),
     option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0 (pixels)."),
     option(
         "--attack",

@@ -168,7 +168,7 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
     """
     reported = epsilons[-1]
     if len(epsilons) > 1 or reported == 0:
-        return Task(norm, tuple(e for e in epsilons if e > 0), reported, (), False, seed)
+        return Task(norm, tuple(e for e in epsilons if e > 0), reported, (), seed)
     largest = norm.largest(shape)
     extra = []
     above = 2 * reported
@@ -181,7 +181,7 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
     if norm.name == "L0":
         curve = {float(max(1, int(epsilon))) for epsilon in curve}
         extra = [float(int(epsilon)) for epsilon in extra]
-    return Task(norm, tuple(sorted(curve)), reported, tuple(extra), True, seed)
+    return Task(norm, tuple(sorted(curve)), reported, tuple(extra), seed)
 
 
 def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedModel:

@@ -18,12 +18,12 @@ class AdversarialConfig:
     """The options of ``probe adversarial``.
 
     ``epsilons`` ascending, in pixel units; a single one is extended to a curve around it, from 0 until robust
-    accuracy collapses. ``attacks`` are names with options (``pgd?steps=100``); none means APGD on two losses, or PGD
-    where APGD does not support the norm. ``target``: a class name or number, ``least-likely`` or ``random``; None is
-    untargeted. ``restarts`` and ``steps`` go to the attacks that have such options. ``views`` and ``checks``: names,
-    or None for all. ``images``: how many pictures to show, or their indices. ``bf16``: gradients in bfloat16; None
-    means where the processor is faster with it. ``save_images``: the format in which adversarial images are saved
-    beside the report; None saves none.
+    accuracy collapses. The attacks are made in full at each. ``attacks`` are names with options (``pgd?steps=100``);
+    none means APGD on two losses, or PGD where APGD does not support the norm. ``target``: a class name or number,
+    ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to
+    the attacks that have such options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures
+    to show, or their indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it.
+    ``save_images``: the format in which adversarial images are saved beside the report; None saves none.
     """
 
     epsilons: tuple[float, ...] = (0.03,)

@@ -1,4 +1,4 @@
-"""The attack loop: every attack on every image of a batch, every proposal judged, the smallest success kept."""
+"""The attack loop: every attack in full on every image of a batch, every proposal judged, the smallest success kept."""
 
 from __future__ import annotations
 
@@ -22,20 +22,16 @@ from probe.attacks.select import SelectedAttack
 from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.outcome import MEASURES, Outcome, worst_of
+from studies.adversarial.outcome import MEASURES, Outcome, just_beyond, worst_of
+from studies.adversarial.refine import RefineInputs, is_refined, refined
 
-_PART, _FIRST_PART = 0.4, 0.5
-"""The part of an attack's steps used at the other epsilons of a curve; at the first one, without a warm start."""
-
-_BISECTIONS = 7
-"""Bisections of the way from a success back to the image; the size is then known to 1%."""
+_BISECTIONS = 5
+"""Bisections of the way from a success back to the image, to 3% of its size; a refinement may follow."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The task of every attack: the norm, the epsilons (ascending, above 0), and the reported one.
-
-    With ``is_curve`` the user gave only the reported one, and the others make the curve around it.
+    """The task of every attack: the norm, the epsilons (ascending, above 0), and the reported one, the largest.
 
     ``extra_epsilons`` are epsilons beyond the last one, tried on what nothing has broken by then.
     """
@@ -44,7 +40,6 @@ class Task:
     epsilons: tuple[float, ...]
     epsilon: float
     extra_epsilons: tuple[float, ...]
-    is_curve: bool
     seed: int
 
 
@@ -76,6 +71,9 @@ class BatchAttack:
         self.done = adversarial(logits, labels, targets)
         self.adversarial_images = images.clone() if keep else None
         self._adversarial_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
+        self._closest = images.clone()
+        self._closest_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
+        self._refinable: NDArray[Any] = np.zeros(len(images), dtype=bool)
 
     def run(self, chosen: Sequence[SelectedAttack]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it finishes, and finally ``worst``: image by image that of the best."""
@@ -88,49 +86,43 @@ class BatchAttack:
             yield selected.text, outcome
         with _count_cost(self.model) as totals:
             worst = worst_of(list(outcomes.values()))
+            self._closest_size.fill(np.inf)
             self._go_further(chosen, worst)
+            self._refine(worst)
         worst.totals[:] = totals
         yield "worst", worst
 
     def _attack(self, selected: SelectedAttack) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.done)] = 0.0
+        self._closest_size.fill(np.inf)
         if selected.fixed:
-            self._climb(selected, outcome)
+            self._descend(selected, outcome)
+            self._refine(outcome)
         else:
             self._minimum(selected, outcome)
         return outcome
 
-    def _climb(self, selected: SelectedAttack, outcome: Outcome) -> None:
-        """Attack at each epsilon the images that smaller ones have not broken, from where the last one ended.
+    def _descend(self, selected: SelectedAttack, outcome: Outcome) -> None:
+        """Attack in full at every epsilon, the largest first, the images that no success found so far covers.
 
-        At the reported epsilon the attack runs with all its steps; at the others of a curve with fewer, since steps
-        add up from one epsilon to the next. An attack without warm start runs with all its steps at every epsilon
-        that the user gave.
+        A success often needs few steps, a failure needs all: an image that resists an attack for which that rules out
+        smaller epsilons is not attacked there again.
         """
-        warm_starts = self.images.clone()
-        continues = selected.attack.can_warm_start(self.task.norm, self.targets)
-        for number, epsilon in enumerate(self.task.epsilons):
-            attack = selected.attack
-            if epsilon != self.task.epsilon and (continues or self.task.is_curve):
-                attack = selected.attack.with_fewer_steps(
-                    _PART if number or self.task.is_curve else _FIRST_PART
-                )
-            rows = self._left(outcome, epsilon)
-            if len(rows) == 0:
-                return
-            cold = number == 0 and attack == selected.attack
-            self._try(replace(selected, attack=attack), rows, epsilon, epsilon, outcome, warm_starts, cold)
+        candidates = self._left(outcome, 0.0)
+        for epsilon in reversed(self.task.epsilons):
+            # Scaled back, a success in a larger ball can lie in this one.
+            rows = candidates[~self._success(outcome, epsilon)[candidates]]
+            if len(rows):
+                self._try(selected, rows, epsilon, epsilon, outcome)
+            if selected.attack.rules_out_smaller:
+                candidates = candidates[self._success(outcome, epsilon)[candidates]]
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
-        unbroken = np.flatnonzero(~outcome.success(epsilon))
-        return torch.from_numpy(unbroken).to(self.images.device)
+        return (~self._success(outcome, epsilon)).nonzero()[:, 0]
 
-    def _at(self, selected: SelectedAttack, epsilon: float, outcome: Outcome) -> None:
-        """Attack at one epsilon the images that smaller ones have not broken."""
-        rows = self._left(outcome, epsilon)
-        if len(rows):
-            self._try(selected, rows, epsilon, epsilon, outcome)
+    def _success(self, outcome: Outcome, epsilon: float) -> Tensor:
+        return torch.from_numpy(outcome.success(epsilon)).to(self.images.device)
 
     def _minimum(self, selected: SelectedAttack, outcome: Outcome) -> None:
         """Attack once; the sizes that a minimum-norm attack returns serve every epsilon."""
@@ -147,14 +139,8 @@ class BatchAttack:
         epsilon: float,
         allowed: float,
         outcome: Outcome,
-        warm_starts: Tensor | None = None,
-        cold: bool = False,
     ) -> None:
-        """Let the attack propose images at ``epsilon``, judge them within ``allowed``, and record the outcome.
-
-        ``known`` (N, C, H, W) is where the attack ended at smaller epsilons (at first the image itself), and where it
-        starts now unless ``cold``; it is updated.
-        """
+        """Let the attack propose images at ``epsilon``, judge them within ``allowed``, and record the outcome."""
         norm = self.task.norm
         first = int(rows[0])
 
@@ -163,30 +149,34 @@ class BatchAttack:
             draws = generator(
                 self.task.seed, "attack", selected.text, self.key, str(epsilon), int(part[0]) - first
             )
-            start = None if warm_starts is None or cold else warm_starts[part]
-            inputs = AttackInputs(self.model, images, labels, norm, epsilon, draws, goal, start)
+            inputs = AttackInputs(self.model, images, labels, norm, epsilon, draws, goal)
             within = replace(inputs, epsilon=allowed)
             verdict = within.judge(selected.attack.run(inputs))
-            if warm_starts is not None:
-                warm_starts[part] = verdict.images
             size, closest = self._draw_back(images, verdict, labels, goal)
-            if not selected.fixed:
-                verdict = within.judge(closest)
+            described = self._shorten(images, verdict, size) if selected.fixed else closest
+            judged = within.judge(described)
+            # What is described must be adversarial, too; the attack's own image is when a shorter one is not.
+            if selected.fixed and bool((verdict.success & ~judged.success).any()):
+                undone = per_image(verdict.success & ~judged.success, images).bool()
+                judged = within.judge(torch.where(undone, verdict.images, described))
+            outside, invalid, success, verdict = verdict.outside, verdict.invalid, verdict.success, judged
             return [
-                verdict.success,
+                success,
                 size.clamp_max(allowed),  # inside up to rounding, says the judge, is inside
-                verdict.outside,
-                verdict.invalid,
+                outside,
+                invalid,
+                closest,
                 *_measures(images, verdict),
                 *([] if self.adversarial_images is None else [verdict.images]),
             ]
 
-        success, size, outside, invalid, prediction, *measures = self.memory.map(rows, work)
+        success, size, outside, invalid, closest, prediction, *measures = self.memory.map(rows, work)
         where = _numpy(rows)
         outcome.outside[where] |= _numpy(outside)
         outcome.invalid[where] |= _numpy(invalid)
         won = _numpy(success)
         outcome.smallest[where[won]] = np.minimum(outcome.smallest[where[won]], _numpy(size)[won])
+        self._remember(selected, rows, success, size, closest)
         # The image within the reported epsilon is described; those found beyond it only extend the curve.
         reported = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
         outcome.prediction[where[reported]] = _numpy(prediction)[reported]
@@ -194,6 +184,17 @@ class BatchAttack:
             self._keep(where, reported, _numpy(size), measures.pop())
         for name, values in zip(MEASURES, measures, strict=True):
             getattr(outcome, name)[where[reported]] = _numpy(values)[reported]
+
+    def _remember(
+        self, selected: SelectedAttack, rows: Tensor, success: Tensor, size: Tensor, closest: Tensor
+    ) -> None:
+        """Remember the closest adversarial images, from which ``_refine`` starts."""
+        where = _numpy(rows)
+        better = _numpy(success) & (_numpy(size) < self._closest_size[where])
+        self._closest_size[where[better]] = _numpy(size)[better]
+        self._refinable[where[better]] = is_refined(selected, self.task.norm)
+        chosen = torch.from_numpy(better).to(rows.device)
+        self._closest[rows[chosen]] = closest[chosen]
 
     def _keep(self, where: NDArray[Any], reported: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
         """Keep the images at ``where`` that are ``reported`` and need less than those kept so far."""
@@ -228,14 +229,73 @@ class BatchAttack:
         sizes[rows[moved]] = norm.size(back - origin)[moved]
         return sizes, closest
 
+    def _shorten(self, images: Tensor, verdict: Judgement, size: Tensor) -> Tensor:
+        """Return the judged images, scaled back to the smallest epsilon of the task that holds the ``size`` (N,)."""
+        norm = self.task.norm
+        if isinstance(norm, L0):
+            return verdict.images
+        radius = verdict.sizes.clone()
+        for epsilon in reversed(self.task.epsilons):
+            radius = torch.where(size <= epsilon, radius.clamp_max(epsilon), radius)
+        scale = per_image(radius / verdict.sizes.clamp_min(1e-12), images)
+        shorter = images + scale * (verdict.images - images)
+        return torch.where(per_image(verdict.success, images).bool(), shorter, verdict.images)
+
     def _go_further(self, chosen: Sequence[SelectedAttack], worst: Outcome) -> None:
-        """Try larger epsilons, with few steps, on unbroken images, so that the curve reaches its end."""
-        for epsilon in self.task.extra_epsilons:
-            for selected in chosen:
-                if selected.fixed and goes_further(selected):
-                    self._at(
-                        replace(selected, attack=selected.attack.with_fewer_steps(_PART)), epsilon, worst
-                    )
+        """Try larger epsilons on unbroken images, in full, so that the curve reaches its end.
+
+        Every second epsilon is tried until one succeeds, and then the ones below it: an image that resists at one is not
+        attacked at smaller ones, except by attacks for which a failure does not rule out smaller epsilons.
+        """
+        epsilons, further = self.task.extra_epsilons, [s for s in chosen if s.fixed and goes_further(s)]
+        hasty = [s for s in further if not s.attack.rules_out_smaller]
+        for epsilon in epsilons:
+            self._all(hasty, self._left(worst, epsilon), epsilon, worst)
+        patient = [s for s in further if s.attack.rules_out_smaller]
+        rows = self._left(worst, self.task.epsilon)
+        failed = np.full(len(self.images), -1)
+        while patient and epsilons and len(rows):
+            place = _numpy(rows)
+            success = np.stack([worst.success(epsilon)[place] for epsilon in epsilons])
+            found = np.where(success.any(0), success.argmax(0), len(epsilons))
+            upwards = np.minimum(failed[place] + 2, len(epsilons) - 1)
+            following = np.where(found < len(epsilons), found - 1, upwards)
+            still_open = found - failed[place] > 1
+            for number in np.unique(following[still_open]):
+                here = place[still_open & (following == number)]
+                self._all(patient, torch.from_numpy(here).to(self.images.device), epsilons[number], worst)
+                failed[here[~worst.success(epsilons[number])[here]]] = number
+            rows = torch.from_numpy(place[still_open]).to(self.images.device)
+
+    def _all(self, chosen: Sequence[SelectedAttack], rows: Tensor, epsilon: float, outcome: Outcome) -> None:
+        """Make the attacks one after the other at one epsilon, each on those of ``rows`` that are unbroken by then."""
+        for selected in chosen:
+            remaining = rows[~self._success(outcome, epsilon)[rows]]
+            if len(remaining):
+                self._try(selected, remaining, epsilon, epsilon, outcome)
+
+    def _refine(self, outcome: Outcome) -> None:
+        """Refine the smallest perturbations that a white-box attack found at fixed epsilons, between two of them.
+
+        An image stays broken at the epsilons at which the attacks broke it, and at no other.
+        """
+        wanted = np.isfinite(self._closest_size) & self._refinable
+        if not wanted.any():
+            return
+        floors = np.zeros(len(self.images))
+        for epsilon in (*self.task.epsilons, *self.task.extra_epsilons):
+            floors = np.where(outcome.success(epsilon), floors, np.maximum(floors, just_beyond(epsilon)))
+        rows = torch.from_numpy(np.flatnonzero(wanted)).to(self.images.device)
+        low, high = (torch.from_numpy(v).to(self.images) for v in (floors, outcome.smallest))
+
+        def work(part: Tensor) -> list[Tensor]:
+            inputs = RefineInputs(
+                self.model, self.images[part], self.labels[part], pick(self.targets, part), self.task.norm
+            )
+            return [refined(inputs, self._closest[part], low[part], high[part])]
+
+        (sizes,) = self.memory.map(rows, work)
+        outcome.smallest[_numpy(rows)] = np.minimum(outcome.smallest[_numpy(rows)], _numpy(sizes))
 
 
 def goes_further(selected: SelectedAttack) -> bool:

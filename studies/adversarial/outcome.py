@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-6
+
 MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
 
 
@@ -16,8 +18,8 @@ MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
 class Outcome:
     """Outcome of one attack on N images: float32 and bool arrays (N,), and totals.
 
-    ``smallest`` is the size of the smallest adversarial perturbation found (0: misclassified without any, inf: none
-    found). The rest describes the adversarial image at the reported epsilon, where there is one: the network's
+    ``smallest`` is the size of the smallest adversarial perturbation found, an upper bound (0: misclassified without any,
+    inf: none found). The rest describes the adversarial image at the reported epsilon, where there is one: the network's
     prediction and its confidence, the perturbation's size in every norm, SSIM. ``outside`` marks images for which
     some proposal was outside the ball, ``invalid`` those with values that were not finite.
     """
@@ -49,7 +51,7 @@ class Outcome:
 
     def success(self, epsilon: float) -> NDArray[np.bool_]:
         """Return which images are broken within ``epsilon``, those misclassified from the start included, (N,)."""
-        return np.asarray(self.smallest <= np.float32(epsilon * (1 + 1e-6) + 1e-9))
+        return np.asarray(self.smallest <= np.float32(epsilon * (1 + _ROUNDING) + 1e-9))
 
     @property
     def queries(self) -> float:
@@ -70,6 +72,11 @@ class Outcome:
     def rescued(self) -> int:
         """Images whose adversarial example the attack passed but did not return."""
         return int(self.totals[3])
+
+
+def just_beyond(epsilon: float) -> float:
+    """Return the smallest size that does not count as within ``epsilon``, up to rounding."""
+    return epsilon * (1 + 2 * _ROUNDING) + 2e-9
 
 
 def join(outcomes: Sequence[Outcome]) -> Outcome:

@@ -12,7 +12,8 @@ from probe.attacks.norms import shown
 from probe.core.document import Check, Section, percent
 from probe.core.verdict import verdict
 from probe.models.chain import data_info
-from studies.adversarial.workspace import AdversarialWorkspace
+from studies.adversarial.refine import ACCURACY, END, STEPS
+from studies.adversarial.workspace import AdversarialWorkspace, accuracy_of_sizes, refines
 from studies.base import WILSON, subject, tools
 
 
@@ -97,7 +98,8 @@ def _smallest(space: AdversarialWorkspace) -> list[str]:
     phrases = space.phrases
     return [
         f"Half of the images{phrases.were} are {phrases.broken} by a perturbation of {space.words(middle)} or less "
-        f"(quartiles {shown(low, space.norm)} and {upper})."
+        f"(quartiles {shown(low, space.norm)} and {upper}): upper bounds, from the smallest perturbation found for each "
+        f"image{accuracy_of_sizes(space)}."
     ]
 
 
@@ -124,6 +126,7 @@ def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tup
         f"It was attacked within {norm.name} balls of radius {sizes} by {names}{goal}.",
         "An image counted as broken only if the unmodified network, evaluated in float32, confirmed it on an "
         "image inside the ball and inside [0, 1]; the worst case over all attacks is reported.",
+        *_curve_sentences(space),
         "Proportions have 95% Wilson intervals.",
     ]
     if not space.images.labelled:
@@ -132,6 +135,32 @@ def methods(space: AdversarialWorkspace, checks: Sequence[Check], n: int) -> tup
     if applied:
         sentences.append(f"{len(applied)} checks looked for signs that the evaluation itself had failed.")
     return (*sentences, tools(config.seed, torch.__version__))
+
+
+def _curve_sentences(space: AdversarialWorkspace) -> list[str]:
+    """Return how the points of the curve and the smallest perturbations were found."""
+    fixed = [attack for attack in space.attacks if attack.fixed]
+    sentences = []
+    if fixed:
+        once = [attack.text for attack in fixed if attack.attack.rules_out_smaller]
+        skipped = (
+            f"; an image that resisted {' or '.join(once)} was not attacked by it at smaller ones"
+            if once
+            else ""
+        )
+        sentences.append(
+            f"Attacks were made in full at every epsilon, from the reported one down{skipped}. An image broken at a "
+            "smaller epsilon counts as broken at larger ones. Epsilons above the reported one were tried only on images "
+            "that were unbroken by then, by all attacks together."
+        )
+    sizes = "The sizes of smallest perturbations are upper bounds: the smallest found."
+    if refines(space):
+        sizes += (
+            f" Those of white-box attacks were refined by bisection between two epsilons, with PGD of {STEPS} steps on the "
+            f"margin, until it found nothing smaller by {END:.0%}; with other epsilons the quartiles can differ by "
+            f"about {ACCURACY:.0%}."
+        )
+    return [*sentences, sizes]
 
 
 def references(space: AdversarialWorkspace, checks: Sequence[Check]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
 from studies.adversarial.attack_run import AttackRun
 from studies.adversarial.config import AdversarialConfig
+from studies.adversarial.refine import ACCURACY, is_refined
 from studies.adversarial.results import Phrases, Results, phrases_for
 
 FULL_STEPS = 10
@@ -190,3 +191,18 @@ class AdversarialWorkspace:
             if dot and ending.lower() in ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
             else name
         )
+
+
+def refines_attack(space: AdversarialWorkspace, selected: SelectedAttack) -> bool:
+    """Tell whether the run refined the smallest perturbations of an attack."""
+    return is_refined(selected, space.norm)
+
+
+def refines(space: AdversarialWorkspace) -> bool:
+    """Tell whether the run refined the smallest perturbations of one of its attacks."""
+    return any(is_refined(selected, space.norm) for selected in space.attacks)
+
+
+def accuracy_of_sizes(space: AdversarialWorkspace) -> str:
+    """Return the accuracy of the smallest perturbations, to follow on a sentence; nothing where none was refined."""
+    return f", accurate to about {ACCURACY:.0%}" if refines(space) else ""

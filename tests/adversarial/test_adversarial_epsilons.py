@@ -3,48 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
+import torch
 from helpers.adversarial_networks import batch, trained
 from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, value
-from torch import Tensor
+from torch import Tensor, nn
 
 from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.apgd import ApgdCE, ApgdT
 from probe.attacks.families.ensembles import Rand
-from probe.attacks.families.gradient import PGD
+from probe.attacks.families.gradient import FGSM, PGD
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack
 from probe.core.document import Table
-from studies.adversarial import ComparisonModels
+from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.refine import ACCURACY, END
 from studies.adversarial.results import Results
+from studies.adversarial.study import examine
 
 
-def attacks_tried(
+def attacks_made(
     monkeypatch: pytest.MonkeyPatch,
     attack: Attack,
     epsilons: tuple[float, ...],
     norm: str,
-    targets: Tensor | None,
-) -> dict[float, Attack]:
-    """The attack that was made at each epsilon."""
-    attacks: dict[float, Attack] = {}
+) -> dict[float, tuple[Attack, int]]:
+    """The attack that was made at each epsilon, in that order, and on how many images."""
+    attacks: dict[float, tuple[Attack, int]] = {}
     plain = Attack.run
 
     def run(self: Attack, inputs: AttackInputs) -> Tensor:
         if type(self) is type(attack):
-            attacks[inputs.epsilon] = self
+            attacks[inputs.epsilon] = self, len(inputs.images)
         return plain(self, inputs)
 
     monkeypatch.setattr(Attack, "run", run)
     images, labels = batch(n=8)
     task = make_task(epsilons, NORMS[norm], (1, 8, 8), 0)
-    bench = BatchAttack(AttackedModel(trained()), images, labels, targets, task, MicroBatcher(8), "test")
+    bench = BatchAttack(AttackedModel(trained()), images, labels, None, task, MicroBatcher(8), "test")
     dict(bench.run([SelectedAttack("it", "it", attack)]))
     return attacks
 
@@ -52,35 +55,106 @@ def attacks_tried(
 @pytest.mark.parametrize(
     ("attack", "epsilons", "norm"),
     [
-        (ApgdT(steps=6, classes=2), (0.01, 0.02, 0.03), "Linf"),
+        (ApgdT(steps=6, classes=2), (0.002, 0.005, 0.01), "Linf"),
+        (ApgdCE(steps=10), (0.04, 0.08, 0.12), "Linf"),
         (PGD(steps=6, restarts=2), (1.0, 2.0, 3.0), "L0"),
-        (Rand(steps=6, eot=1), (0.01, 0.02, 0.03), "Linf"),
+        (Rand(steps=6, eot=1), (0.002, 0.005, 0.01), "Linf"),
+        (PGD(steps=10), (0.04,), "Linf"),
     ],
 )
-def test_attacks_that_begin_anew_are_made_in_full_where_it_was_asked(
+def test_at_every_epsilon_attacks_are_made_in_full_from_the_largest_on(
     monkeypatch: pytest.MonkeyPatch, attack: Attack, epsilons: tuple[float, ...], norm: str
 ) -> None:
-    assert not attack.can_warm_start(NORMS[norm], None)
-    found = attacks_tried(monkeypatch, attack, epsilons, norm, None)
-    assert found == dict.fromkeys(epsilons, attack)
+    made = attacks_made(monkeypatch, attack, epsilons, norm)
+    assert {kind for kind, _ in made.values()} == {attack}
+    assert len(made) > 1
+    below = [epsilon for epsilon in made if epsilon <= epsilons[-1]]
+    assert below == sorted(below, reverse=True)
+    assert below[0] == epsilons[-1]
 
 
-def test_attacks_that_go_on_are_shortened_below_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, labels = batch(n=8)
-    for attack, targets in (
-        (PGD(steps=10), None),
-        (ApgdCE(steps=10), None),
-        (ApgdT(steps=10), (labels + 1) % 10),
-    ):
-        assert attack.can_warm_start(NORMS["Linf"], targets)
-        found = attacks_tried(monkeypatch, attack, (0.01, 0.02, 0.03), "Linf", targets)
-        assert [getattr(found[epsilon], "steps", 0) for epsilon in (0.01, 0.02, 0.03)] == [5, 4, 10]
+def test_what_resists_one_epsilon_is_attacked_at_smaller_ones_only_where_that_is_no_waste(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    epsilons = (0.001, 0.002)
+    with monkeypatch.context() as patch:
+        assert set(attacks_made(patch, PGD(steps=10), epsilons, "Linf")) == {0.002}
+    with monkeypatch.context() as patch:
+        made = attacks_made(patch, FGSM(), epsilons, "Linf")
+    assert {epsilon: n for epsilon, (_, n) in made.items()} == {0.002: 8, 0.001: 8}
+    assert not PGD(steps=3).rules_out_smaller
+    assert not PGD(stop=False).rules_out_smaller
 
 
-def test_on_a_curve_that_was_not_asked_for_all_are_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = attacks_tried(monkeypatch, ApgdT(steps=10, classes=2), (0.04,), "Linf", None)
-    assert found.pop(0.04) == ApgdT(steps=10, classes=2)
-    assert {getattr(attack, "steps", 0) for attack in found.values()} == {4}
+CASES: list[tuple[tuple[str, ...], str, tuple[float, ...]]] = [
+    ((), "Linf", (0.05, 0.08, 0.12, 0.15, 0.2)),
+    (("pgd",), "Linf", (0.05, 0.08, 0.12, 0.15, 0.2)),
+    (("fgsm",), "Linf", (0.02, 0.05, 0.1, 0.2, 0.5)),
+    ((), "L2", (0.2, 0.4, 0.6, 0.8, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("attacks", "norm", "epsilons"), CASES)
+def test_every_point_of_the_curve_is_that_of_a_run_that_reports_it(
+    attacks: tuple[str, ...], norm: str, epsilons: tuple[float, ...]
+) -> None:
+    """Within one image; and the quartiles do not depend on the epsilons, within the stated accuracy."""
+    config = AdversarialConfig(norm=norm, attacks=attacks, views=("curve",), checks=NONE)
+
+    def results(*chosen: float) -> Results:
+        return examine(model_of(), image_set(60), dataclasses.replace(config, epsilons=chosen))[1].results
+
+    together = results(*epsilons)
+    from_below = results(epsilons[0])  # larger ones are added until nothing resists
+    counts, refined = [], []
+    for epsilon in epsilons:
+        single = results(epsilon)
+        counts.append(int(single.robust(single.worst, epsilon).sum()))
+        refined.append(single.quartiles(single.worst))
+        for other in (together, from_below):
+            robust = int(other.robust(other.worst, epsilon).sum())
+            if other is together or epsilon in other.epsilons:
+                assert abs(robust - counts[-1]) <= 1
+    assert len(set(counts)) >= 3
+    if attacks != ("fgsm",):  # overshoots, so that its sizes are bounds from the epsilons alone
+        for quartiles in [*refined, from_below.quartiles(from_below.worst)]:
+            expected = together.quartiles(together.worst)
+            # An epsilon asked for alone is followed by larger ones, which break more images.
+            pairs = [(a, b) for a, b in zip(quartiles, expected, strict=True) if math.isfinite(b)]
+            assert len(pairs) >= 2
+            assert [a for a, _ in pairs] == pytest.approx([b for _, b in pairs], rel=ACCURACY)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("epsilons", [(0.3,), (0.02, 0.3), (0.05, 0.1, 0.2, 0.4)])
+def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
+    norm: str, epsilons: tuple[float, ...]
+) -> None:
+    """In closed form: |w·x + b| over the dual norm of w, far from the edges of the pixel range."""
+    draws = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 16, generator=draws)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(weights)
+        network[1].bias.copy_(-0.5 * weights.sum(1))
+    images = 0.5 + 0.05 * torch.randn(24, 1, 4, 4, generator=draws)
+    model = AttackedModel(network.eval())
+    labels = model.verdict(images).argmax(1)
+    normal = weights[0] - weights[1]
+    logits = model.verdict(images)
+    length = normal.abs().sum() if norm == "Linf" else normal.norm()
+    distances = ((logits[:, 0] - logits[:, 1]).abs() / length).numpy()
+    task = make_task(epsilons, NORMS[norm], (1, 4, 4), 0)
+    bench = BatchAttack(model, images, labels, None, task, MicroBatcher(8), "test")
+    worst = dict(bench.run([SelectedAttack("pgd", "pgd", PGD())]))["worst"]
+    reached = distances < 0.95 * epsilons[-1]
+    assert reached.sum() >= 12
+    assert (worst.smallest >= distances * (1 - 1e-4) - 1e-7).all()
+    # At distances near 0, rounding is all that is left to find.
+    assert (worst.smallest[reached] <= distances[reached] * (1 + END) + 1e-6).all()
+    for epsilon in (*task.epsilons, *task.extra_epsilons):
+        clear = np.abs(distances - epsilon) > END * epsilon
+        np.testing.assert_array_equal(worst.success(epsilon)[clear], (distances <= epsilon)[clear])
 
 
 @pytest.mark.parametrize("attacks", [("deepfool",), ("fab", "pgd")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -130,13 +129,10 @@ class AutoPGD(Attack):
             )
         return result, done
 
-    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return True."""
-        return True
-
-    def with_fewer_steps(self, part: float) -> AutoPGD:
-        """Return the attack with that fraction of the steps and one restart."""
-        return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
+    @property
+    def rules_out_smaller(self) -> bool:
+        """True from ten steps on."""
+        return self.steps >= 10
 
     def climb(self, inputs: AttackInputs, target_classes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the final images of one run from the inputs' start, (N, C, H, W), and which are adversarial, (N,).
@@ -227,10 +223,6 @@ class ApgdT(AutoPGD):
             result[remaining], done = self._runs(part, None)
             remaining = remaining[~done]
         return result
-
-    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return True with a target; without one, each of several target classes needs its own start."""
-        return targets is not None
 
 
 def likeliest_others(model: AttackedModel, images: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -80,13 +80,10 @@ class PGD(Attack):
                 break
         return result
 
-    def can_warm_start(self, norm: Norm, targets: Tensor | None) -> bool:
-        """Return True except for L0, where every run starts from the beginning."""
-        return not isinstance(norm, L0)
-
-    def with_fewer_steps(self, part: float) -> PGD:
-        """Return PGD with that fraction of the steps and one restart."""
-        return replace(self, steps=max(1, math.ceil(part * self.steps)), restarts=1)
+    @property
+    def rules_out_smaller(self) -> bool:
+        """True from ten steps on, unless broken images continue."""
+        return self.stop and self.steps >= 10
 
     def climb(
         self, inputs: AttackInputs, trace: Trace | None = None, falling: bool = False

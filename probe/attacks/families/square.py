@@ -40,6 +40,11 @@ class Square(Attack):
         'search", 2020',
     )
 
+    @property
+    def rules_out_smaller(self) -> bool:
+        """True from a hundred queries on."""
+        return self.queries >= 100
+
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator

@@ -7,7 +7,7 @@ import numpy as np
 from probe.attacks.norms import shown
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
 from probe.core.errors import NotApplicableError
-from probe.core.stats import holm, mcnemar_exact, wilson
+from probe.core.stats import holm, mcnemar_exact, newcombe_paired, wilson
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
@@ -32,12 +32,12 @@ def against(space: AdversarialWorkspace) -> Section:
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units'})"),
         Axis(measure),
         "The worst case over the same attacks on the same images; bands are 95% Wilson intervals. Where the "
-        "bands overlap, look at the paired test in the table: it shows whether the difference is significant.",
+        "bands overlap, look at the table: it has the paired test and the interval of the difference.",
         tuple(_series(name, epsilons, [pair[i] for pair in pairs]) for i, name in enumerate(names)),
     )
     tests = [mcnemar_exact(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in pairs]
     rows = [
-        _row(space, e, a, b, p, q)
+        _row(space, e, a, b, p, q, len(tests))
         for e, (a, b), p, q in zip(epsilons, pairs, tests, holm(tests), strict=True)
     ]
     table = Table(
@@ -47,6 +47,9 @@ def against(space: AdversarialWorkspace) -> Section:
             Column(names[0], proportion=True, help=f"{measure.capitalize()}."),
             Column(names[1], proportion=True, help=f"{measure.capitalize()}."),
             Column("Difference", unit="points", help="First minus second, in percentage points."),
+            *Column.interval(
+                f"the {_level(len(epsilons))} interval of the difference (Newcombe 1998, paired)"
+            ),
             Column("Only first", help=space.phrases.only.format(which="first")),
             Column("Only second", help=space.phrases.only.format(which="second")),
             Column("n", help="The number of images."),
@@ -54,6 +57,8 @@ def against(space: AdversarialWorkspace) -> Section:
             Column("p, Holm", help="Corrected for testing at several epsilons (Holm 1979)."),
         ),
         tuple(rows),
+        f"The intervals are at the level {_level(len(epsilons))}: 95% for all {len(epsilons)} together (Bonferroni). The p "
+        "values have Holm's correction, which is at most as strict.",
     )
     return _section(space, names, ours, pairs, tests, holm(tests), (figure, table))
 
@@ -80,18 +85,32 @@ def _row(
     b: np.ndarray,
     p: float,
     q: float,
+    n_tests: int,
 ) -> tuple[Cell, ...]:
     return (
         shown(epsilon, space.norm),
         float(a.mean()),
         float(b.mean()),
         100 * float(a.mean() - b.mean()),
+        *(100 * bound for bound in _interval(a, b, n_tests)),
         int((a & ~b).sum()),
         int((b & ~a).sum()),
         len(a),
         p,
         q,
     )
+
+
+def _level(n_tests: int) -> str:
+    """Return the level of each of several intervals that hold together with 95%."""
+    return f"{100 - 5 / n_tests:.4g}%"
+
+
+def _interval(a: np.ndarray, b: np.ndarray, n_tests: int) -> tuple[float, float]:
+    """Return the interval of the proportion of ``a`` minus that of ``b``, at the level of ``_level``."""
+    both, neither = int((a & b).sum()), int((~a & ~b).sum())
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return newcombe_paired(both, only_b, only_a, neither, 1 - 0.05 / n_tests)
 
 
 def _section(
@@ -107,13 +126,22 @@ def _section(
     a, b = pairs[reported]
     first = percent(float(a.mean()), wilson(int(a.sum()), len(a)))
     second = percent(float(b.mean()), wilson(int(b.sum()), len(b)))
+    low, high = (100 * bound for bound in _interval(a, b, len(tests)))
     finding = (
         f"At {space.words(space.epsilon)} {names[0]} {space.phrases.keeps.format(value=first, n=len(a))} and "
-        f"{names[1]} {second}: a difference of {100 * float(a.mean() - b.mean()):+.1f} points (exact McNemar test p "
+        f"{names[1]} {second}: a difference of {100 * float(a.mean() - b.mean()):+.1f} points "
+        f"[{low:+.1f}, {high:+.1f}] ({_level(len(tests))} interval, 95% for all epsilons together; exact McNemar test p "
         f"= {tests[reported]:.2g}, {corrected[reported]:.2g} after Holm's correction over {len(tests)} epsilons)."
     )
     results = tuple(
-        Result(f"difference@{e:.6g}", float(x.mean() - y.mean()), len(x), None, "proportion", True)
+        Result(
+            f"difference@{e:.6g}",
+            float(x.mean() - y.mean()),
+            len(x),
+            _interval(x, y, 1),
+            "proportion",
+            True,
+        )
         for e, (x, y) in zip(ours.epsilons, pairs, strict=True)
     )
     theirs = Result.proportion(

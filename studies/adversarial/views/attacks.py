@@ -15,9 +15,11 @@ from studies.adversarial.workspace import AdversarialWorkspace
 _WORST = "worst case"
 
 _COSTS = (
-    Column("Passes", help="Forward passes per attacked image, over all epsilons."),
-    Column("Gradients", help="Gradients computed per attacked image, over all epsilons."),
-    Column("Time", unit="s", help="Wall time over all epsilons."),
+    Column("Passes", help="Forward passes per attacked image, over all epsilons, refinement included."),
+    Column(
+        "Gradients", help="Gradients computed per attacked image, over all epsilons, refinement included."
+    ),
+    Column("Time", unit="s", help="Wall time over all epsilons, refinement included."),
     Column(
         "Rescued",
         help="Adversarial images that the attack found on its way but did not return; they count as found here.",
@@ -60,9 +62,9 @@ def attacks(space: AdversarialWorkspace) -> Section:
             "Successful perturbations",
             _size_columns(space.phrases),
             tuple(sizes),
-            "For the first adversarial image found for each picture, at the smallest epsilon that broke it. "
-            "Attacks stop there, so the confidence is that of a network that is only just misled, not of one "
-            "misled as far as possible.",
+            "Medians over the images that the attack broke, each at the smallest epsilon of the curve that broke it, before "
+            "the perturbation is refined. Most attacks stop at their first success, so that the confidence is that of a "
+            "network that is only just misled, not of one misled as far as possible.",
         ),
     ]
     invalid = int(space.results.worst.invalid.sum())
@@ -115,12 +117,20 @@ def _size_columns(phrases: Phrases) -> tuple[Column, ...]:
 
 def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
-    best = max(results.attacks, key=lambda name: int(results.attacks[name].success(space.epsilon).sum()))
+    counts = {name: int(outcome.success(space.epsilon).sum()) for name, outcome in results.attacks.items()}
+    leaders = [name for name, count in counts.items() if count == max(counts.values())]
+    best = leaders[0]
     rate = results.success_rate(results.attacks[best], space.epsilon)
     if rate.value is None:
         return space.phrases.nothing_to_do
     done = space.phrases.strongest.format(value=percent(float(rate.value), rate.ci), n=rate.n)
-    return f"The strongest single attack, {best}, {done}, within {space.words(space.epsilon)}."
+    within = f"within {space.words(space.epsilon)}"
+    if len(counts) == 1:
+        return f"The only attack, {best}, {done}, {within}."
+    if len(leaders) > 1:
+        names = f"{', '.join(leaders[:-1])} and {leaders[-1]}"
+        return f"The strongest single attacks on these images, {names}, tied: each {done}, {within}."
+    return f"The strongest single attack on these images, {best}, {done}, {within}."
 
 
 def _row(space: AdversarialWorkspace, name: str, access: str) -> tuple[Cell, ...]:

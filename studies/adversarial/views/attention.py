@@ -36,6 +36,8 @@ def attention(space: AdversarialWorkspace) -> Section:
     images, steps, verdicts = space.pictured
     if not steps:
         raise NotApplicableError("At epsilon 0 there is nothing to compare.")
+    if check_gradients(space.model, images[:1], space.config.seed).status != "pass":
+        raise NotApplicableError("No gradient reaches the pixels, so GradCAM has nothing to weight the maps with.")
     rows = tuple(
         _row(space, layer, row, place, images[row : row + 1], verdicts[-1])
         for row, place in enumerate(places)
@@ -45,9 +47,8 @@ def attention(space: AdversarialWorkspace) -> Section:
         f"GradCAM at {layer.removeprefix('network.')}",
         rows,
         "Bright: regions that raised the score of the class named below the picture (Selvaraju et al. 2017). If "
-        "the maps for the old class before and after the attack are similar, the network still looks at the same "
-        "place but interprets it differently; if the map has moved, the attack has shifted its attention. A map "
-        "without anything bright means that nothing in the image supports that class any more. GradCAM is "
+        "the maps for the old class before and after the attack are similar, the same regions raise its score; if the "
+        "map has moved, other regions do. A map without anything bright means that no region raises that score. GradCAM is "
         "coarse: one value for each position of the layer.",
         _SIDE,
     )
@@ -120,13 +121,14 @@ def _similarity_result(
     space: AdversarialWorkspace, similar: list[float], vanished: int, n: int
 ) -> tuple[Result, str]:
     """Return the mean correlation as a result, and the sentences that describe it."""
-    text = f"For {vanished} of {n} images no region supports the original class any more under attack. "
+    text = f"For {vanished} of {n} images no region raises the score of the original class under attack. "
     if len(similar) < 2:
         return Result("gradcam_rank_correlation", None, len(similar)), text if n else ""
     mean = float(np.mean(similar))
     low, high = bootstrap(similar, lambda v: float(v.mean()), derive(space.config.seed, "attention"))
     text += (
-        f"For the other {len(similar)} the map under attack has a rank correlation of {mean:.2f} [{low:.2f}, "
-        f"{high:.2f}] with the clean map ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
+        f"For the other {len(similar)} of these images the map under attack has a rank correlation of {mean:.2f} [{low:.2f}, "
+        f"{high:.2f}] (mean, 95% bootstrap interval over images) "
+        f"with the clean map ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
     )
     return Result("gradcam_rank_correlation", mean, len(similar), (low, high)), text

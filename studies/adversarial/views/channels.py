@@ -110,8 +110,8 @@ def _figure(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str
         Axis("layer, first to last", categories=names),
         Axis("distance / norm of the activations"),
         "The L2 distance between a layer's activations with and without perturbation, relative to their norm; "
-        f"mean over {len(moves[names[0]].noise)} images with its 95% t-interval. The network amplifies an attack "
-        "from layer to layer; it does not amplify noise of the same size.",
+        f"mean over {len(moves[names[0]].noise)} images with its 95% t-interval. Where the curve "
+        "of the attack rises and that of the noise does not, these layers change more under the attack than under noise.",
         (series("attack", "adversarial"), series("noise of the same size", "noise")),
     )
 
@@ -135,7 +135,7 @@ def _table(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str,
                 )
             )
     return Table(
-        "Channels that change most",
+        "Channels that change most in this sample",
         (
             Column("Layer", help="The layer's name in the network."),
             Column("Channel", help="The channel's number, from 0."),
@@ -151,6 +151,7 @@ def _table(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str,
             Column("Raised in", proportion=True, help="Part of the images in which the channel rose."),
         ),
         tuple(rows),
-        "A channel with a shift above 1 changed by more than images usually differ from one another. `probe "
+        f"The {_TOP} largest shifts of each layer, over {len(moves[names[0]].noise)} images, without intervals: on other images "
+        "the order can differ. A channel with a shift above 1 changed by more than images usually differ from one another. `probe "
         "filters --layers … --channels …` shows what these channels respond to.",
     )

@@ -41,10 +41,14 @@ def classes(space: AdversarialWorkspace) -> Section:
                 help="With its 95% Wilson interval beside it.",
             ),
             *Column.interval(proportion=True),
-            Column("Predicted as", help="The class most often predicted for broken images, and how often."),
+            Column(
+                "Predicted as",
+                help="The class most often predicted for broken images, ties named, and how often.",
+            ),
         ),
         tuple(rows),
-        f"The least robust classes come first.{note}",
+        f"In this sample, the classes with the smallest part come first, and ties by name; the order is uncertain where the "
+        f"intervals overlap.{note}",
     )
     return Section("classes", "Classes", blocks=(table,))
 
@@ -63,7 +67,9 @@ def _row(space: AdversarialWorkspace, label: int, member: np.ndarray, robust: np
     predicted_as = None
     if len(predicted):
         names, counts = np.unique(predicted, return_counts=True)
-        best = int(counts.argmax())
-        predicted_as = f"{space.class_name(int(names[best]))} ({int(counts[best])} of {len(predicted)})"
+        most = int(counts.max())
+        tied = [space.class_name(int(name)) for name in names[counts == most]]
+        each = " each" if len(tied) > 1 else ""
+        predicted_as = f"{', '.join(tied)} ({most}{each} of {len(predicted)})"
     clean = float((member & results.clean_correct).sum() / n)
     return (space.class_name(label), n, clean, n_robust, n_robust / n, low, high, predicted_as)

@@ -61,13 +61,17 @@ def _section(
         rows.append(
             (f"attack, {space.words(space.epsilon)}", None, None, attacked, n, attacked / n, low, high)
         )
-    worst, severity, correct = min(
-        ((name, s, correct) for name, values in counts.items() for s, correct in enumerate(values, 1)),
-        key=lambda row: row[2],
-    )
+    correct = min(min(values) for values in counts.values())
+    harmful = [
+        f"{name}, severity {severity} of 5"
+        for name, values in counts.items()
+        for severity, value in enumerate(values, 1)
+        if value == correct
+    ]
+    tied = ", tied" if len(harmful) > 1 else ""
     word = "correct" if space.images.labelled else "with an unchanged prediction"
     finding = (
-        f"The most harmful common corruption ({worst}, severity {severity} of 5) leaves "
+        f"The most harmful common corruption in this sample ({'; '.join(harmful)}{tied}) leaves "
         f"{percent(correct / n, wilson(correct, n))} of {n} images {word}; {_beside(space, attacked, n)}."
     )
     return Section(

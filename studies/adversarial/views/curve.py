@@ -10,7 +10,7 @@ from probe.attacks.norms import shown
 from probe.core.document import Axis, Cell, Column, Figure, Section, Series, Table
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.registries import VIEWS
-from studies.adversarial.workspace import AdversarialWorkspace
+from studies.adversarial.workspace import AdversarialWorkspace, accuracy_of_sizes, refines, refines_attack
 
 _POINTS = 80
 
@@ -25,10 +25,9 @@ def curve(space: AdversarialWorkspace) -> Section:
         "line",
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units, 1 is black to white'})"),
         Axis(measure),
-        "The curve of an undefended network falls within a few 255ths; that of a robust one falls slowly. The "
-        "band is the 95% Wilson interval of the worst case. A curve that does not reach 0 shows the limits of "
-        "the attack, not that the network is safe. Single attacks lie above the worst case. The curve is drawn "
-        "slightly beyond the point where it reaches 0.",
+        "Each point is a full attack at that epsilon. The band is the 95% Wilson interval of the worst case. A "
+        "curve that does not reach 0 shows the limits of the attack, not that the network is safe. Single attacks "
+        "cannot lie below the worst case. The curve is drawn slightly beyond the point where it reaches 0.",
         _series(space, plotted),
     )
     blocks = (figure, _table(space, epsilons), *_distribution(space))
@@ -92,7 +91,7 @@ def _table(space: AdversarialWorkspace, epsilons: tuple[float, ...]) -> Table:
         ),
         tuple(rows),
         "An image broken at one epsilon is broken at every larger one: a larger ball contains the smaller one. "
-        "Each larger epsilon is therefore tried only on images that are not broken yet.",
+        "Every epsilon is attacked in full, with all steps, on images that no success found so far covers.",
     )
 
 
@@ -103,12 +102,12 @@ def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
         return ()
     places = np.unique(np.linspace(0, len(finite) - 1, min(_POINTS, len(finite))).round().astype(int))
     figure = Figure(
-        "The smallest perturbation of each image",
+        "The smallest perturbation found for each image",
         "line",
         Axis(f"size of the smallest perturbation found ({space.norm.name})"),
         Axis(f"part of the images {space.phrases.broken} at that size"),
-        "Each successful perturbation is scaled back until it only just succeeds. These are upper bounds: a "
-        "better attack may find smaller ones. A steep rise means that the images need perturbations of similar "
+        f"Each successful perturbation is scaled back until it only just succeeds{_how_refined(space)}. These are "
+        "upper bounds: a better attack may find smaller ones. A steep rise means that the images need perturbations of similar "
         "size; a long tail means that a few images resist.",
         (Series("images", tuple(finite[places]), tuple((places + 1) / len(sizes))),),
     )
@@ -116,7 +115,7 @@ def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
     outcomes = [*space.results.attacks.values(), space.results.worst]
     rows = tuple(_quartile_row(space, name, outcome) for name, outcome in zip(names, outcomes, strict=False))
     table = Table(
-        "Quartiles of the smallest perturbation",
+        "Quartiles of the smallest perturbation found",
         (
             Column(
                 "Attack",
@@ -129,9 +128,22 @@ def _distribution(space: AdversarialWorkspace) -> tuple[Figure | Table, ...]:
             Column("Upper quartile", digits=3, help="Three quarters of the images need no more than this."),
         ),
         rows,
-        f"In {space.norm.unit or 'pixel units'}; a dash means that no perturbation was found for that many images.",
+        f"In {space.norm.unit or 'pixel units'}: upper bounds{accuracy_of_sizes(space)}. A dash means that no "
+        f"perturbation was found for that many images.{_unrefined(space)}",
     )
     return figure, table
+
+
+def _how_refined(space: AdversarialWorkspace) -> str:
+    return ", and refined by bisection" if refines(space) else ""
+
+
+def _unrefined(space: AdversarialWorkspace) -> str:
+    """Return the sentence on the attacks whose sizes hang on the epsilons."""
+    names = [a.text for a in space.attacks if a.fixed and not refines_attack(space, a)]
+    if not names:
+        return ""
+    return f" Those of {', '.join(names)} are only scaled back, and depend on which epsilons were tried."
 
 
 def _quartile_row(space: AdversarialWorkspace, name: str, outcome: Outcome) -> tuple[Cell, ...]:
