@@ -19,6 +19,7 @@ from probe.graph.trace.trace import shared_copy
 from probe.report.raster import magnified, picture
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import AdversarialWorkspace
+from studies.checks import check_gradients
 
 _SIDE = 176
 _MOST = 16
