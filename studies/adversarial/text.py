@@ -81,13 +81,24 @@ def _robustness(space: AdversarialWorkspace) -> str:
     )
 
 
+_SENTENCES = {
+    "reliable": "This evaluation is reliable: {}.",
+    "reliable, with reservations": "This evaluation is reliable, with reservations: {}.",
+    "not to be trusted": "This evaluation is not to be trusted: {}.",
+    "no fault found": "No fault was found in this evaluation: {}.",
+    "with reservations": "This evaluation has to be read with reservations: {}.",
+    "not checked": "Whether this evaluation can be trusted was not checked: {}.",
+}
+
+
 def _verdict(verdict: Reliability, measure: str) -> str:
+    word, _, why = verdict.text.partition(": ")
     more = (
         f" The {measure} may be too high; the checks say why and how to fix it."
         if verdict.reliable is False
         else ""
     )
-    return f"This evaluation: {verdict.text}.{more}"
+    return f"{_SENTENCES[word].format(why)}{more}"
 
 
 def _smallest(space: AdversarialWorkspace) -> list[str]:

@@ -69,7 +69,7 @@ def gallery(cases: Sequence[AttributedImage], images: Tensor, explanations: Sequ
         f"Maps are summed over colours and scaled one by one: full colour is the {PERCENTILE:.0f}th percentile of "
         "|map|. Red supports the class, blue opposes it, white is neutral; GradCAM, which has no sign, runs from "
         "black to yellow. Coarse maps (GradCAM, occlusion) are laid over the greyed image, fine ones are shown "
-        "alone. The table says which of them to trust: a map that looks convincing need not depend on what the "
+        "alone. The table says which of them depend on the weights: a map that looks convincing need not depend on what the "
         "network learned."
     )
     return Gallery("Which pixels support the class", strips, reading, size=112)

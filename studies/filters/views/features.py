@@ -222,9 +222,9 @@ def _class_part(
             )
         )
     reading = (
-        "Pictures whose logit for one class is as high as possible (the number), at the network's own input size "
+        "Pictures whose logit for one class (the number) was raised by gradient ascent, at the network's own input size "
         f"and with {_class_steps(space)} steps; the classes are those that the network predicts for the images "
-        "shown. They show what counts as evidence for the class: often repeated parts, not the whole object."
+        "shown. They show what raises this logit, often repeated parts; photographs may raise it in other ways."
     )
     gallery = Gallery("Classes: optimised pictures", (Strip(tuple(pictures)),), reading, size=2 * SIDE)
     columns = (

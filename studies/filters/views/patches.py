@@ -137,7 +137,7 @@ def _gallery(layer: str, strips: tuple[Strip, ...], field: ReceptiveField | None
         f"{layer} ({size}; grey where it leaves the image). From top to bottom: region, deconvnet, guided "
         "backprop; the number is the activation. Nine regions that share a property – an edge, a texture, a part "
         "– suggest that the channel detects it; nine regions without one suggest that it detects several things, "
-        "or that there are too few images. In the lower two rows mid-grey means no influence; pixels that differ "
-        "from it activated the unit."
+        "or that there are too few images. In the lower two rows mid-grey: nothing of the signal came "
+        "back to this pixel."
     )
     return Gallery(f"{layer}: strongest patches", strips, reading, size=SIDE)

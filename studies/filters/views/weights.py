@@ -162,8 +162,8 @@ def _galleries(convolution: ConvolutionInfo, bank: FilterBank) -> list[Gallery]:
         f"{convolution.name}: {count}, on one scale",
         (_tiles(convolution, bank, slices, sources, torch.full_like(peaks, top)),),
         f"{scale_text}, white +{top:.2g}, black −{top:.2g} on all of them{colours}. Smooth edges, bars and colour blobs "
-        "are what a trained first layer looks like; salt-and-pepper noise means too little training; flat grey "
-        "tiles are filters with almost no effect.",
+        "are what a trained first layer looks like; salt-and-pepper noise is what an untrained one looks like; flat "
+        "grey tiles are filters with small weights.",
         size=TILE,
     )
     if float(peaks.median()) > top / UNEVEN:
