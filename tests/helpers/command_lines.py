@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+import jsonschema
 
 from probe.cli import main as cli
+from probe.report.results import schema
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +25,9 @@ _INLINE = re.compile(r"`(probe [^`\n]+)`")
 _SYNTAX = re.compile(r"…|\b[A-Z]{3,}\b")
 """``probe compare RUN RUN …`` says how a command is written; it is not one to run."""
 
-_WORD = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<append>>>)|(?P<write>>)|(?P<bare>[^\s>]+))""")
+_WORD = re.compile(
+    r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<append>>>)|(?P<write>>)|(?P<bare>[^\s>]+))"""
+)
 _MEANING = set("&;|()<$`\"'\\#{}!")
 """What a shell gives a meaning: in a word without quotation marks it would not reach probe."""
 
@@ -84,7 +89,13 @@ def split(line: str, expand: bool = True) -> ShellWords:
             redirecting, append = True, bool(found["append"])
             continue
         bare = found["bare"]
-        words = [found["double"] or found["single"] or ""] if bare is None else _expand(bare) if expand else [bare]
+        words = (
+            [found["double"] or found["single"] or ""]
+            if bare is None
+            else _expand(bare)
+            if expand
+            else [bare]
+        )
         if redirecting:
             (name,) = words
             target, redirecting = Path(name), False
@@ -117,7 +128,9 @@ def distinct(lines: Sequence[str]) -> list[str]:
         command = cli.cli.get_command(context, words.arguments[0])
         assert command is not None, line
         parsed = command.make_context(command.name, list(words.arguments[1:]))
-        found.setdefault(repr((command.name, sorted(parsed.params.items()), words.target, words.append)), line)
+        found.setdefault(
+            repr((command.name, sorted(parsed.params.items()), words.target, words.append)), line
+        )
     return list(found.values())
 
 
@@ -155,3 +168,35 @@ def run(line: str, more: Sequence[str] = ()) -> Ran:
 def _stamps() -> dict[Path, int]:
     reports = (path for path in Path().rglob("results.json") if path.parent != Path())
     return {path: path.stat().st_mtime_ns for path in reports}
+
+
+WRITES = ("filters", "adversarial", "ablate", "dossier", "doctor", "compare")
+"""The commands that always write a report."""
+
+BAD = re.compile(
+    r"traceback|a bug in probe|part failed|failed and is missing|could not be made|defect", re.IGNORECASE
+)
+
+
+def check(ran: Ran) -> None:
+    """The exit code is as documented, no part is missing, and what should be written was written."""
+    gated = "--fail-under" in ran.line
+    assert ran.code in ((0, 1) if gated else (0,)), ran.err
+    assert not BAD.search(ran.err), ran.err
+    words = split(ran.line)
+    if words.arguments[0] in WRITES or "--html" in words.arguments:
+        assert ran.new, "no report"
+    for path in ran.new:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema.validate(document, schema())
+        assert document["status"] == "done", document["warnings"]
+        assert not BAD.search(json.dumps(document)), BAD.search(json.dumps(document))
+        assert (path.parent / "report.html").stat().st_size > 10_000
+    if words.arguments[0] == "train":
+        assert list(Path().glob("*.safetensors"))
+    if words.target is not None:
+        assert words.target.stat().st_size > 500
+    if "--format json" in ran.line:
+        assert json.loads(ran.out)
+    elif words.arguments[0] not in WRITES and not words.target:
+        assert len(ran.out.splitlines()) > 1

@@ -131,7 +131,9 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir(parents=True, exist_ok=True)
     torch.save(resnet18().state_dict(), home / ResNet18_Weights.DEFAULT.url.rpartition("/")[2])
     network = timm.create_model("convnext_atto")
-    repo = fetch.hub_cache() / repo_folder_name(repo_id=network.pretrained_cfg["hf_hub_id"], repo_type="model")
+    repo = fetch.hub_cache() / repo_folder_name(
+        repo_id=network.pretrained_cfg["hf_hub_id"], repo_type="model"
+    )
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text("0" * 40)
     (repo / "snapshots" / ("0" * 40)).mkdir(parents=True)
