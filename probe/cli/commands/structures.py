@@ -16,7 +16,7 @@ _EXAMPLES = """\b
 Examples:
   probe structures -m densenet121 --weights none
   probe structures -m zoo:resnet20 --remove shortcut,norm
-  probe structures -m my_net.py:net --weights none --swap activation?to=gelu
+  probe structures -m my_net.py:net --weights none --swap "activation?to=gelu"
 """
 
 
