@@ -131,6 +131,7 @@ def journal_for(
     parts = () if training is None else (training.training, training.held_out)
     facts = {
         "version": __version__,
+        "format": 2,  # of the arrays that batches are kept in
         "study": type(config).__name__,
         "config": asdict(config),
         "module": fingerprint(model.module),
