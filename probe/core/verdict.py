@@ -32,7 +32,8 @@ def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verd
     failed = [name for name, status in made if status == "fail"]
     warned = [name for name, status in made if status == "warn"]
     if not made:
-        return Verdict("not applicable", "Not checked", "no check applies to this run")
+        why = "no check applies to this run" if pairs or not n_all else f"none of the {n_all} checks was made"
+        return Verdict("not applicable", "Not checked", why)
     complete = n_all is not None and len(made) >= n_all
     share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
     left_out = _left_out(len(made), len(pairs), n_all)

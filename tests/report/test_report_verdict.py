@@ -12,6 +12,7 @@ from probe.core.verdict import verdict
     [
         ([], None, "not applicable", "Not checked", "no check applies to this run"),
         ([("a", "not applicable")], 1, "not applicable", "Not checked", "no check applies to this run"),
+        ([], 23, "not applicable", "Not checked", "none of the 23 checks was made"),
         ([("a", "pass")], None, "pass", "No fault found", "the only check made found no fault"),
         ([("a", "pass")], 1, "pass", "Reliable", "the only check made found no fault"),
         (

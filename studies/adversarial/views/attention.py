@@ -97,6 +97,10 @@ def _row(
     return Strip(tuple(pictures), space.short_name(place), note)
 
 
+_FLAT = 1e-6
+"""A map whose values differ by less than this part of the largest is the same everywhere, but for rounding."""
+
+
 def _similarity(space: AdversarialWorkspace, layer: str) -> tuple[list[float], int, int]:
     """Return each clean map's rank correlation with the map under attack, the number that vanished, and of how many.
 
@@ -110,10 +114,10 @@ def _similarity(space: AdversarialWorkspace, layer: str) -> tuple[list[float], i
         before = _maps(space, layer, images[part], labels[part]).flatten(1).cpu()
         after = _maps(space, layer, space.sample_full[part], labels[part]).flatten(1).cpu()
         for clean, attacked in zip(before, after, strict=True):
-            if float(clean.std()) == 0:
+            if not float(clean.std()) > _FLAT * float(clean.abs().max()):
                 continue
             n += 1
-            if float(attacked.std()) == 0:
+            if not float(attacked.std()) > _FLAT * float(attacked.abs().max()):
                 vanished += 1
             else:
                 similar.append(float(spearmanr(clean.numpy(), attacked.numpy()).statistic))

@@ -46,13 +46,17 @@ def channels(space: AdversarialWorkspace) -> Section:
     moves = _observe(space, names, images, space.sample_full, noisy)
     figure = _figure(space, names, moves)
     table = _table(space, names, moves)
-    first, last = (float(moves[name].adversarial.mean()) for name in (names[0], names[-1]))
-    still = float(moves[names[-1]].noise.mean())
+    first, last = (float(moves[name].adversarial.nanmean()) for name in (names[0], names[-1]))
+    still = float(moves[names[-1]].noise.nanmean())
     finding = (
-        f"Under attack the activations change by {first:.0%} of their norm at {names[0]} and by {last:.0%} at "
-        f"{names[-1]}; noise of the same size changes the latter by {still:.0%} ({len(images)} images)."
+        f"Under attack the activations change by {_share(first)} of their norm at {names[0]} and by {_share(last)} at "
+        f"{names[-1]}; noise of the same size changes the latter by {_share(still)} ({len(images)} images)."
     )
     return Section("channels", "Layer by layer", finding, (figure, table))
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if np.isfinite(value) else "an undefined part (no image activates it)"
 
 
 def _observe(
@@ -65,7 +69,9 @@ def _observe(
         activations = [_activations(space, names, x[part]) for x in (images, moved, noisy)]
         for name in names:
             clean, adversarial, noise = (outputs[name].float() for outputs in activations)
-            length = clean.flatten(1).norm(dim=1).clamp_min(1e-12)
+            length = clean.flatten(1).norm(dim=1)
+            # Without any activation there is nothing to be relative to.
+            length = torch.where(length > 0, length, torch.nan)
             parts[name].append(
                 _Moves(
                     (adversarial - clean).flatten(1).norm(dim=1) / length,
@@ -95,11 +101,12 @@ def _figure(space: AdversarialWorkspace, names: tuple[str, ...], moves: dict[str
 
     def series(label: str, field: str) -> Series:
         values = [getattr(moves[name], field).double().numpy() for name in names]
-        intervals = [t_interval(v) for v in values]
+        known = [v[np.isfinite(v)] for v in values]
+        intervals = [t_interval(v) if len(v) > 1 else (np.nan, np.nan) for v in known]
         return Series(
             label,
             places,
-            tuple(float(v.mean()) for v in values),
+            tuple(float(v.mean()) if len(v) else np.nan for v in known),
             tuple(max(0.0, low) for low, _ in intervals),
             tuple(high for _, high in intervals),
         )
