@@ -192,6 +192,8 @@ def _recalibrate(
     cost = images * (bench.model.macs or 1)
     subsets = [frozenset[int](), result.plan.everything, *single[: max(4, int(_RECALIBRATED // cost))]]
     subsets = list(dict.fromkeys(subset for subset in subsets if not subset or subset in cuts))
+    # Where the cut took all batch normalisation away, there is nothing to estimate again.
+    subsets = [subset for subset in subsets if not subset or has_batch_norm(cuts[subset])]
     comparisons, labels = {}, bench.labels
     with bench.progress.task("Estimating batch-norm statistics again", len(subsets)) as advance:
         for subset in subsets:

@@ -160,8 +160,8 @@ def _map(lesioned: LesionResult, measure: str) -> Figure:
         Axis(measure),
         "One bar for each site that is cut alone, from input to output, with its 95% Wilson interval; ↓ marks "
         f"sites that change height and width; intact the network has {percent(lesioned.intact.accuracy)}. A low bar: "
-        "with the weights as they are, many predictions are lost without this site. Sites whose intervals overlap are not "
-        "told apart by these images.",
+        "with the weights as they are, many predictions are lost without this site. Differences between "
+        "sites were not tested.",
         tuple(series),
     )
 
