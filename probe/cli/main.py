@@ -154,7 +154,8 @@ def run(words: list[str]) -> int:
         logging.basicConfig()
         logging.getLogger("probe").setLevel(logging.DEBUG)
     try:
-        _refuse_empty(words)
+        if VARIABLE not in os.environ:  # a shell that completes words passes empty ones
+            _refuse_empty(words)
         code = cli.main(words, prog_name="probe", complete_var=VARIABLE, standalone_mode=False)
     except click.ClickException as error:
         console.error(error.format_message())
@@ -171,6 +172,8 @@ def run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and VARIABLE in os.environ:
+            raise  # completion ends the program when it has answered
         _show_traceback(words)
         console.error(_unexpected(error))
         return ProbeError.exit_code

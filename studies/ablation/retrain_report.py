@@ -164,9 +164,10 @@ def _what(retrained: RetrainResult) -> str:
     setting = retrained.setting
     seeds = len(retrained.of((), retrained.depths[0]))
     recipe = setting.recipe
+    epochs = f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
     return (
         "Every arm is trained from random weights with the same recipe, order of images and budget: "
-        f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'} of {recipe.optimiser.upper() if recipe.optimiser == 'sgd' else 'AdamW'} (peak "
+        f"{epochs} of {recipe.optimiser.upper() if recipe.optimiser == 'sgd' else 'AdamW'} (peak "
         f"learning rate {recipe.lr:g}) on {len(setting.labels):,} images, measured on "
         f"{len(setting.held_labels):,} held-out ones ({retrained.split}), {seeds} seed{'s' if seeds > 1 else ''}. The "
         "same seed gives all arms the same initial weights."

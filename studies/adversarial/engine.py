@@ -22,7 +22,7 @@ from probe.attacks.select import SelectedAttack
 from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.outcome import MEASURES, Outcome, just_beyond, worst_of
+from studies.adversarial.outcome import MEASURES, Outcome, best_attack, just_beyond, worst_of
 from studies.adversarial.refine import RefineInputs, is_refined, refined
 
 _BISECTIONS = 5
@@ -70,7 +70,7 @@ class BatchAttack:
             (logits,) = memory.map(rows, lambda part: [model.verdict(images[part])])
         self.done = adversarial(logits, labels, targets)
         self.adversarial_images = images.clone() if keep else None
-        self._adversarial_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
+        self._described = images.clone() if keep else None
         self._closest = images.clone()
         self._closest_size: NDArray[Any] = np.full(len(images), np.inf, dtype=np.float32)
         self._refinable: NDArray[Any] = np.zeros(len(images), dtype=bool)
@@ -78,14 +78,21 @@ class BatchAttack:
     def run(self, chosen: Sequence[SelectedAttack]) -> Iterator[tuple[str, Outcome]]:
         """Yield every attack's outcome as it finishes, and finally ``worst``: image by image that of the best."""
         outcomes: dict[str, Outcome] = {}
+        described: list[Tensor] = []
         for selected in chosen:
             with _count_cost(self.model) as totals:
                 outcome = self._attack(selected)
             outcome.totals[:] = totals
             outcomes[selected.text] = outcome
+            if self._described is not None:
+                described.append(self._described.clone())
             yield selected.text, outcome
         with _count_cost(self.model) as totals:
             worst = worst_of(list(outcomes.values()))
+            if described:
+                best = torch.from_numpy(best_attack(list(outcomes.values()))).to(self.images.device)
+                rows = torch.arange(len(best), device=best.device)
+                self.adversarial_images = torch.stack(described)[best, rows]
             self._closest_size.fill(np.inf)
             self._go_further(chosen, worst)
             self._refine(worst)
@@ -95,6 +102,8 @@ class BatchAttack:
     def _attack(self, selected: SelectedAttack) -> Outcome:
         outcome = Outcome.blank(len(self.images))
         outcome.smallest[_numpy(self.done)] = 0.0
+        if self._described is not None:
+            self._described = self.images.clone()
         self._closest_size.fill(np.inf)
         if selected.fixed:
             self._descend(selected, outcome)
@@ -167,7 +176,7 @@ class BatchAttack:
                 invalid,
                 closest,
                 *_measures(images, verdict),
-                *([] if self.adversarial_images is None else [verdict.images]),
+                *([] if self._described is None else [verdict.images]),
             ]
 
         success, size, outside, invalid, closest, prediction, *measures = self.memory.map(rows, work)
@@ -180,8 +189,9 @@ class BatchAttack:
         # The image within the reported epsilon is described; those found beyond it only extend the curve.
         reported = won & (_numpy(size) <= self.task.epsilon * (1 + 1e-6) + 1e-9)
         outcome.prediction[where[reported]] = _numpy(prediction)[reported]
-        if self.adversarial_images is not None:
-            self._keep(where, reported, _numpy(size), measures.pop())
+        if self._described is not None:
+            images, chosen = measures.pop(), torch.from_numpy(reported).to(rows.device)
+            self._described[rows[chosen]] = images[chosen]
         for name, values in zip(MEASURES, measures, strict=True):
             getattr(outcome, name)[where[reported]] = _numpy(values)[reported]
 
@@ -195,14 +205,6 @@ class BatchAttack:
         self._refinable[where[better]] = is_refined(selected, self.task.norm)
         chosen = torch.from_numpy(better).to(rows.device)
         self._closest[rows[chosen]] = closest[chosen]
-
-    def _keep(self, where: NDArray[Any], reported: NDArray[Any], size: NDArray[Any], images: Tensor) -> None:
-        """Keep the images at ``where`` that are ``reported`` and need less than those kept so far."""
-        better = np.flatnonzero(reported & (size < self._adversarial_size[where]))
-        self._adversarial_size[where[better]] = size[better]
-        if self.adversarial_images is not None and len(better):
-            rows = torch.from_numpy(np.stack([where[better], better])).to(images.device)
-            self.adversarial_images[rows[0]] = images[rows[1]]
 
     def _draw_back(
         self, images: Tensor, verdict: Judgement, labels: Tensor, targets: Tensor | None

@@ -99,10 +99,15 @@ def from_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> Outcome:
     return Outcome(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(Outcome)})
 
 
+def best_attack(outcomes: Sequence[Outcome]) -> NDArray[np.int64]:
+    """Return for each image the number of the attack with the smallest perturbation, (N,); the first of several."""
+    best: NDArray[np.int64] = np.stack([outcome.smallest for outcome in outcomes]).argmin(0)
+    return best
+
+
 def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
     """Return, image by image, the outcome of the attack with the smallest perturbation; totals are 0."""
-    stacked = np.stack([outcome.smallest for outcome in outcomes])
-    best = stacked.argmin(0)
+    best = best_attack(outcomes)
     columns = {
         field.name: np.stack([getattr(outcome, field.name) for outcome in outcomes])[
             best, np.arange(len(best))

@@ -31,7 +31,7 @@ def box_of(locator: Locator) -> tuple[float, float, float, float]:
 def test_the_verdict_stands_with_the_answer_and_leads_to_the_check(report_file: Path, open_tab: Open) -> None:
     page = open_tab(report_file, reduced_motion="reduce").page
     verdict = page.locator("#findings .verdict")
-    expect(verdict).to_contain_text("Not to be trusted: 1 of 4 checks failed – maps depend on the weights.")
+    expect(verdict).to_contain_text("Not to be trusted: 1 of 4 checks failed – maps depend on the weights")
     expect(page.locator("#findings .left-out")).to_contain_text(
         "Local response normalisation (This network has no"
     )

@@ -12,8 +12,9 @@ import torch
 from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
+import probe
 from probe.core.document import Gallery, Note, Section, Strip, Table
-from probe.core.errors import NotApplicableError, UsageError
+from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
@@ -175,10 +176,17 @@ def test_networks_with_one_channel_get_grey_pictures() -> None:
     assert all(p.pixels.shape == (16, 12) for g in galleries(found) for s in g.strips for p in s.pictures)
 
 
-def test_other_numbers_of_channels_cannot_be_shown(space: FiltersWorkspace) -> None:
-    wide = replace(space.model, input=replace(space.model.input, size=(5, 16, 16)))
-    with pytest.raises(NotApplicableError, match="5 channels"):
-        features(replace(space, model=wide))
+def test_of_five_channels_three_are_shown() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(5, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    model = probe.wrap(network, input_size=(5, 16, 16), mean=0, std=1)
+    pixels = torch.rand(6, 5, 16, 16, generator=torch.Generator().manual_seed(0))
+    report = probe.filters(model, pixels, views=["features"], steps=2)
+    shown = [p for s in report.sections for g in galleries(s) for strip in g.strips for p in strip.pictures]
+    assert shown
+    assert all(picture.pixels.shape == (16, 16, 3) for picture in shown)
+    assert any("first 3 of the 5" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize("steps", [0, -2])
