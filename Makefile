@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint format bench screenshots clean
+.PHONY: help demo test test-all hunt lint format bench screenshots clean
 
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"
+	@echo "make hunt        try generated networks, checkpoints, folders and command lines for MINUTES (30)"
 	@echo "make lint        ruff (lint and format) and mypy"
 	@echo "make format      let ruff fix what it can"
 	@echo "make bench       measure against the peers"
@@ -32,6 +33,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PARALLEL) -m 'slow or not slow' $(PYTEST_ARGS)
+
+hunt: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/hunt/hunt.py --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
