@@ -37,6 +37,10 @@ def adapt(
     says what was changed. Raises CannotRunError, with the way to mend it, for an output that is not a classifier's.
     """
     network, notes = unwrapped(network)
+    if any(value.is_meta for value in (*network.parameters(), *network.buffers())):
+        raise CannotRunError(
+            f"{name} has tensors on the meta device, which have no values: build it with its weights, on the CPU."
+        )
     notes += _to_float32(network)
     if not isinstance(network, torch.jit.ScriptModule):
         found = _first_output(network, img_size)

@@ -34,8 +34,7 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
     """Return the error to show for an exception of a network's forward pass on images of ``size`` (C, H, W)."""
     if isinstance(error, ProbeError):
         return error
-    lines = str(error).strip().splitlines() or [""]
-    message = lines[0][:_MESSAGE].rstrip(". ")
+    message = _message(error)
     place = place_of(error)
     where = f"{place}: " if place else ""
     detail = f"{where}{type(error).__name__}{f': {message}' if message else ''}"
@@ -70,6 +69,13 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
             "--img-size."
         )
     return CannotRunError(f"{name} cannot be run on images of {shown}: {detail}.")
+
+
+def _message(error: BaseException) -> str:
+    """Return the line of an exception that says what was wrong: the last one where TorchScript's interpreter raised it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    own = lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]
+    return own.removeprefix("RuntimeError: ")[:_MESSAGE].rstrip(". ")
 
 
 def _missing_arguments(network: nn.Module) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.errors import CannotRunError, UsageError
@@ -55,12 +56,23 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
             with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
         except (Exception, SystemExit) as error:
-            raise explain(network, size, name, error) from error
+            told = _plain_error(network, zeros, error)
+            raise explain(network, size, name, told) from error
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
     total = sum(operations.values())
     return NetworkFacts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
+
+
+def _plain_error(network: nn.Module, images: Tensor, error: BaseException) -> BaseException:
+    """Return the error to explain: that of a plain pass for TorchScript, whose message is lost inside the counter."""
+    if isinstance(network, torch.jit.ScriptModule):
+        try:
+            network(images)
+        except Exception as plain:
+            return plain
+    return error
 
 
 def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.memory_format:
@@ -136,8 +148,15 @@ def find_size(
 
 
 def first_channels(network: nn.Module) -> int:
-    """Return the input channels of the first convolution, 3 if there is none."""
-    return next((int(sub.in_channels) for sub in network.modules() if isinstance(sub, nn.Conv2d)), 3)
+    """Return the input channels of the first convolution, 3 if there is none.
+
+    Where no module is a convolution, as in TorchScript, it is the first weight with four dimensions.
+    """
+    for sub in network.modules():
+        if isinstance(sub, nn.Conv2d):
+            return int(sub.in_channels)
+    weights = (value for value in network.parameters() if not is_lazy(value) and value.ndim == 4)
+    return next((int(value.shape[1]) for value in weights), 3)
 
 
 def _config_of(network: nn.Module) -> dict[str, Any]:

@@ -38,7 +38,9 @@ def attention(space: AdversarialWorkspace) -> Section:
     if not steps:
         raise NotApplicableError("At epsilon 0 there is nothing to compare.")
     if check_gradients(space.model, images[:1], space.config.seed).status != "pass":
-        raise NotApplicableError("No gradient reaches the pixels, so GradCAM has nothing to weight the maps with.")
+        raise NotApplicableError(
+            "No gradient reaches the pixels, so GradCAM has nothing to weight the maps with."
+        )
     rows = tuple(
         _row(space, layer, row, place, images[row : row + 1], verdicts[-1])
         for row, place in enumerate(places)
