@@ -8,7 +8,8 @@ import re
 import torch
 from torch import nn
 
-from probe.core.errors import CannotRunError, ProbeError
+from probe.core.errors import CannotRunError, ProbeError, UsageError
+from probe.core.memory import is_out_of_memory
 from probe.core.state import training_mode
 from probe.core.usercode import place_of
 
@@ -47,6 +48,10 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
             f"or wrap the network in a module whose forward(self, x) calls net(x, {missing[0]}=…)."
         )
     shown = "×".join(map(str, size))
+    if is_out_of_memory(error):
+        return UsageError(
+            f"{name} needs more memory than there is for images of {shown} ({message}): choose a smaller input size (--img-size)."
+        )
     if isinstance(error, RuntimeError | TypeError) and _DTYPE.search(message):
         return CannotRunError(
             f"{name} mixes number types on float32 images of {shown} ({detail}): convert its inputs and weights to float32."

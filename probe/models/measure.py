@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.memory import total_memory
 from probe.core.state import training_mode
 from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.graph.cost.operations import without_fused_attention
@@ -20,6 +23,9 @@ from probe.models.first_pass import ShapeError, explain
 from probe.models.source import NORMALISATION, RESIZING, SIZE, Preprocessing
 
 _BATCH = 2
+_COPIES = 8
+"""The least number of copies of the images, of their size, that a network is expected to hold at once."""
+
 _CONVOLUTION_SHARE = 0.5
 DEFAULT_SIZE = 224
 _SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
@@ -46,6 +52,7 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
     MACs are half of what torch's FLOP counter counts (convolutions and matrix products). Raises ShapeError
     when the network does not accept the size, and CannotRunError when its output is not logits (N, classes).
     """
+    check_affordable(size)
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     zeros = torch.zeros(_BATCH, *size, device=device)
@@ -63,6 +70,27 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
     total = sum(operations.values())
     return NetworkFacts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
+
+
+def check_affordable(size: tuple[int, int, int]) -> None:
+    """Raise UsageError for an input (C, H, W) of which a first layer's outputs for two images cannot fit into memory."""
+    needed, there = 4 * _BATCH * math.prod(size) * _COPIES, total_memory()
+    if needed > there:
+        raise UsageError(
+            f"Images of {'×'.join(map(str, size))} need at least {needed / 2**30:,.0f} GiB of memory in a network, and this "
+            f"machine has {there / 2**30:,.0f} GiB: choose a smaller input size (--img-size)."
+        )
+
+
+@contextmanager
+def size_of_the_users_choice(img_size: tuple[int, int] | None) -> Iterator[None]:
+    """Turn the refusal of a size inside the block into a UsageError where the user chose the size."""
+    try:
+        yield
+    except ShapeError as error:
+        if img_size is None:
+            raise
+        raise UsageError(str(error)) from error
 
 
 def _plain_error(network: nn.Module, images: Tensor, error: BaseException) -> BaseException:
