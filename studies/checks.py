@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.core.document import Check
+from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.core.subject import DataInfo
@@ -115,7 +116,10 @@ def check_gradients(model: LoadedModel, images: Tensor, seed: int) -> Check:
 
 def study_checks(model: LoadedModel, images: ImageSet, info: DataInfo, seed: int) -> tuple[Check, ...]:
     """Return the checks of a study that has no others: of the preprocessing, of the batches, and of the gradient."""
-    first = first_images(model, images)
+    try:
+        first = first_images(model, images)
+    except CannotRunError as error:  # they could be read before
+        return check_preprocessing(info), Check(BATCH, "not applicable", None, str(error))
     return (
         check_preprocessing(info),
         check_batch_dependence(model, first, seed),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -42,6 +43,14 @@ def users_output() -> Iterator[None]:
 
 def _echo(text: str) -> None:
     click.echo(text, file=_own_output)
+
+
+def drop_stdout() -> None:
+    """Send what is still to be written to stdout to nowhere, after whoever read it has closed it."""
+    with suppress(OSError, ValueError):
+        target = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(target, (_own_output or sys.stdout).fileno())
+        os.close(target)
 
 
 class Console:
@@ -100,11 +109,14 @@ class Console:
         if not self.quiet:
             from rich.markup import escape
 
-            self.rich.print(escape(text))
+            # A full or broken stderr must not end a computation.
+            with suppress(OSError):
+                self.rich.print(escape(text))
 
     def error(self, text: str) -> None:
         """Print one error line to stderr, even when quiet."""
-        click.echo(f"probe: {one_line(text)}", err=True)
+        with suppress(OSError):
+            click.echo(f"probe: {one_line(text)}", err=True)
 
 
 def one_line(text: str) -> str:

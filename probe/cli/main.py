@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
@@ -15,7 +17,7 @@ import click
 
 from probe import __version__
 from probe.cli.completion import VARIABLE, with_completion
-from probe.cli.console import Console
+from probe.cli.console import Console, drop_stdout
 from probe.core.errors import EXIT_INTERRUPTED, ProbeError, UsageError
 
 COMMANDS = (
@@ -85,6 +87,19 @@ EXIT_BROKEN_PIPE = 141
 """The exit code of a program that is ended by SIGPIPE."""
 
 
+_OF_THE_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+)
+"""Errors of the file system that say something about the machine, not about probe."""
+
+
 class _OutputClosedError(Exception):
     """Whoever read the output has closed it."""
 
@@ -144,7 +159,18 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with the documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _mend_streams()
     sys.exit(run(words))
+
+
+def _mend_streams() -> None:
+    """Let the program write what it says, whatever stdout and stderr are: closed, or of a narrow character set."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(words: list[str]) -> int:
@@ -169,7 +195,7 @@ def run(words: list[str]) -> int:
         return EXIT_INTERRUPTED
     except _OutputClosedError:
         # Python would flush the buffers on exit, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         return EXIT_BROKEN_PIPE
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and VARIABLE in os.environ:
@@ -197,9 +223,15 @@ def _show_traceback(words: list[str]) -> None:
 
 def _unexpected(error: BaseException) -> str:
     """Return the line for an exception that nothing expected: from the user's own code, or a bug."""
+    from probe.core.memory import is_out_of_memory
     from probe.core.usercode import place_of
 
     place, message = place_of(error), f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}: make room, or choose another place with --out or PROBE_CACHE"
+    if is_out_of_memory(error):
+        return f"there is not enough memory ({message}): use fewer (-n) or smaller images (--img-size), or a smaller --batch-size"
     if place:
         return f"{place}: {message} (raised by your own code; --debug shows the traceback)"
     if isinstance(error, SystemExit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from probe.cli.console import Console, line, summary, users_output
+from probe.cli.console import Console, drop_stdout, line, summary, users_output
 from probe.cli.gates import GateOn, GateParam, ResultGate, check_gates
 from probe.cli.options import one_or_per_channel, option
-from probe.core.errors import EXIT_SKIPPED, GateFailedError, UsageError
+from probe.core.errors import EXIT_SKIPPED, CannotRunError, GateFailedError, UsageError
 
 if TYPE_CHECKING:
     from probe.core.document import Report
@@ -72,6 +73,8 @@ def load(
     """Load the model and the images given by the common options, made to fit each other (see ``load_both``)."""
     from probe.models.pair import load_both
 
+    if "out" in options:
+        check_place(options["out"])
     click.get_current_context().with_resource(users_output())
     return load_both(
         options["model"],
@@ -114,13 +117,15 @@ def finish(
     on stderr after everything else, and the report is kept.
     """
     page = write_page(report, out, console, figures)
-    if form == "json":
-        from probe.report.results import dumps
-
-        line(dumps(report).rstrip("\n"))
-        console.say(f"Report: {page}")
-    else:
-        summary(report, str(page), console)
+    try:
+        _tell(report, page, console, form)
+    except BrokenPipeError:
+        drop_stdout()  # the report is there, whoever stopped reading
+    except OSError as error:
+        drop_stdout()
+        raise CannotRunError(
+            f"The report was written ({page}), but stdout cannot be: {error.strerror}."
+        ) from error
     try:
         check_gates(report, gates, gate_on)
     except (GateFailedError, UsageError) as error:
@@ -129,6 +134,16 @@ def finish(
         )
         return error.exit_code
     return EXIT_SKIPPED if report.data.skipped or report.status == "incomplete" else 0
+
+
+def _tell(report: Report, page: Path, console: Console, form: Form) -> None:
+    if form == "json":
+        from probe.report.results import dumps
+
+        line(dumps(report).rstrip("\n"))
+        console.say(f"Report: {page}")
+    else:
+        summary(report, str(page), console)
 
 
 def write_page(report: Report, out: Path | None, console: Console, figures: str | None = None) -> Path:
@@ -140,12 +155,42 @@ def write_page(report: Report, out: Path | None, console: Console, figures: str 
     from probe.report.index import update_index
     from probe.report.render import write_report
 
-    folder = out or report_folder(REPORTS, report.study, report.model.name, report.data.name, datetime.now())
+    name, data = report.model.name, report.data.name
     with console.task("Writing the report", None):
-        page = write_report(report, folder, figures)
+        try:
+            folder = out or report_folder(REPORTS, report.study, name, data, datetime.now())
+            page = write_report(report, folder, figures)
+        except CannotRunError as error:
+            raise _written_elsewhere(report, figures, error) from error
         if out is None:
             update_index(REPORTS)
     return page
+
+
+def _written_elsewhere(report: Report, figures: str | None, error: CannotRunError) -> CannotRunError:
+    """Write the report into a temporary folder, and return the error that says where it is."""
+    from probe.report.render import write_report
+
+    try:
+        page = write_report(report, Path(tempfile.mkdtemp(prefix="probe-report-")), figures)
+    except (OSError, CannotRunError):
+        return error
+    return CannotRunError(f"{error} The report was written to {page} instead.")
+
+
+def check_place(out: Path | None) -> None:
+    """Raise CannotRunError, before anything is computed, where no report can be written into ``out`` or reports/."""
+    place = (out or REPORTS).absolute()
+    folder = place
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise CannotRunError(
+            f"The report cannot be written to {out or REPORTS}: {error.strerror} ({folder}). Choose another place with --out."
+        ) from error
 
 
 def report_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probe.core.errors import NotApplicableError
+
 _HOOK_TABLES = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -76,9 +78,22 @@ def kept_buffers(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+def refuse_torchscript(module: nn.Module) -> None:
+    """Raise NotApplicableError for a TorchScript module, and for a network with one inside."""
+    if any(isinstance(sub, torch.jit.ScriptModule) for sub in module.modules()):
+        raise NotApplicableError(
+            "The layers of TorchScript cannot be looked into: give the network as it was before torch.jit.script or "
+            "torch.jit.trace. What needs the answers alone works (probe adversarial)."
+        )
+
+
 @contextmanager
 def forward_hooks(module: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Attach one forward hook per submodule name inside the block; unknown names raise AttributeError."""
+    """Attach one forward hook per submodule name inside the block; unknown names raise AttributeError.
+
+    Raises NotApplicableError for TorchScript, which runs without its submodules.
+    """
+    refuse_torchscript(module)
     with ExitStack() as stack:
         for name, hook in hooks.items():
             handle = module.get_submodule(name).register_forward_hook(hook)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from probe.core.contained import contained
 from probe.core.errors import CannotRunError, ProbeError, UsageError, did_you_mean
 
 _MESSAGE_LENGTH = 200
@@ -38,7 +39,7 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with user_errors(path, "cannot be imported"), import_path(path.resolve().parent):
+        with user_errors(path, "cannot be imported"), import_path(path.resolve().parent), contained():
             spec.loader.exec_module(module)
     except ProbeError:
         del sys.modules[name]
@@ -51,7 +52,7 @@ def load_package(dotted: str) -> ModuleType:
 
     Raises UsageError if there is no such module and UserCodeError if importing it raises.
     """
-    with user_errors(None, f"{dotted} cannot be imported"), import_path(Path.cwd()):
+    with user_errors(None, f"{dotted} cannot be imported"), import_path(Path.cwd()), contained():
         try:
             return importlib.import_module(dotted)
         except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -134,6 +134,7 @@ class ImageSet:
     cautions: tuple[str, ...] = ()
     _skipped: dict[int, Skipped] = field(default_factory=dict, repr=False)
     _sizes: dict[int, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _stamps: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Set the number of classes from their names, unless it is given."""
@@ -314,11 +315,34 @@ class ImageSet:
         if index in self._skipped:
             return UnreadableError(self._skipped[index].reason)
         try:
-            image = self.items[index].read()
+            item = self.items[index]
+            image = item.read()
+            self._refuse_changed(item)
             self._sizes[index] = size_of(image)
             return fit(image, spec, self.framed)
         except UnreadableError as error:
             return error
+
+    def _refuse_changed(self, item: Item) -> None:
+        """Raise UnreadableError for a file that is not the one that was read before: its results would be mixed."""
+        if item.path is None:
+            return
+        try:
+            status = item.path.stat()
+        except OSError as error:
+            raise UnreadableError(f"cannot be opened: {error.strerror}") from None
+        now = status.st_mtime_ns, status.st_size
+        if self._stamps.setdefault(str(item.path), now) != now:
+            raise UnreadableError("changed during the run")
+
+    def readable(self, indices: Iterable[int], spec: InputSpec) -> tuple[int, ...]:
+        """Return those of ``indices`` whose images can still be read; the others are added to ``skipped``."""
+        found = []
+        for index in indices:
+            with suppress(UnreadableError):
+                self.get(index, spec)
+                found.append(index)
+        return tuple(found)
 
     def _note(self, index: int, error: UnreadableError) -> None:
         self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))

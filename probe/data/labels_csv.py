@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from pathlib import Path
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.subject import Skipped
+from probe.core.textfile import read_text
 from probe.data.images import ImageSet, LazyItems, printable
 from probe.data.spec import Item
 
+_MOST_BYTES = 1 << 30
 _FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_id", "img", "path", "id", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "labels", "y")
 
@@ -39,12 +42,11 @@ class LabelsCsv:
 
     def read(self) -> dict[str, str]:
         """Return the label of each file as written; raises UsageError for a file that cannot be used."""
+        text = read_text(self.path, "labels file", _MOST_BYTES)
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as table:
-                rows = [row for row in csv.reader(table) if row]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise UsageError(f"The labels file {self.path} cannot be read: {reason}.") from error
+            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        except csv.Error as error:
+            raise UsageError(f"The labels file {self.path} is not valid CSV: {error}.") from error
         if len(rows) < 2:
             raise UsageError(
                 f"The labels file {self.path} needs a line of headings and a line for each image."

@@ -37,6 +37,10 @@ def adapt(
     says what was changed. Raises CannotRunError, with the way to mend it, for an output that is not a classifier's.
     """
     network, notes = unwrapped(network)
+    if any(value.is_meta for value in (*network.parameters(), *network.buffers())):
+        raise CannotRunError(
+            f"{name} has tensors on the meta device, which have no values: build it with its weights, on the CPU."
+        )
     notes += _to_float32(network)
     if not isinstance(network, torch.jit.ScriptModule):
         found = _first_output(network, img_size)
@@ -101,7 +105,7 @@ def _first_output(network: nn.Module, img_size: tuple[int, int] | None) -> Any:
 
 
 def _sizes(network: nn.Module, img_size: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:
-    from probe.models.measure import framing_of
+    from probe.models.measure import check_affordable, framing_of
 
     framing, _ = framing_of(network)
     channels, *own = framing.input.size
@@ -110,6 +114,7 @@ def _sizes(network: nn.Module, img_size: tuple[int, int] | None) -> Iterator[tup
     sides = [img_size] if img_size else [(own[0], own[1])] if known else [(side, side) for side in _SIDES]
     for height, width in sides:
         for first in firsts:
+            check_affordable((first, height, width))
             yield first, height, width
 
 

@@ -8,7 +8,8 @@ import re
 import torch
 from torch import nn
 
-from probe.core.errors import CannotRunError, ProbeError
+from probe.core.errors import CannotRunError, ProbeError, UsageError
+from probe.core.memory import is_out_of_memory
 from probe.core.state import training_mode
 from probe.core.usercode import place_of
 
@@ -34,8 +35,7 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
     """Return the error to show for an exception of a network's forward pass on images of ``size`` (C, H, W)."""
     if isinstance(error, ProbeError):
         return error
-    lines = str(error).strip().splitlines() or [""]
-    message = lines[0][:_MESSAGE].rstrip(". ")
+    message = _message(error)
     place = place_of(error)
     where = f"{place}: " if place else ""
     detail = f"{where}{type(error).__name__}{f': {message}' if message else ''}"
@@ -48,6 +48,10 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
             f"or wrap the network in a module whose forward(self, x) calls net(x, {missing[0]}=…)."
         )
     shown = "×".join(map(str, size))
+    if is_out_of_memory(error):
+        return UsageError(
+            f"{name} needs more memory than there is for images of {shown} ({message}): choose a smaller input size (--img-size)."
+        )
     if isinstance(error, RuntimeError | TypeError) and _DTYPE.search(message):
         return CannotRunError(
             f"{name} mixes number types on float32 images of {shown} ({detail}): convert its inputs and weights to float32."
@@ -70,6 +74,13 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
             "--img-size."
         )
     return CannotRunError(f"{name} cannot be run on images of {shown}: {detail}.")
+
+
+def _message(error: BaseException) -> str:
+    """Return the line of an exception that says what was wrong: the last one where TorchScript's interpreter raised it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    own = lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]
+    return own.removeprefix("RuntimeError: ")[:_MESSAGE].rstrip(". ")
 
 
 def _missing_arguments(network: nn.Module) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.core.errors import UsageError
+from probe.core.textfile import parse_json, read_text
 
 
 def class_names(
@@ -35,12 +35,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
     Empty lines at the end are ignored. Raises UsageError when the file is neither.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"The labels file {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The labels file {path} is not UTF-8 text.") from error
+    text = read_text(path, "labels file")
     if text.lstrip().startswith(("[", "{")) or path.suffix.lower() == ".json":
         return _from_json(text, path)
     lines = [line.strip() for line in text.rstrip().splitlines()]
@@ -51,10 +46,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _from_json(text: str, path: Path) -> tuple[str, ...]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"The labels file {path} is not valid JSON: {error}.") from error
+    value = parse_json(text, path, "labels file")
     if isinstance(value, Mapping):
         value = _ordered(value, path)
     if not isinstance(value, list) or not value:

@@ -18,7 +18,14 @@ from probe.data.spec import Interpolation
 from probe.models.adapt import build_adapted, notes_on
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, prepare
-from probe.models.measure import UNKNOWN_NORMALISATION, choose_device, choose_memory_format, find_size
+from probe.models.measure import (
+    UNKNOWN_NORMALISATION,
+    check_affordable,
+    choose_device,
+    choose_memory_format,
+    find_size,
+    size_of_the_users_choice,
+)
 from probe.models.preprocessing import PreprocessingOptions
 from probe.models.request import BuiltModel, LoadRequest
 from probe.models.source import SOURCES, Access, Architecture, ModelRow, ModelSource, unknown_name
@@ -167,10 +174,11 @@ def load_model(
         access=access,
     )
     architecture = find_architecture(name, access, output)
-    draft = put_weights(architecture, order)
-    for note in notes_on(draft.network):
-        draft = _with_note(draft, note)
-    facts, framing = find_size(draft.network, draft.framing, architecture.source, image_size)
+    with size_of_the_users_choice(order.img_size):
+        draft = put_weights(architecture, order)
+        for note in notes_on(draft.network):
+            draft = _with_note(draft, note)
+        facts, framing = find_size(draft.network, draft.framing, architecture.source, image_size)
     options = PreprocessingOptions(mean, std, resize, crop, interpolation)
     draft = _with_options(replace(draft, framing=framing), options)
     framing = draft.framing
@@ -237,6 +245,7 @@ def _size(value: int | tuple[int, int] | None) -> tuple[int, int] | None:
     height, width = (value, value) if isinstance(value, int) else value
     if min(height, width) < 1:
         raise UsageError(f"The image size must be at least 1 pixel, not {value}.")
+    check_affordable((3, height, width))
     return height, width
 
 

@@ -42,6 +42,15 @@ def match_labels(model: LoadedModel, images: ImageSet, *, strict: bool = True) -
     """
     if not images.labelled or images.domain not in _OWN_DATA:
         return images
+    matched = _matched(model, images, strict)
+    present = {matched.label(index) for index in range(len(matched))}
+    if len(present) > 1 or len(matched) < 2:
+        return matched
+    caution = "All images are of one class: an accuracy over one class says little, since a constant answer can reach 100%."
+    return replace(matched, cautions=(*matched.cautions, caution))
+
+
+def _matched(model: LoadedModel, images: ImageSet, strict: bool) -> ImageSet:
     if images.class_names is None:
         return _numbered(model, images) if strict else images
     folders = images.class_names

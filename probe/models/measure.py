@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.memory import total_memory
 from probe.core.state import training_mode
 from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.graph.cost.operations import without_fused_attention
@@ -19,6 +23,9 @@ from probe.models.first_pass import ShapeError, explain
 from probe.models.source import NORMALISATION, RESIZING, SIZE, Preprocessing
 
 _BATCH = 2
+_COPIES = 8
+"""The least number of copies of the images, of their size, that a network is expected to hold at once."""
+
 _CONVOLUTION_SHARE = 0.5
 DEFAULT_SIZE = 224
 _SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
@@ -45,6 +52,7 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
     MACs are half of what torch's FLOP counter counts (convolutions and matrix products). Raises ShapeError
     when the network does not accept the size, and CannotRunError when its output is not logits (N, classes).
     """
+    check_affordable(size)
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     zeros = torch.zeros(_BATCH, *size, device=device)
@@ -55,12 +63,44 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
             with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
         except (Exception, SystemExit) as error:
-            raise explain(network, size, name, error) from error
+            told = _plain_error(network, zeros, error)
+            raise explain(network, size, name, told) from error
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
     total = sum(operations.values())
     return NetworkFacts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
+
+
+def check_affordable(size: tuple[int, int, int]) -> None:
+    """Raise UsageError for an input (C, H, W) of which a first layer's outputs for two images cannot fit into memory."""
+    needed, there = 4 * _BATCH * math.prod(size) * _COPIES, total_memory()
+    if needed > there:
+        raise UsageError(
+            f"Images of {'×'.join(map(str, size))} need at least {needed / 2**30:,.0f} GiB of memory in a network, and this "
+            f"machine has {there / 2**30:,.0f} GiB: choose a smaller input size (--img-size)."
+        )
+
+
+@contextmanager
+def size_of_the_users_choice(img_size: tuple[int, int] | None) -> Iterator[None]:
+    """Turn the refusal of a size inside the block into a UsageError where the user chose the size."""
+    try:
+        yield
+    except ShapeError as error:
+        if img_size is None:
+            raise
+        raise UsageError(str(error)) from error
+
+
+def _plain_error(network: nn.Module, images: Tensor, error: BaseException) -> BaseException:
+    """Return the error to explain: that of a plain pass for TorchScript, whose message is lost inside the counter."""
+    if isinstance(network, torch.jit.ScriptModule):
+        try:
+            network(images)
+        except Exception as plain:
+            return plain
+    return error
 
 
 def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.memory_format:
@@ -136,8 +176,15 @@ def find_size(
 
 
 def first_channels(network: nn.Module) -> int:
-    """Return the input channels of the first convolution, 3 if there is none."""
-    return next((int(sub.in_channels) for sub in network.modules() if isinstance(sub, nn.Conv2d)), 3)
+    """Return the input channels of the first convolution, 3 if there is none.
+
+    Where no module is a convolution, as in TorchScript, it is the first weight with four dimensions.
+    """
+    for sub in network.modules():
+        if isinstance(sub, nn.Conv2d):
+            return int(sub.in_channels)
+    weights = (value for value in network.parameters() if not is_lazy(value) and value.ndim == 4)
+    return next((int(value.shape[1]) for value in weights), 3)
 
 
 def _config_of(network: nn.Module) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from probe.core.errors import UsageError, did_you_mean
+from probe.core.errors import ProbeError, UsageError, did_you_mean
+from probe.core.memory import is_out_of_memory
 from probe.core.progress import SILENT, Progress
 from probe.core.registry import Registry
 from probe.data.images import InputSpec
@@ -185,6 +187,25 @@ class ModelSource(Protocol):
 SOURCES: Registry[Callable[[], ModelSource]] = Registry("model source", "probe.models.sources")
 ZOO: Registry[Callable[..., nn.Module]] = Registry("zoo network", "probe.models.zoo")
 """The papers' architectures, small and configurable: name → factory taking ``num_classes`` and keyword options."""
+
+
+@contextmanager
+def buildable(shown: str) -> Iterator[None]:
+    """Turn whatever a library's network raises at its options inside the block into a UsageError, in one line."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        if is_out_of_memory(error):
+            raise UsageError(
+                f"{shown} needs more memory with these options than this machine has: choose smaller ones."
+            ) from error
+        detail = f": {lines[0].rstrip('.')}" if lines[0] else ""
+        raise UsageError(
+            f"{shown} cannot be built with these options: {type(error).__name__}{detail}."
+        ) from error
 
 
 _NEAREST = 4

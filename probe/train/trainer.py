@@ -24,7 +24,12 @@ from probe.core.state import fingerprint
 from probe.data.sampling import choose
 from probe.models.load import find_architecture
 from probe.models.loaded import PixelModel
-from probe.models.measure import choose_device, choose_memory_format
+from probe.models.measure import (
+    check_affordable,
+    choose_device,
+    choose_memory_format,
+    size_of_the_users_choice,
+)
 from probe.models.source import Access
 from probe.models.weights.record import Record, Robust, Score
 from probe.train.adversarial import (
@@ -159,7 +164,10 @@ def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -
     if options.adversarial:
         against = adversary(options.norm, options.epsilon, options.steps, parts.domain)
     path = choose_place(options.out, architecture, parts, options.adversarial, options.force)
-    setup = set_up(architecture, parts, options.img_size, options.mean, options.std, options.seed)
+    if options.img_size is not None:
+        check_affordable((3, *options.img_size))
+    with size_of_the_users_choice(options.img_size):
+        setup = set_up(architecture, parts, options.img_size, options.mean, options.std, options.seed)
     recipe = choose_recipe(setup, len(parts.training), options.recipe, against, device, parts.mirrors)
     name, source = architecture.name, architecture.source
     return _TrainerRun(setup, parts, recipe, against, device, options.seed, name, source), path

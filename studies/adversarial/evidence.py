@@ -143,7 +143,7 @@ class Evidence:
     @cached_property
     def batch(self) -> Check:
         """The check of whether the answer for an image depends on the other images of its batch."""
-        pixels = self.space.pixels(range(min(IN_A_BATCH, self.space.results.n)))
+        pixels = self.space.pixels(self.space.readable(range(min(IN_A_BATCH, self.space.results.n))))
         return check_batch_dependence(self.space.model, pixels, self.seed)
 
     @cached_property

@@ -63,6 +63,8 @@ def save_images(space: AdversarialWorkspace, at_once: int) -> Saved:
         raise ValueError("the images of this run were not kept")
     broken = results.worst.success(results.epsilon) & results.correct
     places = np.flatnonzero(broken).tolist()
+    if space.config.save_images != "npz":
+        places = list(space.readable(places))  # the originals are needed to judge rounded images
     images = results.images[places]
     rows = [_row(space, place) for place in places]
     if space.config.save_images == "npz":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.progress import Progress
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
+from probe.data.spec import UnreadableError
 from probe.models.loaded import LoadedModel
 from studies.adversarial.attack_run import AttackRun
 from studies.adversarial.config import AdversarialConfig
@@ -97,14 +98,14 @@ class AdversarialWorkspace:
         requested, results = self.config.images, self.results
         if not isinstance(requested, int):
             places = {int(index): place for place, index in enumerate(results.clean.index)}
-            return tuple(places[index] for index in dict.fromkeys(requested) if index in places)
+            return self.readable(places[index] for index in dict.fromkeys(requested) if index in places)
         order = torch.randperm(results.n, generator=generator(self.config.seed, "shown")).tolist()
         attackable = [place for place in order if results.correct[place]]
         picked = attackable[:requested] or order[:requested]
         hardest = max(attackable, key=lambda place: float(results.worst.smallest[place]), default=None)
         if hardest is not None and hardest not in picked and len(picked) > 1:
             picked[-1] = hardest
-        return tuple(sorted(picked))
+        return self.readable(sorted(picked))
 
     def look(self) -> tuple[int, ...]:
         """Return ``shown``; raises NotApplicableError when none of the requested images is in the results."""
@@ -114,12 +115,20 @@ class AdversarialWorkspace:
             )
         return self.shown
 
+    def readable(self, places: Iterable[int]) -> tuple[int, ...]:
+        """Return those positions in ``results`` whose images can still be read."""
+        index = {int(self.results.clean.index[place]): place for place in places}
+        return tuple(index[number] for number in self.images.readable(index, self.model.input))
+
     def pixels(self, places: Sequence[int]) -> Tensor:
         """Return the images at positions in ``results`` as (N, C, H, W) on the model's device."""
         indices = [int(self.results.clean.index[place]) for place in places]
         if not indices:
             return torch.empty(0, *self.model.input.size, device=self.model.device)
-        stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
+        try:
+            stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
+        except UnreadableError as error:
+            raise NotApplicableError(f"An image of the results can no longer be read: {error}.") from error
         return stacked.to(self.model.device, memory_format=self.model.memory_format)
 
     def labels(self, places: Sequence[int]) -> Tensor:
@@ -155,7 +164,7 @@ class AdversarialWorkspace:
     def sample(self) -> tuple[int, ...]:
         """Up to 24 positions of images classified correctly without attack, seeded: the sample of the views."""
         order = torch.randperm(self.results.n, generator=generator(self.config.seed, "sample")).tolist()
-        return tuple(sorted([place for place in order if self.results.correct[place]][:24]))
+        return self.readable(sorted([place for place in order if self.results.correct[place]][:24]))
 
     @cached_property
     def sampled(self) -> tuple[Tensor, Tensor, Tensor | None]:

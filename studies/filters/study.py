@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
+from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
@@ -86,7 +87,14 @@ def prepare(
     )
     channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
     shown = choose_images(observed, config.images, config.seed)
-    return FiltersWorkspace(model, images, config, progress, layers, channels, shown, observed, maps, firing)
+    kept = {index: images.get(index, model.input) for index in images.readable(shown, model.input)}
+    if not kept:
+        raise CannotRunError(
+            f"The images of {images.name} to be shown can no longer be read: were they deleted or moved?"
+        )
+    return FiltersWorkspace(
+        model, images, config, progress, layers, channels, tuple(kept), observed, maps, firing, kept
+    )
 
 
 def _firing(

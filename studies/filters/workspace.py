@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class FiltersWorkspace:
     ``channels[layer]`` are the channel numbers shown for it. ``shown`` are indices into ``images`` of the pictures
     that the activation and attribution views use. ``observed`` are the results of one pass over all images; ``maps``
     describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
-    which their filters fire.
+    which their filters fire. ``kept`` has the pixels of the shown images, so that no view needs their files.
     """
 
     model: LoadedModel
@@ -41,6 +42,7 @@ class FiltersWorkspace:
     observed: Observations
     maps: tuple[LayerInfo, ...]
     firing: dict[str, str]
+    kept: Mapping[int, Tensor] = field(default_factory=dict)
 
     @cached_property
     def best(self) -> dict[str, dict[int, float]]:
@@ -57,8 +59,12 @@ class FiltersWorkspace:
 
     def pixels(self, indices: tuple[int, ...]) -> Tensor:
         """Return the images at ``indices`` as (N, C, H, W) on the model's device."""
-        stacked = torch.stack([self.images.get(index, self.model.input) for index in indices])
+        stacked = torch.stack([self.image(index) for index in indices])
         return stacked.to(self.model.device, memory_format=self.model.memory_format)
+
+    def image(self, index: int) -> Tensor:
+        """Return one image (C, H, W); raises UnreadableError with the reason."""
+        return self.kept[index] if index in self.kept else self.images.get(index, self.model.input)
 
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its number where there is no name."""

@@ -9,7 +9,7 @@ import click
 
 from probe.cli.console import Console, line, table, users_output
 from probe.cli.options import NameList, Size, option
-from probe.cli.shared import FIGURES, command_line, write_page
+from probe.cli.shared import FIGURES, check_place, command_line, write_page
 from probe.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     console = Console(options["quiet"])
     config = study.AnatomyConfig(options["seed"])
     ctx.with_resource(users_output())
+    if options["html"] or options["out"] is not None:
+        check_place(options["out"])
     models = [_load(name, options, console) for name in names]
     with console.task("Looking at the layers", None):
         # Two variants of one family have the same name: what the user typed distinguishes them.

@@ -43,10 +43,12 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     accuracy on clean and on attacked images, and whether weights and activations of channels go with either. Nothing
     is trained (use probe ablate for that). Uses 40 images unless -n is given.
     """
+    import tempfile
     from datetime import datetime
+    from pathlib import Path
 
     from probe.attacks.norms import get_norm, parse_epsilons
-    from probe.core.errors import UsageError
+    from probe.core.errors import CannotRunError, UsageError
     from probe.report.files import report_folder
     from probe.report.index import update_index
     from probe.report.render import write_report
@@ -70,8 +72,15 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     )
     result = dossier.run(model, images, config, progress=console, command=command_line())
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
-    for name, part in result.parts.items():
-        write_report(part, folder / name, options["figures"])
+    try:
+        for name, part in result.parts.items():
+            write_report(part, folder / name, options["figures"])
+    except CannotRunError as error:
+        folder = Path(tempfile.mkdtemp(prefix="probe-report-"))
+        for name, part in result.parts.items():
+            write_report(part, folder / name, options["figures"])
+        write_report(result.report, folder, options["figures"])
+        raise CannotRunError(f"{error} The reports were written to {folder} instead.") from error
     code = finish(result.report, folder, console, **report_options(options))
     if options["out"] is None:
         update_index(REPORTS)

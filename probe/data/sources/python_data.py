@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from probe.core import usercode
+from probe.core.contained import contained
 from probe.core.errors import UsageError
 from probe.data.images import ImageSet
 from probe.data.objects import from_object
@@ -21,12 +22,12 @@ def python_data(request: Request) -> ImageSet:
     module = usercode.load_file(path) if path else usercode.load_package(place)
     value = usercode.attribute(module, name, place)
     if callable(value) and not hasattr(value, "__getitem__"):
-        with usercode.user_errors(path, f"{request.target} failed"):
+        with usercode.user_errors(path, f"{request.target} failed"), contained():
             value = value()
     if value is None:
         raise UsageError(
             f"{request.target} returns nothing: return a Dataset, a DataLoader, or (images, labels)."
         )
-    with usercode.user_errors(path, f"{request.target} failed"):
+    with usercode.user_errors(path, f"{request.target} failed"), contained():
         images = from_object(value, None, sys.maxsize, 0, name)
     return replace(images, source=f"{images.source}, from {request.target}")

@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from probe.core.errors import NotApplicableError
+from probe.core.state import refuse_torchscript
 from probe.graph.cost.operation_rules import (
     LAYERS,
     WEIGHTED,
@@ -126,6 +127,7 @@ def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) 
     The network need not be traceable and is not changed. Functions count as layers just like modules; a module that is
     called twice has two rows. Without ``field``, and on the meta device, there are no receptive fields.
     """
+    refuse_torchscript(network)
     copy, image = shared_copy(network), example[:1].clone()
     mode = _Counting(copy, image, field and not image.is_meta)
     with no_side_effects(copy), without_fused_attention():

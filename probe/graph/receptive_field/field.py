@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from probe.core.errors import NotApplicableError, UsageError
+from probe.core.state import refuse_torchscript
 from probe.graph.receptive_field import mixing as field_mixing
 from probe.graph.receptive_field import moves as field_moves
 from probe.graph.receptive_field import windows as field_windows
@@ -208,6 +209,7 @@ def receptive_fields(module: nn.Module, layers: Sequence[str], example: Tensor) 
         check_layer(layer_names(module), layer)
     if example.dim() != 4:
         raise UsageError(f"A receptive field needs an input (N, C, H, W), not {tuple(example.shape)}.")
+    refuse_torchscript(module)
     copy, image = shared_copy(module), example[:1].clone()
     mode = FieldMode(image)
     outputs: dict[str, tuple[Field | None, tuple[int, ...]]] = {}

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
+from probe.core.errors import unknown
 from probe.graph.edit.edits import get_node, kernel_text, site_at
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import STRUCTURES, Structure
@@ -28,9 +29,15 @@ class Filter(Structure):
     name: ClassVar[str] = "filter"
 
     def find(self, graph: fx.GraphModule) -> tuple[Site, ...]:
-        """Return every output channel of every convolution, named ``layer:channel``; a shared one appears once."""
+        """Return every output channel of every convolution, named ``layer:channel``; a shared one appears once.
+
+        Raises UsageError for a ``layer`` that is not one of them.
+        """
         sites: list[Site] = []
         convolutions = _convolutions(graph)
+        names = [str(node.target) for node in convolutions]
+        if self.layer and self.layer not in names:
+            raise unknown("convolution", self.layer, names)
         calls = Counter(_weights(graph, node) for node in convolutions)
         seen: set[int] = set()
         for node in convolutions:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from probe.core.state import refuse_torchscript
 from probe.graph.trace.trace import no_side_effects, shared_copy
 
 Shape = tuple[int, int, int]
@@ -66,6 +67,7 @@ def last_map_layer(module: nn.Module, example: Tensor) -> str:
 
     ``example`` is an input (N, C, H, W). The network is run in eval mode and is not changed.
     """
+    refuse_torchscript(module)
     copy = shared_copy(module)
     finished: list[str] = []
     calls: Counter[str] = Counter()
@@ -182,6 +184,7 @@ def _is_map(output: Tensor, example: Tensor) -> bool:
 
 
 def _run(module: nn.Module, example: Tensor) -> list[tuple[str, nn.Module, Shape]]:
+    refuse_torchscript(module)
     copy = shared_copy(module)
     shapes: dict[str, Shape] = {}
 

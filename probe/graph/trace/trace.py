@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from probe.core import seeds
 from probe.core.errors import NotApplicableError, unknown
+from probe.core.state import refuse_torchscript
 from probe.graph.trace.tracer import GraphTracer, explain
 
 
@@ -117,6 +118,10 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
 
 def trace_and_run(module: nn.Module, example: Tensor) -> tuple[fx.GraphModule, Any]:
     """Trace ``module``; return the graph and the module's output for ``example`` too."""
+    try:
+        refuse_torchscript(module)
+    except NotApplicableError as error:
+        raise TraceError(str(error)) from error
     copy = shared_copy(module)
     with no_side_effects(copy):
         expected = copy(example.clone())

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from probe.core import usercode
+from probe.core.contained import contained
 from probe.core.errors import UsageError
 from probe.models.source import SOURCES, Access, Architecture, Build, ModelRow
 from probe.models.usercode import FactoryCall
@@ -70,7 +71,7 @@ def _check_factory(factory: Any, target: str) -> None:
 def _build(call: FactoryCall, path: Path | None, build: Build) -> nn.Module:
     call.check(build)
     folder = usercode.import_path(path.resolve().parent) if path else nullcontext()
-    with usercode.user_errors(path, f"{call.shown} failed"), folder:
+    with usercode.user_errors(path, f"{call.shown} failed"), folder, contained():
         network: Any = call(build)
     if not isinstance(network, nn.Module):
         raise UsageError(f"{call.shown} returns {_article(network)}, not a network (torch.nn.Module).")

@@ -27,6 +27,7 @@ from probe.models.source import (
     Published,
     State,
     UrlFile,
+    buildable,
     unknown_name,
 )
 from probe.models.weights import fetch as hub
@@ -258,7 +259,8 @@ def _arguments(options: Mapping[str, Any], config: Mapping[str, Any], build: Bui
 
 
 def _build(name: str, options: Mapping[str, Any], config: Mapping[str, Any], build: Build) -> nn.Module:
-    return _create(name, pretrained=False, **_arguments(options, config, build))
+    with buildable(f"timm:{name}"):
+        return _create(name, pretrained=False, **_arguments(options, config, build))
 
 
 def _load(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from probe.models.source import SOURCES, ZOO, Access, Architecture, Build, ModelRow
+from torch import nn
+
+from probe.models.source import SOURCES, ZOO, Access, Architecture, Build, ModelRow, buildable
 from probe.models.usercode import FactoryCall
 from probe.models.weights.cache import stored_names
 
@@ -32,7 +35,7 @@ class Zoo:
         return Architecture(
             name=target,
             source=f"zoo:{target}" + (f"?{shown}" if shown else ""),
-            build=call,
+            build=partial(_build, call),
             licence="MIT",
         )
 
@@ -42,3 +45,8 @@ class Zoo:
         for name in ZOO:
             present = ("digits",) if name in here else ()
             yield ModelRow(name, "zoo", ("digits", "none"), "trained locally on digits, once", present)
+
+
+def _build(call: FactoryCall, build: Build) -> nn.Module:
+    with buildable(call.shown):
+        return call(build)

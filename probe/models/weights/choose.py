@@ -62,6 +62,8 @@ def _fall_back(architecture: Architecture, order: LoadRequest, reason: str, plac
     try:
         setting = _setting(architecture, order)
     except (ShapeError, UsageError) as error:
+        if isinstance(error, ShapeError) and order.img_size is not None:
+            raise
         raise _no_weights(architecture, reason, place) from error
     if not setting.small:
         raise _no_weights(architecture, reason, place)

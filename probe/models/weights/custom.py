@@ -15,7 +15,7 @@ from probe.models.source import NORMALISATION, RESIZING, SIZE, Architecture, Bui
 from probe.models.weights.checkpoint import Checkpoint
 from probe.models.weights.fit_names import fit_names, load_into, rebuilt_for_classes
 from probe.models.weights.record import Record, read_record
-from probe.models.weights.reinitialise import always_same, random_builder
+from probe.models.weights.reinitialise import always_same, random_builder, refuse_nan
 from probe.models.weights.wording import how_to_fix, shown_path
 
 
@@ -41,7 +41,7 @@ def random_weights(architecture: Architecture, order: LoadRequest) -> BuiltModel
 
 
 def as_returned(architecture: Architecture, order: LoadRequest) -> BuiltModel:
-    """Use the weights that a user's function returns; raises CannotRunError if they are random."""
+    """Use the weights that a user's function returns; raises CannotRunError if they are random or NaN."""
     options = Build(None, order.img_size)
     if not always_same(partial(architecture.build, options)):
         raise CannotRunError(
@@ -49,6 +49,7 @@ def as_returned(architecture: Architecture, order: LoadRequest) -> BuiltModel:
             f"{how_to_fix(architecture.source)}"
         )
     network = architecture.build(options)
+    refuse_nan(network, architecture.source)
     framing, notes = framing_for(architecture, network, order)
     return BuiltModel(
         network=network,

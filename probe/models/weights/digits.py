@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -155,11 +156,26 @@ def train_or_load(
     try:
         write_state(path, setting.network.state_dict(), facts)
     except OSError as error:
-        raise CannotRunError(
-            f"Could not save the digits weights in {path.parent}: {error.strerror}. Set PROBE_CACHE to a writable "
-            "folder."
-        ) from error
+        progress.say(
+            f"! The digits weights cannot be kept in {path.parent} ({error.strerror}), so they are trained again next time: set "
+            "PROBE_CACHE to a writable folder."
+        )
+        return _load_from_elsewhere(setting, path.name, facts)
     return _load(setting, path)
+
+
+def _load_from_elsewhere(setting: DigitsSetting, name: str, facts: dict[str, str]) -> DigitsWeights:
+    """Write the weights into a temporary folder, and load them from there."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="probe-digits-") as folder:
+            path = Path(folder) / name
+            write_state(path, setting.network.state_dict(), facts)
+            return _load(setting, path)
+    except OSError as error:
+        raise CannotRunError(
+            f"Could not save the digits weights in the temporary folder either: {error.strerror}. Make room, or set "
+            "PROBE_CACHE to a writable folder."
+        ) from error
 
 
 def _train(

@@ -24,7 +24,34 @@ def always_same(build: Callable[[], nn.Module]) -> bool:
         with scoped(seed, "are the weights random"):
             states.append(build().state_dict())
     first, second = states
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors are equal, where NaN equals NaN."""
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    equal = first == second
+    if first.is_floating_point():
+        equal |= first.isnan() & second.isnan()
+    return bool(equal.all())
+
+
+def refuse_nan(network: nn.Module, name: str) -> None:
+    """Raise CannotRunError, with the name of the first such tensor, if a weight or a buffer of a network is NaN."""
+    broken = [
+        (key, int(value.isnan().sum()), value.numel())
+        for key, value in network.state_dict().items()
+        if isinstance(value, Tensor) and value.is_floating_point() and bool(value.isnan().any())
+    ]
+    if not broken:
+        return
+    key, count, total = broken[0]
+    more = f", and {len(broken) - 1} more tensors have NaN" if len(broken) > 1 else ""
+    raise CannotRunError(
+        f"{name} returns weights with NaN in {key} ({count:,} of {total:,} values{more}): the training that gave these "
+        "weights has probably diverged. Return other weights, or draw random ones with --weights none."
+    )
 
 
 def reinitialise(network: nn.Module, name: str) -> nn.Module:
@@ -32,6 +59,11 @@ def reinitialise(network: nn.Module, name: str) -> nn.Module:
 
     Raises CannotRunError, with the name of a parameter that did not change, unless it is constant (a bias of zeros).
     """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise CannotRunError(
+            f"{name} is TorchScript, whose weights cannot be drawn again: give the network as it was before "
+            "torch.jit.script or torch.jit.trace."
+        )
     before = {key: value.detach().clone() for key, value in network.named_parameters()}
     with torch.no_grad():
         for sub in network.modules():

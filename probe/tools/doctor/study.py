@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from probe.core.document import Report
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
+from probe.core.state import refuse_torchscript
 from probe.core.usercode import user_errors
 from probe.data.images import ImageSet
 from probe.models.chain import data_info
@@ -63,6 +64,7 @@ def run(
             f"The images of {images.name} have no labels: give a folder with one subfolder for each class, or a labelled "
             "data set such as digits."
         )
+    refuse_torchscript(model.network)
     needed = max(config.train_batch, config.steps * config.train_batch)
     chosen = images.sample(needed, config.seed) if len(images) > needed else images
     pixels, labels = as_tensors(chosen, model.input, "Reading images", progress)

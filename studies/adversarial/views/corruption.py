@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from probe.data.corruptions import CORRUPTIONS
@@ -20,7 +21,9 @@ _MOST = 256
 def corruption(space: AdversarialWorkspace) -> Section:
     """Compare the attack with noise, blur, JPEG, bcorrectness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
-    places = sorted(order[:_MOST])
+    places = list(space.readable(sorted(order[:_MOST])))
+    if not places:
+        raise NotApplicableError("None of the images can be read any more.")
     n = len(places)
     counts: dict[str, list[int]] = {}
     clean = int(space.results.clean_correct[places].sum())

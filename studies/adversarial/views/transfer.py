@@ -15,6 +15,7 @@ from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Tab
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson
+from probe.data.spec import UnreadableError
 from probe.models.loaded import LoadedModel
 from studies.adversarial.attack_run import attacked_model
 from studies.adversarial.registries import VIEWS
@@ -62,9 +63,12 @@ def _sides(space: AdversarialWorkspace, labels: Tensor, targets: Tensor | None) 
         while name in names:
             name += "′"
         names.add(name)
-        images = torch.stack(
-            [space.images.get(int(space.results.clean.index[place]), model.input) for place in space.sample]
-        ).to(model.device)
+        indices = [int(space.results.clean.index[place]) for place in space.sample]
+        try:
+            pixels = [space.images.get(index, model.input) for index in indices]
+        except UnreadableError as error:
+            raise NotApplicableError(f"An image of the sample can no longer be read: {error}.") from error
+        images = torch.stack(pixels).to(model.device)
         logits = model.logits(images, space.config.batch_size).to(labels.device)
         sides.append(_Side(name, model, images, ~adversarial(logits, labels, targets).cpu()))
     return tuple(sides)

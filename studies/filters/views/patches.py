@@ -73,6 +73,14 @@ def _layer(
     advance: Advance,
 ) -> list[Block]:
     notes = [f"{layer}: {field.note}"] if field is not None and field.note else []
+    readable = set(space.images.readable(dict.fromkeys(unit.image for unit in units), space.model.input))
+    gone = list(dict.fromkeys(unit.image for unit in units if unit.image not in readable))
+    if gone:
+        units = [unit for unit in units if unit.image in readable]
+        names = ", ".join(map(space.images.item_name, gone[:3])) + (" …" if len(gone) > 3 else "")
+        notes.append(
+            f"{layer}: {len(gone)} images could be read before and not any more ({names}); their patches are missing."
+        )
     try:
         signals = backproject(space, layer, units, field, advance)
     except NotApplicableError as error:
@@ -99,7 +107,7 @@ def _tile(
 ) -> Picture:
     """Stack the region and, where they apply, the signals of both rules in it."""
     box, frame = box_of(space, unit, field), _frame(space, unit, field)
-    image = space.images.get(unit.image, space.model.input)
+    image = space.image(unit.image)
     parts = [framed(image, box, frame)]
     for rule in RULES:
         if (rule, unit) in signals:
