@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -26,12 +27,19 @@ class UserCodeError(CannotRunError):
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a Python file as a module and return the module; the file can import from its own folder.
+    """Run a Python file as a module and return the module; it can import from its own folder and the current one.
+
+    A file in a package (a folder with ``__init__.py``) whose imports are relative is imported as a part of the package.
 
     Raises UsageError if there is no such file and UserCodeError if running it raises.
     """
     if not path.is_file():
         raise UsageError(f"There is no Python file {path}.")
+    package = _package_of(path.resolve())
+    if package is not None:
+        root, dotted = package
+        with user_errors(path, "cannot be imported"), import_path(root), import_path(Path.cwd()), contained():
+            return importlib.import_module(dotted)
     name = f"{_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -39,12 +47,34 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with user_errors(path, "cannot be imported"), import_path(path.resolve().parent), contained():
+        with (
+            user_errors(path, "cannot be imported"),
+            import_path(Path.cwd()),
+            import_path(path.resolve().parent),
+            contained(),
+        ):
             spec.loader.exec_module(module)
     except ProbeError:
         del sys.modules[name]
         raise
     return module
+
+
+def _package_of(path: Path) -> tuple[Path, str] | None:
+    """Return the folder above the package that a file belongs to, and its dotted name; None if it imports nothing of it."""
+    if not (path.parent / "__init__.py").is_file():
+        return None
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return None
+    if not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes):
+        return None
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() and root.parent != root:
+        parts.insert(0, root.name)
+        root = root.parent
+    return (root, ".".join(parts)) if all(part.isidentifier() for part in parts) else None
 
 
 def load_package(dotted: str) -> ModuleType:

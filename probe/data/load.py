@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from probe.core.errors import UsageError
+from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import SILENT, Progress
 from probe.data.class_map import read_class_map
 from probe.data.images import ImageSet, printable
@@ -53,6 +53,8 @@ def load_images(
     everything = SOURCES.get(source)(request)
     if labels_csv is not None:
         everything = label_by_csv(everything, LabelsCsv.parse(labels_csv))
+    elif source == FOLDER and path is not None and not everything.labelled:
+        everything = _with_metadata(everything, path)
     if class_map is not None:
         table = class_map if isinstance(class_map, Mapping) else read_class_map(Path(class_map).expanduser())
         everything = replace(everything, class_map=table)
@@ -62,6 +64,18 @@ def load_images(
     how = "stratified by class" if everything.labelled else "at random"
     sample = f"{limit:,} of {len(everything):,} images sampled {how}, seed {seed}"
     return replace(everything.sample(limit, seed), source=f"{everything.source}; {sample}")
+
+
+def _with_metadata(images: ImageSet, folder: Path) -> ImageSet:
+    """Return a flat folder's images with the labels of its metadata.csv (the layout of Hugging Face), if it has some."""
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        return images
+    try:
+        return label_by_csv(images, LabelsCsv(table))
+    except (UsageError, CannotRunError) as error:
+        caution = f"{table.name} was not used for labels: {error} Name its columns with --labels-csv."
+        return replace(images, cautions=(*images.cautions, caution))
 
 
 def _resolve(name: str) -> tuple[str, Path | None]:

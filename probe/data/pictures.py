@@ -15,7 +15,7 @@ from PIL import Image
 from probe.data.preprocess import MAX_PIXELS, plain
 from probe.data.spec import UnreadableError
 
-FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "PSD", "DDS", "QOI")
 """The formats that are read; Pillow never tries any other."""
 
 _MAGIC = (
@@ -28,7 +28,28 @@ _MAGIC = (
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\1\0", "ICO"),
+    (b"8BPS", "PSD"),
+    (b"DDS ", "DDS"),
+    (b"qoif", "QOI"),
 )
+_NOT_READ = (
+    (b"%PDF", "a PDF document: save its pages as images"),
+    (b"<svg", "an SVG drawing, which has no pixels: save it as PNG"),
+    (b"<?xml", "an XML or SVG file, which has no pixels: save it as PNG"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska or WebM): save its frames as images"),
+    (b"\0\0\1\xba", "a video (MPEG): save its frames as images"),
+    (b"PK\x03\x04", "a zip archive: unpack it"),
+    (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"\x93NUMPY", "a NumPy array: give it as --data FILE.npy"),
+    (b"\x89HDF\r\n", "an HDF5 file: save its images as files, or as FILE.npz"),
+    (b"DICM", "a DICOM file: save it as PNG or TIFF"),
+)
+"""Files that are no pictures which Pillow reads, by their first bytes, and what to do with them."""
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
+_HEIF = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _HEADER_BYTES = 30
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -90,6 +111,19 @@ def _kind(file: IO[bytes]) -> str:
     for magic, kind in _MAGIC:
         if header.startswith(magic):
             return kind
+    if header[4:8] == b"ftyp":
+        if header[8:12] in _BRANDS:
+            return _BRANDS[header[8:12]]
+        raise UnreadableError(
+            "a HEIC picture, which Pillow does not read: save it as JPEG or PNG"
+            if header[8:12] in _HEIF
+            else "a video (MP4 or MOV): save its frames as images"
+        )
+    for magic, what in _NOT_READ:
+        if header.lstrip().startswith(magic):
+            raise UnreadableError(what)
+    if header[:4] == b"RIFF" and header[8:12] == b"AVI ":
+        raise UnreadableError("a video (AVI): save its frames as images")
     if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
         _check_size(_webp_size(header))
         return "WebP"

@@ -17,6 +17,7 @@ from probe.core.errors import CannotRunError, ProbeError
 from probe.core.subject import Skipped
 from probe.data.images import ImageSet, InputSpec
 from probe.data.load import load_images
+from probe.data.pictures import FORMATS
 
 SPEC = InputSpec((1, 2, 2), 1.0)
 
@@ -125,7 +126,7 @@ def test_what_is_no_image_is_skipped_by_name_with_its_reason(tmp_path):
     assert contents(images) == [("good without a suffix", None)]
     assert images.skipped == (
         Skipped("empty.png", "empty file"),
-        Skipped("labels.csv", "not an image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"),
+        Skipped("labels.csv", f"not an image ({', '.join(FORMATS)})"),
         Skipped("pipe.png", "not a regular file"),
         Skipped("sock.png", "not a regular file"),
     )
@@ -139,7 +140,7 @@ def test_what_turns_out_damaged_is_added_when_it_is_read(tmp_path):
     batches = list(images.batches(SPEC, 2))
     assert [batch.indices for batch in batches] == [(1,)]
     assert [(one.name, one.reason) for one in images.skipped] == [
-        ("notes.txt", "not an image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"),
+        ("notes.txt", f"not an image ({', '.join(FORMATS)})"),
         ("broken.png", "damaged or truncated PNG file"),
     ]
 

@@ -68,7 +68,7 @@ def test_each_format_is_known_by_content_whatever_its_name(kind, tmp_path, rng):
     assert np.abs(picture - array).max() <= tolerance
 
 
-@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "SGI", "EPS", "JPEG2000", "PDF"])
+@pytest.mark.parametrize("kind", ["PCX", "TGA", "SGI", "EPS"])
 def test_other_formats_are_refused_though_pillow_knows_them(kind, tmp_path, rng):
     path = tmp_path / "picture.png"
     Image.fromarray(photograph(rng)).save(path, format=kind)
@@ -107,7 +107,8 @@ def test_a_bare_beginning_is_refused(kind, length, tmp_path, rng):
         (b"\xff\xd8\xff" + b"\xff" * 64, "damaged or truncated JPEG file"),
         (b"GIF89a" + b"\0" * 64, "damaged or truncated GIF file"),
         (b"II*\0" + b"\xff" * 64, "damaged or truncated TIFF file"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        (b"%PDF-1.4", "a PDF document"),
         (b"\0" * 100, "not an image"),
     ],
 )

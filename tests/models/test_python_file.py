@@ -234,7 +234,6 @@ def test_files_that_fail_when_imported(folder: Path, text: str, words: tuple[str
         ),
         ("def make(depth):\n    pass\n", ("needs an argument (depth)",)),
         ("make = 3\n", ("is not a function", "int")),
-        ("from torch import nn\nmake = nn.Linear(2, 2)\n", ("is a network, not a function",)),
         ("def mke(): ...\ndef other(): ...\n", ("no function in net.py 'make'", "mke")),
         ("", ("It defines no functions",)),
     ],
@@ -314,3 +313,27 @@ def test_a_user_s_random_network_leaves_the_global_generators_alone(folder: Path
     model.fresh(1)
     refused("net.py:Net", "random")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_made_by_the_file_is_taken_as_it_is(folder: Path) -> None:
+    write(folder, NET + "\nimport torch\ntorch.manual_seed(0)\nmodel = Net()\n")
+    first, second = (load_model("net.py:model", offline=True, device="cpu") for _ in range(2))
+    pixels = first.example(2)
+    assert torch.equal(first.logits(pixels), second.logits(pixels))
+
+
+def test_a_file_in_a_package_may_import_relatively(folder: Path) -> None:
+    package = folder / "mine" / "nets"
+    package.mkdir(parents=True)
+    for place in (folder / "mine", package):
+        (place / "__init__.py").write_text("")
+    (package / "layers.py").write_text("width = 4\n")
+    (package / "net.py").write_text(NET + "\nfrom .layers import width as _width\n")
+    assert load_model("mine/nets/net.py:Net", weights="none", offline=True, device="cpu").num_classes > 1
+
+
+def test_a_file_may_import_a_module_beside_the_working_folder(folder: Path) -> None:
+    (folder / "my_utils_here.py").write_text("width = 4\n")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "net.py").write_text("from my_utils_here import width as _width\n" + NET)
+    assert load_model("sub/net.py:Net", weights="none", offline=True, device="cpu").num_classes > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -42,6 +43,9 @@ class PythonFile:
         path = Path(place).expanduser() if place.endswith(".py") else None
         module = usercode.load_file(path) if path else usercode.load_package(place)
         factory = usercode.attribute(module, name, place)
+        if isinstance(factory, nn.Module):
+            # A network that the file has made itself: a copy each time, so that it stays as it is.
+            factory = partial(copy.deepcopy, factory)
         call = FactoryCall(factory, target, options)
         _check_factory(factory, target)
         shown = "&".join(f"{key}={value}" for key, value in options.items())
@@ -60,10 +64,6 @@ class PythonFile:
 
 
 def _check_factory(factory: Any, target: str) -> None:
-    if isinstance(factory, nn.Module):
-        raise UsageError(
-            f"{target} is a network, not a function that builds one: write a function that returns it."
-        )
     if not callable(factory):
         raise UsageError(f"{target} is not a function that returns a network, but {_article(factory)}.")
 
