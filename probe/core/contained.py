@@ -20,7 +20,7 @@ def contained() -> Iterator[None]:
 
     folder = _working_folder()
     randoms = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     kind, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     gradients = torch.is_grad_enabled()
     strict = (

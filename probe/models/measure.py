@@ -62,9 +62,12 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
             # Attention as plain matrix products: torch's counter does not see inside the fused kernel.
             with without_fused_attention(), sdpa_kernel(SDPBackend.MATH), counter:
                 output = network(zeros)
-        except (Exception, SystemExit) as error:
-            told = _plain_error(network, zeros, error)
-            raise explain(network, size, name, told) from error
+        except (Exception, SystemExit):
+            # The counter may fail where the network does not, and hides what TorchScript says.
+            try:
+                output = network(zeros)
+            except (Exception, SystemExit) as error:
+                raise explain(network, size, name, error) from error
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
@@ -91,16 +94,6 @@ def size_of_the_users_choice(img_size: tuple[int, int] | None) -> Iterator[None]
         if img_size is None:
             raise
         raise UsageError(str(error)) from error
-
-
-def _plain_error(network: nn.Module, images: Tensor, error: BaseException) -> BaseException:
-    """Return the error to explain: that of a plain pass for TorchScript, whose message is lost inside the counter."""
-    if isinstance(network, torch.jit.ScriptModule):
-        try:
-            network(images)
-        except Exception as plain:
-            return plain
-    return error
 
 
 def choose_memory_format(facts: NetworkFacts, device: torch.device) -> torch.memory_format:
@@ -222,6 +215,10 @@ def _check_logits(output: object, name: str) -> None:
         raise CannotRunError(
             f"{name} returns a {type(output).__name__}, not one tensor of logits (N, classes): wrap it in a "
             "module that returns the logits."
+        )
+    if output.layout != torch.strided:
+        raise CannotRunError(
+            f"{name} returns a tensor that is not dense ({str(output.layout).removeprefix('torch.')}): return x.to_dense()."
         )
     if output.ndim != 2 or output.shape[0] != _BATCH or output.shape[1] < 1 or not output.is_floating_point():
         raise CannotRunError(

@@ -12,7 +12,7 @@ import torch
 
 from probe.cli.main import run
 from probe.core.contained import contained
-from probe.core.errors import CannotRunError
+from probe.core.errors import CannotRunError, UsageError
 from probe.models.load import load_model
 from tests.helpers import cli_networks
 
@@ -138,7 +138,7 @@ def test_torchscript_answers_and_is_refused_where_layers_are_needed(
 
 
 def test_the_interpreters_own_words_are_shown(folder: Path) -> None:
-    with pytest.raises(CannotRunError, match=r"[Kk]ernel size") as caught:
+    with pytest.raises(UsageError, match=r"[Kk]ernel size") as caught:
         load_model("net.py:scripted", device="cpu", img_size=1)
     assert "interpreter" not in str(caught.value)
 
@@ -147,3 +147,72 @@ def test_a_compiled_network_is_studied_as_it_was(folder: Path) -> None:
     words = ["filters", "-m", "net.py:compiled", "-d", "data", "-q", "--out", "out", "--views", "activations"]
     assert run(words) == 0
     assert "as it was before torch.compile" in (folder / "out" / "results.json").read_text()
+
+
+ODD = """
+
+class Constant(nn.Module):
+    input_size = (3, 16, 16)
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.arange(3.0))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), 3)
+
+
+class Odd(nn.Module):
+    input_size = (3, 16, 16)
+
+    def __init__(self, what):
+        super().__init__()
+        self.network, self.what = net(), what
+
+    def forward(self, x):
+        logits = self.network(x)
+        if self.what == "sparse":
+            return logits.to_sparse()
+        if self.what == "some":
+            logits = logits.clone()
+            logits[x.mean((1, 2, 3)) > 0.3] = float("nan")
+        return logits
+
+
+def sparse():
+    return Odd("sparse")
+
+
+def some():
+    return Odd("some")
+
+
+def nothing():
+    return nn.Flatten()
+
+
+def maps():
+    torch.manual_seed(0)
+    return nn.Conv2d(3, 5, 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [("sparse", "dense"), ("some", "NaN"), ("maps", "segmentation"), ("nothing", "no layer")],
+)
+def test_networks_that_are_no_classifiers_are_refused_in_a_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], factory: str, words: str
+) -> None:
+    (folder / "net.py").write_text(cli_networks.NETWORK + ODD)
+    (folder / "data" / "ant").rename(folder / "flat")
+    assert run(["filters", "-m", f"net.py:{factory}", "-d", "flat", "-q", "--out", "out"]) == 3
+    error = capsys.readouterr().err
+    assert words in error
+    assert "bug" not in error
+
+
+def test_a_constant_network_is_measured(folder: Path) -> None:
+    (folder / "net.py").write_text(cli_networks.NETWORK + ODD)
+    model = load_model("net.py:Constant", device="cpu")
+    assert model.logits(torch.rand(4, 3, 16, 16)).tolist() == [[0.0, 1.0, 2.0]] * 4
