@@ -20,7 +20,9 @@ def contained() -> Iterator[None]:
 
     folder = _working_folder()
     randoms = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    # A CUDA context is not made only to look at it.
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if ready else None
     kind, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     gradients = torch.is_grad_enabled()
     strict = (
