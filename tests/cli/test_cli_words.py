@@ -177,12 +177,16 @@ def test_every_error_has_its_code_and_one_line(
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from probe.models import pair
 
     monkeypatch.setattr(pair, "load_both", raises(CannotRunError("cannot")))
-    with pytest.raises(CannotRunError):
-        cli.run(["filters", "--debug"])
+    assert cli.run(["filters", "--debug"]) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1] == "probe: cannot"
 
 
 def raises(error: BaseException) -> Callable[..., Any]:
