@@ -184,7 +184,9 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
 
     monkeypatch.setattr(pair, "load_both", raises(CannotRunError("cannot")))
     assert cli.run(["filters", "--debug"]) == 3
-    assert "Traceback" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1] == "probe: cannot"
     assert cli.run(["filters"]) == 3
     assert "Traceback" not in capsys.readouterr().err
 

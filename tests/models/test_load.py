@@ -84,7 +84,7 @@ def test_image_sizes(size: int | tuple[int, int], shape: tuple[int, int, int]) -
 
 
 def test_sizes_that_do_not_fit() -> None:
-    with pytest.raises(CannotRunError, match=r"zoo:lenet.*1×40×40.*--img-size"):
+    with pytest.raises(UsageError, match=r"zoo:lenet.*1×40×40.*--img-size"):
         load_model("lenet", weights="none", img_size=40)
     for size in (0, -3, (0, 4)):
         with pytest.raises(UsageError, match="at least 1"):
