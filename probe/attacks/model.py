@@ -9,6 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from probe.core.errors import check_answers
+
 Seen = Callable[[Tensor, Tensor], None]
 """Called with the images and the detached logits of every pass, with or without gradients."""
 
@@ -67,6 +69,7 @@ class AttackedModel(nn.Module):
         self.queries += len(images)
         with torch.no_grad():
             logits: Tensor = self.module(images.detach().contiguous(memory_format=self.memory_format))
+        check_answers(len(logits), len(images))
         return logits.float()
 
     @property

@@ -62,3 +62,12 @@ EXIT_SKIPPED = 4
 
 EXIT_INTERRUPTED = 130
 """Interrupted by Ctrl-C."""
+
+
+def check_answers(n_answers: int, n_images: int) -> None:
+    """Raise CannotRunError unless a network returned one row of logits for each image of a batch."""
+    if n_answers != n_images:
+        raise CannotRunError(
+            f"The network returned {n_answers} rows of logits for a batch of {n_images} images: its forward must return one "
+            "row for each image, whatever the size of the batch."
+        )

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from probe.core import stats
+from probe.core.errors import check_answers
 from probe.core.progress import Advance
 from probe.core.state import training_mode
 from probe.graph.edit.cut import CutSubject, prepare
@@ -32,6 +33,7 @@ class Answers:
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor) -> Answers:
         """Return the answers of (n, classes) logits; losses are cross-entropies in nats, computed in float64."""
+        check_answers(len(logits), len(labels))
         finite = logits.isfinite().all(1)
         predictions = logits.argmax(1).masked_fill(~finite, -1)
         losses = F.cross_entropy(logits.double(), labels, reduction="none")

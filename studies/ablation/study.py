@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
-from probe.core.errors import CannotRunError, NotApplicableError, UsageError
+from probe.core.errors import CannotRunError, NotApplicableError, UsageError, check_answers
 from probe.core.journal import NOTHING, Journal
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
@@ -247,6 +247,7 @@ def _bench(
             if labels is None:
                 with torch.inference_mode():
                     labels = model.module(pixels).argmax(1)
+                check_answers(len(labels), len(pixels))
             batches.append(EvaluationBatch(pixels, labels.to(model.device)))
             indices += batch.indices
             advance(len(batch.indices))

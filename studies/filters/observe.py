@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from probe.core.errors import CannotRunError
+from probe.core.errors import CannotRunError, check_answers
 from probe.core.progress import Progress
 from probe.core.state import forward_hooks
 from probe.data.images import ImageSet
@@ -179,6 +179,7 @@ def observe(
 def _answers(
     logits: Tensor, labels: Tensor | None, indices: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    check_answers(len(logits), len(indices))
     confidences, predictions = logits.softmax(dim=1).max(dim=1)
     known = torch.full_like(predictions, -1) if labels is None else labels
     return torch.tensor(indices), known, predictions, confidences

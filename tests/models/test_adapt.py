@@ -210,3 +210,17 @@ def test_the_module_handed_over_keeps_its_class() -> None:
     wrap(own, mean=0, std=1)
     assert type(own) is Net
     assert isinstance(own(PIXELS), tuple)
+
+
+class Shrinks(Net):
+    """Returns two rows for any larger batch, as a forward with a wrong view may."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x)[:2]
+
+
+@pytest.mark.parametrize("study", [probe.filters, probe.adversarial, probe.ablate])
+def test_a_network_with_fewer_answers_than_images_is_refused(study: Callable[..., Any]) -> None:
+    how = {"mode": "lesion", "remove": "relu"} if study is probe.ablate else {}
+    with pytest.raises(CannotRunError, match="2 rows of logits for a batch of 5"):
+        study(probe.wrap(Shrinks(), mean=0, std=1), PIXELS, **how)
