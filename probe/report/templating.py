@@ -119,6 +119,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["spoken"] = _spoken
     environment.tests["numeric"] = _numeric
     environment.tests["telling"] = _says_more
+    environment.tests["says"] = _says
     return environment
 
 
@@ -161,6 +162,11 @@ def _measured(value: Cell) -> str:
     if isinstance(value, float):
         return text.number(value, 3, trim=True)
     return text.cell(value, Column(""))
+
+
+def _says(sentence: str, why: str) -> bool:
+    """Tell whether a sentence repeats what the verdict beside it says."""
+    return bool(why) and why in sentence
 
 
 def _says_more(check: Check) -> bool:
