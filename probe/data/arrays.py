@@ -76,6 +76,14 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[2] in (1, 3, 4) or shape[2] < min(shape[:2])
 
 
+def several_labels(n: int) -> str:
+    """Return the sentence that refuses ``n`` labels for one image, with the way to study one of them."""
+    return (
+        f"There are {n} labels for each image (multi-label), and probe studies one class per image: give one of them, such as "
+        "labels[:, 0], and the network's logit of it as its only output, which is then studied as two classes."
+    )
+
+
 def check_range(array: NDArray[Any], label: str) -> None:
     """Raise UsageError unless the pixels are uint8, or float in [0, 1]."""
     if array.dtype == np.uint8:
@@ -92,6 +100,8 @@ def check_range(array: NDArray[Any], label: str) -> None:
 
 def _class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
     array = as_array(labels)
+    if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
+        raise UsageError(several_labels(array.shape[1]))
     if array.shape != (count,):
         raise UsageError(
             f"There are {count} images, but the labels have the shape {array.shape}: give one class number per image."

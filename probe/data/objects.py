@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from probe.core.errors import UsageError
 from probe.core.seeds import scoped
-from probe.data.arrays import Arrays, as_array, check_range, make_arrays, planes
+from probe.data.arrays import Arrays, as_array, check_range, make_arrays, planes, several_labels
 from probe.data.images import ImageSet, LazyItems
 from probe.data.preprocess import plain
 from probe.data.sampling import choose
@@ -116,7 +116,7 @@ def _labels_of(dataset: Any) -> list[int] | None:
     tensors = getattr(dataset, "tensors", None)
     for labels in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
         if labels is not None and len(labels) == len(dataset):
-            return [int(value) for value in labels]
+            return [_label(value) or 0 for value in labels]
     return None
 
 
@@ -127,7 +127,15 @@ def _part(item: Any, place: int) -> Any:
 
 
 def _label(value: Any) -> int | None:
-    return None if value is None else int(value)
+    if value is None:
+        return None
+    numbers = as_array(value)
+    if numbers.size != 1:
+        raise UsageError(several_labels(numbers.size))
+    number = numbers.reshape(-1)[0]
+    if numbers.dtype.kind not in "biuf" or int(number) != number or number < 0:
+        raise UsageError(f"Labels must be class numbers 0, 1, 2 …; one of these is {str(number)[:40]!r}.")
+    return int(number)
 
 
 def _check_item(pixels: Any) -> None:

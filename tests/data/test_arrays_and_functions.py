@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import probe
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.data.load import load_images
 from probe.data.spec import InputSpec
@@ -106,3 +108,37 @@ def test_a_function_that_fails_says_why(name: str, words: str, tmp_path: Path) -
     (tmp_path / "my_data.py").write_text(FUNCTIONS)
     with pytest.raises((UsageError, CannotRunError), match=words):
         load_images(f"{tmp_path}/my_data.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.zeros(6, 4), "4 labels for each image .multi-label"),
+        ([torch.tensor([0, 1])] * 6, "2 labels for each image"),
+        (["cat"] * 6, "class numbers.*'cat'"),
+        ([-1] * 6, "class numbers.*'-1'"),
+        ([0.5] * 6, "class numbers.*'0.5'"),
+    ],
+)
+def test_labels_that_are_no_class_numbers_are_refused_with_the_reason(labels: Any, words: str) -> None:
+    pairs = [(torch.rand(3, 4, 4), label) for label in labels]
+    with pytest.raises(UsageError, match=words):
+        probe.images(PairsSet(pairs))
+
+
+class PairsSet:
+    """A Dataset by its behaviour."""
+
+    def __init__(self, pairs: list[Any]) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pairs[index]
+
+
+def test_several_labels_in_an_array_are_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match="multi-label"):
+        probe.images(torch.rand(6, 3, 4, 4), torch.zeros(6, 4))
