@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from probe.core.errors import UsageError
+from probe.data.preprocess import MAX_PIXELS
 from probe.data.spec import Interpolation
 from probe.models.source import NORMALISATION, RESIZING, Preprocessing
 
@@ -65,6 +66,10 @@ class PreprocessingOptions:
             spec = replace(spec, aspect="keep", resize=(self.resize, self.resize))
         else:
             spec = replace(spec, aspect="squash", resize=self.resize)
+        if spec.box[0] * spec.box[1] > MAX_PIXELS:
+            raise UsageError(
+                f"Images cannot be resized to {spec.box[0]}×{spec.box[1]}: at most {MAX_PIXELS // 10**6} megapixels are read."
+            )
         return replace(framing.without(RESIZING), input=replace(spec, as_is=False, asked=True))
 
     def _share(self) -> float:

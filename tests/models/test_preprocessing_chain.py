@@ -136,6 +136,7 @@ def test_the_resizing_that_is_asked_for_is_torchvisions(
     ("options", "reason"),
     [
         ({"resize": 20}, "resize to at least"),
+        ({"resize": 999_999}, "megapixels"),
         ({"resize": 40, "crop": 0.9}, "not both"),
         ({"crop": "half"}, "0.875"),
         ({"crop": 1.5}, "crop"),
