@@ -14,10 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.state import training_mode
-from probe.models.source import Build
+from probe.models.measure import SIDES, check_affordable, framing_of
+from probe.models.source import SIZE, Build
 
 _NOTES = "_probe_notes"
-_SIDES = (224, 32, 28, 64, 8, 16, 96, 128, 256, 299, 384)
 _CHANNELS = (3, 1)
 
 
@@ -99,19 +99,17 @@ def _first_output(network: nn.Module, img_size: tuple[int, int] | None) -> Any:
     """
     device = next((p.device for p in network.parameters() if not is_lazy(p)), torch.device("cpu"))
     for size in _sizes(network, img_size):
-        with suppress(Exception), training_mode(network, False), torch.no_grad():
+        with suppress(Exception, SystemExit), training_mode(network, False), torch.no_grad():
             return network(torch.zeros(2, *size, device=device))
     return None
 
 
 def _sizes(network: nn.Module, img_size: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:
-    from probe.models.measure import check_affordable, framing_of
-
     framing, _ = framing_of(network)
     channels, *own = framing.input.size
-    known = "input size" not in framing.assumed
+    known = SIZE not in framing.assumed
     firsts = _CHANNELS if channels == 0 else (channels,)
-    sides = [img_size] if img_size else [(own[0], own[1])] if known else [(side, side) for side in _SIDES]
+    sides = [img_size] if img_size else [(own[0], own[1])] if known else [(side, side) for side in SIDES]
     for height, width in sides:
         for first in firsts:
             check_affordable((first, height, width))

@@ -28,7 +28,7 @@ _COPIES = 8
 
 _CONVOLUTION_SHARE = 0.5
 DEFAULT_SIZE = 224
-_SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
+SIDES = (224, 32, 28, 64, 8, 16, 48, 96, 128, 160, 192, 256, 299, 384, 512)
 """Image sides that are tried, in this order, for a network of unknown input size."""
 
 UNKNOWN_NORMALISATION = (
@@ -156,7 +156,7 @@ def find_size(
     candidates = [size[1:]]
     if SIZE in framing.assumed:
         native = [images] if images and max(images) <= DEFAULT_SIZE else []
-        candidates = list(dict.fromkeys([*native, size[1:], *((side, side) for side in _SIDES)]))
+        candidates = list(dict.fromkeys([*native, size[1:], *((side, side) for side in SIDES)]))
     refused: ShapeError | None = None
     for height, width in candidates:
         try:

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import enum
 import functools
 import json
 import os
 import pickle
 import subprocess
 import tarfile
+import types
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +304,10 @@ def test_a_network_that_was_saved_as_a_whole_is_read_without_running_it(tmp_path
     refused(path, "not opened", "weights_only=False")
 
 
+class Suit(enum.Enum):
+    CLUBS = 1
+
+
 HARMLESS = {
     "namespace": argparse.Namespace(lr=0.1),
     "scalar": np.float64(0.9),
@@ -310,6 +316,15 @@ HARMLESS = {
     "partial": functools.partial(torch.optim.SGD, lr=0.1),
     "date": datetime.date(2026, 1, 1),
     "counter": Counter("aab"),
+    "default dictionary": defaultdict(int, a=1),
+    "dictionary of dictionaries": defaultdict(dict),
+    "simple namespace": types.SimpleNamespace(lr=0.1),
+    "queue": deque([1, 2]),
+    "types": (int, dict, str),
+    "enumeration": Suit.CLUBS,
+    "scheduler": torch.optim.lr_scheduler.StepLR(
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1), 1
+    ),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,20 @@ _HARMFUL = frozenset(
         "_posixsubprocess", "_pickle", "asyncio", "bdb", "code", "codeop", "commands", "cProfile", "ctypes", "dill",
         "cloudpickle", "http", "importlib", "io", "marshal", "multiprocessing", "nt", "operator", "os", "pdb", "pickle",
         "pip", "platform", "posix", "profile", "pty", "requests", "runpy", "shutil", "signal", "socket", "ssl",
-        "subprocess", "sys", "tempfile", "timeit", "trace", "types", "urllib", "webbrowser", "builtins", "__builtin__",
+        "subprocess", "sys", "tempfile", "timeit", "trace", "types", "urllib", "webbrowser",
     )
 )  # fmt: skip
 """Modules whose functions act on the machine or run code; no training script stores one beside its weights."""
 
-_PLAIN_BUILTINS = frozenset(
-    ("slice", "range", "complex", "bytearray", "frozenset", "object", "type", "set", "list")
+_HARMLESS = frozenset(
+    ("types.SimpleNamespace", "types.MappingProxyType", "io.BytesIO", "operator.itemgetter")
 )
+"""What training scripts do store, in modules that are otherwise harmful."""
+
+_HARMFUL_BUILTINS = frozenset(
+    ("eval", "exec", "compile", "__import__", "getattr", "setattr", "delattr", "open", "input", "breakpoint", "globals",
+     "locals", "vars", "exit", "quit", "help")
+)  # fmt: skip
 
 
 class CheckpointError(CannotRunError):
@@ -88,10 +94,11 @@ def load_inert(path: Path) -> tuple[Any, tuple[str, ...]]:
             raise CheckpointError(_refusal(path, harmful or names))
         try:
             # An open file, because torch.load goes by the ending of a name.
-            with safe_globals([(_inert_class(name), name) for name in names]), path.open("rb") as file:
+            with safe_globals([(_stand_in(name), name) for name in names]), path.open("rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True), tuple(names)
         except pickle.UnpicklingError as error:
-            found = _GLOBAL_NAME.findall(str(error))
+            # The names of built-in types come without their module.
+            found = [name if "." in name else f"builtins.{name}" for name in _GLOBAL_NAME.findall(str(error))]
             if not found or found[0] in names:
                 raise CheckpointError(_refusal(path, found)) from error
             names.append(found[0])
@@ -102,7 +109,26 @@ def load_inert(path: Path) -> tuple[Any, tuple[str, ...]]:
             raise CheckpointError(f"{path} is truncated or damaged: copy or download it again.") from error
 
 
-def _inert_class(name: str) -> type[Inert]:
+def _as_dict(*_args: Any) -> dict[Any, Any]:
+    """Stand in for a class of dictionaries, whose entries torch's unpickler only puts into plain ones."""
+    return {}
+
+
+def _as_list(*_args: Any) -> list[Any]:
+    """Stand in for a class of lists."""
+    return []
+
+
+_CONTAINERS: dict[str, Callable[..., Any]] = {
+    "collections.defaultdict": _as_dict,
+    "collections.deque": _as_list,
+}
+
+
+def _stand_in(name: str) -> Callable[..., Any]:
+    """Return what is called instead of a class or function of the file."""
+    if name in _CONTAINERS:
+        return _CONTAINERS[name]
     return type(name.rpartition(".")[2], (Inert,), {"kind": name})
 
 
@@ -110,16 +136,17 @@ def _is_harmful(name: str) -> bool:
     module, _, member = name.rpartition(".")
     root = module.partition(".")[0]
     if root in ("builtins", "__builtin__"):
-        return member not in _PLAIN_BUILTINS
-    return root in _HARMFUL
+        return member in _HARMFUL_BUILTINS
+    return root in _HARMFUL and name not in _HARMLESS
 
 
 def _refusal(path: Path, names: list[str]) -> str:
     if not names:
         return (
-            f"{path} is damaged, or holds a whole network in the format from before PyTorch 1.6, which can run code and was not "
-            'opened. If you trust its source: python -c "import torch; torch.save(torch.load('
-            f"'{path.name}', weights_only=False).state_dict(), 'weights.pth')\""
+            f"{path} is damaged, or holds objects that cannot be read without running code, such as a whole network in the "
+            'format from before PyTorch 1.6, and was not opened. If you trust its source: python -c "import torch; x = '
+            f"torch.load('{path.name}', weights_only=False); torch.save(x.state_dict() if hasattr(x, 'state_dict') else "
+            "x['state_dict'], 'weights.pth')\""
         )
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
