@@ -6,11 +6,14 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
+from types import FrameType
 from typing import Any
 
 import click
@@ -79,12 +82,15 @@ Exit codes:
   2    invalid usage
   3    could not run: one line says what was wrong and how to fix it (--debug shows the traceback)
   4    done, but some inputs were skipped or a part failed; the report lists them (a failed gate takes precedence)
-  130  interrupted
+  130  interrupted (143: by SIGTERM)
 """
 
 
 EXIT_BROKEN_PIPE = 141
 """The exit code of a program that is ended by SIGPIPE."""
+
+EXIT_TERMINATED = 143
+"""The exit code of a program that is ended by SIGTERM."""
 
 
 _OF_THE_MACHINE = (
@@ -160,7 +166,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit with the documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _mend_streams()
-    sys.exit(run(words))
+    with _terminable() as was_terminated:
+        code = run(words)
+    sys.exit(EXIT_TERMINATED if was_terminated() else code)
+
+
+@contextmanager
+def _terminable() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM end the program as Ctrl-C does: files are closed and workers ended; yields whether it came."""
+    came = False
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off the cleaning up
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _mend_streams() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, closing, contextmanager
+from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +30,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CONNECT_SECONDS = 8
+_WATCH_SECONDS = 0.5
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -256,12 +261,40 @@ def _submit(executor: Executor, function: bytes, key: str, job: object) -> Futur
         return executor.submit(_answer, function, packed)
 
 
+def _start_trackers() -> None:
+    """Start the processes that remove what killed workers leave behind; that they had to do so is no news for the user."""
+    from joblib.externals.loky.backend import resource_tracker as of_loky
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        for tracker in (of_loky, resource_tracker):
+            tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is gone, in whatever way: nobody wants its results."""
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
+
+
 @contextmanager
 def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
     """Lend processes that stay for the next jobs, unless something is raised: then they are ended."""
     from joblib.externals.loky import get_reusable_executor
 
-    executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD)
+    _start_trackers()
+    executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD, initializer=_end_with_parent)
     try:
         yield executor, lambda: workers
     except BaseException:
