@@ -34,7 +34,7 @@ def make_arrays(array: NDArray[Any], labels: Arrays | None, name: str) -> ImageS
         raise UsageError(
             f"Images must be (N, C, H, W), (N, H, W, C) or (N, H, W); these have the shape {array.shape}."
         )
-    known = None if labels is None else _class_numbers(labels, len(array))
+    known = None if labels is None else class_numbers(labels, len(array))
     last = array.ndim == 4 and _channels_last(array.shape[1:])
     check_range(array, "The images")
 
@@ -98,17 +98,36 @@ def check_range(array: NDArray[Any], label: str) -> None:
         )
 
 
-def _class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
+def class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
+    """Return one class number per image; a column (N, 1) and one-hot rows (N, classes) are read as what they are.
+
+    Raises UsageError for another number of labels, for several per image, and for values that are no class numbers.
+    """
     array = as_array(labels)
+    if array.dtype.kind not in "biuf":
+        raise UsageError(
+            f"Labels must be class numbers 0, 1, 2 …; these are {array.dtype.type.__name__.rstrip('_')} values. Give the place "
+            "of each name in the list of classes."
+        )
     if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
-        raise UsageError(several_labels(array.shape[1]))
+        if not _one_hot(array):
+            raise UsageError(several_labels(array.shape[1]))
+        array = array.argmax(1)
+    if array.shape == (count, 1):
+        array = array[:, 0]
     if array.shape != (count,):
         raise UsageError(
             f"There are {count} images, but the labels have the shape {array.shape}: give one class number per image."
         )
-    numbers = array.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        numbers = array.astype(np.int64)
     if not np.array_equal(numbers, array) or (count and numbers.min() < 0):
         raise UsageError(
             "Labels must be class numbers 0, 1, 2 …; some of these are negative or not integers."
         )
     return numbers
+
+
+def _one_hot(rows: NDArray[Any]) -> bool:
+    """Return whether each row is 0 but for one 1: what several labels per image would be only by chance."""
+    return bool(np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all())

@@ -1,17 +1,19 @@
-"""The first pass of a network, and what its exception means: an argument, a batch size, a type, a device, or a shape."""
+"""The first passes of a network, and what their exceptions mean: an argument, a batch size, a type, a device, a shape, no gradient."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.core.memory import is_out_of_memory
-from probe.core.state import training_mode
+from probe.core.state import kept_buffers, training_mode
 from probe.core.usercode import place_of
+from probe.models.loaded import LoadedModel
 
 _MESSAGE = 160
 _SHAPE = re.compile(
@@ -74,6 +76,27 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
             "--img-size."
         )
     return CannotRunError(f"{name} cannot be run on images of {shown}: {detail}.")
+
+
+def without_failing_gradient(model: LoadedModel) -> LoadedModel:
+    """Return the model; where its backward pass fails, with a note and set to answer without gradients in every study."""
+    module = model.module
+    with training_mode(module, False), kept_buffers(module), torch.enable_grad():
+        pixels = model.example().requires_grad_()
+        try:
+            answer = module(pixels)
+            if answer.requires_grad:
+                torch.autograd.grad(answer.sum(), pixels, allow_unused=True)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return model
+            failure = f"{type(error).__name__}: {_message(error)}"
+        else:
+            return model
+    module.differentiable = False
+    note = f"The backward pass of this network fails, so it is studied without gradients ({failure})."
+    origin = replace(model.provenance, notes=(*model.provenance.notes, note))
+    return replace(model, provenance=origin)
 
 
 def _message(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from probe.core.option_string import parse_options
 from probe.core.progress import SILENT, Progress
 from probe.data.spec import Interpolation
 from probe.models.adapt import build_adapted, notes_on
+from probe.models.first_pass import without_failing_gradient
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, prepare
 from probe.models.measure import (
@@ -186,7 +187,7 @@ def load_model(
     names = draft.class_names
     if labels is not None:
         names = class_names(labels, facts.num_classes, architecture.name)
-    return LoadedModel(
+    model = LoadedModel(
         name=architecture.name,
         module=prepare(draft.network, framing.mean, framing.std, chosen, layout),
         input=framing.input,
@@ -201,6 +202,7 @@ def load_model(
         device_text=device_text,
         assumed=framing.assumed,
     )
+    return without_failing_gradient(model)
 
 
 def find_architecture(name: str, access: Access, output: str | None = None) -> Architecture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,16 +33,21 @@ class Normalise(nn.Module):
 
 
 class PixelModel(nn.Module):
-    """A network that takes pixels in [0, 1]: ``network(normalise(pixels))``."""
+    """A network that takes pixels in [0, 1]: ``network(normalise(pixels))``.
+
+    ``differentiable`` is False for a network whose backward pass fails: then no gradient is recorded.
+    """
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.normalise = Normalise(mean, std)
         self.network = network
+        self.differentiable = True
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, classes) for (N, C, H, W) pixels in [0, 1]."""
-        logits: Tensor = self.network(self.normalise(pixels))
+        with nullcontext() if self.differentiable else torch.no_grad():
+            logits: Tensor = self.network(self.normalise(pixels))
         return logits
 
 

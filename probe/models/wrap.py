@@ -16,7 +16,7 @@ from probe.core.state import fingerprint
 from probe.data.images import ImageSet
 from probe.data.spec import Interpolation
 from probe.models.adapt import adapt, notes_on
-from probe.models.first_pass import ShapeError
+from probe.models.first_pass import ShapeError, without_failing_gradient
 from probe.models.labels import class_names
 from probe.models.loaded import LoadedModel, Provenance, prepare
 from probe.models.measure import (
@@ -85,7 +85,7 @@ def wrap(
         device_text = f"{chosen} (where the module is)"
     layout = choose_memory_format(facts, chosen)
     origin = f"{type(module).__module__}.{type(module).__qualname__}"
-    return LoadedModel(
+    model = LoadedModel(
         name=title,
         module=prepare(network, framing.mean, framing.std, chosen, layout),
         input=framing.input,
@@ -105,6 +105,7 @@ def wrap(
         device_text=device_text,
         assumed=framing.assumed,
     )
+    return without_failing_gradient(model)
 
 
 def _adapted(factory: Callable[[], nn.Module], name: str, output: str | None) -> nn.Module:

@@ -199,6 +199,8 @@ def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedMode
 
 
 def _fold(model: LoadedModel) -> nn.Module | None:
+    if not model.module.differentiable:
+        return None
     images = model.example(2, stream="folded")
     with torch.enable_grad(), frozen_parameters(model.module), scoped(0, "folded"):
         try:

@@ -52,6 +52,9 @@ def test_npy_and_pt(tmp_path: Path) -> None:
         ({"a": LABELS}, "no array of images"),
         ({"images": PIXELS * 255}, "without normalisation"),
         ({"images": PIXELS, "labels": LABELS - 1}, "class numbers"),
+        ({"images": PIXELS, "labels": np.ones((6, 3))}, "3 labels for each image .multi-label"),
+        ({"images": PIXELS, "y": LABELS[:4]}, "6 images, but the labels have the shape .4,."),
+        ({"images": PIXELS, "y": np.array(["cat", "dog"] * 3)}, "class numbers 0, 1, 2 .*str values"),
         ({"images": np.array([{}])}, "cannot be read"),
     ],
 )
@@ -142,3 +145,18 @@ class PairsSet:
 def test_several_labels_in_an_array_are_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="multi-label"):
         probe.images(torch.rand(6, 3, 4, 4), torch.zeros(6, 4))
+
+
+@pytest.mark.parametrize(
+    "form", [LABELS[:, None], np.eye(3)[LABELS], np.eye(3, dtype=bool)[LABELS], LABELS.astype(np.float32)]
+)
+def test_columns_and_one_hot_rows_are_the_classes(form: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=PIXELS, y=form)
+    assert read(tmp_path / "d.npz")[1] == LABELS.tolist()
+    images = probe.images(PIXELS, form)
+    assert [images.label(index) for index in range(len(images))] == LABELS.tolist()
+
+
+def test_a_tuple_of_images_alone(tmp_path: Path) -> None:
+    torch.save((torch.from_numpy(PIXELS),), tmp_path / "d.pt")
+    assert read(tmp_path / "d.pt")[1] == [None] * 6

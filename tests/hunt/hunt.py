@@ -16,24 +16,16 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hunt import kinds
+from hunt.kinds import KINDS
 
-KINDS: dict[str, tuple[st.SearchStrategy[object], Callable[[object, Path], str]]] = {
-    "networks": (kinds.networks(), kinds.try_network),
-    "checkpoints": (kinds.checkpoints(), kinds.try_checkpoint),
-    "class folders": (kinds.folders(), kinds.try_folder),
-    "damaged files": (kinds.damages(), kinds.try_damage),
-    "command lines": (kinds.command_lines(), kinds.try_command_line),
-}
 ROUND = 25
 """Examples of one kind before the next kind has its turn."""
 
@@ -46,34 +38,32 @@ def main() -> int:
     parser.add_argument("--kind", choices=list(KINDS), help="only this kind")
     chosen = parser.parse_args()
     counts: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in KINDS}
-    found: list[str] = []
+    found: dict[str, str] = {}
     ends, turn = time.monotonic() + 60 * chosen.minutes, 0
     with tempfile.TemporaryDirectory(prefix="probe-hunt-") as place:
         os.environ.setdefault("PROBE_CACHE", str(Path(place) / "cache"))
         os.chdir(place)
         while time.monotonic() < ends:
-            for name, (strategy, attempt) in KINDS.items():
+            for name, kind in KINDS.items():
                 if chosen.kind in (None, name) and time.monotonic() < ends:
-                    found += _round(name, strategy, attempt, Path(place), chosen.seed + turn, counts[name])
+                    found |= _round(kind, Path(place), chosen.seed + turn, counts[name])
             turn += 1
     for name, outcomes in counts.items():
         listed = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         print(f"{name:<15} {outcomes.total():>6} tried: {listed or 'none'}")
-    for example in dict.fromkeys(found):
+    for example in found.values():
         print(f"\nFOUND {example}")
-    print(f"\n{len(dict.fromkeys(found))} defects")
+    print(f"\n{len(found)} defects")
     return 1 if found else 0
 
 
 def _round(
-    name: str,
-    strategy: st.SearchStrategy[object],
-    attempt: Callable[[object, Path], str],
+    kind: ModuleType,
     place: Path,
     number: int,
     outcomes: collections.Counter[str],
-) -> list[str]:
-    """Try some examples of one kind; return what was found, shrunk to a small example."""
+) -> dict[str, str]:
+    """Try some examples of one kind; return what was found by its place, shrunk to a small example."""
 
     @seed(number)
     @settings(
@@ -84,11 +74,11 @@ def _round(
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
-    @given(strategy)
+    @given(kind.strategy())
     def examples(example: object) -> None:
         with tempfile.TemporaryDirectory(dir=place) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outcomes[attempt(example, Path(folder))] += 1
+            outcomes[kind.attempt(example, Path(folder))] += 1
 
     errors = io.StringIO()
     try:
@@ -97,16 +87,21 @@ def _round(
     except (Exception, BaseExceptionGroup, FlakyFailure, SystemExit) as error:
         outcomes["FOUND"] += 1
         errors_ = error.exceptions if isinstance(error, BaseExceptionGroup) else [error]
-        return [f"{name}, seed {number}: {_told(each)}" for each in errors_]
-    return []
+        return {_place(each): f"{kind.NAME}, seed {number}: {_told(each)}" for each in errors_}
+    return {}
+
+
+def _place(error: BaseException) -> str:
+    """Return what tells one defect from another: the kind of exception and the lines where it arose."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:])
+    return f"{type(error).__name__} at {places}"
 
 
 def _told(error: BaseException) -> str:
     """Return the exception, the place where it arose, and the example that led to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
     example = " ".join(" ".join(getattr(error, "__notes__", ())).split())
-    return f"{type(error).__name__}: {str(error)[:300]} ({' > '.join(places)}) {example[:500]}"
+    return f"{_place(error)}: {str(error)[:300]} {example[:500]}"
 
 
 if __name__ == "__main__":

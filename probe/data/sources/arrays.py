@@ -55,8 +55,8 @@ def _pair(content: Any, path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, 
     """Return images, labels and the words for the keys that they have."""
     if isinstance(content, Tensor | np.ndarray):
         return as_array(content), None, ""
-    if isinstance(content, tuple | list) and len(content) == 2:
-        content = {"images": content[0], "labels": content[1]}
+    if isinstance(content, tuple | list) and len(content) in (1, 2):
+        content = dict(zip(("images", "labels"), content, strict=False))
     if not isinstance(content, Mapping):
         raise UsageError(
             f"'{printable(path.name)}' contains a {type(content).__name__}, not arrays of images and labels."
@@ -70,6 +70,12 @@ def _pair(content: Any, path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, 
         raise UsageError(f"'{printable(path.name)}' has no array of images (N, C, H, W): it has {listed}.")
     n = len(found[images])
     labels = _choose(found, _LABELS, lambda value: value.ndim == 1 and len(value) == n, path, "labels (N,)")
+    if (
+        labels is None
+    ):  # what is called labels must not be left out in silence: it is read, or refused with the reason
+        labels = next(
+            (key for name in _LABELS for key in found if key.lower() == name and key != images), None
+        )
     keys = f" '{images}'" + (f" with labels '{labels}'" if labels else "")
     return found[images], None if labels is None else found[labels], keys
 

@@ -65,6 +65,11 @@ def run(
             "data set such as digits."
         )
     refuse_torchscript(model.network)
+    if not model.module.differentiable:
+        raise CannotRunError(
+            f"{model.provenance.notes[-1]} It cannot be trained as it stands: where an operation in place (x += y, x.add_(y)) "
+            "overwrites what the gradient needs, write x = x + y."
+        )
     needed = max(config.train_batch, config.steps * config.train_batch)
     chosen = images.sample(needed, config.seed) if len(images) > needed else images
     pixels, labels = as_tensors(chosen, model.input, "Reading images", progress)
