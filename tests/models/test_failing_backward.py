@@ -63,9 +63,7 @@ def test_every_study_runs_without_gradients(network: Callable[[], nn.Module]) ->
     assert (
         looked["accuracy"].value == attacked["clean_accuracy"].value == cut["intact_accuracy"].value == 0.75
     )
-    gradient = next(
-        check for check in attacked.checks if "gradient" in check.name.lower() and check.status == "fail"
-    )
-    assert gradient is not None
+    warned = {check.name for check in attacked.checks if check.status in ("fail", "warn")}
+    assert {"Zero gradients", "Gradient free"} <= warned
     with pytest.raises(CannotRunError, match="backward pass"):
         probe.doctor(model, images, steps=2)
