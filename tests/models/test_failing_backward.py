@@ -64,6 +64,6 @@ def test_every_study_runs_without_gradients(network: Callable[[], nn.Module]) ->
         looked["accuracy"].value == attacked["clean_accuracy"].value == cut["intact_accuracy"].value == 0.75
     )
     warned = {check.name for check in attacked.checks if check.status in ("fail", "warn")}
-    assert {"Zero gradients", "Gradient free"} <= warned
+    assert {"Zero gradients", "Unavailable gradients"} <= warned
     with pytest.raises(CannotRunError, match="backward pass"):
         probe.doctor(model, images, steps=2)
