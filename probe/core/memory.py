@@ -8,6 +8,7 @@ from pathlib import Path
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 64 << 30
+_SIGNS = ("allocate memory", "out of memory", "not enough memory")
 
 
 def total_memory() -> int:
@@ -23,5 +24,7 @@ def total_memory() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that there is no memory left, on the CPU or on a device."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
+    )

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from probe.core.errors import CannotRunError
-
-_SIGNS = ("not enough memory", "can't allocate memory", "out of memory", "cannot allocate memory")
+from probe.core.memory import is_out_of_memory
 
 
 @dataclass
@@ -56,10 +55,3 @@ class MicroBatcher:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from probe.core.errors import CannotRunError
-from studies.adversarial.microbatch import MicroBatcher, is_out_of_memory
+from probe.core.memory import is_out_of_memory
+from studies.adversarial.microbatch import MicroBatcher
 
 SAID = [
     RuntimeError(

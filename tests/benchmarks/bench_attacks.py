@@ -49,7 +49,7 @@ def curve(model: LoadedModel, x: Tensor, y: Tensor) -> None:
 
     def ours() -> Tensor:
         attacked = attacked_model(model, None)
-        task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), False, 0)
+        task = Task(NORMS["Linf"], EPSILONS, EPSILONS[-1], (), 0)
         images = x.to(memory_format=model.memory_format)
         bench = BatchAttack(attacked, images, y, None, task, MicroBatcher(len(x)), "bench")
         outcome = dict(bench.run([get_attack("pgd", steps=STEPS)]))["pgd"]
