@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 64 << 30
 _SIGNS = ("allocate memory", "out of memory", "not enough memory")
@@ -25,6 +27,6 @@ def total_memory() -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that there is no memory left, on the CPU or on a device."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
