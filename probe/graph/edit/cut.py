@@ -9,6 +9,7 @@ from functools import cached_property
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
+from probe.graph.edit.edits import drop_unused
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import ModuleReplacement, Structure, get_structure
 from probe.graph.trace.ablatable import ablatable, copied
@@ -91,7 +92,7 @@ def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
         copy = graph = copied(subject.graph)
         for site in sorted(sites, key=lambda site: get_structure(site.structure).priority):
             get_structure(site.structure).cut(graph, site)
-        graph.graph.eliminate_dead_code()
+        drop_unused(graph)
         graph.delete_all_unused_submodules()
         graph.graph.lint()
         graph.recompile()
