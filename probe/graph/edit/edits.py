@@ -21,8 +21,15 @@ def site_at(
     form: str,
     operands: tuple[int, ...] = (),
     resizes: bool | None = None,
+    each_call: bool = True,
 ) -> Site:
-    """Return the site at ``node``; whether it resizes is determined from its first input unless given."""
+    """Return the site at ``node``; whether it resizes is determined from its first input unless given.
+
+    The form says which call of a module that is called several times it is, unless ``each_call`` is False.
+    """
+    number, times = node.meta.get("calls", (1, 1))
+    if each_call and times > 1:
+        form += f", call {number} of {times}"
     if resizes is None:
         value = value_of(node)
         moves = operation(graph, node) in ("conv", "pool")
@@ -178,10 +185,10 @@ def free_name(copy: fx.GraphModule, name: str) -> str:
 
 
 def drop_unused(graph: fx.GraphModule) -> None:
-    """Erase the nodes whose values nothing reads, but not those that change a value in place that is read later."""
+    """Erase the nodes whose values nothing reads, but not those that are there to change a value in place."""
     memories: set[int] = set()
     for node in reversed(list(graph.graph.nodes)):
-        changes = bool(node.meta.get("mutates", frozenset()) & memories)
+        changes = node.meta.get("unread") and node.meta.get("mutates", frozenset()) & memories
         if not (node.users or changes or node.is_impure()):
             graph.graph.erase_node(node)
             continue

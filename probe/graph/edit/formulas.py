@@ -1,4 +1,4 @@
-"""Activations that are spelled as formulas, such as ``x * sigmoid(x)``, made the modules of these activations."""
+"""Layers that are spelled as formulas, such as the activation ``x * sigmoid(x)``, made modules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from probe.graph.edit.activations import UpperClamp, node_activation
 from probe.graph.edit.edits import drop_unused
+from probe.graph.edit.response_norm import response_norm
 
 _TIMES = (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply")
 _PLUS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -23,13 +24,18 @@ Put = Callable[[fx.Node, nn.Module, Any], None]
 
 
 def formulas_to_modules(copy: fx.GraphModule, put: Put) -> None:
-    """Replace formulas of known activations by their modules.
+    """Replace formulas of known layers by their modules.
 
-    These are ReLU (the larger of a value and 0), SiLU, Mish, hard sigmoid and hard swish.
+    These are ReLU (the larger of a value and 0), SiLU, Mish, hard sigmoid, hard swish, and local response normalisation.
     """
     for node in list(copy.graph.nodes):
         if node.op in ("call_function", "call_method") and node.meta.get("shape"):
-            found = _rectified(copy, node) or _hard_sigmoid(copy, node) or _self_gated(copy, node)
+            found = (
+                response_norm(copy, node)
+                or _rectified(copy, node)
+                or _hard_sigmoid(copy, node)
+                or _self_gated(copy, node)
+            )
             if found is not None:
                 put(node, *found)
     drop_unused(copy)

@@ -10,6 +10,7 @@ from torch import fx, nn
 from probe.graph.edit.activations import function_name
 from probe.graph.edit.edits import drop_unused, free_name
 from probe.graph.edit.spelling import arguments_of, has_nodes
+from probe.graph.trace.ops import plain_name
 
 _GLOBAL = ("input", "dim", "keepdim")
 _REDUCTIONS = {"mean": nn.AdaptiveAvgPool2d, "amax": nn.AdaptiveMaxPool2d}
@@ -56,7 +57,7 @@ def _global_pool(node: fx.Node) -> tuple[fx.Node, type[nn.Module], bool] | None:
 def _reduction(node: fx.Node) -> tuple[str, fx.Node, set[int], bool] | None:
     """Return what reduces (``mean`` or ``amax``), the reduced value, its dimensions, and whether sides of 1 stay."""
     values = _values_of_maximum(node)
-    name = "amax" if values is not None else _word(node)
+    name = "amax" if values is not None else plain_name(node.target)
     call = node if values is None else values
     if name not in _REDUCTIONS or call.op not in ("call_function", "call_method"):
         return None
@@ -75,7 +76,7 @@ def _values_of_maximum(node: fx.Node) -> fx.Node | None:
         node.target in (operator.getitem, getattr) and len(node.args) == 2 and node.args[1] in (0, "values")
     )
     source = node.args[0] if reads else None
-    return source if isinstance(source, fx.Node) and _word(source) == "max" else None
+    return source if isinstance(source, fx.Node) and plain_name(source.target) == "max" else None
 
 
 def _flattened(value: fx.Node) -> fx.Node | None:
@@ -84,15 +85,8 @@ def _flattened(value: fx.Node) -> fx.Node | None:
     if source is None or len(_shape(source)) != 4 or len(_shape(value)) != 3:
         return None
     n, channels, height, width = _shape(source)
-    known = _word(value) in ("flatten", "view", "reshape", "_unsafe_view")
+    known = plain_name(value.target) in ("flatten", "view", "reshape", "_unsafe_view")
     return source if known and _shape(value) == (n, channels, height * width) else None
-
-
-def _word(node: fx.Node) -> str:
-    """Return the plain name of a function or method: ``mean`` for ``aten.mean.dim``."""
-    if isinstance(node.target, torch._ops.OpOverload):
-        return str(node.target._schema.name).rpartition("::")[2]
-    return str(getattr(node.target, "__name__", node.target))
 
 
 def _window_pool(node: fx.Node, kind: type[nn.Module]) -> tuple[fx.Node, type[nn.Module], bool] | None:
@@ -123,7 +117,7 @@ def _put_global_pool(
     graph: fx.GraphModule, node: fx.Node, value: fx.Node, kind: type[nn.Module], keep: bool
 ) -> None:
     """Replace a reduction of whole maps by an adaptive pooling to one value, and a flattening where that is gone."""
-    word = "amax" if _values_of_maximum(node) is not None else function_name(node) or _word(node)
+    word = "amax" if _values_of_maximum(node) is not None else function_name(node) or plain_name(node.target)
     own = str((node.meta.get("path") or ("",))[-1])
     name = free_name(graph, f"{own}.{word}" if own else word)
     graph.add_submodule(name, kind(1).eval())

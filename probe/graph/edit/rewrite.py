@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from typing import Any
 
 import torch
@@ -81,6 +82,10 @@ def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
             return False
         node.target = name[:-1]
         return True
+    if isinstance(node.target, torch._ops.OpOverload):
+        overload = _plain_overload(node.target)
+        node.target = overload or node.target
+        return overload is not None
     plain = _PLAIN.get(node.target) or _plain_function(node.target)
     if plain is None and node.kwargs.get("inplace") is not True:
         return False
@@ -88,6 +93,14 @@ def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
     if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)
     return True
+
+
+def _plain_overload(overload: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+    """Return the operator of the same name without the underscore, None if there is none."""
+    name = str(overload._schema.name).rpartition("::")[2]
+    packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and name not in _KEPT else None
+    plain: torch._ops.OpOverload | None = getattr(packet, overload._overloadname, None)
+    return plain
 
 
 def _plain_function(function: Any) -> Any:
@@ -143,10 +156,13 @@ def hidden_activations(graph_module: fx.GraphModule) -> tuple[str, ...]:
 def _unshare(copy: fx.GraphModule) -> None:
     """Create a separate instance for every call of a module; the first keeps the name."""
     called: set[str] = set()
-    for node in copy.graph.nodes:
-        if node.op != "call_module":
-            continue
+    nodes = [node for node in copy.graph.nodes if node.op == "call_module"]
+    times, number = Counter(str(node.target) for node in nodes), Counter[str]()
+    for node in nodes:
         target = str(node.target)
+        number[target] += 1
+        if times[target] > 1:
+            node.meta["calls"] = (number[target], times[target])
         if target in called:
             node.target = free_name(copy, target)
             copy.add_submodule(str(node.target), shared_copy(copy.get_submodule(target)))

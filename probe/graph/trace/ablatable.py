@@ -9,9 +9,10 @@ from torch import Tensor, fx, nn
 
 from probe.core import seeds
 from probe.core.state import kept_buffers
+from probe.graph.edit.canonical import one_spelling
 from probe.graph.edit.edits import drop_unused
 from probe.graph.edit.global_pools import pools_to_modules
-from probe.graph.edit.rewrite import functions_to_modules, modular
+from probe.graph.edit.rewrite import functionalise, functions_to_modules, modular
 from probe.graph.edit.spelling import layers_to_modules
 from probe.graph.trace.leaves import is_dropout_like
 from probe.graph.trace.trace import (
@@ -44,8 +45,10 @@ def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphM
             program = torch.export.export(copy, (images,), dynamic_shapes=({0: batch},), strict=False)
         graph = _plain(copy, program.module(check_guards=False))
         annotate(Annotator(graph), example)
+        functionalise(graph)
         functions_to_modules(graph, split_bounded=False)
         layers_to_modules(graph)
+        one_spelling(graph)
         pools_to_modules(graph)
         graph.delete_all_unused_submodules()
         graph.graph.lint()
@@ -81,8 +84,15 @@ def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
     """Replace operations by calls of the leaf modules that consist of just this operation."""
     calls = [node for node in graph.graph.nodes if node.op == "call_function" and node.meta["path"]]
     times = Counter(node.meta["path"][-1] for node in calls)
+    kinds: dict[str, set[object]] = {}
+    for node in calls:
+        kinds.setdefault(node.meta["path"][-1], set()).add(node.target)
+    number = Counter[str]()
     for node in calls:
         name = node.meta["path"][-1]
+        number[name] += 1
+        if times[name] > 1 and len(kinds[name]) == 1:
+            node.meta["calls"] = (number[name], times[name])
         values = [value for value in node.all_input_nodes if value.op != "get_attr"]
         leaf = dict(network.named_modules()).get(name.partition("@")[0])
         if leaf is None or times[name] != 1 or len(values) != 1 or next(leaf.children(), None) is not None:
@@ -112,6 +122,7 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
         graph.meta["exported"] = True
         return graph
     layers_to_modules(graph)
+    one_spelling(graph)
     pools_to_modules(graph)
     _drop_assertions(graph)
     graph.graph.lint()

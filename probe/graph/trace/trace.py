@@ -105,6 +105,7 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     - ``outputs_of``: ``(module name, number of the call)`` for each module call whose output it is;
     - ``aliases``: numbers of the memories that its value occupies, ``mutates``: of those it changes in place;
     - ``layout``: shape, strides and offset of its value, None when that is not a tensor;
+    - ``unread``: whether no node reads its value, so that only what it changes in place can matter;
     - ``sizes``: its value where that is a whole number or several, as those of a shape, else None.
 
     A graph from this function for the same kind of example is returned unchanged. If the forward pass
@@ -212,6 +213,7 @@ class Annotator(fx.Interpreter):
         single = isinstance(result, Tensor)
         n.meta["shape"] = tuple(result.shape) if single else None
         n.meta["layout"] = (tuple(result.shape), result.stride(), result.storage_offset()) if single else None
+        n.meta["unread"] = not n.users
         n.meta["sizes"] = _sizes(result)
         n.meta.setdefault("path", ())
         return result
