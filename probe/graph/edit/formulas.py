@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from probe.graph.edit.activations import UpperClamp, node_activation
 from probe.graph.edit.edits import drop_unused
 from probe.graph.edit.response_norm import response_norm
+from probe.graph.trace.ops import plain_name
 
-_TIMES = (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply")
-_PLUS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_OVER = (operator.truediv, operator.itruediv, torch.div, torch.divide, "div", "div_", "divide")
-_LARGER = (torch.maximum, torch.max, "maximum", "max")
-_ZEROS = (torch.zeros_like, torch.zeros, "new_zeros")
+_TIMES = ("mul", "imul", "multiply")
+_PLUS = ("add", "iadd")
+_OVER = ("truediv", "itruediv", "div", "divide")
+_LARGER = ("maximum", "max")
+_ZEROS = ("zeros_like", "zeros", "new_zeros")
 
 Put = Callable[[fx.Node, nn.Module, Any], None]
 """Put a module that is applied to a value in the place of a node."""
@@ -48,10 +47,16 @@ def join_bounds(copy: fx.GraphModule, put: Put) -> None:
     drop_unused(copy)
 
 
+def _called(node: fx.Node) -> str:
+    """Return the name of the function or method that a node calls, without the mark of a change in place."""
+    called = node.op in ("call_function", "call_method")
+    return plain_name(node.target).removesuffix("_") if called else ""
+
+
 def _rectified(copy: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, fx.Node] | None:
     """Return ReLU for the larger of a value and zeros."""
     both = list(node.args)
-    if node.target not in _LARGER or len(both) != 2 or node.kwargs:
+    if _called(node) not in _LARGER or len(both) != 2 or node.kwargs:
         return None
     values = [value for value in both if isinstance(value, fx.Node)]
     others = [value for value in values if not _is_zero(copy, value)]
@@ -66,12 +71,12 @@ def _is_zero(copy: fx.GraphModule, node: fx.Node) -> bool:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not bool(value.any())
-    return node.target in _ZEROS
+    return _called(node) in _ZEROS
 
 
 def _hard_sigmoid(copy: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, fx.Node] | None:
     """Return the hard sigmoid for relu6(x + 3) / 6, and the hard swish for x · relu6(x + 3) / 6."""
-    if node.target not in _OVER or len(node.args) != 2 or node.args[1] != 6 or node.kwargs:
+    if _called(node) not in _OVER or len(node.args) != 2 or node.args[1] != 6 or node.kwargs:
         return None
     above = node.args[0]
     if not isinstance(above, fx.Node):
@@ -90,15 +95,14 @@ def _shifted(copy: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     if not (_activation(copy, node) == "ReLU6" or _clamps_to(node, 0, 6)):
         return None
     inner = node.all_input_nodes[0] if node.all_input_nodes else None
-    if inner is None or inner.target not in _PLUS or len(inner.args) != 2 or inner.kwargs:
+    if inner is None or _called(inner) not in _PLUS or len(inner.args) != 2 or inner.kwargs:
         return None
     value, three = inner.args if isinstance(inner.args[0], fx.Node) else reversed(inner.args)
     return value if three == 3 and isinstance(value, fx.Node) else None
 
 
 def _clamps_to(node: fx.Node, low: float, high: float) -> bool:
-    name = getattr(node.target, "__name__", node.target)
-    if name not in ("clamp", "clip", "clamp_", "hardtanh"):
+    if _called(node) not in ("clamp", "clip", "hardtanh"):
         return False
     bounds = dict(zip(("low", "high"), node.args[1:], strict=False))
     for key, words in (("low", ("min", "min_val")), ("high", ("max", "max_val"))):
@@ -125,7 +129,7 @@ def _self_gated(copy: fx.GraphModule, node: fx.Node) -> tuple[nn.Module, fx.Node
 def _factors(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
     """Return the two factors of a product in both orders, nothing if it is no product of two values."""
     both = [value for value in node.args if isinstance(value, fx.Node)]
-    if node.target not in _TIMES or len(node.args) != 2 or len(both) != 2 or node.kwargs:
+    if _called(node) not in _TIMES or len(node.args) != 2 or len(both) != 2 or node.kwargs:
         return []
     return [(both[0], both[1]), (both[1], both[0])]
 
