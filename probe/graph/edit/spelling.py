@@ -34,9 +34,11 @@ ARGUMENTS = MappingProxyType(
 )
 """Function of torch.nn.functional → the names of its arguments, in order."""
 
-_FUNCTIONS: dict[Any, str] = {
+LAYER_FUNCTIONS: dict[Any, str] = {
     getattr(place, name): name for place in (torch, F) for name in ARGUMENTS if hasattr(place, name)
 }
+"""Every function that is a layer with weights or a norm → its plain name."""
+
 _TORCH_NORM = (
     "input",
     "weight",
@@ -70,7 +72,7 @@ def layers_to_modules(graph: fx.GraphModule, only: Collection[str] = ()) -> None
         if wanted and (not only or _name(node) in only):
             module = _module_for(graph, node)
             if module is not None:
-                replace(graph, node, module.eval(), _place(graph, node, module), _input(node))
+                replace(graph, node, module, _place(graph, node, module), _input(node))
     drop_unused(graph)
 
 
@@ -79,7 +81,7 @@ def _name(node: fx.Node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
         name = str(node.target._schema.name).rpartition("::")[2]
         return name if name in ARGUMENTS else ""
-    return _FUNCTIONS.get(node.target, "")
+    return LAYER_FUNCTIONS.get(node.target, "")
 
 
 def arguments_of(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
@@ -101,18 +103,40 @@ def _module_for(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     if not name:
         return None
     arguments = arguments_of(node, ARGUMENTS[name])
-    state = {key: _attribute(graph, arguments.pop(key, None)) for key in _STATE}
-    if "normalized_shape" in arguments and state["weight"] is not None:
-        arguments["normalized_shape"] = tuple(state["weight"].shape)
-    left = [key for key, value in arguments.items() if key != "input" and has_nodes(value)]
-    known = all(value is None or isinstance(value, Tensor) for value in state.values())
-    trainable = all(
-        value is None or isinstance(value, nn.Parameter) for value in (state["weight"], state["bias"])
-    )
+    arguments |= {key: _attribute(graph, arguments[key]) for key in _STATE if key in arguments}
     value = arguments.get("input")
-    if left or not (known and trainable) or not isinstance(value, fx.Node):
+    if not isinstance(value, fx.Node):
         return None
-    arguments["shape"] = value.meta.get("shape") or ()
+    arguments["input"] = tuple(value.meta.get("shape") or ())
+    return layer_module(name, arguments, _owner_norm(graph, node))
+
+
+def called_layer(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module | None:
+    """Return the module that a call of a function with weights, or a norm, stands for, None if there is none."""
+    name = LAYER_FUNCTIONS.get(function, "")
+    arguments = dict(zip(_ORDERS.get(function, ARGUMENTS.get(name, ())), args, strict=False)) | kwargs
+    value = arguments.get("input")
+    if not name or not isinstance(value, Tensor):
+        return None
+    arguments["input"] = tuple(value.shape)
+    return layer_module(name, arguments)
+
+
+def layer_module(name: str, arguments: dict[str, Any], owner: _BatchNorm | None = None) -> nn.Module | None:
+    """Return the module for a function of ``ARGUMENTS`` with these arguments, the shape in the place of the input.
+
+    ``owner`` is a batch norm whose momentum and counter are kept.
+    """
+    arguments = dict(arguments)
+    state = {key: arguments.pop(key, None) for key in _STATE}
+    if "normalized_shape" in arguments and isinstance(state["weight"], Tensor):
+        arguments["normalized_shape"] = tuple(state["weight"].shape)
+    known = all(value is None or isinstance(value, Tensor) for value in state.values())
+    weights = [state[key] for key in ("weight", "bias") if state[key] is not None]
+    trainable = all(isinstance(value, nn.Parameter) for value in weights)
+    if not (known and trainable) or any(has_nodes(value) for value in arguments.values()):
+        return None
+    arguments["shape"] = arguments.pop("input")
     module = _MAKERS[name](state, arguments)
     if module is None:
         return None
@@ -120,8 +144,8 @@ def _module_for(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         if state[key] is not None or key in module._parameters:
             module.register_parameter(key, state[key])
     if isinstance(module, _BatchNorm):
-        _keep_statistics(module, state, _owner_norm(graph, node))
-    return module
+        _keep_statistics(module, state, owner)
+    return module.eval()
 
 
 def _conv(kind: type[nn.Module]) -> Callable[..., nn.Module | None]:
