@@ -85,7 +85,10 @@ class _Writer(_Speller):
         """Create the submodule at its first call."""
         names = vars(owner).setdefault(_NAMES, {})
         made = None if name in names else _module_for(func, args, kwargs)
-        if made is not None:
+        own = next((key for key, sub in owner._modules.items() if made and _is_same(sub, made)), "")
+        if own:
+            names[name] = own
+        elif made is not None:
             free, number = name, 0
             while hasattr(owner, free):
                 number += 1
@@ -93,6 +96,17 @@ class _Writer(_Speller):
             names[name] = free
             owner.add_module(free, made)
         return super().child(owner, name, func, args, kwargs)
+
+
+def _is_same(module: nn.Module | None, made: nn.Module) -> bool:
+    """Return whether a module has the weights and does the work of one that was made for a function."""
+    if type(module) is not type(made) or repr(module) != repr(made):
+        return False
+    tensors = {**made._parameters, **made._buffers}
+    held = [
+        value is getattr(module, name) for name, value in tensors.items() if name != "num_batches_tracked"
+    ]
+    return bool(held) and all(held)
 
 
 class _Finder(TorchFunctionMode):

@@ -31,7 +31,7 @@ def attention(space: AdversarialWorkspace) -> Section:
     if not space.sample:
         raise NotApplicableError(f"{space.phrases.nobody}, so there is nothing to compare.")
     places = space.look()
-    layer = last_map_layer(space.model.module, space.sampled[0][:1])
+    layer = last_map_layer(space.spelled, space.sampled[0][:1])
     if not layer:
         raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1.")
     images, steps, verdicts = space.pictured
@@ -62,7 +62,7 @@ def attention(space: AdversarialWorkspace) -> Section:
 
 def _maps(space: AdversarialWorkspace, layer: str, images: Tensor, classes: Tensor) -> Tensor:
     """Return GradCAM maps (N, 1, h, w) in the layer's own resolution."""
-    module = shared_copy(space.model.module)
+    module = shared_copy(space.spelled)
     with torch.inference_mode(False), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
         return gradcam(module, layer, inputs, classes)
