@@ -229,3 +229,35 @@ def test_functions_in_helpers_and_loops_have_a_module_for_each_call() -> None:
     )
     assert torch.equal(copy(IMAGES), network(IMAGES))
     assert torch.equal(copy(IMAGES), network(IMAGES)), "the second pass counts its calls anew"
+
+
+class Attending(nn.Module):
+    """Self-attention over the positions of a map, and a norm of the network's own kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 4, 4), OwnNorm(4), nn.Linear(4, 2)
+        self.attention = Attention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        return self.fc(self.attention(x.flatten(2).transpose(1, 2)).mean(1))
+
+
+class OwnNorm(nn.GroupNorm):
+    def __init__(self, channels: int) -> None:
+        super().__init__(2, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, 2, self.weight, self.bias)
+
+
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        scores = (x[:, None] @ x[:, None].transpose(-1, -2)).softmax(-1)
+        return F.dropout(scores, 0.1, self.training)[:, 0] @ x
+
+
+def test_the_insides_of_a_layer_and_of_an_attention_are_no_layers() -> None:
+    copy = spelled(Attending().eval(), IMAGES)
+    assert [info.name for info in feature_layers(copy, IMAGES)] == ["conv", "norm", "relu"]

@@ -11,12 +11,17 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from probe.graph.edit.activations import FUNCTIONS, MAKERS
 from probe.graph.edit.spelling import LAYER_FUNCTIONS, called_layer
 from probe.graph.trace.leaves import library_leaves
+from probe.graph.trace.ops import is_norm
 from probe.graph.trace.trace import no_side_effects, shared_copy, tensors
+
+_DISTRIBUTIONS = ("softmax", "log_softmax", "softmin")
+"""Functions of attention, whose maps are none of the image."""
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -27,9 +32,9 @@ def spelled(module: Net, example: Tensor) -> Net:
     """Return a network that calls a module wherever ``module`` calls a function that is a layer.
 
     ``F.relu``, ``x.clamp(min=0)``, ``F.max_pool2d``, ``F.conv2d`` and the like become submodules of the module in
-    whose code they are, named after the function, so that whatever hooks layers sees them; containers keep their names,
-    and weights are shared. ``example`` is an input (N, C, H, W). A network without such functions, or whose
-    outputs would not stay the same, is returned as it is.
+    whose code they are, named after the function, so that whatever hooks layers sees them. Containers keep their names,
+    weights are shared, and what is inside a layer or an attention stays there. ``example`` is an input (N, C, H, W).
+    A network without such functions, or whose outputs would not stay the same, is returned as it is.
     """
     if _graph_or_script(module):
         return module
@@ -38,9 +43,10 @@ def spelled(module: Net, example: Tensor) -> Net:
     try:
         with no_side_effects(copy), finder:
             expected = list(tensors(copy(example.clone())))
-        if not finder.found:
+        found = [sub for key, sub in finder.found.items() if key not in finder.attending]
+        if not found:
             return module
-        for sub in finder.found.values():
+        for sub in found:
             sub.__class__ = _spelling_class(type(sub))
         with no_side_effects(copy), _Writer():
             copy(example.clone())
@@ -117,17 +123,21 @@ class _Finder(TorchFunctionMode):
         self.inside = {id(sub) for sub in root.modules()}
         self.leaves = library_leaves()
         self.found: dict[int, nn.Module] = {}
+        self.attending: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         owner = _caller() if _name(func) else None
+        if owner is not None and _name(func) in _DISTRIBUTIONS:
+            self.attending.add(id(owner))
         known = owner is None or id(owner) not in self.inside or isinstance(owner, _Spelled)
         if owner is not None and not (known or self._whole(owner)) and _module_for(func, args, kwargs):
             self.found[id(owner)] = owner
         return func(*args, **kwargs)
 
     def _whole(self, module: nn.Module) -> bool:
-        return type(module).__module__.startswith("torch.") or self.leaves.whole(module)
+        own = type(module).__module__.startswith("torch.") or isinstance(module, _ConvNd | nn.Linear)
+        return own or is_norm(module) or self.leaves.whole(module)
 
 
 class _Spelled:
