@@ -123,9 +123,11 @@ class Attack(ABC):
 
         The result is a proposal: ``probe.attacks.judge`` decides whether it is inside the ball and adversarial. The
         module's parameters, modes and gradients and the global generators are restored afterwards, even after
-        an exception. Raises UsageError for a norm or a target that the attack does not support.
+        an exception. Raises UsageError, before anything else, for a norm, a target or a size of image that the attack does
+        not support.
         """
         self._check(inputs.norm, inputs.targets)
+        self.check_size(tuple(inputs.images.shape[1:]), inputs.norm, targeted=inputs.targets is not None)
         if len(inputs.images) == 0:
             return inputs.images.clone()
         with _undisturbed(inputs.model):
@@ -175,6 +177,31 @@ class Attack(ABC):
         overshoot in a large ball and succeed in a small one.
         """
         return False
+
+    def refusal(self, size: tuple[int, ...]) -> str:
+        """Return why images of ``size`` (C, H, W) cannot be attacked, as a clause about "it"; empty if they can."""
+        return ""
+
+    def check_size(self, size: tuple[int, ...], norm: Norm, *, targeted: bool = False) -> None:
+        """Raise UsageError, with attacks that can be used instead, for images (C, H, W) that cannot be attacked."""
+        reason = self.refusal(size)
+        if reason:
+            name = next((name for name in ATTACKS if ATTACKS.get(name) is type(self)), type(self).__name__)
+            instead = " or ".join(self._instead(size, norm, targeted))
+            raise UsageError(f"The attack {name} cannot be used here, because {reason}: use {instead}.")
+
+    def _instead(self, size: tuple[int, ...], norm: Norm, targeted: bool) -> list[str]:
+        """Return up to two attacks for such images, those most like this one first."""
+        own = self.traits
+        kinds = [(name, ATTACKS.get(name)) for name in ATTACKS]
+        fit = [
+            (kind.traits.access != own.access, kind.traits.transfer != own.transfer, name)
+            for name, kind in kinds
+            if norm.name in kind.traits.norms
+            and (kind.traits.targeted or not targeted)
+            and not kind().refusal(size)
+        ]
+        return [name for *_, name in sorted(fit)[:2]]
 
     @abstractmethod
     def _perturb(self, inputs: AttackInputs) -> Tensor:

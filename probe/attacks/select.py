@@ -48,11 +48,16 @@ def get_attack(text: str, **defaults: Any) -> SelectedAttack:
 
 
 def choose_attacks(
-    names: tuple[str, ...], norm: Norm, *, targeted: bool, **defaults: Any
+    names: tuple[str, ...],
+    norm: Norm,
+    *,
+    targeted: bool,
+    size: tuple[int, ...] | None = None,
+    **defaults: Any,
 ) -> tuple[SelectedAttack, ...]:
-    """Return the attacks, each once; raises UsageError if one does not support the norm or targeted attacks.
+    """Return the attacks, each once; raises UsageError if one does not support the norm, targets or the images.
 
-    ``targeted``: whether targeted attacks are required.
+    ``targeted``: whether targeted attacks are required. ``size`` is that of the images (C, H, W), if it is known.
     """
     chosen = tuple(get_attack(name, **defaults) for name in dict.fromkeys(names))
     for selected in chosen:
@@ -67,6 +72,8 @@ def choose_attacks(
             raise UsageError(
                 f"The attack {selected.name} does not support targeted attacks: remove --target or use pgd."
             )
+        if size is not None:
+            selected.attack.check_size(size, norm, targeted=targeted)
     return chosen
 
 

@@ -174,17 +174,22 @@ class PositiveLogits(ModelWrapper):
         return logits - logits.detach().amin(1, keepdim=True)
 
 
-class FirstChannel(ModelWrapper):
-    """A network that reads the first of three channels, for colour-only attacks on a network for grey images."""
+class FirstChannels(ModelWrapper):
+    """A network that reads the first of three channels, for colour-only attacks on a network for fewer channels."""
+
+    def __init__(self, model: AttackedModel, channels: int) -> None:
+        super().__init__(model)
+        self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images[:, :1]."""
-        return super().forward(images[:, :1])
+        """Return the logits of the first channels."""
+        return super().forward(images[:, : self.channels])
 
 
 def as_colour(case: WrappedInputs) -> WrappedInputs:
-    """Return a case of one-channel images with the channel repeated three times, for ``FirstChannel``."""
-    return replace(case, images=case.images.expand(-1, 3, -1, -1))
+    """Return a case of images with one or two channels filled up to three with the last one, for ``FirstChannels``."""
+    images = case.images
+    return replace(case, images=torch.cat([images, *[images[:, -1:]] * (3 - images.shape[1])], 1))
 
 
 @dataclass(frozen=True)

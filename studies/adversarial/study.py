@@ -118,7 +118,7 @@ def _attack(
     target = None
     if config.target is not None:
         target = parse_target(config.target, model.class_names or images.class_names, model.num_classes)
-    chosen = attacks_for(config, norm)
+    chosen = attacks_for(config, norm, model.input.size)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.bf16)
     attack_run = AttackRun(
@@ -170,7 +170,9 @@ def _check_images(config: AdversarialConfig, images: ImageSet) -> None:
             raise UsageError(f"There is no image {index}; indices go from 0 to {len(images) - 1}.")
 
 
-def attacks_for(config: AdversarialConfig, norm: Norm) -> tuple[SelectedAttack, ...]:
+def attacks_for(
+    config: AdversarialConfig, norm: Norm, size: tuple[int, ...] | None = None
+) -> tuple[SelectedAttack, ...]:
     """Return the attacks that the options name, or the defaults of the norm; raises UsageError for unfit ones."""
     names = config.attacks or (DEFAULT_ATTACKS if norm.name != "L0" else DEFAULT_L0_ATTACKS)
     if "worst" in names:
@@ -179,6 +181,7 @@ def attacks_for(config: AdversarialConfig, norm: Norm) -> tuple[SelectedAttack, 
         names,
         norm,
         targeted=config.target is not None,
+        size=size,
         restarts=config.restarts,
         steps=config.steps,
     )

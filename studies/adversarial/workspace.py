@@ -22,7 +22,8 @@ from probe.core.progress import Progress
 from probe.core.seeds import generator
 from probe.data.images import ImageSet
 from probe.data.spec import UnreadableError
-from probe.models.loaded import LoadedModel
+from probe.graph.edit.spelled import spelled
+from probe.models.loaded import LoadedModel, PixelModel
 from studies.adversarial.attack_run import AttackRun
 from studies.adversarial.config import AdversarialConfig
 from studies.adversarial.refine import ACCURACY, is_refined
@@ -87,6 +88,11 @@ class AdversarialWorkspace:
     def epsilon(self) -> float:
         """The epsilon that is reported."""
         return self.results.epsilon
+
+    @cached_property
+    def spelled(self) -> PixelModel:
+        """The network with a layer for every function that is one, for the views that look at layers."""
+        return spelled(self.model.module, self.model.example())
 
     def words(self, epsilon: float) -> str:
         """Write an epsilon with its norm: ``Linf 8/255``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
+from probe.graph.edit.spelled import spelled
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
@@ -46,6 +48,8 @@ def run(
     views = choose_views(VIEWS, config.views)
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
+    # Names of layers, and which ones there are, must not hang on how the network's code spells them.
+    model = replace(model, module=spelled(model.module, model.example()))
     space = prepare(model, images, config, progress)
     sections = run_views(views, space, config.seed, progress, "Computing the views")
     results = _accuracy(space.observed)

@@ -19,7 +19,7 @@ from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
 from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs, run_wrapped
-from probe.core.errors import CannotRunError
+from probe.core.errors import UsageError
 
 
 class Planes(nn.Module):
@@ -154,7 +154,7 @@ def test_jsma_without_targets_aims_at_the_next_of_the_real_classes(classes: int)
 
 def test_jsma_refuses_images_whose_pairs_do_not_fit_in_memory() -> None:
     model, images, labels = planes(side=60)
-    with pytest.raises(CannotRunError, match="10800"):
+    with pytest.raises(UsageError, match="10,800"):
         ATTACKS.get("jsma")().perturb(model, images, labels, L0(), 60.0, rng())
 
 
@@ -244,11 +244,25 @@ def test_pixle_takes_images_that_are_not_square() -> None:
 
 @pytest.mark.parametrize("name", ["tifgsm", "pifgsm", "pifgsmpp", "difgsm"])
 def test_attacks_written_for_square_colour_refuse_the_rest(name: str) -> None:
-    shape = (3, 10, 14) if name in ("difgsm", "tifgsm") else (2, 10, 10)
+    shape = (3, 10, 14) if name in ("difgsm", "tifgsm") else (6, 10, 10)
     model = AttackedModel(Planes(torch.randn(4, *shape, generator=rng())))
     images = torch.rand(2, *shape, generator=rng())
-    with pytest.raises(CannotRunError, match=r"10 by 14|channels"):
+    with pytest.raises(UsageError, match=r"10 by 14|channels"):
         ATTACKS.get(name)().perturb(model, images, torch.zeros(2, dtype=torch.long), Linf(), 0.1, rng())
+
+
+def test_two_channels_are_attacked_as_three_of_which_one_is_not_read() -> None:
+    weights = torch.randn(4, 2, 10, 10, generator=rng())
+    images = torch.rand(3, 2, 10, 10, generator=rng())
+    two = AttackedModel(Planes(weights))
+    labels = two.verdict(images).argmax(1)
+    three = AttackedModel(Planes(torch.cat([weights, torch.zeros(4, 1, 10, 10)], 1)))
+    filled = torch.cat([images, images[:, -1:]], 1)
+    for name in ("tifgsm", "pifgsm", "pifgsmpp"):
+        attack = ATTACKS.get(name)(**({"probability": 0.0} if name == "tifgsm" else {}))
+        one = attack.perturb(two, images, labels, Linf(), 0.1, rng())
+        other = attack.perturb(three, filled, labels, Linf(), 0.1, rng())
+        assert torch.allclose(one, other[:, :2], atol=1e-6), name
 
 
 def test_grey_images_are_attacked_as_their_colour_copies_are() -> None:

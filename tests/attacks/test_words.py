@@ -252,3 +252,11 @@ def test_rows_are_found_by_name_norm_access_kind_and_origin() -> None:
     assert found("score-based") == {n for n in ATTACKS if ATTACKS.get(n).traits.access == "score-based"}
     assert found("nothing of the kind") == set()
     assert found("") == set(ATTACKS)
+
+
+def test_an_attack_that_is_not_written_for_the_images_is_refused_with_another() -> None:
+    with pytest.raises(
+        UsageError, match=r"difgsm cannot be used here, because .* 12 by 20: use mifgsm or nifgsm"
+    ):
+        choose_attacks(("pgd", "difgsm"), LINF, targeted=False, size=(3, 12, 20))
+    assert len(choose_attacks(("pgd", "difgsm"), LINF, targeted=False, size=(3, 12, 12))) == 2

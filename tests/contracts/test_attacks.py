@@ -273,6 +273,68 @@ def test_attack_says_what_it_is(name: str) -> None:
     assert hash(attack) == hash(built(name))
 
 
+SHAPES = [(1, 10, 10), (2, 10, 10), (6, 10, 10), (3, 12, 20), (1, 20, 12), (6, 7, 9)]
+
+
+class AnyShape(nn.Module):
+    """A small network for images of one shape, which counts its passes."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.body = nn.Sequential(nn.Conv2d(channels, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1))
+        self.head = nn.Linear(8 * ((height + 1) // 2) * ((width + 1) // 2), 4)
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 4)."""
+        self.passes += 1
+        logits: Tensor = self.head(self.body(x).relu().flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "norm"), FIRST)
+def test_attack_on_images_of_any_shape_works_or_is_refused_before_any_work(
+    name: str, norm: str, shape: tuple[int, int, int]
+) -> None:
+    attack, module = built(name), network(net=AnyShape(shape))
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(5))
+    labels = module(images).argmax(1)
+    module.passes = 0
+
+    def attempt(one: Attack) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return one.perturb(AttackedModel(module), images, labels, NORMS[norm], EPSILONS[norm], generator)
+
+    if attack.refusal(shape):
+        with pytest.raises(UsageError) as caught:
+            attempt(attack)
+        assert module.passes == 0
+        message = str(caught.value)
+        assert message.startswith(f"The attack {name} cannot be used here, because it ")
+        assert "\n" not in message
+        for instead in message.rpartition(": use ")[2].rstrip(".").split(" or "):
+            assert norm in ATTACKS.get(instead).traits.norms
+            assert attempt(built(instead)).shape == images.shape
+        return
+    found = attempt(attack)
+    assert found.shape == images.shape
+    assert found.isfinite().all()
+    assert -1e-6 <= found.min() <= found.max() <= 1 + 1e-6
+    verdict = judge(AttackedModel(module), images, found, labels, NORMS[norm], EPSILONS[norm], None)
+    if not attack.traits.minimum_norm:
+        assert not verdict.outside.any(), "a proposal outside the ball"
+
+
+def test_only_attacks_that_say_why_refuse_a_shape() -> None:
+    refusing = {(name, shape) for name in ATTACKS for shape in SHAPES if built(name).refusal(shape)}
+    blurs, resizes = {"pifgsm", "pifgsmpp", "tifgsm"}, {"difgsm", "tifgsm"}
+    expected = {(name, shape) for name in blurs for shape in SHAPES if shape[0] > 3}
+    expected |= {(name, shape) for name in resizes for shape in SHAPES if shape[1] != shape[2]}
+    assert refusing == expected
+
+
 @pytest.mark.parametrize("name", NEEDS)
 def test_entry_that_needs_a_package_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec

@@ -193,7 +193,7 @@ def test_gradcam_reads_the_last_layer_with_a_map(net: nn.Module, layer: str) -> 
     assert prepare(drawn(net), pixels(1)).layer == layer
 
 
-def test_gradcam_passes_over_a_layer_that_runs_twice() -> None:
+def test_gradcam_takes_a_layer_that_runs_twice_too() -> None:
     class Again(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -202,7 +202,14 @@ def test_gradcam_passes_over_a_layer_that_runs_twice() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.act(self.conv(self.act(x))).mean((2, 3))
 
-    assert prepare(drawn(Again()), pixels(1)).layer == "conv"
+    net, images, targets = drawn(Again()), pixels(), torch.tensor([2, 0, 1])
+    subject = prepare(net, images[:1])
+    assert subject.layer == "act"
+    # Behind the last ReLU is the mean, so that the weight of the class's own channel is 1 / area, of the others 0.
+    area = images.shape[2] * images.shape[3]
+    with torch.no_grad():
+        last = net.act(net.conv(net.act(images)))[torch.arange(3), targets][:, None] / area
+    torch.testing.assert_close(GradCam().attribute(subject, images, targets), last)
 
 
 def test_gradcam_without_a_map_does_not_apply() -> None:

@@ -78,7 +78,7 @@ FUNCTIONS: list[tuple[Callable[[Tensor], Tensor], list[str]]] = [
     (lambda x: F.relu(input=x, inplace=True), ["ReLU"]),
     (F.relu6, ["ReLU", "UpperClamp"]),
     (lambda x: F.hardtanh(x, 0.0, 1.0), ["ReLU", "UpperClamp"]),
-    (lambda x: F.hardtanh(x, -0.2, 0.3), ["Clamp"]),
+    (lambda x: F.hardtanh(x, -0.2, 0.3), ["Hardtanh"]),
     (lambda x: x.clamp(0), ["ReLU"]),
     (lambda x: x.clamp(min=0, max=0.4), ["ReLU", "UpperClamp"]),
     (lambda x: torch.clamp(x, max=0.4), ["UpperClamp"]),
@@ -285,7 +285,7 @@ def test_activations_that_stay_hidden_are_named() -> None:
             self.slope = nn.Parameter(torch.tensor([0.2]))
 
         def forward(self, x: Tensor) -> Tensor:
-            x = F.prelu(self.conv(x), self.slope)
+            x = F.prelu(self.conv(x), self.slope.abs())
             return self.block(x.flatten(2).transpose(1, 2)).mean(1)
 
     hidden = hidden_activations(modular(Attending().eval(), nets.images()))

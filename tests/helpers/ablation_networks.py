@@ -157,7 +157,7 @@ class Plain(nn.Module):
         x = x if self.without == "layer" else self.conv2(x)
         x = x if self.without == "relu" else F.relu(x)
         x = x if self.without == "lrn" else F.local_response_norm(x, 3)
-        x = x.amax((2, 3))
+        x = x.mean((2, 3)) if self.without == "pool" else x.amax((2, 3))
         x = x if self.without == "dropout" else self.drop(x)
         if self.without != "dropout":
             x = F.dropout(x, 0.3, self.training)

@@ -1,7 +1,7 @@
 """Transfer attacks that blur or resize the input or gradient; run by torchattacks.
 
-The blurring attacks of torchattacks need three channels. One-channel images are repeated three times,
-and the network reads only the first copy, which is equivalent; other numbers of channels raise CannotRunError.
+The blurring attacks of torchattacks need three channels. Images with one or two are filled up with copies of the last
+one, which the network does not read; this is equivalent, because every channel is blurred by itself. More are refused.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.torchattacks_adapter import (
     BestSeen,
-    FirstChannel,
+    FirstChannels,
     TorchattacksAttack,
     WrappedInputs,
     as_colour,
     per_step,
     run_wrapped,
 )
-from probe.core.errors import CannotRunError
 
 
 def _traits(paper: str, *, targeted: bool = True) -> Traits:
@@ -36,31 +35,34 @@ def _traits(paper: str, *, targeted: bool = True) -> Traits:
     )
 
 
+_COLOURS = 3
+
+
 @dataclass(frozen=True)
 class _Colour(TorchattacksAttack):
-    """An attack for three channels; one channel is expanded to three."""
+    """An attack for three channels; fewer are filled up to three."""
+
+    def refusal(self, size: tuple[int, ...]) -> str:
+        """Return why images cannot be attacked."""
+        if size[0] > _COLOURS:
+            return f"it blurs three colour channels, and these images have {size[0]}"
+        return ""
 
     def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
         channels = case.images.shape[1]
-        if channels == 3:
+        if channels == _COLOURS:
             return super()._run(case, rescue)
-        if channels != 1:
-            raise CannotRunError(
-                f"{type(self).__name__} supports images with 1 or 3 channels, not {channels}."
-            )
-        return run_wrapped(self._build(FirstChannel(case.model), case), as_colour(self._with_labels(case)))[
-            :, :1
-        ]
+        peer = self._build(FirstChannels(case.model, channels), case)
+        return run_wrapped(peer, as_colour(self._with_labels(case)))[:, :channels]
 
 
-def _square(name: str, case: WrappedInputs) -> None:
-    height, width = case.images.shape[2:]
+def _not_square(size: tuple[int, ...]) -> str:
+    _, height, width = size
     if height != width:
-        raise CannotRunError(
-            f"{name} resizes images to squares, which would change the shape of {height} by {width} images."
-        )
+        return f"it resizes images to squares, and these are {height} by {width}"
     if int(0.9 * width) == width:
-        raise CannotRunError(f"{name} cannot resize images of only {height} by {width} pixels.")
+        return f"it shrinks images by a tenth, and these have only {height} by {width} pixels"
+    return ""
 
 
 @ATTACKS.register("difgsm")
@@ -82,8 +84,11 @@ class DIFGSM(TorchattacksAttack):
         'Xie et al., "Improving Transferability of Adversarial Examples with Input Diversity", 2019'
     )
 
+    def refusal(self, size: tuple[int, ...]) -> str:
+        """Return why images cannot be attacked."""
+        return _not_square(size)
+
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
-        _square("DIFGSM", case)
         return torchattacks.DIFGSM(
             model,
             eps=case.epsilon,
@@ -115,8 +120,11 @@ class TIFGSM(_Colour):
         'Dong et al., "Evading Defenses to Transferable Adversarial Examples by Translation-Invariant Attacks", 2019'
     )
 
+    def refusal(self, size: tuple[int, ...]) -> str:
+        """Return why images cannot be attacked."""
+        return super().refusal(size) or _not_square(size)
+
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
-        _square("TIFGSM", case)
         return torchattacks.TIFGSM(
             model,
             eps=case.epsilon,

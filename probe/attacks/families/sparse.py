@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Traits
 from probe.attacks.torchattacks_adapter import BestSeen, TorchattacksAttack, WrappedInputs
-from probe.core.errors import CannotRunError
 
 _JSMA_VALUES = 8192
 """Maximum number of values of an image for JSMA, which needs several tables of values² numbers."""
@@ -131,7 +130,7 @@ class JSMA(TorchattacksAttack):
     """Changes the pairs of values with the largest saliency from the Jacobian (Papernot et al. 2016).
 
     Epsilon is the number of pixels, two per step; ``theta`` is the change per step. Without targets, the target class is
-    the class after the label. Memory grows with the square of the image's values: CannotRunError above 8,192.
+    the class after the label. Memory grows with the square of the image's values: more than 8,192 are refused.
     """
 
     theta: float = 1.0
@@ -145,19 +144,17 @@ class JSMA(TorchattacksAttack):
     )
     one_by_one: ClassVar[bool] = True
 
+    def refusal(self, size: tuple[int, ...]) -> str:
+        """Return why images cannot be attacked."""
+        values = math.prod(size)
+        most = f"it compares all pairs of an image's values, of which there can be at most {_JSMA_VALUES:,}"
+        return f"{most}, and these images have {values:,}" if values > _JSMA_VALUES else ""
+
     def _build(self, model: nn.Module, case: WrappedInputs) -> Any:
         values = case.images[0].numel()
         pairs = math.floor(case.epsilon / 2)
         # torchattacks makes ceil(values·gamma/2) steps of two values each; subtracting 0.5 avoids rounding errors.
         return torchattacks.JSMA(model, theta=self.theta, gamma=(2 * pairs - 0.5) / values)
-
-    def _run(self, case: WrappedInputs, rescue: BestSeen) -> Tensor:
-        values = case.images[0].numel()
-        if values > _JSMA_VALUES:
-            raise CannotRunError(
-                f"jsma compares all pairs of an image's values, of which there can be at most {_JSMA_VALUES}, not {values}."
-            )
-        return super()._run(case, rescue)
 
     def _with_labels(self, case: WrappedInputs) -> WrappedInputs:
         # torchattacks would take the next class modulo 10, whatever the number of classes.

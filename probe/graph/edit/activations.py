@@ -62,7 +62,15 @@ def _plain(kind: type[nn.Module], *names: str) -> Maker:
 
 
 def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> nn.Module | None:
-    return clamp(min_val, max_val)
+    return clamp(min_val, max_val) if min_val == 0 else nn.Hardtanh(min_val, max_val)
+
+
+def _threshold(threshold: float, value: float, inplace: bool = False) -> nn.Module:
+    return nn.ReLU() if threshold == value == 0 else nn.Threshold(threshold, value)
+
+
+def _rrelu(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False) -> Any:
+    return None if training else nn.RReLU(lower, upper)
 
 
 def _softmax(kind: type[nn.Module]) -> Maker:
@@ -130,6 +138,7 @@ _ACTIVATION_MAKERS: dict[str, Maker] = {
     "mish": _plain(nn.Mish),
     "relu": _plain(nn.ReLU),
     "relu6": lambda inplace=False: clamp(0.0, 6.0),
+    "rrelu": _rrelu,
     "selu": _plain(nn.SELU),
     "sigmoid": _plain(nn.Sigmoid),
     "silu": _plain(nn.SiLU),
@@ -140,7 +149,7 @@ _ACTIVATION_MAKERS: dict[str, Maker] = {
     "softsign": _plain(nn.Softsign),
     "tanh": _plain(nn.Tanh),
     "tanhshrink": _plain(nn.Tanhshrink),
-    "threshold": _plain(nn.Threshold, "threshold", "value"),
+    "threshold": _threshold,
 }
 
 _OTHER_MAKERS: dict[str, Maker] = {
@@ -170,7 +179,7 @@ _OTHER_MAKERS: dict[str, Maker] = {
 MAKERS = MappingProxyType(_ACTIVATION_MAKERS | _OTHER_MAKERS)
 """Function name → constructor of the module from the function's arguments after the first; may return None."""
 
-ACTIVATION_FUNCTIONS = frozenset(_ACTIVATION_MAKERS) | {"prelu", "rrelu"}
+ACTIVATION_FUNCTIONS = frozenset(_ACTIVATION_MAKERS) | {"prelu"}
 HIDEABLE = ACTIVATION_FUNCTIONS - {"clamp", "clamp_max", "clamp_min", "clip"}
 """Functions that are always activations; a clamp may be arithmetic."""
 
@@ -185,6 +194,7 @@ def _functions() -> dict[Any, str]:
                 function = getattr(place, spelling, None)
                 if function is not None:
                     names[function] = name
+    names[torch.special.expit] = "sigmoid"
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
+from probe.graph.edit.edits import drop_unused
 from probe.graph.edit.site import Site
 from probe.graph.edit.structure import ModuleReplacement, Structure, get_structure
 from probe.graph.trace.ablatable import ablatable, copied
@@ -63,11 +65,31 @@ def find_sites(subject: CutSubject, structure: Structure) -> tuple[Site, ...]:
         return structure.find(subject.graph)
     if not isinstance(structure, ModuleReplacement):
         raise NotApplicableError(f"{structure.name} cannot be found without a graph. {subject.reason}")
-    return tuple(
-        Site(structure.text, name, name, structure.form(module), (), place)
-        for place, (name, module) in enumerate(subject.network.named_modules())
-        if name and structure.replacement(module) is not None
-    )
+    calls = _calls(subject)
+    sites = []
+    for place, (name, module) in enumerate(subject.network.named_modules()):
+        if name and structure.replacement(module) is not None:
+            each = f", cut in each of its {calls[name]} calls" if calls[name] > 1 else ""
+            sites.append(Site(structure.text, name, name, structure.form(module) + each, (), place))
+    return tuple(sites)
+
+
+def _calls(subject: CutSubject) -> Counter[str]:
+    """Return how often each module is called, by its first name."""
+    calls = Counter[str]()
+    copy = shared_copy(subject.network)
+    for name, module in copy.named_modules():
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    with no_side_effects(copy):
+        copy(subject.example[:1].clone())
+    return calls
+
+
+def _exchange(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another under each of its names."""
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if module is old and name:
+            network.set_submodule(name, new)
 
 
 def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
@@ -79,19 +101,15 @@ def cut(subject: CutSubject, sites: Sequence[Site]) -> nn.Module:
     if subject.reason:
         copy = shared_copy(subject.network)
         for site in sites:
-            structure = get_structure(site.structure)
-            new = (
-                structure.replacement(copy.get_submodule(site.node))
-                if isinstance(structure, ModuleReplacement)
-                else None
-            )
+            structure, old = get_structure(site.structure), copy.get_submodule(site.node)
+            new = structure.replacement(old) if isinstance(structure, ModuleReplacement) else None
             if new is not None:
-                copy.set_submodule(site.node, new.eval())
+                _exchange(copy, old, new.eval())
     else:
         copy = graph = copied(subject.graph)
         for site in sorted(sites, key=lambda site: get_structure(site.structure).priority):
             get_structure(site.structure).cut(graph, site)
-        graph.graph.eliminate_dead_code()
+        drop_unused(graph)
         graph.delete_all_unused_submodules()
         graph.graph.lint()
         graph.recompile()

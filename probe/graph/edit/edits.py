@@ -21,8 +21,15 @@ def site_at(
     form: str,
     operands: tuple[int, ...] = (),
     resizes: bool | None = None,
+    each_call: bool = True,
 ) -> Site:
-    """Return the site at ``node``; whether it resizes is determined from its first input unless given."""
+    """Return the site at ``node``; whether it resizes is determined from its first input unless given.
+
+    The form says which call of a module that is called several times it is, unless ``each_call`` is False.
+    """
+    number, times = node.meta.get("calls", (1, 1))
+    if each_call and times > 1:
+        form += f", call {number} of {times}"
     if resizes is None:
         value = value_of(node)
         moves = operation(graph, node) in ("conv", "pool")
@@ -152,3 +159,38 @@ def _kernel(graph: fx.GraphModule, node: fx.Node) -> int:
 def _resolution(node: fx.Node) -> tuple[int, ...]:
     shape = shape_of(node)
     return shape[1:] if len(shape) == 3 else ()
+
+
+def replace(copy: fx.GraphModule, node: fx.Node, module: nn.Module, name: str, value: Any) -> None:
+    """Replace ``node`` by ``module``, part by part if it is a sequence."""
+    parts = list(module) if isinstance(module, nn.Sequential) else [module]
+    for number, part in enumerate(parts):
+        target = name if number == 0 else free_name(copy, f"{name}_bound")
+        copy.add_submodule(target, part.eval())
+        with copy.graph.inserting_before(node):
+            value = copy.graph.call_module(target, (value,))
+        value.meta = dict(node.meta)
+    node.replace_all_uses_with(value)
+    copy.graph.erase_node(node)
+
+
+def free_name(copy: fx.GraphModule, name: str) -> str:
+    """Return ``name``, or ``name_1``, ``name_2`` … if there already is such a module."""
+    taken = {path for path, _ in copy.named_modules()}
+    number, free = 0, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def drop_unused(graph: fx.GraphModule) -> None:
+    """Erase the nodes whose values nothing reads, but not those that are there to change a value in place."""
+    memories: set[int] = set()
+    for node in reversed(list(graph.graph.nodes)):
+        changes = node.meta.get("unread") and node.meta.get("mutates", frozenset()) & memories
+        if not (node.users or changes or node.is_impure()):
+            graph.graph.erase_node(node)
+            continue
+        for value in node.all_input_nodes:
+            memories.update(value.meta.get("aliases", ()))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from probe.graph.edit.edits import drop_unused
 from probe.graph.trace.trace import shared_copy
 
 
@@ -36,7 +37,7 @@ def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.M
             copy.graph.erase_node(node)
         elif _copies_back(copy, node):
             _replace(copy, node, f"{node.name}_aside", _not_in_place(_called(copy, node)))
-    copy.graph.eliminate_dead_code()
+    drop_unused(copy)
     copy.delete_all_unused_submodules()
     copy.recompile()
     return copy.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from probe.graph.edit.activations import (
     function_name,
     module_activation,
 )
+from probe.graph.edit.edits import free_name, replace
+from probe.graph.edit.formulas import formulas_to_modules, join_bounds
+from probe.graph.edit.spelling import layers_to_modules
 from probe.graph.trace.trace import Annotator, TraceError, annotate, shared_copy, trace_and_run, verify
 
 _PLAIN: dict[Any, Any] = {
@@ -78,6 +82,10 @@ def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
             return False
         node.target = name[:-1]
         return True
+    if isinstance(node.target, torch._ops.OpOverload):
+        overload = _plain_overload(node.target)
+        node.target = overload or node.target
+        return overload is not None
     plain = _PLAIN.get(node.target) or _plain_function(node.target)
     if plain is None and node.kwargs.get("inplace") is not True:
         return False
@@ -85,6 +93,14 @@ def _make_plain(traced: fx.GraphModule, node: fx.Node) -> bool:
     if "inplace" in node.kwargs:
         node.update_kwarg("inplace", False)
     return True
+
+
+def _plain_overload(overload: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+    """Return the operator of the same name without the underscore, None if there is none."""
+    name = str(overload._schema.name).rpartition("::")[2]
+    packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and name not in _KEPT else None
+    plain: torch._ops.OpOverload | None = getattr(packet, overload._overloadname, None)
+    return plain
 
 
 def _plain_function(function: Any) -> Any:
@@ -120,7 +136,8 @@ def modular(module: nn.Module, example: Tensor, *, split_bounded: bool = True) -
     functionalise(copy)
     if split_bounded:
         _split_bounded(copy)
-    functions_to_modules(copy)
+    functions_to_modules(copy, split_bounded)
+    layers_to_modules(copy, only=("prelu",))
     copy.delete_all_unused_submodules()
     copy.graph.lint()
     copy.recompile()
@@ -139,10 +156,13 @@ def hidden_activations(graph_module: fx.GraphModule) -> tuple[str, ...]:
 def _unshare(copy: fx.GraphModule) -> None:
     """Create a separate instance for every call of a module; the first keeps the name."""
     called: set[str] = set()
-    for node in copy.graph.nodes:
-        if node.op != "call_module":
-            continue
+    nodes = [node for node in copy.graph.nodes if node.op == "call_module"]
+    times, number = Counter(str(node.target) for node in nodes), Counter[str]()
+    for node in nodes:
         target = str(node.target)
+        number[target] += 1
+        if times[target] > 1:
+            node.meta["calls"] = (number[target], times[target])
         if target in called:
             node.target = free_name(copy, target)
             copy.add_submodule(str(node.target), shared_copy(copy.get_submodule(target)))
@@ -161,14 +181,26 @@ def _split_bounded(copy: fx.GraphModule) -> None:
                 replace(copy, node, module, str(node.target), node.args[0])
 
 
-def functions_to_modules(copy: fx.GraphModule) -> None:
-    """Replace every function and method call that has an equivalent module by a call of the module."""
+def functions_to_modules(copy: fx.GraphModule, split_bounded: bool = True) -> None:
+    """Replace every function and method call that has an equivalent module by a call of the module.
+
+    A ReLU6 becomes a ReLU followed by an ``UpperClamp`` unless ``split_bounded`` is False. Formulas of known
+    activations count as these.
+    """
+
+    def put(node: fx.Node, module: nn.Module, value: Any) -> None:
+        name = ".".join([*(node.meta.get("path") or ())[-1:], type(module).__name__.lower()])
+        replace(copy, node, module, free_name(copy, name), value)
+
+    formulas_to_modules(copy, put)
     for node in list(copy.graph.nodes):
         module = _module_for(node)
         if module is not None:
             path = node.meta["path"]
             name = ".".join([*path[-1:], str(function_name(node))])
             replace(copy, node, module, free_name(copy, name), node.all_input_nodes[0])
+    if not split_bounded:
+        join_bounds(copy, put)
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:
@@ -181,29 +213,6 @@ def _module_for(node: fx.Node) -> nn.Module | None:
         return maker(*node.args[0 if "input" in node.kwargs else 1 :], **options)
     except (TypeError, ValueError):
         return None
-
-
-def replace(copy: fx.GraphModule, node: fx.Node, module: nn.Module, name: str, value: Any) -> None:
-    """Replace ``node`` by ``module``, part by part if it is a sequence."""
-    parts = list(module) if isinstance(module, nn.Sequential) else [module]
-    for number, part in enumerate(parts):
-        target = name if number == 0 else free_name(copy, f"{name}_bound")
-        copy.add_submodule(target, part.eval())
-        with copy.graph.inserting_before(node):
-            value = copy.graph.call_module(target, (value,))
-        value.meta = dict(node.meta)
-    node.replace_all_uses_with(value)
-    copy.graph.erase_node(node)
-
-
-def free_name(copy: fx.GraphModule, name: str) -> str:
-    """Return ``name``, or ``name_1``, ``name_2`` … if there already is such a module."""
-    taken = {path for path, _ in copy.named_modules()}
-    number, free = 0, name
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
 
 
 class _Listener(TorchFunctionMode):

@@ -72,9 +72,11 @@ def followers(graph: fx.GraphModule, node: fx.Node, out_channels: int) -> Callab
     users = list(node.users)
     while len(users) == 1 and activation is None:
         kind = operation(graph, users[0])
+        if users[0].op != "call_module":
+            break
         if kind == "norm" and isinstance(called(graph, users[0]), nn.BatchNorm2d):
             normed = True
-        elif kind == "activation" and users[0].op == "call_module":
+        elif kind == "activation":
             activation = called(graph, users[0])
         else:
             break

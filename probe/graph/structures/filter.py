@@ -48,7 +48,7 @@ class Filter(Structure):
             form = f"filter of a {kernel_text(called(graph, node))} convolution"
             if calls[weights] > 1:
                 form += f", cut in each of its {calls[weights]} calls"
-            layer_site = site_at(graph, node, self.text, name, form, resizes=False)
+            layer_site = site_at(graph, node, self.text, name, form, resizes=False, each_call=False)
             sites += [
                 Site(**{**vars(layer_site), "name": f"{name}:{channel}", "operands": (channel,)})
                 for channel in range(shape_of(node)[0])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.core import seeds
 from probe.core.state import kept_buffers
-from probe.graph.edit.rewrite import free_name, functions_to_modules, modular, replace
+from probe.graph.edit.canonical import one_spelling
+from probe.graph.edit.edits import drop_unused
+from probe.graph.edit.global_pools import pools_to_modules
+from probe.graph.edit.rewrite import functionalise, functions_to_modules, modular
+from probe.graph.edit.spelling import layers_to_modules
 from probe.graph.trace.leaves import is_dropout_like
 from probe.graph.trace.trace import (
     Annotator,
@@ -44,8 +45,11 @@ def exported(module: nn.Module, example: Tensor, cause: TraceError) -> fx.GraphM
             program = torch.export.export(copy, (images,), dynamic_shapes=({0: batch},), strict=False)
         graph = _plain(copy, program.module(check_guards=False))
         annotate(Annotator(graph), example)
-        functions_to_modules(graph)
-        graph.graph.eliminate_dead_code()
+        functionalise(graph)
+        functions_to_modules(graph, split_bounded=False)
+        layers_to_modules(graph)
+        one_spelling(graph)
+        pools_to_modules(graph)
         graph.delete_all_unused_submodules()
         graph.graph.lint()
         graph.recompile()
@@ -80,8 +84,15 @@ def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
     """Replace operations by calls of the leaf modules that consist of just this operation."""
     calls = [node for node in graph.graph.nodes if node.op == "call_function" and node.meta["path"]]
     times = Counter(node.meta["path"][-1] for node in calls)
+    kinds: dict[str, set[object]] = {}
+    for node in calls:
+        kinds.setdefault(node.meta["path"][-1], set()).add(node.target)
+    number = Counter[str]()
     for node in calls:
         name = node.meta["path"][-1]
+        number[name] += 1
+        if times[name] > 1 and len(kinds[name]) == 1:
+            node.meta["calls"] = (number[name], times[name])
         values = [value for value in node.all_input_nodes if value.op != "get_attr"]
         leaf = dict(network.named_modules()).get(name.partition("@")[0])
         if leaf is None or times[name] != 1 or len(values) != 1 or next(leaf.children(), None) is not None:
@@ -91,18 +102,6 @@ def _modules_back(network: nn.Module, graph: fx.GraphModule) -> None:
         place = name.replace("@", "_call_")
         graph.add_submodule(place, leaf if place == name else shared_copy(leaf))
         node.op, node.target, node.args, node.kwargs = "call_module", place, (values[0],), {}
-
-
-_BATCH_NORM_ARGUMENTS = (
-    "input",
-    "running_mean",
-    "running_var",
-    "weight",
-    "bias",
-    "training",
-    "momentum",
-    "eps",
-)
 
 
 def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -122,7 +121,9 @@ def ablatable(module: nn.Module, example: Tensor) -> fx.GraphModule:
         graph.meta["trains"] = _trains(module, graph, example)
         graph.meta["exported"] = True
         return graph
-    _norms_to_modules(graph)
+    layers_to_modules(graph)
+    one_spelling(graph)
+    pools_to_modules(graph)
     _drop_assertions(graph)
     graph.graph.lint()
     graph.recompile()
@@ -146,65 +147,12 @@ def copied(graph: fx.GraphModule) -> fx.GraphModule:
     return copy.eval()
 
 
-def _norms_to_modules(graph: fx.GraphModule) -> None:
-    """Replace functional batch normalisation, which the trace has frozen in eval mode, by modules.
-
-    timm's norms with an included activation are implemented like this.
-    """
-    for node in list(graph.graph.nodes):
-        if node.op != "call_function" or node.target is not F.batch_norm:
-            continue
-        arguments = dict(zip(_BATCH_NORM_ARGUMENTS, node.args, strict=False)) | node.kwargs
-        norm = _norm(graph, node, arguments)
-        if norm is not None:
-            name = free_name(graph, f"{(node.meta.get('path') or ('norm',))[-1]}.norm")
-            replace(graph, node, norm, name, arguments["input"])
-
-
 def _drop_assertions(graph: fx.GraphModule) -> None:
     """Remove assertions about shapes, because they would keep nodes that an edit has made unused."""
     for node in reversed(list(graph.graph.nodes)):
         if node.op == "call_function" and node.target is torch._assert and not node.users:
             graph.graph.erase_node(node)
-    graph.graph.eliminate_dead_code()
-
-
-def _norm(graph: fx.GraphModule, node: fx.Node, arguments: dict[str, Any]) -> nn.Module | None:
-    mean, var = (_attribute(graph, arguments.get(name)) for name in ("running_mean", "running_var"))
-    if mean is None or var is None or arguments.get("training", False) is not False:
-        return None
-    weight, bias = (_attribute(graph, arguments.get(name)) for name in ("weight", "bias"))
-    source = _owner_norm(graph, node)
-    norm = nn.BatchNorm2d(
-        len(mean), arguments.get("eps", 1e-5), arguments.get("momentum", 0.1), weight is not None
-    )
-    norm.running_mean, norm.running_var = mean, var
-    if source is not None:
-        norm.momentum = source.momentum
-        norm.num_batches_tracked = source.num_batches_tracked
-    norm.register_parameter("weight", weight if isinstance(weight, nn.Parameter) else None)
-    norm.register_parameter("bias", bias if isinstance(bias, nn.Parameter) else None)
-    return norm.eval()
-
-
-def _owner_norm(graph: fx.GraphModule, node: fx.Node) -> _BatchNorm | None:
-    for name in reversed(node.meta.get("path", ())):
-        try:
-            norm = graph.get_submodule(name)
-        except AttributeError:
-            continue
-        if isinstance(norm, _BatchNorm):
-            return norm
-    return None
-
-
-def _attribute(graph: fx.GraphModule, value: object) -> Any:
-    if not isinstance(value, fx.Node) or value.op != "get_attr":
-        return None
-    result: Any = graph
-    for part in str(value.target).split("."):
-        result = getattr(result, part)
-    return result
+    drop_unused(graph)
 
 
 def _trains(module: nn.Module, graph: fx.GraphModule, example: Tensor) -> str:

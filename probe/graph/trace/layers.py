@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,18 +62,16 @@ def convolutions(module: nn.Module, example: Tensor) -> tuple[ConvolutionInfo, .
 
 
 def last_map_layer(module: nn.Module, example: Tensor) -> str:
-    """Return the name of the last module that runs once and returns (N, C, H, W) with H, W > 1, or "".
+    """Return the name of the last module that finishes and returns (N, C, H, W) with H, W > 1, or "".
 
     ``example`` is an input (N, C, H, W). The network is run in eval mode and is not changed.
     """
     refuse_torchscript(module)
     copy = shared_copy(module)
     finished: list[str] = []
-    calls: Counter[str] = Counter()
 
     def noting(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: Any) -> None:
-            calls[name] += 1
             if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
                 finished.append(name)
 
@@ -85,7 +82,7 @@ def last_map_layer(module: nn.Module, example: Tensor) -> str:
             sub.register_forward_hook(noting(name))
     with no_side_effects(copy):
         copy(example)
-    return next((name for name in reversed(finished) if calls[name] == 1), "")
+    return finished[-1] if finished else ""
 
 
 def stages(infos: Sequence[LayerInfo], most: int = 5) -> tuple[str, ...]:

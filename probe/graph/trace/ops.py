@@ -49,7 +49,7 @@ def operation(graph: fx.GraphModule, node: fx.Node) -> str:
     if known is not None:
         kinds = (("dropout", "dropout"), ("pool", "pool"))
         return next((kind for word, kind in kinds if word in known), "activation")
-    name = _plain_name(node.target)
+    name = plain_name(node.target)
     return _ALIASES.get(name, name)
 
 
@@ -108,7 +108,8 @@ def _of_module(module: nn.Module, activation: bool) -> str:
     return "pool" if "Pool" in name or "pool" in name else name
 
 
-def _plain_name(target: Any) -> str:
+def plain_name(target: Any) -> str:
+    """Return the name of a function, method or ATen operator: ``mean`` for ``aten.mean.dim``."""
     if isinstance(target, str):
         return target
     if isinstance(target, torch._ops.OpOverload):

@@ -104,7 +104,9 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     - ``path``: the names of the modules it belongs to, outermost first;
     - ``outputs_of``: ``(module name, number of the call)`` for each module call whose output it is;
     - ``aliases``: numbers of the memories that its value occupies, ``mutates``: of those it changes in place;
-    - ``layout``: shape, strides and offset of its value, None when that is not a tensor.
+    - ``layout``: shape, strides and offset of its value, None when that is not a tensor;
+    - ``unread``: whether no node reads its value, so that only what it changes in place can matter;
+    - ``sizes``: its value where that is a whole number or several, as those of a shape, else None.
 
     A graph from this function for the same kind of example is returned unchanged. If the forward pass
     depends on the height or width, the graph raises for other sizes. Raises TraceError if torch.fx cannot
@@ -211,6 +213,8 @@ class Annotator(fx.Interpreter):
         single = isinstance(result, Tensor)
         n.meta["shape"] = tuple(result.shape) if single else None
         n.meta["layout"] = (tuple(result.shape), result.stride(), result.storage_offset()) if single else None
+        n.meta["unread"] = not n.users
+        n.meta["sizes"] = _sizes(result)
         n.meta.setdefault("path", ())
         return result
 
@@ -237,6 +241,14 @@ def _fix_size(graph: fx.Graph, example: Tensor) -> None:
     pixels = next(node for node in graph.nodes if node.op == "placeholder")
     with graph.inserting_after(pixels):
         graph.call_function(require_size, (pixels, tuple(example.shape[1:])))
+
+
+def _sizes(value: object) -> int | tuple[int, ...] | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(one, int) for one in value):
+        return tuple(value)
+    return None
 
 
 def _memory(tensor: Tensor) -> int:

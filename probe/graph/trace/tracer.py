@@ -182,6 +182,16 @@ class GraphTracer(fx.Tracer):
         node.meta["path"] = tuple(name for name, _ in self.module_stack.values())
         return node
 
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        """Create a value; a method for which a network has a submodule (see ``spelled``) is a call of that."""
+        if kind == "call_method":
+            for mode in torch.overrides._get_current_function_mode_stack():  # type: ignore[no-untyped-call]
+                find = getattr(mode, "submodule", None)
+                sub = find and find(getattr(Tensor, target, None), args, kwargs)
+                if sub is not None:
+                    return sub(args[0])
+        return super().create_proxy(kind, target, args, kwargs, *rest, **more)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a value; in-place changes are recorded."""
         return _Value(node, self)

@@ -14,6 +14,7 @@ from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.graph.edit.cut import CutSubject, find_sites
+from probe.graph.edit.spelled import spelled
 from probe.graph.edit.structure import get_structure
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
@@ -80,6 +81,7 @@ def run(
     Nothing is trained: parts are removed without retraining. Raises the studies' errors.
     """
     started = time.perf_counter()
+    model = dataclasses.replace(model, module=spelled(model.module, model.example()))
     chosen = choose_layers(model, config.layers, config.channels)
     attacked, space = examine(model, images, _adversarial(config), progress=progress, command=command)
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "dossier"):

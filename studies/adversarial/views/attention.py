@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerGradCam
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from probe.core.document import Gallery, Picture, Result, Section, Strip, percen
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import derive
 from probe.core.stats import bootstrap
+from probe.graph.trace.class_activation import gradcam
 from probe.graph.trace.layers import last_map_layer
 from probe.graph.trace.trace import shared_copy
 from probe.report.raster import magnified, picture
@@ -31,7 +31,7 @@ def attention(space: AdversarialWorkspace) -> Section:
     if not space.sample:
         raise NotApplicableError(f"{space.phrases.nobody}, so there is nothing to compare.")
     places = space.look()
-    layer = last_map_layer(space.model.module, space.sampled[0][:1])
+    layer = last_map_layer(space.spelled, space.sampled[0][:1])
     if not layer:
         raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1.")
     images, steps, verdicts = space.pictured
@@ -62,14 +62,10 @@ def attention(space: AdversarialWorkspace) -> Section:
 
 def _maps(space: AdversarialWorkspace, layer: str, images: Tensor, classes: Tensor) -> Tensor:
     """Return GradCAM maps (N, 1, h, w) in the layer's own resolution."""
-    module = shared_copy(space.model.module)
+    module = shared_copy(space.spelled)
     with torch.inference_mode(False), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
-        cam = LayerGradCam(module, module.get_submodule(layer)).attribute(
-            inputs, classes, relu_attributions=True
-        )
-    maps: Tensor = cam.detach()
-    return maps
+        return gradcam(module, layer, inputs, classes)
 
 
 def _row(

@@ -38,7 +38,7 @@ def channels(space: AdversarialWorkspace) -> Section:
     if len(space.sample) < 2:
         raise NotApplicableError(space.phrases.few)
     images = space.sampled[0]
-    maps = feature_layers(space.model.network, space.model.module.normalise(images[:1]))
+    maps = feature_layers(space.spelled.network, space.spelled.normalise(images[:1]))
     names = stages(maps, _LAYERS) if maps else ()
     if not names:
         raise NotApplicableError("The network has no layer whose output is a map (N, C, H, W).")
@@ -91,8 +91,8 @@ _FIELDS = ("adversarial", "noise", "clean_means", "moved_means")
 
 def _activations(space: AdversarialWorkspace, names: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
     """Return the last output of each layer."""
-    with torch.no_grad(), captured(space.model.network, names) as outputs:
-        space.model.module(images.contiguous(memory_format=space.model.memory_format))
+    with torch.no_grad(), captured(space.spelled.network, names) as outputs:
+        space.spelled(images.contiguous(memory_format=space.model.memory_format))
     return {name: last_map(outputs[name]) for name in names}
 
 

@@ -15,6 +15,7 @@ from captum import attr as captum
 from torch import Tensor
 
 from probe.core.errors import NotApplicableError
+from probe.graph.trace.class_activation import gradcam
 from studies.filters.attribution.rules import DeepLiftRule as RescaleDeepLift
 from studies.filters.attribution.rules import hookable
 from studies.filters.attribution.subject import (
@@ -139,13 +140,10 @@ class GradCam(_OneGradient):
         """Return the rectified map, bilinearly upsampled to the image, (N, 1, H, W)."""
         if not subject.layer:
             raise NotApplicableError("GradCAM needs a layer whose output is a map larger than 1 × 1")
-        layer = subject.module.get_submodule(subject.layer)
         with gradients_of(subject.module):
-            cam = captum.LayerGradCam(subject.module, layer).attribute(
-                private(images), targets, relu_attributions=True
-            )
+            cam = gradcam(subject.module, subject.layer, private(images), targets)
         size = images.shape[-2:]
-        return F.interpolate(cam.detach(), size=tuple(size), mode="bilinear", align_corners=False)
+        return F.interpolate(cam, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from probe.core.errors import NotApplicableError
 from probe.core.state import frozen_parameters
 from probe.graph.edit.rewrite import UpperClamp, hidden_activations, modular
+from probe.graph.edit.spelled import spelled
 from probe.graph.trace.layers import last_map_layer
 from probe.graph.trace.trace import TraceError, shared_copy
 from studies.filters.attribution.rules import hookable, is_elementwise, quiet_captum
@@ -24,7 +25,8 @@ Baseline = Literal["mean", "black"]
 class AttributionSubject:
     """A network prepared by ``prepare`` for the attribution methods.
 
-    ``module`` is a copy in eval mode that shares its tensors with the network. ``rewritten`` has every
+    ``module`` is a copy in eval mode that shares its tensors with the network and calls a module wherever that calls a
+    function that is a layer. ``rewritten`` has every
     activation as a module of its own, or is None and ``refusal`` says why. ``layer`` names the last module of
     ``module`` whose output is a map larger than 1 × 1 ("" when there is none).
     """
@@ -49,10 +51,10 @@ def prepare(module: nn.Module, example: Tensor) -> AttributionSubject:
 
     A network that cannot be rewritten is not an error: only the methods that need the rewrite do not apply.
     """
-    copy = shared_copy(module)
     # Tensors made in inference mode can neither be traced nor take a gradient; a clone made outside can.
     with torch.inference_mode(False):
         example = example.detach().clone()
+        copy = shared_copy(spelled(module, example))
         try:
             rewritten, refusal = modular(module, example), ""
         except TraceError as error:

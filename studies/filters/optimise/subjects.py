@@ -44,8 +44,11 @@ def layer_subject(model: LoadedModel, traced: nn.Module, layer: str, example: Te
     below = truncate(traced, name, example, before_activation=True)
     output = truncate(traced, name, example)
     units = _map_size(output, example)
+    channels = _shape(output, example)[1]
     stride = max(side / max(count, 1) for side, count in zip(example.shape[2:], units, strict=True))
-    return LayerSubject(_subject(model, below, layer), output, picture_size(output, example), stride)
+    # By shape, because a picture must not hang on what a layer is called.
+    shape = "×".join(map(str, (channels, *units)))
+    return LayerSubject(_subject(model, below, shape), output, picture_size(output, example), stride)
 
 
 def class_subject(model: LoadedModel, traced: nn.Module) -> PictureSubject:
@@ -87,9 +90,13 @@ def _side(stride: float) -> int:
 
 
 def _map_size(features: nn.Module, example: Tensor) -> tuple[int, int]:
+    shape = _shape(features, example)
+    return shape[2], shape[3]
+
+
+def _shape(features: nn.Module, example: Tensor) -> tuple[int, ...]:
     with torch.no_grad():
-        shape = features(example.contiguous()).shape
-    return int(shape[2]), int(shape[3])
+        return tuple(features(example.contiguous()).shape)
 
 
 def _subject(model: LoadedModel, features: nn.Module, name: str) -> PictureSubject:

@@ -13,6 +13,7 @@ from probe.core import seeds
 from probe.core.document import Block, Note, Section, percent
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.progress import Advance
+from probe.graph.edit.spelled import spelled
 from studies.filters.attribution import report, trust
 from studies.filters.attribution import report as conclude
 from studies.filters.attribution.attribute import (
@@ -160,7 +161,9 @@ def _randomise(
     space, images, example = run.space, run.images, run.images[:1]
 
     def networks(draw: int) -> tuple[AttributionSubject, AttributionSubject]:
-        fresh = space.model.fresh(seeds.derive(space.config.seed, "attribution", draw)).module
+        fresh = spelled(
+            space.model.fresh(seeds.derive(space.config.seed, "attribution", draw)).module, example
+        )
         mixed = trust.redraw_classifier(space.model.module, fresh, example)
         return prepare(mixed, example), prepare(fresh, example)
 

@@ -1,0 +1,31 @@
+"""GradCAM: class activation maps of a layer (Selvaraju et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from probe.core.state import forward_hooks
+
+
+def gradcam(module: nn.Module, layer: str, images: Tensor, classes: Tensor) -> Tensor:
+    """Return rectified maps (N, 1, h, w) in the resolution of ``layer``, for the logits ``classes`` (N,).
+
+    Of a layer that is called several times the last call that returns a map larger than 1 × 1 counts. The images need a
+    gradient, or the module's parameters do.
+    """
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: object, output: object) -> object:
+        if not isinstance(output, Tensor):
+            return output
+        if output.dim() == 4 and min(output.shape[2:]) > 1:
+            outputs.append(output)
+        # What changes the output in place must not change what is kept.
+        return output.clone()
+
+    with forward_hooks(module, {layer: keep}):
+        logits: Tensor = module(images)
+    (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs[-1])
+    weighted = gradient.mean((2, 3), keepdim=True) * outputs[-1]
+    return weighted.sum(1, keepdim=True).relu().detach()
