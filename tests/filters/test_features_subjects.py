@@ -116,14 +116,14 @@ def test_what_is_no_graph_stays_as_it_is() -> None:
     assert folded(network) is network
 
 
-def test_half_precision_is_for_dense_convolutions_on_processors_that_have_it(
+def test_half_precision_is_for_convolutions_on_processors_that_have_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dense, depthwise = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=4)
     grouped, grey = nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(1, 4, 3)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert all(half_helps(module, "cpu") for module in (dense, grouped, grey, nn.Sequential(dense, grey)))
-    assert not half_helps(nn.Sequential(dense, depthwise), "cpu")
+    assert half_helps(nn.Sequential(dense, depthwise), "cpu")
     assert not half_helps(nn.Linear(3, 3), "cpu")
     assert not half_helps(dense, "cuda")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": True})

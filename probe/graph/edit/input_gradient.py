@@ -9,12 +9,14 @@ than twice as long. The values are the same sums in another order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 _FEW = 4
 """Input channels up to which the gradient of a strided first layer is computed from its phases."""
@@ -28,29 +30,18 @@ def with_quick_gradients(module: nn.Module) -> nn.Module:
     """Let a network's convolutions compute the gradient of their input by forward convolutions where that is faster; in place.
 
     ``module`` is a copy for that purpose, on a CPU, whose weights need no gradients; where they do, and for second derivatives,
-    its convolutions are PyTorch's own. Returns the module.
+    its convolutions are PyTorch's own. Subclasses of ``nn.Conv2d`` keep their forward pass. Returns the module.
     """
     for sub in module.modules():
-        if type(sub) is nn.Conv2d and sub.weight.device.type == "cpu" and sub.padding_mode == "zeros":
-            if isinstance(sub.padding, str):
-                continue
-            kind = _kind(sub)
-            if kind is not None:
-                sub.__class__ = kind
+        if isinstance(sub, nn.Conv2d) and not isinstance(sub, _Quick) and _may_be_quicker(sub):
+            sub.__class__ = _quick(type(sub))
     return module
 
 
-def _kind(sub: nn.Conv2d) -> type[nn.Conv2d] | None:
-    """Return the class for a convolution, None where PyTorch's own is as fast."""
-    strided = sub.stride != (1, 1)
-    reach = [d * (k - 1) for d, k in zip(sub.dilation, sub.kernel_size, strict=True)]
-    fits = all(int(p) <= r for p, r in zip(sub.padding, reach, strict=True))
-    if sub.groups == sub.in_channels == sub.out_channels > 1 and fits:
-        return _Depthwise
+def _may_be_quicker(sub: nn.Conv2d) -> bool:
+    depthwise = sub.groups == sub.in_channels == sub.out_channels > 1
     first = sub.groups == 1 and sub.in_channels <= _FEW and min(sub.kernel_size) >= _LARGE_KERNEL
-    if first and strided and sub.dilation == (1, 1):
-        return _First
-    return None
+    return sub.weight.device.type == "cpu" and (depthwise or first)
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ class _Convolution(torch.autograd.Function):
         return F.conv2d(x, weight, bias, shape.stride, shape.padding, shape.dilation, shape.groups)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = context.saved_tensors
         (gradient,) = gradients
@@ -83,24 +74,64 @@ class _Convolution(torch.autograd.Function):
         return result.to(context.dtype), None, None, None
 
 
-class _Quick(nn.Conv2d):
-    """A convolution that uses ``_Convolution`` where only the gradient of its input is asked for."""
+class _Router(TorchFunctionMode):
+    """Sends convolutions that only need the gradient of their input through ``_Convolution``."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        needs_more = weight.requires_grad or (bias is not None and bias.requires_grad)
-        if not (torch.is_grad_enabled() and input.requires_grad) or needs_more or input.ndim != 4:
-            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
-        rows, columns = (int(value) for value in self.padding)
-        shape = _Shape(self.stride, (rows, columns), self.dilation, self.groups)  # type: ignore[arg-type]
-        return _Convolution.apply(input, weight, bias, shape)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _Depthwise(_Quick):
-    pass
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d:
+            found = _arguments(*args, **(kwargs or {}))
+            if found is not None:
+                return _Convolution.apply(*found)
+        return func(*args, **(kwargs or {}))
 
 
-class _First(_Quick):
-    pass
+def _arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Tensor, Tensor, Tensor | None, _Shape] | None:
+    """Return the arguments of ``_Convolution`` for those of ``conv2d``, None where PyTorch's own is needed or as fast."""
+    needs_more = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if (
+        not (torch.is_grad_enabled() and input.requires_grad)
+        or needs_more
+        or input.ndim != 4
+        or padding in ("same", "valid")
+    ):
+        return None
+    shape = _Shape(_pair(stride), _pair(padding), _pair(dilation), groups)
+    reach = [d * (k - 1) for d, k in zip(shape.dilation, weight.shape[2:], strict=True)]
+    if groups > 1:
+        fits = weight.shape[0] == groups and weight.shape[1] == 1
+        fits = fits and all(p <= r for p, r in zip(shape.padding, reach, strict=True))
+    else:
+        fits = shape.stride != (1, 1) and shape.dilation == (1, 1)
+    return (input, weight, bias, shape) if fits else None
+
+
+def _pair(value: Any) -> Pair:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
+class _Quick:
+    """Mixed into a convolution's own class."""
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """Return what the convolution returns."""
+        with _Router():
+            return super().forward(*args, **options)  # type: ignore[misc]
+
+
+@cache
+def _quick(base: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """Return the class of a convolution with quick gradients, made once."""
+    return type(base.__name__, (_Quick, base), {"__module__": base.__module__})
 
 
 def _depthwise(gradient: Tensor, weight: Tensor, shape: _Shape, size: torch.Size) -> Tensor:
@@ -111,14 +142,17 @@ def _depthwise(gradient: Tensor, weight: Tensor, shape: _Shape, size: torch.Size
     if shape.stride == (1, 1):
         return F.conv2d(gradient, flipped, None, 1, margin, shape.dilation, shape.groups)
     if gradient.dtype == torch.float32:
-        return torch.nn.grad.conv2d_input(  # type: ignore[no-any-return]
+        return nn.grad.conv2d_input(  # type: ignore[no-any-return,attr-defined]
             size, weight, gradient, shape.stride, shape.padding, shape.dilation, shape.groups
         )
     spread = torch.zeros(
-        (*gradient.shape[:2], size[2] + reach[0], size[3] + reach[1]), dtype=gradient.dtype, device=gradient.device
+        (*gradient.shape[:2], size[2] + reach[0], size[3] + reach[1]),
+        dtype=gradient.dtype,
+        device=gradient.device,
     ).contiguous(memory_format=torch.channels_last)
     rows, columns = (
-        slice(m, m + (n - 1) * s + 1, s) for m, n, s in zip(margin, gradient.shape[2:], shape.stride, strict=True)
+        slice(m, m + (n - 1) * s + 1, s)
+        for m, n, s in zip(margin, gradient.shape[2:], shape.stride, strict=True)
     )
     spread[:, :, rows, columns] = gradient
     return F.conv2d(spread, flipped, None, 1, 0, shape.dilation, shape.groups)
