@@ -41,6 +41,7 @@ def adapt(
         raise CannotRunError(
             f"{name} has tensors on the meta device, which have no values: build it with its weights, on the CPU."
         )
+    _refuse_quantised(network, name)
     notes += _to_float32(network)
     if not isinstance(network, torch.jit.ScriptModule):
         found = _first_output(network, img_size)
@@ -52,6 +53,18 @@ def adapt(
     if notes:
         setattr(network, _NOTES, (*notes_on(network), *notes))
     return network
+
+
+def _refuse_quantised(network: nn.Module, name: str) -> None:
+    """Raise CannotRunError for a network with integer weights, which has no gradients and no filters to look at."""
+    for place, sub in network.named_modules():
+        packed = type(sub).__module__.startswith("torch.ao.nn.") and ".quantized." in type(sub).__module__
+        tensors = (*sub.parameters(recurse=False), *sub.buffers(recurse=False))
+        if packed or any(value.is_quantized for value in tensors):
+            raise CannotRunError(
+                f"{name} is quantised ({place or 'the network'} is a {type(sub).__module__}.{type(sub).__name__}): integer weights "
+                "have no gradients. Give the network as it was in float32, before convert or quantize_dynamic."
+            )
 
 
 def build_adapted(
