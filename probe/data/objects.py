@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from probe.core.errors import UsageError
 from probe.core.seeds import scoped
-from probe.data.arrays import Arrays, as_array, check_range, make_arrays, planes, several_labels
+from probe.data.arrays import Arrays, as_array, check_range, from_one_hot, make_arrays, planes, several_labels
 from probe.data.images import ImageSet, LazyItems
 from probe.data.preprocess import plain
 from probe.data.sampling import choose
@@ -65,7 +65,7 @@ def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
     first = _part(dataset[chosen[0]], 0)
     _check_item(first)
     if known is None and isinstance(dataset[chosen[0]], tuple | list):
-        known_here = [_label(_part(dataset[index], 1)) for index in chosen]
+        known_here = _all_labels([_part(dataset[index], 1) for index in chosen])
     else:
         known_here = [None if known is None else int(known[index]) for index in chosen]
 
@@ -116,7 +116,7 @@ def _labels_of(dataset: Any) -> list[int] | None:
     tensors = getattr(dataset, "tensors", None)
     for labels in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
         if labels is not None and len(labels) == len(dataset):
-            return [_label(value) or 0 for value in labels]
+            return [label or 0 for label in _all_labels(list(labels))]
     return None
 
 
@@ -124,6 +124,17 @@ def _part(item: Any, place: int) -> Any:
     if isinstance(item, tuple | list):
         return item[place] if place < len(item) else None
     return item if place == 0 else None
+
+
+def _all_labels(values: list[Any]) -> list[int | None]:
+    """Return the class number of each value, also where all are one-hot vectors."""
+    rows = [np.asarray(0) if value is None else as_array(value).squeeze() for value in values]
+    shapes = {row.shape for row in rows}
+    if len(shapes) == 1 and rows[0].ndim == 1:
+        numbers = from_one_hot(np.stack(rows))
+        if numbers is not None:
+            return [int(number) for number in numbers]
+    return [_label(value) for value in values]
 
 
 def _label(value: Any) -> int | None:

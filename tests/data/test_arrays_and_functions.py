@@ -142,3 +142,55 @@ class PairsSet:
 def test_several_labels_in_an_array_are_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="multi-label"):
         probe.images(torch.rand(6, 3, 4, 4), torch.zeros(6, 4))
+
+
+NAMES = np.array(["circle", "cross", "square"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (LABELS[:, None], None),
+        (np.eye(3)[LABELS], None),
+        (np.eye(3, dtype=bool)[LABELS], None),
+        (LABELS.astype(str), None),
+        (NAMES[LABELS], ("circle", "cross", "square")),
+        (NAMES[LABELS].astype("S"), ("circle", "cross", "square")),
+    ],
+)
+def test_labels_in_a_column_one_hot_or_as_names(
+    labels: np.ndarray, names: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "d.npz", test_images=PIXELS, test_labels=labels, train_images=PIXELS[:4])
+    images = load_images(tmp_path / "d.npz")
+    assert [images.label(index) for index in range(6)] == LABELS.tolist()
+    assert images.class_names == names
+    again = probe.images(PIXELS, labels)
+    assert [again.label(index) for index in range(6)] == LABELS.tolist()
+
+
+def test_one_hot_labels_of_a_dataset() -> None:
+    pairs = [(torch.rand(3, 4, 4), row) for row in torch.eye(3)[torch.from_numpy(LABELS)]]
+    images = probe.images(PairsSet(pairs))
+    assert [images.label(index) for index in range(6)] == LABELS.tolist()
+
+
+def test_several_labels_and_names_of_files_in_an_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=PIXELS, labels=np.ones((6, 4)))
+    with pytest.raises(UsageError, match="multi-label"):
+        load_images(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", images=PIXELS, files=np.array(list("abcdef")), scale=np.array(2.0))
+    assert not load_images(tmp_path / "d.npz").labelled
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.where(PIXELS > 0.9, np.nan, PIXELS), "not finite"),
+        (PIXELS * 255, "uint8.*--mean"),
+        ((PIXELS * 9999).astype(np.uint16), "uint16.*divided"),
+    ],
+)
+def test_pixels_out_of_range_say_what_to_do(pixels: np.ndarray, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        probe.images(pixels, LABELS)

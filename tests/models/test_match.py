@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,3 +220,16 @@ def test_a_table_of_other_files_says_what_it_lists(tmp_path: Path) -> None:
     table.write_text("file,label\nother,1\n")
     with pytest.raises(CannotRunError, match="other"):
         load_images(data, labels_csv=table)
+
+
+def test_images_in_memory_are_not_told_about_folders() -> None:
+    from probe.data.objects import from_object
+
+    pixels, names = np.zeros((3, 4, 4), np.uint8), np.array(["cat", "dog", "owl"])
+    images = from_object(pixels, names, 9, 0, "")
+    matched = match_labels(model(["owl", "cat", "dog"]), images)
+    assert [matched.label(index) for index in range(3)] == [1, 2, 0]
+    with pytest.raises(UsageError, match=r"has 3: cat, dog, owl.*class numbers") as refused:
+        match_labels(model(4), images)
+    assert "folder" not in str(refused.value).casefold()
+    assert "class map" not in str(refused.value)
