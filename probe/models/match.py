@@ -234,7 +234,7 @@ def _by_order(model: LoadedModel, images: ImageSet) -> Matching:
     if len(folders) != model.num_classes:
         raise UsageError(
             f"The model {model.name} ({model.provenance.weights}) has {model.num_classes} classes but the data "
-            f"{images.name} has {len(folders)}: {_list(folders)}. {_CURE}"
+            f"{images.name} has {len(folders)}: {_list(folders)}. {' '.join((*images.cautions, _CURE))}"
         )
     if model.class_names is None:
         return Matching(tuple(range(len(folders))), "labels by the order of the class names")
