@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import Any, cast
 
@@ -36,7 +36,7 @@ def from_object(
     if isinstance(source, DataLoader):
         no_labels(labels)
         image_set = _from_loader(source, n, seed, name)
-    elif isinstance(source, Tensor | np.ndarray | list):
+    elif isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and not _has_items(source)):
         image_set = make_arrays(as_array(source), labels, name or "images in memory")
         image_set = image_set.sample(n, seed) if sample_arrays else image_set
     elif hasattr(source, "__getitem__") and isinstance(source, Sized):
@@ -48,6 +48,11 @@ def from_object(
             "a length, a DataLoader, a folder, or the name of a data set."
         )
     return image_set
+
+
+def _has_items(values: list[Any]) -> bool:
+    """Return whether a list has the items of a Dataset, such as (image, label), and not images alone."""
+    return bool(values) and isinstance(values[0], tuple | Mapping | Image.Image)
 
 
 def no_labels(labels: object) -> None:

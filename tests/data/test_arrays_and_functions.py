@@ -83,10 +83,18 @@ instance = TensorDataset(pixels, labels)
 def nothing(): pass
 def fails(): raise RuntimeError("no disk")
 def number(): return 3
+def part(count, start=0): return pixels[start:start + count], labels[start:start + count]
+def items(): return [(image, int(label)) for image, label in zip(pixels, labels)]
+class Part(Dataset):
+    def __init__(self, count): self.count = count
+    def __len__(self): return self.count
+    def __getitem__(self, index): return pixels[index], labels[index]
 """
 
 
-@pytest.mark.parametrize("name", ["pair", "dataset", "loader", "instance"])
+@pytest.mark.parametrize(
+    "name", ["pair", "dataset", "loader", "instance", "items", "part?count=6", "Part?count=6"]
+)
 def test_a_function_of_the_users_own(name: str, tmp_path: Path) -> None:
     (tmp_path / "my_data.py").write_text(FUNCTIONS)
     images = load_images(f"{tmp_path}/my_data.py:{name}")
@@ -102,6 +110,10 @@ def test_a_function_of_the_users_own(name: str, tmp_path: Path) -> None:
         ("fails", "my_data.py, line .*no disk"),
         ("number", "from a int"),
         ("other", "no function"),
+        ("part", r"needs an argument .count.*part\?count="),
+        ("part?cnt=3", "takes no argument 'cnt'.*count, start"),
+        ("Part", r"Part\?count="),
+        ("instance?count=3", "no arguments"),
     ],
 )
 def test_a_function_that_fails_says_why(name: str, words: str, tmp_path: Path) -> None:
@@ -194,3 +206,20 @@ def test_several_labels_and_names_of_files_in_an_npz(tmp_path: Path) -> None:
 def test_pixels_out_of_range_say_what_to_do(pixels: np.ndarray, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         probe.images(pixels, LABELS)
+
+
+def test_a_file_without_a_function_names_its_functions(tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    with pytest.raises(UsageError, match=r"my_data.py:FUNCTION.*pair, dataset"):
+        load_images(tmp_path / "my_data.py")
+
+
+def test_a_part_of_a_functions_data(tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    images = load_images(f"{tmp_path}/my_data.py:part?count=2&start=1")
+    assert [images.label(index) for index in range(len(images))] == [1, 2]
+
+
+def test_a_list_of_dictionaries_is_told_to_give_pairs() -> None:
+    with pytest.raises(UsageError, match=r"is a dict.*pairs"):
+        probe.images([{"image": PIXELS[0], "label": 0}] * 3)
