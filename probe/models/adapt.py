@@ -256,9 +256,9 @@ class _PicksOutput:
     _pick: OutputPick
     _base: type[nn.Module]
 
-    def forward(self, *args: Any, **options: Any) -> Tensor:
-        """Return the logits (N, classes)."""
-        return self._pick(super().forward(*args, **options))  # type: ignore[misc]
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, classes); torch.fx traces no ``**options`` of a network that is traced by itself."""
+        return self._pick(super().forward(images))  # type: ignore[misc]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle by the network's own class: this one is made when it is needed."""
