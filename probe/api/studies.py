@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -95,7 +95,8 @@ def adversarial(
 
     ``eps`` in units of the pixel range, such as 8/255; several, ascending, make a curve and the last one is reported.
     ``attacks`` are names with options (``pgd?steps=100``, see ``probe.attacks``); none means APGD with two losses.
-    ``target``: a class, ``least-likely`` or ``random``. ``against`` is a second network for a paired comparison,
+    ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
+    ``random``. ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
@@ -318,6 +319,11 @@ def _parts(
 def _names(value: Names | None) -> tuple[str, ...] | None:
     if value is None:
         return None
+    given: object = value
+    if not isinstance(given, Iterable):
+        raise UsageError(
+            f"Give names, as a text or a list of texts, not {value!r}: None means all, an empty list none."
+        )
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(value)
 
 

@@ -197,7 +197,7 @@ def outcome(sentences: Sequence[str], place: str, console: Console) -> None:
 def _skipped_lines(report: Report, most: int = 5) -> Iterator[str]:
     skipped = report.data.skipped
     if skipped:
-        yield f"! {len(skipped)} of the inputs were skipped:"
+        yield f"! {len(skipped)} of the inputs {'was' if len(skipped) == 1 else 'were'} skipped:"
         for item in skipped[:most]:
             yield f"    {one_line(item.name)}: {one_line(item.reason)}"
         if len(skipped) > most:

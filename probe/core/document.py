@@ -378,6 +378,10 @@ class Report:
         """
         return renderer().figure(self, name, width, font)
 
+    def __repr__(self) -> str:
+        """Return the title and the sentences that the command line prints, without the pictures."""
+        return "\n".join((self.title, *(f"• {sentence}" for sentence in self.headline)))
+
     def _repr_html_(self) -> str:
         """Show the same page in a notebook."""
         return renderer().notebook(self)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from probe.core.seeds import scoped
+from probe.core.state import kept_buffers, training_mode
+
 _LEAST_GROUP = 4
 
 
@@ -21,8 +24,25 @@ def fast_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
-def bf16_pays(network: nn.Module, device: torch.device) -> bool:
-    """Return whether bfloat16 is faster for a network: with hardware support and no convolutions with tiny groups.
+def accepts_bf16(network: nn.Module, size: tuple[int, int, int]) -> bool:
+    """Return whether a network runs forward and backward under bfloat16 autocast on images of ``size`` (C, H, W).
+
+    Some do not, such as one that writes its maps into a float32 tensor of its own (scatter_add, index_put).
+    """
+    place = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, *size, device=place, requires_grad=True)
+    try:
+        with scoped(0, "bf16"), training_mode(network, False), kept_buffers(network), torch.enable_grad():
+            with torch.autocast(place.type, torch.bfloat16):
+                output = network(images)
+            torch.autograd.grad(output.float().sum(), images, allow_unused=True)
+    except Exception:
+        return False
+    return True
+
+
+def bf16_pays(network: nn.Module, device: torch.device, size: tuple[int, int, int]) -> bool:
+    """Return whether bfloat16 is faster: the hardware has it, the network accepts it, no convolution has tiny groups.
 
     A training step of mobilenet_v3_small and of efficientnet_b0, whose groups are single channels, takes twice as long
     in bfloat16; that of resnet18 and of a ResNeXt with groups of 4 to 16 takes a little more than half as long.
@@ -31,4 +51,4 @@ def bf16_pays(network: nn.Module, device: torch.device) -> bool:
         isinstance(sub, nn.Conv2d) and sub.groups > 1 and sub.in_channels // sub.groups < _LEAST_GROUP
         for sub in network.modules()
     )
-    return fast_bf16(device) and not tiny
+    return fast_bf16(device) and not tiny and accepts_bf16(network, size)

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from probe.core.contained import contained
 from probe.core.errors import CannotRunError, ProbeError, UsageError, did_you_mean
 
 _MESSAGE_LENGTH = 200
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _PREFIX = "probe_user_"
 
 
@@ -108,6 +109,53 @@ def attribute(module: ModuleType, name: str, place: str) -> Any:
         listed = f" It defines {', '.join(own[:6])}." if own else " It defines no functions."
         raise UsageError(f"There is no function in {place} '{name}'.{did_you_mean(name, own)}{listed}")
     return getattr(module, name)
+
+
+def functions_in(path: Path) -> str:
+    """Return a sentence that lists the top-level functions and classes of a Python file, or nothing; it is not run."""
+    try:
+        body = ast.parse(path.expanduser().read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return ""
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [name for name in names if not name.startswith("_")]
+    return f" It defines {', '.join(public[:6])}." if public else ""
+
+
+def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the parameters that can be given by name, none where they are not known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(parameter.name for parameter in parameters if parameter.kind in _BY_NAME)
+
+
+def check_arguments(function: Callable[..., Any], shown: str, arguments: Mapping[str, Any]) -> None:
+    """Raise UsageError if a function, called ``shown`` by the user, does not take these arguments, or needs more."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return
+    names = parameter_names(function)
+    has_kwargs = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    unknown = [key for key in arguments if key not in names]
+    if unknown and not has_kwargs:
+        takes = f"It takes {', '.join(names)}." if names else "It takes none."
+        raise UsageError(f"{shown} takes no argument '{unknown[0]}'. {takes}")
+    missing = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        and parameter.name not in arguments
+    ]
+    if missing:
+        query = "&".join(f"{name}=…" for name in missing)
+        raise UsageError(
+            f"{shown} needs {'an argument' if len(missing) == 1 else 'arguments'} ({', '.join(missing)}): write "
+            f"{shown}?{query}; what is no number or text, such as a config object, needs a function of yours that passes it."
+        )
 
 
 def digest(module: ModuleType) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.core.errors import UsageError
-from probe.data.images import ImageSet, LazyItems
+from probe.data.images import ImageSet, LazyItems, printable
 from probe.data.spec import Item
 
 _SLACK = 1e-4
@@ -34,7 +34,7 @@ def make_arrays(array: NDArray[Any], labels: Arrays | None, name: str) -> ImageS
         raise UsageError(
             f"Images must be (N, C, H, W), (N, H, W, C) or (N, H, W); these have the shape {array.shape}."
         )
-    known = None if labels is None else class_numbers(labels, len(array))
+    known, names = (None, None) if labels is None else _classes(labels, len(array))
     last = array.ndim == 4 and _channels_last(array.shape[1:])
     check_range(array, "The images")
 
@@ -47,7 +47,7 @@ def make_arrays(array: NDArray[Any], labels: Arrays | None, name: str) -> ImageS
     return ImageSet(
         name=name,
         items=LazyItems(len(array), make),
-        class_names=None,
+        class_names=names,
         domain="memory",
         source=f"{len(array):,} images in memory",
         framed=True,
@@ -89,36 +89,66 @@ def check_range(array: NDArray[Any], label: str) -> None:
     if array.dtype == np.uint8:
         return
     if array.dtype.kind not in "f":
-        raise UsageError(f"{label} are {array.dtype}: give float pixels in [0, 1], or uint8.")
+        raise UsageError(
+            f"{label} are {array.dtype}: give float pixels in [0, 1] (divided by the largest value that a pixel can have), or uint8."
+        )
     low, high = float(array.min()), float(array.max())
-    if not (np.isfinite([low, high]).all() and low >= -_SLACK and high <= 1 + _SLACK):
+    if not np.isfinite([low, high]).all():
         raise UsageError(
-            f"{label} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation, and pass the "
-            "normalisation to probe.wrap as mean= and std=."
+            f"{label} have values that are not finite (NaN or infinity): replace them, such as with numpy.nan_to_num."
+        )
+    if low < -_SLACK or high > 1 + _SLACK:
+        raise UsageError(
+            f"{label} have values from {low:.4g} to {high:.4g}: give pixels in [0, 1] without normalisation (those from 0 to 255 "
+            "as uint8), and the normalisation as --mean and --std, or to probe.wrap as mean= and std=."
         )
 
 
-def class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
-    """Return one class number per image; a column (N, 1) and one-hot rows (N, classes) are read as what they are.
+def from_one_hot(rows: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Return the class number of each row of a one-hot array (N, K), None for other arrays.
 
-    Raises UsageError for another number of labels, for several per image, and for values that are no class numbers.
+    At least two classes have to occur: rows that are all equal could as well be several labels of each image.
     """
+    if rows.ndim != 2 or rows.shape[1] < 2 or rows.dtype.kind not in "biuf":
+        return None
+    ones = rows == 1
+    if not ((ones | (rows == 0)).all() and (ones.sum(1) == 1).all()):
+        return None
+    numbers = ones.argmax(1).astype(np.int64)
+    return numbers if len(np.unique(numbers)) > 1 else None
+
+
+def _classes(labels: Arrays, count: int) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Return class numbers, and the names of the classes in byte order where the labels are names."""
     array = as_array(labels)
-    if array.dtype.kind not in "biuf":
-        raise UsageError(
-            f"Labels must be class numbers 0, 1, 2 …; these are {array.dtype.type.__name__.rstrip('_')} values. Give the place "
-            "of each name in the list of classes."
-        )
-    if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
-        if not _one_hot(array):
-            raise UsageError(several_labels(array.shape[1]))
-        array = array.argmax(1)
     if array.shape == (count, 1):
         array = array[:, 0]
+    texts = [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in array.tolist()
+    ]
+    if array.shape != (count,) or not all(isinstance(text, str) for text in texts):
+        return _class_numbers(array, count), None
+    texts = [text.strip() for text in texts]
+    if all(text.isdecimal() for text in texts):
+        return _class_numbers(np.array(list(map(int, texts))), count), None
+    if not all(texts):
+        raise UsageError("Some labels are empty: give each image the name or the number of its class.")
+    names, numbers = np.unique(np.array(texts), return_inverse=True)
+    return numbers.astype(np.int64), tuple(map(printable, names.tolist()))
+
+
+def _class_numbers(array: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if array.ndim == 2 and len(array) == count and array.shape[1] > 1:
+        numbers = from_one_hot(array)
+        if numbers is None:
+            raise UsageError(several_labels(array.shape[1]))
+        return numbers
     if array.shape != (count,):
         raise UsageError(
             f"There are {count} images, but the labels have the shape {array.shape}: give one class number per image."
         )
+    if array.dtype.kind not in "biuf":
+        raise UsageError("Labels must be class numbers 0, 1, 2 …, or the names of the classes.")
     with np.errstate(invalid="ignore"):
         numbers = array.astype(np.int64)
     if not np.array_equal(numbers, array) or (count and numbers.min() < 0):
@@ -126,8 +156,3 @@ def class_numbers(labels: Arrays, count: int) -> NDArray[np.int64]:
             "Labels must be class numbers 0, 1, 2 …; some of these are negative or not integers."
         )
     return numbers
-
-
-def _one_hot(rows: NDArray[Any]) -> bool:
-    """Return whether each row is 0 but for one 1: what several labels per image would be only by chance."""
-    return bool(np.isin(rows, (0, 1)).all() and (rows.sum(1) == 1).all())

@@ -16,7 +16,9 @@ from probe.data.images import ImageSet, LazyItems, printable
 from probe.data.spec import Item
 
 _MOST_BYTES = 1 << 30
+_DELIMITERS = (",", ";", "\t", "|")
 _FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_id", "img", "path", "id", "name")
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "labels", "y")
 
 
@@ -44,7 +46,8 @@ class LabelsCsv:
         """Return the label of each file as written; raises UsageError for a file that cannot be used."""
         text = read_text(self.path, "labels file", _MOST_BYTES)
         try:
-            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+            table = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+            rows = [row for row in table if row]
         except csv.Error as error:
             raise UsageError(f"The labels file {self.path} is not valid CSV: {error}.") from error
         if len(rows) < 2:
@@ -52,6 +55,7 @@ class LabelsCsv:
                 f"The labels file {self.path} needs a line of headings and a line for each image."
             )
         header = [name.strip() for name in rows[0]]
+        self._check_header(header, rows)
         file_at = self._column(header, self.file_column, _FILE_COLUMNS, "files")
         label_at = self._column(header, self.label_column, _LABEL_COLUMNS, "labels")
         labels: dict[str, str] = {}
@@ -62,6 +66,24 @@ class LabelsCsv:
             if labels.setdefault(file, label) != label:
                 raise UsageError(f"The labels file {self.path} has two labels for {printable(file)}.")
         return labels
+
+    def _check_header(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Raise UsageError for a table without headings, and for one with a column of 0 and 1 for each class."""
+        if any(os.path.splitext(name)[1].lower() in _PICTURES for name in header):
+            raise UsageError(
+                f"The labels file {self.path} has no line of headings: it begins with {', '.join(map(printable, header[:4]))}. Add "
+                "one before it, such as file,label."
+            )
+        flags = [row[1:] for row in rows[1:] if len(row) == len(header)]
+        lower = [name.lower() for name in header]
+        if self.label_column is not None or len(header) < 3 or any(name in lower for name in _LABEL_COLUMNS):
+            return
+        if flags and all({*map(_flag, row)} <= {0, 1} and sum(map(_flag, row)) == 1 for row in flags):
+            raise UsageError(
+                f"The labels file {self.path} is one-hot: each of {', '.join(map(printable, header[1:5]))} is a class with 0 or 1. "
+                f"Write the class into one column, in Python: pandas.read_csv('{self.path.name}', index_col=0).idxmax(axis=1)"
+                ".to_csv('labels.csv', header=['label'])."
+            )
 
     def _column(self, header: Sequence[str], wanted: str | None, usual: Sequence[str], what: str) -> int:
         if wanted is not None and wanted in header:
@@ -79,11 +101,25 @@ class LabelsCsv:
         )
 
 
+def _delimiter(text: str) -> str:
+    """Return what separates the columns: a comma if the headings have one, else a semicolon, a tab or a bar."""
+    heading = text.lstrip().partition("\n")[0]
+    return next((mark for mark in _DELIMITERS if mark in heading), ",")
+
+
+def _flag(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
 def label_by_csv(images: ImageSet, labels: LabelsCsv) -> ImageSet:
     """Return those images that a CSV file labels, by their path in the folder, or their name with or without ending.
 
     Labels that are all whole numbers are class numbers; otherwise the classes are the different labels in byte order.
-    Files of the table that are missing, and images that it does not list, are skipped and counted.
+    Files of the table that are missing, and images that it does not list, are skipped and counted; the table itself,
+    where it lies in the folder, is not.
     """
     table = labels.read()
     numeric = all(value.isdigit() for value in table.values())
@@ -119,6 +155,8 @@ def label_by_csv(images: ImageSet, labels: LabelsCsv) -> ImageSet:
             f"{printable(next(iter(table)))}, …: give the paths relative to the folder."
         )
 
+    place = labels.path.resolve().as_posix()
+
     def make(position: int) -> Item:
         index, label = chosen[position]
         return replace(images.items[index], label=label)
@@ -129,5 +167,8 @@ def label_by_csv(images: ImageSet, labels: LabelsCsv) -> ImageSet:
         class_names=None if classes is None else tuple(map(printable, classes)),
         num_classes=None if classes is None else len(classes),
         source=f"{images.source}, labels from {labels.path.name}",
-        skipped_before=(*images.skipped_before, *skipped),
+        skipped_before=(
+            *(item for item in images.skipped_before if not place.endswith(f"/{item.name}")),
+            *skipped,
+        ),
     )

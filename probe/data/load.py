@@ -11,6 +11,7 @@ from pathlib import Path
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.progress import SILENT, Progress
+from probe.core.usercode import functions_in
 from probe.data.class_map import read_class_map
 from probe.data.images import ImageSet, printable
 from probe.data.labels_csv import LabelsCsv, label_by_csv
@@ -87,8 +88,12 @@ def _resolve(name: str) -> tuple[str, Path | None]:
     if name and os.path.isdir(path):
         return FOLDER, path
     if name and os.path.isfile(path):
+        if path.suffix.lower() == ".py":
+            raise UsageError(
+                f"'{printable(name)}' is a file without a function: write {printable(name)}:FUNCTION.{functions_in(path)}"
+            )
         return (ARRAYS if path.suffix.lower() in _ARRAY_SUFFIXES else IMAGE), path
-    if re.fullmatch(r".+\.py:\w+|\w+(\.\w+)+:\w+", name):
+    if re.fullmatch(r"(.+\.py:\w+|\w+(\.\w+)*:\w+)(\?.*)?", name):
         return PYTHON, None
     if name and os.path.exists(path):
         raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from probe.core.errors import UsageError
 from probe.core.seeds import scoped
-from probe.data.arrays import Arrays, as_array, check_range, make_arrays, planes, several_labels
+from probe.data.arrays import Arrays, as_array, check_range, from_one_hot, make_arrays, planes, several_labels
 from probe.data.images import ImageSet, LazyItems
 from probe.data.preprocess import plain
 from probe.data.sampling import choose
@@ -36,7 +36,7 @@ def from_object(
     if isinstance(source, DataLoader):
         no_labels(labels)
         image_set = _from_loader(source, n, seed, name)
-    elif isinstance(source, Tensor | np.ndarray | list):
+    elif isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and not _has_items(source)):
         image_set = make_arrays(as_array(source), labels, name or "images in memory")
         image_set = image_set.sample(n, seed) if sample_arrays else image_set
     elif hasattr(source, "__getitem__") and isinstance(source, Sized):
@@ -48,6 +48,11 @@ def from_object(
             "a length, a DataLoader, a folder, or the name of a data set."
         )
     return image_set
+
+
+def _has_items(values: list[Any]) -> bool:
+    """Return whether a list has the items of a Dataset, such as (image, label), and not images alone."""
+    return bool(values) and isinstance(values[0], tuple | Mapping | Image.Image)
 
 
 def no_labels(labels: object) -> None:
@@ -65,7 +70,7 @@ def _from_dataset(dataset: Any, n: int, seed: int, name: str) -> ImageSet:
     first = _part(dataset[chosen[0]], 0)
     _check_item(first)
     if known is None and isinstance(dataset[chosen[0]], tuple | list):
-        known_here = [_label(_part(dataset[index], 1)) for index in chosen]
+        known_here = _all_labels([_part(dataset[index], 1) for index in chosen])
     else:
         known_here = [None if known is None else int(known[index]) for index in chosen]
 
@@ -116,7 +121,7 @@ def _labels_of(dataset: Any) -> list[int] | None:
     tensors = getattr(dataset, "tensors", None)
     for labels in (getattr(dataset, "targets", None), tensors[1] if tensors and len(tensors) > 1 else None):
         if labels is not None and len(labels) == len(dataset):
-            return [_label(value) or 0 for value in labels]
+            return [label or 0 for label in _all_labels(list(labels))]
     return None
 
 
@@ -124,6 +129,17 @@ def _part(item: Any, place: int) -> Any:
     if isinstance(item, tuple | list):
         return item[place] if place < len(item) else None
     return item if place == 0 else None
+
+
+def _all_labels(values: list[Any]) -> list[int | None]:
+    """Return the class number of each value, also where all are one-hot vectors."""
+    rows = [np.asarray(0) if value is None else as_array(value).squeeze() for value in values]
+    shapes = {row.shape for row in rows}
+    if len(shapes) == 1 and rows[0].ndim == 1:
+        numbers = from_one_hot(np.stack(rows))
+        if numbers is not None:
+            return [int(number) for number in numbers]
+    return [_label(value) for value in values]
 
 
 def _label(value: Any) -> int | None:

@@ -41,6 +41,7 @@ def adapt(
         raise CannotRunError(
             f"{name} has tensors on the meta device, which have no values: build it with its weights, on the CPU."
         )
+    _refuse_quantised(network, name)
     notes += _to_float32(network)
     if not isinstance(network, torch.jit.ScriptModule):
         found = _first_output(network, img_size)
@@ -52,6 +53,18 @@ def adapt(
     if notes:
         setattr(network, _NOTES, (*notes_on(network), *notes))
     return network
+
+
+def _refuse_quantised(network: nn.Module, name: str) -> None:
+    """Raise CannotRunError for a network with integer weights, which has no gradients and no filters to look at."""
+    for place, sub in network.named_modules():
+        packed = type(sub).__module__.startswith("torch.ao.nn.") and ".quantized." in type(sub).__module__
+        tensors = (*sub.parameters(recurse=False), *sub.buffers(recurse=False))
+        if packed or any(value.is_quantized for value in tensors):
+            raise CannotRunError(
+                f"{name} is quantised ({place or 'the network'} is a {type(sub).__module__}.{type(sub).__name__}): integer weights "
+                "have no gradients. Give the network as it was in float32, before convert or quantize_dynamic."
+            )
 
 
 def build_adapted(
@@ -243,9 +256,9 @@ class _PicksOutput:
     _pick: OutputPick
     _base: type[nn.Module]
 
-    def forward(self, *args: Any, **options: Any) -> Tensor:
-        """Return the logits (N, classes)."""
-        return self._pick(super().forward(*args, **options))  # type: ignore[misc]
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, classes); torch.fx traces no ``**options`` of a network that is traced by itself."""
+        return self._pick(super().forward(images))  # type: ignore[misc]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle by the network's own class: this one is made when it is needed."""

@@ -38,9 +38,7 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
     if isinstance(error, ProbeError):
         return error
     message = _message(error)
-    place = place_of(error)
-    where = f"{place}: " if place else ""
-    detail = f"{where}{type(error).__name__}{f': {message}' if message else ''}"
+    detail = describe(error)
     if isinstance(error, SystemExit):
         return CannotRunError(f"{name} ends the program in its forward pass ({detail}): remove that call.")
     if isinstance(error, TypeError) and (missing := _missing_arguments(network)):
@@ -64,10 +62,7 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
         )
     batch = _only_batch(network, size, message)
     if batch is not None:
-        return CannotRunError(
-            f"{name} takes only batches of {batch} images ({detail}): its forward has the batch size written into it. "
-            "Use x.flatten(1) or x.view(len(x), -1) instead."
-        )
+        return only_batches_of(batch, name, detail)
     if isinstance(
         error, RuntimeError | ValueError | IndexError | AssertionError | TypeError
     ) and _SHAPE.search(message):
@@ -97,6 +92,21 @@ def without_failing_gradient(model: LoadedModel) -> LoadedModel:
     note = f"The backward pass of this network fails, so it is studied without gradients ({failure})."
     origin = replace(model.provenance, notes=(*model.provenance.notes, note))
     return replace(model, provenance=origin)
+
+
+def describe(error: BaseException) -> str:
+    """Return place, type and message of an exception of a user's network."""
+    place, message = place_of(error), _message(error)
+    where = f"{place}: " if place else ""
+    return f"{where}{type(error).__name__}{f': {message}' if message else ''}"
+
+
+def only_batches_of(batch: int, name: str, detail: str) -> CannotRunError:
+    """Return the error for a network that takes batches of one size alone."""
+    return CannotRunError(
+        f"{name} takes only batches of {batch} images ({detail}): its forward has the batch size written into it. "
+        "Use x.flatten(1) or x.view(len(x), -1) instead; for torch.export, give dynamic_shapes with a dynamic batch dimension."
+    )
 
 
 def _message(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 from probe.core.errors import UsageError
 from probe.core.option_string import parse_options
 from probe.core.progress import SILENT, Progress
+from probe.core.usercode import functions_in
 from probe.data.spec import Interpolation
 from probe.models.adapt import build_adapted, notes_on
 from probe.models.first_pass import without_failing_gradient
@@ -86,8 +86,10 @@ def parse_name(text: str, sources: Collection[str]) -> ModelName:
         raise UsageError("The model name is empty. `probe models` lists the available networks.")
     if head.endswith(".py"):
         raise UsageError(
-            f"'{text}' is a file without a function: write {head}:FUNCTION.{_functions_in(head)}"
+            f"'{text}' is a file without a function: write {head}:FUNCTION.{functions_in(Path(head))}"
         )
+    if "/" in head and os.path.isfile(os.path.expanduser(head)):
+        raise _a_file(head)
     if "/" in head:
         raise UsageError(
             f"'{text}' is not a model name. For the Hugging Face hub, write hf-hub:{head}; for your own network, write "
@@ -109,17 +111,6 @@ def _factory_target(head: str, sources: Collection[str]) -> str:
             "(path/to/net.py) or a module (package.module)."
         )
     return head
-
-
-def _functions_in(path: str) -> str:
-    """Return a sentence that lists the top-level functions and classes of a Python file, or nothing."""
-    try:
-        body = ast.parse(Path(path).expanduser().read_text(encoding="utf-8")).body
-    except (OSError, ValueError, SyntaxError):
-        return ""
-    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    public = [name for name in names if not name.startswith("_")]
-    return f" It defines {', '.join(public[:6])}." if public else ""
 
 
 __all__ = ["catalogue", "load_model"]
@@ -231,7 +222,16 @@ def _sources_by_rank() -> list[ModelSource]:
     )
 
 
+def _a_file(name: str) -> UsageError:
+    return UsageError(
+        f"'{name}' is a file, and a network is named by the code that builds it: give that with --model path/to/net.py:FUNCTION, "
+        f"and a file of weights with --weights {name}."
+    )
+
+
 def _unknown(parsed: ModelName, sources: list[ModelSource]) -> UsageError:
+    if os.path.isfile(parsed.target):
+        return _a_file(parsed.target)
     return unknown_name(parsed.target, "model", [name for source in sources for name in source.names()])
 
 

@@ -22,6 +22,17 @@ _CURE = (
 )
 
 
+_CURE_IN_MEMORY = "Give class numbers as labels, in the order of the network's outputs."
+_FOLDER_WORDS = (
+    (_CURE, _CURE_IN_MEMORY),
+    ("that, give --class-map", "that, give class numbers in its order"),
+    ("wrong, give --class-map", "wrong, give class numbers as labels"),
+    ("class folder", "class"),
+    ("by the folders' numbers", "by the classes' numbers"),
+)
+"""Words about folders, and what is said instead of them for images that are in none."""
+
+
 @dataclass(frozen=True)
 class Matching:
     """``numbers[i]`` is the network's class of the i-th class of the images; ``how`` says by what rule."""
@@ -77,6 +88,22 @@ def _matched(model: LoadedModel, images: ImageSet, strict: bool) -> ImageSet:
 
 
 def _by_rule(model: LoadedModel, images: ImageSet) -> Matching:
+    if images.domain == "folder":
+        return _by_names(model, images)
+    try:
+        matching = _by_names(model, images)
+    except UsageError as error:
+        raise UsageError(_without_folders(str(error))) from error
+    return replace(matching, how=_without_folders(matching.how), caution=_without_folders(matching.caution))
+
+
+def _without_folders(text: str) -> str:
+    for words, instead in _FOLDER_WORDS:
+        text = text.replace(words, instead)
+    return text
+
+
+def _by_names(model: LoadedModel, images: ImageSet) -> Matching:
     folders = images.class_names or ()
     return (
         _by_wnid(model, folders)
@@ -207,10 +234,10 @@ def _by_order(model: LoadedModel, images: ImageSet) -> Matching:
     if len(folders) != model.num_classes:
         raise UsageError(
             f"The model {model.name} ({model.provenance.weights}) has {model.num_classes} classes but the data "
-            f"{images.name} has {len(folders)}: {_list(folders)}. {_CURE}"
+            f"{images.name} has {len(folders)}: {_list(folders)}. {' '.join((*images.cautions, _CURE))}"
         )
     if model.class_names is None:
-        return Matching(tuple(range(len(folders))), "labels by the order of the folders' names")
+        return Matching(tuple(range(len(folders))), "labels by the order of the class names")
     different = [
         f"'{folder}' is taken as '{name}'"
         for folder, name in zip(folders, model.class_names, strict=True)
@@ -220,7 +247,7 @@ def _by_order(model: LoadedModel, images: ImageSet) -> Matching:
         f"The class folders do not have the names of the network's classes and were matched by order: "
         f"{'; '.join(different[:_NAMED])}{' …' if len(different) > _NAMED else ''}. If that is wrong, give --class-map."
     )
-    return Matching(tuple(range(len(folders))), "labels by the order of the folders' names", caution)
+    return Matching(tuple(range(len(folders))), "labels by the order of the class names", caution)
 
 
 def _absent(model: LoadedModel, matching: Matching) -> str:

@@ -19,7 +19,7 @@ from probe.core.memory import total_memory
 from probe.core.state import training_mode
 from probe.data.spec import Aspect, InputSpec, Interpolation
 from probe.graph.cost.operations import without_fused_attention
-from probe.models.first_pass import ShapeError, explain
+from probe.models.first_pass import ShapeError, describe, explain, only_batches_of
 from probe.models.source import NORMALISATION, RESIZING, SIZE, Preprocessing
 
 _BATCH = 2
@@ -68,11 +68,20 @@ def measure(network: nn.Module, size: tuple[int, int, int], name: str) -> Networ
                 output = network(zeros)
             except (Exception, SystemExit) as error:
                 raise explain(network, size, name, error) from error
+        _check_other_batch(network, torch.zeros(_BATCH + 1, *size, device=device), name)
     _check_logits(output, name)
     operations = counter.get_flop_counts().get("Global", {})
     convolutions = sum(count for operation, count in operations.items() if "convolution" in str(operation))
     total = sum(operations.values())
     return NetworkFacts(int(output.shape[1]), total // (2 * _BATCH), convolutions / total if total else 0.0)
+
+
+def _check_other_batch(network: nn.Module, images: Tensor, name: str) -> None:
+    """Raise CannotRunError for a network that takes batches of two images, and not these three."""
+    try:
+        network(images)
+    except (Exception, SystemExit) as error:
+        raise only_batches_of(_BATCH, name, describe(error)) from error
 
 
 def check_affordable(size: tuple[int, int, int]) -> None:

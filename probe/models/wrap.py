@@ -154,7 +154,9 @@ class _RandomCopy:
 def _private_copy(module: nn.Module, name: str, output: str | None) -> nn.Module:
     """Return an adapted copy, without gradients."""
     try:
-        network = copy.deepcopy(module)
+        # Without gradients, or the parameters of a copied TorchScript module are no leaves.
+        with torch.no_grad():
+            network = copy.deepcopy(module)
     except Exception as error:
         raise CannotRunError(
             f"{name} cannot be copied ({type(error).__name__}: {error}): remove open files, locks and tensors with a "

@@ -124,7 +124,9 @@ def choose_recipe(
     elif mirrors:
         base = replace(base, augment=(*base.augment, "flip"))
     fewer = max(_FEWEST_EPOCHS, math.ceil(base.epochs * min(1.0, _FULL_EPOCHS / n)))
-    base = replace(base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device))
+    base = replace(
+        base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device, setup.framing.input.size)
+    )
     _check_words(words)
     options = words.options()
     if words.augment == ("none",):

@@ -17,7 +17,7 @@ from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
 from probe.core.errors import CannotRunError
 from probe.core.journal import Journal
-from probe.core.precision import fast_bf16
+from probe.core.precision import accepts_bf16, fast_bf16
 from probe.core.progress import Progress
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
@@ -194,13 +194,13 @@ def make_task(epsilons: Sequence[float], norm: Norm, shape: tuple[int, int, int]
 
 def attacked_model(model: LoadedModel, bf16: bool | None = None) -> AttackedModel:
     """Return the model as attacks see it; ``bf16`` None uses bfloat16 gradients where the processor is fast with
-    them.
+    them and the network accepts them.
 
     Gradients go through a graph of the network with its batch normalisation folded and with quick gradients of its
     convolutions, where that gives the same logits and gradients as the network itself.
     """
     if bf16 is None:
-        bf16 = fast_bf16(model.device)
+        bf16 = fast_bf16(model.device) and accepts_bf16(model.module, model.input.size)
     return AttackedModel(
         model.module, memory_format=model.memory_format, bf16=bf16, gradient_module=_quick(model)
     )

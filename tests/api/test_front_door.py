@@ -225,3 +225,20 @@ def test_every_package_exports_its_public_names(package: str) -> None:
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError):
         module.no_such_name  # noqa: B018
+
+
+def test_a_report_is_printed_as_its_sentences() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 3))
+    data = inner_images(), torch.zeros(40, dtype=torch.long)
+    report = probe.filters(net, data, views=["activations"])
+    text = repr(report)
+    assert text.splitlines()[0] == report.title
+    assert "of 40 images" in text
+    assert len(text) < 3000
+    assert "array(" not in text
+
+
+@pytest.mark.parametrize("checks", [False, 3])
+def test_checks_are_names(checks: object) -> None:
+    with pytest.raises(UsageError, match="empty list none"):
+        probe.adversarial(linear(), (inner_images(), torch.zeros(40, dtype=torch.long)), checks=checks)

@@ -54,7 +54,6 @@ def test_npy_and_pt(tmp_path: Path) -> None:
         ({"images": PIXELS, "labels": LABELS - 1}, "class numbers"),
         ({"images": PIXELS, "labels": np.ones((6, 3))}, "3 labels for each image .multi-label"),
         ({"images": PIXELS, "y": LABELS[:4]}, "6 images, but the labels have the shape .4,."),
-        ({"images": PIXELS, "y": np.array(["cat", "dog"] * 3)}, "class numbers 0, 1, 2 .*str values"),
         ({"images": np.array([{}])}, "cannot be read"),
     ],
 )
@@ -86,10 +85,18 @@ instance = TensorDataset(pixels, labels)
 def nothing(): pass
 def fails(): raise RuntimeError("no disk")
 def number(): return 3
+def part(count, start=0): return pixels[start:start + count], labels[start:start + count]
+def items(): return [(image, int(label)) for image, label in zip(pixels, labels)]
+class Part(Dataset):
+    def __init__(self, count): self.count = count
+    def __len__(self): return self.count
+    def __getitem__(self, index): return pixels[index], labels[index]
 """
 
 
-@pytest.mark.parametrize("name", ["pair", "dataset", "loader", "instance"])
+@pytest.mark.parametrize(
+    "name", ["pair", "dataset", "loader", "instance", "items", "part?count=6", "Part?count=6"]
+)
 def test_a_function_of_the_users_own(name: str, tmp_path: Path) -> None:
     (tmp_path / "my_data.py").write_text(FUNCTIONS)
     images = load_images(f"{tmp_path}/my_data.py:{name}")
@@ -105,6 +112,10 @@ def test_a_function_of_the_users_own(name: str, tmp_path: Path) -> None:
         ("fails", "my_data.py, line .*no disk"),
         ("number", "from a int"),
         ("other", "no function"),
+        ("part", r"needs an argument .count.*part\?count="),
+        ("part?cnt=3", "takes no argument 'cnt'.*count, start"),
+        ("Part", r"Part\?count="),
+        ("instance?count=3", "no arguments"),
     ],
 )
 def test_a_function_that_fails_says_why(name: str, words: str, tmp_path: Path) -> None:
@@ -147,16 +158,75 @@ def test_several_labels_in_an_array_are_refused_with_the_reason() -> None:
         probe.images(torch.rand(6, 3, 4, 4), torch.zeros(6, 4))
 
 
-@pytest.mark.parametrize(
-    "form", [LABELS[:, None], np.eye(3)[LABELS], np.eye(3, dtype=bool)[LABELS], LABELS.astype(np.float32)]
-)
-def test_columns_and_one_hot_rows_are_the_classes(form: np.ndarray, tmp_path: Path) -> None:
-    np.savez(tmp_path / "d.npz", x=PIXELS, y=form)
-    assert read(tmp_path / "d.npz")[1] == LABELS.tolist()
-    images = probe.images(PIXELS, form)
-    assert [images.label(index) for index in range(len(images))] == LABELS.tolist()
-
-
 def test_a_tuple_of_images_alone(tmp_path: Path) -> None:
     torch.save((torch.from_numpy(PIXELS),), tmp_path / "d.pt")
     assert read(tmp_path / "d.pt")[1] == [None] * 6
+
+
+NAMES = np.array(["circle", "cross", "square"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (LABELS[:, None], None),
+        (np.eye(3)[LABELS], None),
+        (np.eye(3, dtype=bool)[LABELS], None),
+        (LABELS.astype(str), None),
+        (NAMES[LABELS], ("circle", "cross", "square")),
+        (NAMES[LABELS].astype("S"), ("circle", "cross", "square")),
+    ],
+)
+def test_labels_in_a_column_one_hot_or_as_names(
+    labels: np.ndarray, names: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "d.npz", test_images=PIXELS, test_labels=labels, train_images=PIXELS[:4])
+    images = load_images(tmp_path / "d.npz")
+    assert [images.label(index) for index in range(6)] == LABELS.tolist()
+    assert images.class_names == names
+    again = probe.images(PIXELS, labels)
+    assert [again.label(index) for index in range(6)] == LABELS.tolist()
+
+
+def test_one_hot_labels_of_a_dataset() -> None:
+    pairs = [(torch.rand(3, 4, 4), row) for row in torch.eye(3)[torch.from_numpy(LABELS)]]
+    images = probe.images(PairsSet(pairs))
+    assert [images.label(index) for index in range(6)] == LABELS.tolist()
+
+
+def test_several_labels_and_names_of_files_in_an_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=PIXELS, labels=np.ones((6, 4)))
+    with pytest.raises(UsageError, match="multi-label"):
+        load_images(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", images=PIXELS, files=np.array(list("abcdef")), scale=np.array(2.0))
+    assert not load_images(tmp_path / "d.npz").labelled
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.where(PIXELS > 0.9, np.nan, PIXELS), "not finite"),
+        (PIXELS * 255, "uint8.*--mean"),
+        ((PIXELS * 9999).astype(np.uint16), "uint16.*divided"),
+    ],
+)
+def test_pixels_out_of_range_say_what_to_do(pixels: np.ndarray, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        probe.images(pixels, LABELS)
+
+
+def test_a_file_without_a_function_names_its_functions(tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    with pytest.raises(UsageError, match=r"my_data.py:FUNCTION.*pair, dataset"):
+        load_images(tmp_path / "my_data.py")
+
+
+def test_a_part_of_a_functions_data(tmp_path: Path) -> None:
+    (tmp_path / "my_data.py").write_text(FUNCTIONS)
+    images = load_images(f"{tmp_path}/my_data.py:part?count=2&start=1")
+    assert [images.label(index) for index in range(len(images))] == [1, 2]
+
+
+def test_a_list_of_dictionaries_is_told_to_give_pairs() -> None:
+    with pytest.raises(UsageError, match=r"is a dict.*pairs"):
+        probe.images([{"image": PIXELS[0], "label": 0}] * 3)

@@ -224,3 +224,28 @@ def test_a_network_with_fewer_answers_than_images_is_refused(study: Callable[...
     how = {"mode": "lesion", "remove": "relu"} if study is probe.ablate else {}
     with pytest.raises(CannotRunError, match="2 rows of logits for a batch of 5"):
         study(probe.wrap(Shrinks(), mean=0, std=1), PIXELS, **how)
+
+
+class _Labelled(nn.Module):
+    """Takes labels besides the images, and returns a dictionary, as networks of Hugging Face do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        maps = self.conv(pixel_values).relu()
+        logits = self.head(maps.mean((2, 3)))
+        loss = {} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels)}
+        return {"logits": logits, "maps": maps, **loss}
+
+
+def test_a_network_whose_logits_are_picked_out_can_be_traced_by_itself() -> None:
+    from probe.graph.trace.trace import trace
+
+    torch.manual_seed(0)
+    plain, images = _Labelled().eval(), torch.rand(2, 3, 8, 8)
+    expected = plain(images)["logits"]
+    graph = trace(adapt(copy.deepcopy(plain), "net"), images)
+    assert torch.allclose(graph(images), expected, atol=1e-6)
+    assert {"conv", "head"} <= set(graph.meta["layers"])

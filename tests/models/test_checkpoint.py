@@ -354,6 +354,19 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
     refused(path, "TorchScript", "state_dict()")
 
 
+def test_programs_and_networks_of_other_kinds_are_called_what_they_are(tmp_path: Path) -> None:
+    program, keras, onnx = tmp_path / "net.pt2", tmp_path / "net.keras", tmp_path / "net.onnx"
+    exported = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    torch.export.save(exported, program)
+    refused(program, "torch.export", "state_dict")
+    with zipfile.ZipFile(keras, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"\x89HDF")
+    refused(keras, "Keras")
+    onnx.write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.4.0:\x80\x01")
+    refused(onnx, "ONNX", "exported")
+
+
 @pytest.mark.parametrize("value", [3, [torch.zeros(2)], {"lr": 0.1}, {}, torch.zeros(3)])
 def test_no_state_dict(tmp_path: Path, value: object) -> None:
     path = tmp_path / "w.pth"

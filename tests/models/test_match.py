@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,6 +151,31 @@ def test_the_root_of_a_data_set_with_splits_is_refused(names: tuple[str, ...], t
         load_images(tmp_path)
 
 
+def test_splits_with_tables_of_labels_are_refused_and_others_get_a_caution(tmp_path: Path) -> None:
+    """The layout of Hugging Face: images and metadata.csv in train/ and test/, which are no classes."""
+    flat(tmp_path, "train/x.png", "train/y.png", "test/z.png")
+    images = load_images(tmp_path)
+    assert images.class_names == ("test", "train")
+    assert ["splits" in caution for caution in images.cautions] == [True]
+    with pytest.raises(UsageError, match=r"has 2: test, train.*splits"):
+        match_labels(model(4), images)
+    (tmp_path / "test" / "metadata.csv").write_text("file_name,label\nz.png,1\n")
+    with pytest.raises(UsageError, match=r"splits with a table of labels.*test"):
+        load_images(tmp_path)
+    inside = load_images(tmp_path / "test")
+    assert [inside.label(0), inside.skipped] == [1, ()]
+
+
+def test_files_that_windows_leaves_are_ignored_like_hidden_ones(tmp_path: Path) -> None:
+    folder(tmp_path, "cat", "dog")
+    for name in ("Thumbs.db", "desktop.ini", "cat/Thumbs.db", "dog/.DS_Store"):
+        (tmp_path / name).write_bytes(b"system")
+    (tmp_path / "notes.txt").write_text("mine")
+    images = load_images(tmp_path)
+    assert len(images) == 2
+    assert [item.name for item in images.skipped] == ["notes.txt"]
+
+
 def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     images = load_images(folder(tmp_path, "plane", "train"))
     assert images.class_names == ("plane", "train")
@@ -186,6 +212,15 @@ def test_labels_may_be_in_a_table(columns: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_table_may_have_other_delimiters(mark: str, tmp_path: Path) -> None:
+    data, table = flat(tmp_path / "data", "x.png", "y.png"), tmp_path / "t.csv"
+    table.write_text("\ufefffile;label\nx.png;toad, green\ny.png;cat\n".replace(";", mark), encoding="utf-8")
+    images = load_images(data, labels_csv=table)
+    assert images.class_names == ("cat", "toad, green")
+    assert [images.label(0), images.label(1)] == [1, 0]
+
+
 def test_numbers_in_a_table_are_class_numbers(tmp_path: Path) -> None:
     data, table = flat(tmp_path / "data", "x.png", "y.png"), tmp_path / "t.csv"
     table.write_text("file,label\nx.png,7\ny.png,0\n")
@@ -203,6 +238,8 @@ def test_numbers_in_a_table_are_class_numbers(tmp_path: Path) -> None:
         ("file,label\nx,\n", "", "row 2"),
         ("file,label\nx,1\nx,2\n", "", "two labels for x"),
         ("file,label\n", "", "line of headings"),
+        ("x.png,1\ny.png,0\n", "", "no line of headings.*x.png, 1"),
+        ("file,cat,dog\nx,0.0,1.0\ny,1.0,0.0\n", "", "one-hot.*cat, dog.*idxmax"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_a_usage_error(
@@ -219,3 +256,16 @@ def test_a_table_of_other_files_says_what_it_lists(tmp_path: Path) -> None:
     table.write_text("file,label\nother,1\n")
     with pytest.raises(CannotRunError, match="other"):
         load_images(data, labels_csv=table)
+
+
+def test_images_in_memory_are_not_told_about_folders() -> None:
+    from probe.data.objects import from_object
+
+    pixels, names = np.zeros((3, 4, 4), np.uint8), np.array(["cat", "dog", "owl"])
+    images = from_object(pixels, names, 9, 0, "")
+    matched = match_labels(model(["owl", "cat", "dog"]), images)
+    assert [matched.label(index) for index in range(3)] == [1, 2, 0]
+    with pytest.raises(UsageError, match=r"has 3: cat, dog, owl.*class numbers") as refused:
+        match_labels(model(4), images)
+    assert "folder" not in str(refused.value).casefold()
+    assert "class map" not in str(refused.value)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.errors import UsageError
-from probe.models.load import parse_name
-from probe.models.source import SOURCES
+from probe.models.load import find_architecture, parse_name
+from probe.models.source import SOURCES, Access
 
 SOURCE_NAMES = ("embedded", "file", "hf-hub", "timm", "torchvision", "zoo")
 identifiers = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
@@ -107,3 +107,13 @@ def test_a_file_without_a_function_lists_its_functions(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"net.py:FUNCTION. It defines small, Big\.") as caught:
         parse_name(str(path), SOURCE_NAMES)
     assert "_hidden" not in str(caught.value)
+
+
+def test_a_file_is_not_a_network_and_goes_to_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.pt2", "resnet18"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("net.pt2", f"{tmp_path}/net.pt2"):
+        with pytest.raises(UsageError, match=rf"is a file.*net.py:FUNCTION.*--weights {name}"):
+            find_architecture(name, Access(offline=True))
+    assert find_architecture("resnet18", Access(offline=True)).name == "resnet18"

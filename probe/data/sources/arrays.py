@@ -64,15 +64,22 @@ def _pair(content: Any, path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, 
     found = {
         str(key): as_array(value) for key, value in content.items() if isinstance(value, Tensor | np.ndarray)
     }
-    images = _choose(found, _IMAGES, lambda value: value.ndim in (3, 4), path, "images (N, C, H, W)")
+    images = _choose(found, _IMAGES, lambda _, value: value.ndim in (3, 4), path, "images (N, C, H, W)")
     if images is None:
         listed = ", ".join(f"{key} {value.shape}" for key, value in list(found.items())[:6]) or "no arrays"
         raise UsageError(f"'{printable(path.name)}' has no array of images (N, C, H, W): it has {listed}.")
     n = len(found[images])
-    labels = _choose(found, _LABELS, lambda value: value.ndim == 1 and len(value) == n, path, "labels (N,)")
+
+    def fits(key: str, value: NDArray[Any]) -> bool:
+        if key == images or value.ndim == 0 or len(value) != n:
+            return False
+        # Names only where the key says so: an array of file names is none of labels.
+        return key.lower() in _LABELS or (value.ndim == 1 and value.dtype.kind in "biuf")
+
+    labels = _choose(found, _LABELS, fits, path, "labels (N,)")
     if (
         labels is None
-    ):  # what is called labels must not be left out in silence: it is read, or refused with the reason
+    ):  # what is called labels is refused with the reason where it does not fit, not left out in silence
         labels = next(
             (key for name in _LABELS for key in found if key.lower() == name and key != images), None
         )
@@ -84,7 +91,7 @@ def _choose(
     found: Mapping[str, NDArray[Any]], usual: tuple[str, ...], fits: Any, path: Path, what: str
 ) -> str | None:
     """Return the key of the only array that fits, or of the one with a usual name; None if none fits."""
-    fitting = [key for key, value in found.items() if fits(value)]
+    fitting = [key for key, value in found.items() if fits(key, value)]
     named = [key for name in usual for key in fitting if key.lower() == name]
     if named:
         return named[0]

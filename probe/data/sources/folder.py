@@ -36,6 +36,12 @@ _SYSTEM_FOLDERS = frozenset(
 )
 """Folders that operating systems, storage servers and Python put beside the user's own, in lower case."""
 
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))
+"""Files that Windows puts into folders of pictures, in lower case; they are ignored like hidden ones."""
+
+_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")
+"""Tables of labels that lie in a split of a data set, beside its images."""
+
 _SPLITS = frozenset(
     (
         "train",
@@ -60,9 +66,9 @@ def folder(request: Request) -> ImageSet:
 
     Every first-level subfolder is a class, in byte order of the names, even if it is empty (so that the labels
     match a network trained on the same classes); images at any depth inside belong to it. If no subfolder
-    has an image, the images of the folder itself are used, without labels. Hidden entries are ignored, and folders
-    that systems put there (__MACOSX, @eaDir, lost+found, …) are skipped. A root with splits (train/, val/) is refused.
-    Links
+    has an image, the images of the folder itself are used, without labels. Hidden entries, Thumbs.db and desktop.ini are
+    ignored, and folders that systems put there (__MACOSX, @eaDir, lost+found, …) are skipped. A root with splits
+    (train/, val/) is refused where they have class folders or tables of labels inside, else there is a caution. Links
     are followed only to files inside the folder. Skipped entries are listed with the reason.
     """
     if request.path is None:
@@ -86,6 +92,7 @@ def folder(request: Request) -> ImageSet:
         domain="folder",
         source=f"folder {printable(str(request.path))}",
         skipped_before=tuple(scan.skipped),
+        cautions=() if labels is None else _like_splits(scan.classes, request.path),
     )
 
 
@@ -115,6 +122,13 @@ def _labels(scan: _Scan, root: Path) -> NDArray[np.int32] | None:
 def _refuse_splits(classes: list[str], inside: list[str], root: Path) -> None:
     """Raise UsageError when class folders are the splits of a data set: two split names, with folders inside."""
     splits = [name for name in classes if name.casefold() in _SPLITS]
+    if len(splits) == len(classes) > 1:
+        tables = [name for name in splits if any((root / name / table).is_file() for table in _TABLES)]
+        if tables:
+            raise UsageError(
+                f"'{printable(root.name)}' looks like the root of a data set: its folders {', '.join(map(printable, splits))} are "
+                f"splits with a table of labels inside, not classes. Give one of them, such as {printable(str(root / tables[0]))}."
+            )
     deep = {name.partition(os.sep)[0] for name in inside if name.count(os.sep) > 1}
     if not deep.intersection(splits) or (len(splits) < 2 and len(classes) > 1):
         return
@@ -122,6 +136,17 @@ def _refuse_splits(classes: list[str], inside: list[str], root: Path) -> None:
     raise UsageError(
         f"'{printable(root.name)}' looks like the root of a data set: its folders {', '.join(map(printable, splits))} are "
         f"splits with class folders inside, not classes. Give one of them, such as {printable(str(root / chosen))}."
+    )
+
+
+def _like_splits(classes: list[str], root: Path) -> tuple[str, ...]:
+    """Return a caution where all class folders are called like the splits of a data set."""
+    if len(classes) < 2 or not all(name.casefold() in _SPLITS for name in classes):
+        return ()
+    listed = ", ".join(map(printable, classes))
+    return (
+        f"The folders of '{printable(root.name)}' are called like the splits of a data set ({listed}) and are taken as classes: if "
+        "they are splits, give one of them.",
     )
 
 
@@ -153,12 +178,17 @@ def _entries(root: Path, relative: str, scan: _Scan) -> Iterator[str]:
     """Yield the relative names of a folder's entries, without hidden ones, in byte order."""
     try:
         with os.scandir(root / relative) as entries:
-            names = sorted((entry.name for entry in entries if entry.name[0] != "."), key=os.fsencode)
+            listed = (entry.name for entry in entries if not _ignored(entry.name))
+            names = sorted(listed, key=os.fsencode)
     except OSError as error:
         scan.skipped.append(Skipped(_display_name(relative) or ".", _cannot_open(error)))
         return
     for name in names:
         yield os.path.join(relative, name)
+
+
+def _ignored(name: str) -> bool:
+    return name[0] == "." or name.casefold() in _SYSTEM_FILES
 
 
 def _mode(path: Path) -> int:

@@ -20,7 +20,7 @@ def one_image(request: Request) -> ImageSet:
         kind = picture_kind(path)
     except UnreadableError as error:
         raise CannotRunError(
-            f"'{name}' cannot be used: {error}. Give an image or a folder of images."
+            f"'{name}' cannot be used: {error}. Give an image, a folder of images, arrays as FILE.npz, or my_data.py:FUNCTION."
         ) from None
     item = Item(name, None, lambda: read_picture(path), path)
     return ImageSet(

@@ -89,7 +89,10 @@ def _convolution_below(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     source = node.args[0] if node.args else node.kwargs.get("input")
     if not isinstance(source, fx.Node) or source.op != "call_module" or not _only_reader(source):
         return None
-    return source if isinstance(_called(module, source), nn.Conv2d) else None
+    below = _called(module, source)
+    # A computed weight (spectral_norm, weight_norm, a parametrisation) is no parameter, and would be computed again.
+    plain = isinstance(below, nn.Conv2d) and {"weight", "bias"} <= set(below._parameters)
+    return source if plain else None
 
 
 def _only_reader(source: fx.Node) -> bool:

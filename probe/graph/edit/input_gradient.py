@@ -34,7 +34,7 @@ def with_quick_gradients(module: nn.Module) -> nn.Module:
     """
     for sub in module.modules():
         if isinstance(sub, nn.Conv2d) and not isinstance(sub, _Quick) and _may_be_quicker(sub):
-            sub.__class__ = _quick(type(sub))
+            sub.__class__ = _quick(type(sub))  # type: ignore[arg-type]
     return module
 
 

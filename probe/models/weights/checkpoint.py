@@ -169,6 +169,11 @@ _REFUSED = {
     Content.TORCHSCRIPT: (
         "is a TorchScript program, not weights: save `model.state_dict()` with torch.save and use that file"
     ),
+    Content.EXPORTED: (
+        "is a program of torch.export, not weights: save `torch.export.load(FILE).state_dict` with torch.save and use that file"
+    ),
+    Content.KERAS: "is a Keras network, not PyTorch weights: convert its weights to .safetensors",
+    Content.ONNX: "is an ONNX network, not PyTorch weights: use the state_dict of the network that it was exported from",
     Content.NUMPY: "is a NumPy archive, not PyTorch weights: convert it to .safetensors",
     Content.HDF5: "is an HDF5 file, such as Keras writes, not PyTorch weights: convert it to .safetensors",
     Content.ZIP: "is a zip archive that PyTorch did not write: unpack it and use the weights file inside",

@@ -148,7 +148,9 @@ def train_or_load(
         "n": str(n),
         "seconds": f"{seconds:.1f}",
         "recipe": json.dumps(asdict(setting.recipe)),
-        "precision": "bfloat16 autocast" if bf16_pays(setting.network, device) else "float32",
+        "precision": "bfloat16 autocast"
+        if bf16_pays(setting.network, device, setting.framing.input.size)
+        else "float32",
         "input": json.dumps(setting.framing.input.size),
         "cnn-probe": probe.__version__,
         "torch": torch.__version__,
@@ -184,7 +186,10 @@ def _train(
     """Train the setting's network; return correct answers on the held-out part, number of images, and seconds."""
     started = time.perf_counter()
     layout = choose_memory_format(setting.facts, device)
-    framing, recipe = setting.framing, replace(setting.recipe, bf16=bf16_pays(setting.network, device))
+    framing, recipe = (
+        setting.framing,
+        replace(setting.recipe, bf16=bf16_pays(setting.network, device, setting.framing.input.size)),
+    )
     module = PixelModel(setting.network, framing.mean, framing.std)
     module.requires_grad_(True).to(device=device, memory_format=layout)  # type: ignore[call-overload]
     images, labels = _digits("digits-train", framing.input)

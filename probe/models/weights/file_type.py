@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -11,6 +12,9 @@ from pickle import UnpicklingError
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 _HEAD = 512
+_ONNX = re.compile(rb"\x08[\x01-\x1f]\x12[\x01-\x7f][\x20-\x7e]+")
+"""The beginning of an ONNX file: the version of the format, and the name of the program that wrote it."""
+
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -23,6 +27,9 @@ class Content(enum.Enum):
     TORCHSCRIPT = "TorchScript"
     NUMPY = "NumPy"
     HDF5 = "HDF5"
+    EXPORTED = "torch.export"
+    KERAS = "Keras"
+    ONNX = "ONNX"
     ZIP = "zip"
     TAR = "tar"
     BROKEN_ZIP = "damaged zip"
@@ -54,6 +61,8 @@ def file_type(path: Path) -> Content:
         return Content.NUMPY
     if head.startswith(b"\x80") and size > 2 and head[1] <= 5:
         return Content.PICKLE
+    if _ONNX.match(head):
+        return Content.ONNX
     return _sniff_text(head)
 
 
@@ -77,8 +86,12 @@ def _sniff_zip(path: Path) -> Content:
     parts = [name.split("/", 1)[-1] for name in names]
     if "constants.pkl" in parts:
         return Content.TORCHSCRIPT
+    if "archive_format" in parts or "serialized_exported_program.json" in parts:
+        return Content.EXPORTED
     if "data.pkl" in parts:
         return Content.TORCH
+    if "model.weights.h5" in parts:
+        return Content.KERAS
     if names and all(name.endswith(".npy") for name in names):
         return Content.NUMPY
     return Content.ZIP

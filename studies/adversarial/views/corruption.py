@@ -19,7 +19,7 @@ _MOST = 256
 
 @VIEWS.register("corruption", order=7)
 def corruption(space: AdversarialWorkspace) -> Section:
-    """Compare the attack with noise, blur, JPEG, bcorrectness, contrast and shift at five severities."""
+    """Compare the attack with noise, blur, JPEG, brightness, contrast and shift at five severities."""
     order = torch.randperm(space.results.n, generator=generator(space.config.seed, "corruption")).tolist()
     places = list(space.readable(sorted(order[:_MOST])))
     if not places:

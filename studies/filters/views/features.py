@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite
 from probe.core.errors import NotApplicableError
 from probe.core.pixels import to_uint8
+from probe.core.precision import accepts_bf16
 from probe.core.progress import Advance
 from studies.filters.optimise import (
     Channel,
@@ -93,7 +94,9 @@ def _render(
     advance: Advance,
     recipe: PictureRecipe,
 ) -> Rendering:
-    half = half_helps(subject.features, space.model.device)
+    half = half_helps(subject.features, space.model.device) and accepts_bf16(
+        subject.features, space.model.input.size
+    )
     return render(
         subject,
         objectives,

@@ -31,6 +31,7 @@ LABELS: dict[str, Any] = {
     "names": np.array(["cat", "dog", "cat", "cat", "dog"]),
 }
 PLAIN = {"int64", "uint8", "whole floats", "column", "one-hot"}
+NAMED = [0, 1, 0, 0, 1]
 FORMS = ("memory", "tensor", "list", "npz", "npy", "pt tuple", "pt dict", "dataset")
 
 
@@ -102,7 +103,9 @@ def attempt(pixels: Any, folder: Path) -> str:
     given = pixels.form not in ("npy", "dataset") and not (
         pixels.form.startswith("pt") and pixels.labels == "names"
     )
-    if labels is not None and given and pixels.labels not in PLAIN:
+    if given and pixels.labels == "names" and [images.label(index) for index in range(N)] != NAMED:
+        return wrong("the classes of names", pixels)
+    if labels is not None and given and pixels.labels not in PLAIN | {"names"}:
         return wrong("labels that are no class numbers are taken", pixels)
     return TAKEN
 
