@@ -26,13 +26,14 @@ demo: $(STAMP)
 	$(BIN)/probe filters
 
 # One process a core with one thread each: faster than one process with all threads, on networks as small as the tests'.
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test: $(STAMP)
-	$(PARALLEL) $(PYTEST_ARGS)
+	$(PARALLEL) --dist loadfile $(PYTEST_ARGS)
 
-test-all: $(STAMP)
-	$(PARALLEL) -m 'slow or not slow' $(PYTEST_ARGS)
+# The slow tests of a file need not share a process: most of them are in one file.
+test-all: test
+	$(PARALLEL) --dist worksteal -m slow -rA $(PYTEST_ARGS)
 
 hunt: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hunt/hunt.py --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
