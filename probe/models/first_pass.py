@@ -11,6 +11,7 @@ from torch import nn
 
 from probe.core.errors import CannotRunError, ProbeError, UsageError
 from probe.core.memory import is_out_of_memory
+from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 from probe.core.usercode import place_of
 from probe.models.loaded import LoadedModel
@@ -76,7 +77,7 @@ def explain(network: nn.Module, size: tuple[int, int, int], name: str, error: Ba
 def without_failing_gradient(model: LoadedModel) -> LoadedModel:
     """Return the model; where its backward pass fails, with a note and set to answer without gradients in every study."""
     module = model.module
-    with training_mode(module, False), kept_buffers(module), torch.enable_grad():
+    with scoped(0, "backward"), training_mode(module, False), kept_buffers(module), torch.enable_grad():
         pixels = model.example().requires_grad_()
         try:
             answer = module(pixels)

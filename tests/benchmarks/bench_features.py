@@ -20,6 +20,7 @@ from networks import lite0, resnet18
 from torch import Tensor
 
 from probe.graph.edit.fold import folded
+from probe.graph.edit.input_gradient import with_quick_gradients
 from probe.graph.edit.truncate import truncate
 from probe.graph.trace.trace import trace
 from probe.models.loaded import PixelModel
@@ -42,8 +43,9 @@ def ours(model: PixelModel, layer: str) -> Tensor:
     """Make all pictures the way the features view does, cutting and folding included."""
     example = torch.full((1, 3, 224, 224), 0.5)
     features = truncate(trace(model, example), f"network.{layer}", example, before_activation=True)
-    subject = PictureSubject(features, layer, folded(features), memory_format=torch.channels_last)
-    recipe = PictureRecipe(STEPS, half=half_helps(features, "cpu"))
+    fast = with_quick_gradients(folded(features))
+    subject = PictureSubject(features, layer, fast, memory_format=torch.channels_last)
+    recipe = PictureRecipe(STEPS, half=half_helps(fast, "cpu"))
     return render(
         subject, [Channel(channel) for channel in CHANNELS], (SIZE, SIZE), recipe, seed=SEED
     ).pictures

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from probe.core.seeds import generator, scoped
 from probe.core.state import fingerprint
 from probe.graph.edit.fold import folded
+from probe.graph.edit.input_gradient import with_quick_gradients
 from probe.graph.trace.trace import trace
 from studies.filters.optimise.subjects import (
     class_subject,
@@ -123,7 +124,8 @@ def test_half_precision_is_for_convolutions_on_processors_that_have_it(
     grouped, grey = nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(1, 4, 3)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert all(half_helps(module, "cpu") for module in (dense, grouped, grey, nn.Sequential(dense, grey)))
-    assert half_helps(nn.Sequential(dense, depthwise), "cpu")
+    assert not half_helps(nn.Sequential(dense, depthwise), "cpu")
+    assert half_helps(with_quick_gradients(nn.Sequential(dense, copy.deepcopy(depthwise))), "cpu")
     assert not half_helps(nn.Linear(3, 3), "cpu")
     assert not half_helps(dense, "cuda")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": True})

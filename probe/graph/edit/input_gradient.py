@@ -38,6 +38,14 @@ def with_quick_gradients(module: nn.Module) -> nn.Module:
     return module
 
 
+def slow_in_bf16(module: nn.Module) -> bool:
+    """Return whether a network has a depthwise convolution without quick gradients, which bfloat16 makes slower on a CPU."""
+    return any(
+        isinstance(sub, nn.Conv2d) and sub.groups == sub.in_channels > 1 and not isinstance(sub, _Quick)
+        for sub in module.modules()
+    )
+
+
 def _may_be_quicker(sub: nn.Conv2d) -> bool:
     depthwise = sub.groups == sub.in_channels == sub.out_channels > 1
     first = sub.groups == 1 and sub.in_channels <= _FEW and min(sub.kernel_size) >= _LARGE_KERNEL

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.graph.edit.fold import folded
-from probe.graph.edit.input_gradient import with_quick_gradients
+from probe.graph.edit.input_gradient import slow_in_bf16, with_quick_gradients
 from probe.graph.edit.truncate import truncate
 from probe.graph.trace.trace import TraceError, trace
 from probe.models.loaded import LoadedModel
@@ -108,15 +108,14 @@ def _subject(model: LoadedModel, features: nn.Module, name: str) -> PictureSubje
 
 
 def half_helps(module: nn.Module, device: torch.device | str) -> bool:
-    """Tell whether bfloat16 makes ``module`` faster: a CPU with bfloat16 arithmetic, and any convolution.
+    """Tell whether bfloat16 makes ``module`` faster: a CPU with bfloat16 arithmetic, and convolutions.
 
-    On such processors convolutions run at about twice the speed of float32; the gradients of depthwise ones do with
-    ``with_quick_gradients``.
+    On such processors convolutions run at about twice the speed of float32; the gradients of depthwise ones do only
+    with ``with_quick_gradients``.
     """
     if torch.device(device).type != "cpu" or not (_has("avx512_bf16") or _has("amx_bf16")):
         return False
-    convolutions = [sub for sub in module.modules() if isinstance(sub, nn.Conv2d)]
-    return bool(convolutions)
+    return any(isinstance(sub, nn.Conv2d) for sub in module.modules()) and not slow_in_bf16(module)
 
 
 def _has(capability: str) -> bool:

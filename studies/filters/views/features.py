@@ -94,7 +94,7 @@ def _render(
     advance: Advance,
     recipe: PictureRecipe,
 ) -> Rendering:
-    half = half_helps(subject.features, space.model.device) and accepts_bf16(
+    half = half_helps(subject.fast or subject.features, space.model.device) and accepts_bf16(
         subject.features, space.model.input.size
     )
     return render(

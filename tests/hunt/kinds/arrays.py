@@ -135,16 +135,5 @@ def _read(form: str, array: np.ndarray[Any, Any], labels: Any, folder: Path) -> 
             (tensors[0][i], 0 if labels is None else labels[i])
             for i in range(min(N, len(labels) if labels is not None else N))
         ]
-        return probe.images(_Pairs(pairs))
+        return probe.images(torch.utils.data.Subset(pairs, range(len(pairs))))
     return load_images(path)
-
-
-class _Pairs(torch.utils.data.Dataset[Any]):
-    def __init__(self, pairs: list[Any]) -> None:
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.pairs[index]
