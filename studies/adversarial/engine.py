@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import MEASURES, Outcome, best_attack, just_beyond, worst_of
-from studies.adversarial.refine import RefineInputs, is_refined, refined
+from studies.adversarial.refine import RefineInputs, is_refined, leapt, refined
 
 _BISECTIONS = 5
 """Bisections of the way from a success back to the image, to 3% of its size; a refinement may follow."""
@@ -116,7 +116,7 @@ class BatchAttack:
         """Attack in full at every epsilon, the largest first, the images that no success found so far covers.
 
         A success often needs few steps, a failure needs all: an image that resists an attack for which that rules out
-        smaller epsilons is not attacked there again.
+        smaller epsilons is not attacked there again, and a short search from a success looks for one in smaller balls.
         """
         candidates = self._left(outcome, 0.0)
         for epsilon in reversed(self.task.epsilons):
@@ -126,6 +126,27 @@ class BatchAttack:
                 self._try(selected, rows, epsilon, epsilon, outcome)
             if selected.attack.rules_out_smaller:
                 candidates = candidates[self._success(outcome, epsilon)[candidates]]
+                if is_refined(selected, self.task.norm):
+                    self._leap(selected, rows[self._success(outcome, epsilon)[rows]], epsilon, outcome)
+
+    def _leap(self, selected: SelectedAttack, rows: Tensor, epsilon: float, outcome: Outcome) -> None:
+        """Record adversarial images in smaller balls that a short search finds from those known at ``epsilon``."""
+        if len(rows) == 0:
+            return
+        nearer = self._closest.clone()
+        known = torch.from_numpy(outcome.smallest).to(self.images)
+
+        def work(part: Tensor) -> list[Tensor]:
+            images, sizes = leapt(
+                self._refine_inputs(part), self._closest[part], known[part], self.task.epsilons
+            )
+            nearer[part] = images
+            return [sizes]
+
+        (sizes,) = self.memory.map(rows, work)
+        rows = rows[sizes < known[rows]]
+        if len(rows):
+            self._record(selected, rows, epsilon, lambda part: nearer[part], outcome)
 
     def _left(self, outcome: Outcome, epsilon: float) -> Tensor:
         return (~self._success(outcome, epsilon)).nonzero()[:, 0]
@@ -141,6 +162,16 @@ class BatchAttack:
         if len(rows) and reach > 0:
             self._try(selected, rows, reach, anything, outcome)
 
+    def _inputs(self, part: Tensor, epsilon: float, draws: torch.Generator) -> AttackInputs:
+        goal = pick(self.targets, part)
+        return AttackInputs(
+            self.model, self.images[part], self.labels[part], self.task.norm, epsilon, draws, goal
+        )
+
+    def _refine_inputs(self, part: Tensor) -> RefineInputs:
+        goal = pick(self.targets, part)
+        return RefineInputs(self.model, self.images[part], self.labels[part], goal, self.task.norm)
+
     def _try(
         self,
         selected: SelectedAttack,
@@ -150,17 +181,30 @@ class BatchAttack:
         outcome: Outcome,
     ) -> None:
         """Let the attack propose images at ``epsilon``, judge them within ``allowed``, and record the outcome."""
-        norm = self.task.norm
         first = int(rows[0])
 
-        def work(part: Tensor) -> list[Tensor]:
-            images, labels, goal = self.images[part], self.labels[part], pick(self.targets, part)
+        def proposals(part: Tensor) -> Tensor:
             draws = generator(
                 self.task.seed, "attack", selected.text, self.key, str(epsilon), int(part[0]) - first
             )
-            inputs = AttackInputs(self.model, images, labels, norm, epsilon, draws, goal)
-            within = replace(inputs, epsilon=allowed)
-            verdict = within.judge(selected.attack.run(inputs))
+            return selected.attack.run(self._inputs(part, epsilon, draws))
+
+        self._record(selected, rows, allowed, proposals, outcome)
+
+    def _record(
+        self,
+        selected: SelectedAttack,
+        rows: Tensor,
+        allowed: float,
+        proposals: Callable[[Tensor], Tensor],
+        outcome: Outcome,
+    ) -> None:
+        """Judge an attack's ``proposals`` for parts of ``rows`` within ``allowed``, and record the outcome."""
+
+        def work(part: Tensor) -> list[Tensor]:
+            images, labels, goal = self.images[part], self.labels[part], pick(self.targets, part)
+            within = self._inputs(part, allowed, torch.Generator())
+            verdict = within.judge(proposals(part))
             size, closest = self._draw_back(images, verdict, labels, goal)
             described = self._shorten(images, verdict, size) if selected.fixed else closest
             judged = within.judge(described)
@@ -291,10 +335,7 @@ class BatchAttack:
         low, high = (torch.from_numpy(v).to(self.images) for v in (floors, outcome.smallest))
 
         def work(part: Tensor) -> list[Tensor]:
-            inputs = RefineInputs(
-                self.model, self.images[part], self.labels[part], pick(self.targets, part), self.task.norm
-            )
-            return [refined(inputs, self._closest[part], low[part], high[part])]
+            return [refined(self._refine_inputs(part), self._closest[part], low[part], high[part])]
 
         (sizes,) = self.memory.map(rows, work)
         outcome.smallest[_numpy(rows)] = np.minimum(outcome.smallest[_numpy(rows)], _numpy(sizes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, Norm, per_image
 from probe.attacks.select import SelectedAttack
 from probe.core.state import frozen_parameters
+from studies.adversarial.outcome import just_beyond
 
 ACCURACY = 0.08
 """How far quartiles of the same images may differ between two choices of epsilons, as a part of them.
@@ -92,8 +94,35 @@ def refined(inputs: RefineInputs, known: Tensor, floor: Tensor, size: Tensor) ->
     return high
 
 
+def leapt(
+    inputs: RefineInputs, known: Tensor, size: Tensor, epsilons: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Return an adversarial image of each image in the smallest ball that a search from the known one reaches.
+
+    ``known`` (N, C, H, W) are adversarial images of the given ``size`` (N,); ``epsilons`` are the balls' radii, ascending.
+    Returns images (N, C, H, W) and sizes (N,): the known ones where nothing nearer was found.
+    """
+    best, sizes = known.clone(), size.clone()
+    radii = torch.tensor(epsilons, dtype=size.dtype, device=size.device)
+    edges = torch.tensor([just_beyond(e) for e in epsilons], dtype=size.dtype, device=size.device)
+    missed, hit = torch.full_like(size, -1, dtype=torch.long), torch.searchsorted(edges, size)
+    while True:
+        rows = (hit - missed > 1).nonzero()[:, 0]
+        if len(rows) == 0:
+            return best, sizes
+        middle = (missed[rows] + hit[rows]) // 2
+        images, found = _search(inputs.rows(rows), best[rows], radii[middle])
+        won, missed[rows[~found]] = rows[found], middle[~found]
+        best[won], sizes[won] = images[found], inputs.norm.size(images[found] - inputs.images[won])
+        hit[won] = torch.minimum(middle[found], torch.searchsorted(edges, sizes[won]))
+
+
 def _search(inputs: RefineInputs, start: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images within ``radius`` (N,) found by PGD on the margin from ``start``, and which are adversarial, (N,)."""
+    """Return images within ``radius`` (N,) found by PGD on the margin from ``start``, and which are adversarial, (N,).
+
+    After a step, a search ends whose gradient promises too little in all of the ball to change the prediction. Of 133
+    searches on a resnet20 that succeeded after a step, none had been promised less than twice the margin.
+    """
     model, norm = inputs.model, inputs.norm
     result = norm.project(inputs.images, start, radius)
     done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
@@ -105,10 +134,13 @@ def _search(inputs: RefineInputs, start: Tensor, radius: Tensor) -> tuple[Tensor
         stack.enter_context(frozen_parameters(model.module))
         for step in range(STEPS + 1):
             labels, goal = inputs.labels[where], pick(inputs.targets, where)
-            logits, _, gradient = ascent(model, x, labels, goal, LOSSES["margin"])
+            logits, losses, gradient = ascent(model, x, labels, goal, LOSSES["margin"])
             hit = broken(model, x, logits, labels, goal)
             result[where[hit]], done[where[hit]] = x[hit], True
-            where, x, gradient = where[~hit], x[~hit], gradient[~hit]
+            hopeful = ~hit
+            if step:
+                hopeful &= _promise(inputs.images[where], x, gradient, norm, radius[where]) >= -losses
+            where, x, gradient = where[hopeful], x[hopeful], gradient[hopeful]
             if step == STEPS or len(where) == 0:
                 break
             part = _LARGEST_STEP * (1.02 + math.cos(math.pi * step / STEPS)) / 2
@@ -123,3 +155,9 @@ def _search(inputs: RefineInputs, start: Tensor, radius: Tensor) -> tuple[Tensor
         hit = adversarial(logits, inputs.labels[rows], pick(inputs.targets, rows))
         done[rows] = hit & logits.isfinite().all(1)
     return result.detach(), done
+
+
+def _promise(images: Tensor, x: Tensor, gradient: Tensor, norm: Norm, radius: Tensor) -> Tensor:
+    """Return by how much a linear function with this gradient at ``x`` grows within the ball around ``images``, (N,)."""
+    most = (norm.steepest(gradient) * gradient).flatten(1).sum(1)
+    return radius * most - ((x - images) * gradient).flatten(1).sum(1)

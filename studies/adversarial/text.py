@@ -167,9 +167,10 @@ def _curve_sentences(space: AdversarialWorkspace) -> list[str]:
     sizes = "The sizes of smallest perturbations are upper bounds: the smallest found."
     if refines(space):
         sizes += (
-            f" Those of white-box attacks were refined by bisection between two epsilons, with PGD of {STEPS} steps on the "
-            f"margin, until it found nothing smaller by {END:.0%}; with other epsilons the quartiles can differ by "
-            f"about {ACCURACY:.0%}."
+            f" From each success of a white-box attack of many steps, PGD of at most {STEPS} steps on the margin searched the "
+            "balls of the smaller epsilons before the attack itself was made there. The sizes that white-box attacks found "
+            f"were refined by bisection between two epsilons, with the same PGD, until it found nothing smaller by {END:.0%}; "
+            f"with other epsilons the quartiles can differ by about {ACCURACY:.0%}."
         )
     return [*sentences, sizes]
 
