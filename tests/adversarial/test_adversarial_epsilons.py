@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.adversarial_networks import batch, trained
 from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, value
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from probe.attacks.base import Attack, AttackInputs
@@ -24,7 +26,7 @@ from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.refine import ACCURACY, END
+from studies.adversarial.refine import ACCURACY, END, RefineInputs, leapt
 from studies.adversarial.results import Results
 from studies.adversarial.study import examine
 
@@ -125,12 +127,11 @@ def test_every_point_of_the_curve_is_that_of_a_run_that_reports_it(
             assert [a for a, _ in pairs] == pytest.approx([b for _, b in pairs], rel=ACCURACY)
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-@pytest.mark.parametrize("epsilons", [(0.3,), (0.02, 0.3), (0.05, 0.1, 0.2, 0.4)])
-def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
-    norm: str, epsilons: tuple[float, ...]
-) -> None:
-    """In closed form: |w·x + b| over the dual norm of w, far from the edges of the pixel range."""
+def linear_network(norm: str) -> tuple[AttackedModel, Tensor, Tensor, NDArray[Any]]:
+    """A linear network of two classes, images far from the edges of the pixel range, labels, and distances.
+
+    The distances are closed forms: |w·x + b| over the dual norm of w.
+    """
     draws = torch.Generator().manual_seed(0)
     weights = torch.randn(2, 16, generator=draws)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
@@ -139,11 +140,41 @@ def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
         network[1].bias.copy_(-0.5 * weights.sum(1))
     images = 0.5 + 0.05 * torch.randn(24, 1, 4, 4, generator=draws)
     model = AttackedModel(network.eval())
-    labels = model.verdict(images).argmax(1)
-    normal = weights[0] - weights[1]
     logits = model.verdict(images)
+    normal = weights[0] - weights[1]
     length = normal.abs().sum() if norm == "Linf" else normal.norm()
     distances = ((logits[:, 0] - logits[:, 1]).abs() / length).numpy()
+    return model, images, logits.argmax(1), distances
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_a_leap_lands_in_the_smallest_ball_that_holds_an_adversarial_image(norm: str) -> None:
+    model, images, labels, distances = linear_network(norm)
+    order = np.sort(distances)
+    # Each radius is at least 5% away from every distance.
+    gaps = np.flatnonzero(order[1:] > 1.11 * order[:-1])[:6]
+    radii = [float(np.sqrt(order[gap] * order[gap + 1])) for gap in gaps] + [float(order[-1] * 1.5)]
+    assert len(radii) >= 4
+    inputs = RefineInputs(model, images, labels, None, NORMS[norm])
+    weight = dict(model.module.named_parameters())["1.weight"].detach()
+    towards = torch.where(labels[:, None] == 0, weight[1] - weight[0], weight[0] - weight[1])
+    known = images + radii[-1] * NORMS[norm].steepest(towards.reshape(images.shape))
+    size = NORMS[norm].size(known - images)
+    found, sizes = leapt(inputs, known, size, radii)
+    assert bool((model.verdict(found).argmax(1) != labels).all())
+    assert sizes.tolist() == pytest.approx(NORMS[norm].size(found - images).tolist())
+    ball = np.searchsorted(radii, distances)
+    assert (np.searchsorted(np.array(radii) * (1 + 1e-5), sizes.numpy()) == ball).all()
+    assert len(set(ball.tolist())) >= 4
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("epsilons", [(0.3,), (0.02, 0.3), (0.05, 0.1, 0.2, 0.4)])
+def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
+    norm: str, epsilons: tuple[float, ...]
+) -> None:
+    """In closed form."""
+    model, images, labels, distances = linear_network(norm)
     task = make_task(epsilons, NORMS[norm], (1, 4, 4), 0)
     bench = BatchAttack(model, images, labels, None, task, MicroBatcher(8), "test")
     worst = dict(bench.run([SelectedAttack("pgd", "pgd", PGD())]))["worst"]
