@@ -153,11 +153,12 @@ def _depthwise(gradient: Tensor, weight: Tensor, shape: _Shape, size: torch.Size
         return nn.grad.conv2d_input(  # type: ignore[no-any-return,attr-defined]
             size, weight, gradient, shape.stride, shape.padding, shape.dilation, shape.groups
         )
-    spread = torch.zeros(
+    spread = torch.empty(
         (*gradient.shape[:2], size[2] + reach[0], size[3] + reach[1]),
         dtype=gradient.dtype,
         device=gradient.device,
-    ).contiguous(memory_format=torch.channels_last)
+        memory_format=torch.channels_last,
+    ).zero_()
     rows, columns = (
         slice(m, m + (n - 1) * s + 1, s)
         for m, n, s in zip(margin, gradient.shape[2:], shape.stride, strict=True)
