@@ -78,6 +78,15 @@ class AttackedModel(nn.Module):
         return self.bf16 or self.gradient_module is not None
 
     @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Compute gradients in float32 inside the block, by ``gradient_module`` where there is one."""
+        before, self.bf16 = self.bf16, False
+        try:
+            yield
+        finally:
+            self.bf16 = before
+
+    @contextmanager
     def full_precision(self) -> Iterator[None]:
         """Compute gradients of the plain module in float32 inside the block."""
         before = self.bf16, self.gradient_module

@@ -139,6 +139,17 @@ def test_exact_is_float32_inside_and_restores_also_after_an_exception() -> None:
     assert module.notes[-1][0] == torch.bfloat16
 
 
+def test_in_float32_the_quick_network_still_computes_the_gradients() -> None:
+    plain, quick = Remembers(), Remembers()
+    model = AttackedModel(plain, bf16=True, gradient_module=quick)
+    with suppress(ArithmeticError), model.in_float32():
+        model(images().requires_grad_())
+        raise ArithmeticError
+    assert [note[0] for note in quick.notes] == [torch.float32]
+    assert not plain.notes
+    assert model.bf16
+
+
 def test_images_are_placed_as_the_network_wants_them() -> None:
     module = Remembers()
     model = AttackedModel(module, memory_format=torch.channels_last)

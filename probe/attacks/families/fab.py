@@ -138,11 +138,10 @@ class _Fab(Attack):
     ) -> None:
         """Improve ``best`` at ``where``; ``targets`` select the boundary and, if ``targeted``, the class to reach."""
         x, origin, own = start, images[where], labels[where]
-        _, deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
         for _ in range(self.steps):
+            deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
             x = self._step(x, origin, deficit, normal, norm)
-            logits, deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
-            hit = adversarial(logits, own, targets if targeted else None)
+            hit = adversarial(model.verdict(x), own, targets if targeted else None)
             if not bool(hit.any()):
                 continue
             best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
@@ -150,18 +149,9 @@ class _Fab(Attack):
             if self.enough:
                 alive = best.sizes[where] > epsilon
                 where, x, origin, own = where[alive], x[alive], origin[alive], own[alive]
-                deficit, normal, hit, targets = (
-                    deficit[alive],
-                    normal[alive],
-                    hit[alive],
-                    pick(targets, alive),
-                )
+                targets = pick(targets, alive)
                 if len(where) == 0:
                     return
-            if bool(hit.any()):
-                _, deficit[hit], normal[hit] = self._boundary(
-                    model, x[hit], own[hit], pick(targets, hit), norm, targeted
-                )
 
     def _boundary(
         self,
@@ -171,17 +161,16 @@ class _Fab(Attack):
         targets: Tensor | None,
         norm: Norm,
         targeted: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (N, K), and the linearised boundary's deficit (N,) and normal (N, D).
+    ) -> tuple[Tensor, Tensor]:
+        """Return the linearised boundary's deficit (N,) and normal (N, D).
 
         A targeted attack has to overtake the most likely other class, which need not be the label.
         """
         if targets is None:
-            logits = model.verdict(x)
-            return logits, *nearest_boundary(model, x, labels, norm, self.candidates, logits)
+            return nearest_boundary(model, x, labels, norm, self.candidates, model.verdict(x))
         loss = difference if targeted else _towards
-        logits, gain, gradient = ascent(model, x, labels, targets, loss)
-        return logits, -gain, gradient.flatten(1)
+        _, gain, gradient = ascent(model, x, labels, targets, loss)
+        return -gain, gradient.flatten(1)
 
     def _step(self, x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
         """Move to a mean of the boundary's nearest points to ``x`` and to the original (equation 7)."""
@@ -229,7 +218,7 @@ class Fab(_Fab):
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
         best = _empty_best(images)
         every = torch.arange(len(images), device=images.device)
-        with model.full_precision():
+        with model.in_float32():
             for restart in range(self.restarts):
                 start = images if restart == 0 else self._start(images, best, every, norm, epsilon, generator)
                 self._run(
@@ -257,7 +246,7 @@ class FabT(_Fab):
         columns = (
             targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)
         )
-        with model.full_precision():
+        with model.in_float32():
             for restart in range(self.restarts):
                 for column in columns.unbind(1):
                     where = torch.arange(len(images), device=images.device)
