@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from probe.core.progress import Advance
+from probe.graph.edit.fold import folded_graph
 from probe.graph.edit.rewrite import modular
 from probe.graph.edit.truncate import truncate
 from probe.graph.receptive_field.field import ReceptiveField
 from studies.filters.attribution.attribute import unit_backprop
+from studies.filters.attribution.subject import guidable
 from studies.filters.workspace import FiltersWorkspace
 
 Rule = Literal["deconvnet", "guided"]
@@ -90,13 +92,13 @@ def backproject(
     """
     # Before the activation: a saturated ReLU6 would send no signal back, and above 0 a ReLU sends the same.
     cut = truncate(space.model.module, f"network.{layer}", space.example, before_activation=True)
-    rewritten = modular(cut, space.example)
+    network = guidable(folded_graph(modular(cut, space.example)))
     window = InputWindow.of(field) if field is not None else None
     if window is not None and not _agrees(space, cut, units[:4], window, field):
         window = None
     signals: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for some in _groups(units, min(space.config.batch_size, _AT_ONCE)):
-        signals.update(_batch(space, rewritten, some, window, field))
+        signals.update(_batch(space, network, some, window, field))
         advance(len(some))
     return signals
 
@@ -114,7 +116,7 @@ def _groups(units: Sequence[UnitLocation], size: int) -> Iterator[Sequence[UnitL
 
 def _batch(
     space: FiltersWorkspace,
-    rewritten: fx.GraphModule,
+    network: nn.Module,
     units: Sequence[UnitLocation],
     window: InputWindow | None,
     field: ReceptiveField | None,
@@ -123,7 +125,7 @@ def _batch(
     channels = [unit.channel for unit in units]
     signals: dict[tuple[Rule, UnitLocation], Tensor] = {}
     for rule in RULES:
-        maps = unit_backprop(rewritten, images, channels, rows, cols, rule).float().cpu()
+        maps = unit_backprop(network, images, channels, rows, cols, rule).float().cpu()
         for unit, signal, (y, x) in zip(units, maps, corners, strict=True):
             top, left, bottom, right = box_of(space, unit, field)
             canvas = torch.zeros(space.model.input.size)

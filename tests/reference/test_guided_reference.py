@@ -15,6 +15,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.state import fingerprint
 from probe.graph.edit.rewrite import modular
 from studies.filters.attribution.attribute import GuidedBackprop, prepare, unit_backprop
+from studies.filters.attribution.subject import guidable
 
 Array = NDArray[np.float64]
 RULES = ("guided", "deconvnet")
@@ -144,7 +145,7 @@ def test_a_batch_of_units_equals_the_reference_one_by_one(net: Twice, rule: str)
     reference, batch = Reference(net), images()
     channels, rows, cols = torch.tensor([0, 1, 2, 1, 0]), [0, 1, 2, 2, 1], torch.tensor([2, 0, 1, 2, 1])
     before = fingerprint(net)
-    maps = unit_backprop(modular(net, batch[:1]), batch, channels, rows, cols, rule)  # type: ignore[arg-type]
+    maps = unit_backprop(guidable(modular(net, batch[:1])), batch, channels, rows, cols, rule)  # type: ignore[arg-type]
     assert fingerprint(net) == before
     seen = 0
     for i, image in enumerate(batch.numpy()):
@@ -159,7 +160,7 @@ def test_a_batch_of_units_equals_the_reference_one_by_one(net: Twice, rule: str)
 @pytest.mark.parametrize("rule", RULES)
 def test_one_number_stands_for_all_images(net: Twice, rule: str) -> None:
     batch = images(3)
-    graph = modular(net, batch[:1])
+    graph = guidable(modular(net, batch[:1]))
     once = unit_backprop(graph, batch, 1, 1, 2, rule)  # type: ignore[arg-type]
     each = unit_backprop(graph, batch, [1] * 3, [1] * 3, [2] * 3, rule)  # type: ignore[arg-type]
     assert torch.equal(once, each)
@@ -167,7 +168,7 @@ def test_one_number_stands_for_all_images(net: Twice, rule: str) -> None:
 
 def test_guided_and_deconvnet_and_the_gradient_differ(net: Twice) -> None:
     batch = images(5)
-    graph = modular(net, batch)
+    graph = guidable(modular(net, batch))
     guided, deconvnet = (unit_backprop(graph, batch, 1, 1, 1, rule) for rule in ("guided", "deconvnet"))
     inputs = batch.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(net(inputs)[:, 1, 1, 1].sum(), inputs)
@@ -202,7 +203,7 @@ def test_max_pool_sends_the_signal_to_the_recorded_positions(rule: str) -> None:
     for i, r, c in spots:
         batch[i, 0, r, c] = 2.0
     rows, cols = [r // 4 for _, r, _ in spots], [c // 4 for _, _, c in spots]
-    maps = unit_backprop(modular(net, batch[:1]), batch, 0, rows, cols, rule)  # type: ignore[arg-type]
+    maps = unit_backprop(guidable(modular(net, batch[:1])), batch, 0, rows, cols, rule)  # type: ignore[arg-type]
     expected = torch.zeros_like(batch)
     for i, r, c in spots:
         expected[i, 0, r, c] = 1.0
@@ -216,7 +217,7 @@ def test_only_the_backward_signal_is_rectified_by_deconvnet() -> None:
     net[0].weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
     net[2].weight.copy_(torch.tensor([-2.0, 3.0]).view(1, 2, 1, 1))
     pixel = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    graph = modular(net, pixel)
+    graph = guidable(modular(net, pixel))
     # Forward: the first hidden unit is on, the second off. Backward signal: −2 and 3.
     assert unit_backprop(graph, pixel, 0, 0, 0, "deconvnet").item() == -3.0
     assert unit_backprop(graph, pixel, 0, 0, 0, "guided").item() == 0.0
@@ -231,7 +232,7 @@ def test_a_relu_shares_its_input_with_another_branch() -> None:
             return F.relu(doubled) - 5 * doubled
 
     pixel = torch.full((1, 1, 2, 2), 3.0, dtype=torch.float64)
-    maps = unit_backprop(modular(Skip().eval(), pixel), pixel, 0, 0, 1, "guided")
+    maps = unit_backprop(guidable(modular(Skip().eval(), pixel)), pixel, 0, 0, 1, "guided")
     expected = torch.zeros_like(pixel)
     expected[0, 0, 0, 1] = 2 * (1 - 5)
     assert torch.equal(maps, expected)
@@ -241,13 +242,13 @@ def test_without_relu_the_rules_do_not_apply() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Conv2d(2, 1, 1)).eval().requires_grad_(False)
     image = torch.rand(1, 1, 5, 5)
     with pytest.raises(NotApplicableError, match="GELU"):
-        unit_backprop(modular(net, image), image, 0, 0, 0, "guided")
+        guidable(modular(net, image))
 
 
 def test_without_any_activation_both_are_the_gradient() -> None:
     net = nn.Conv2d(1, 2, 3).double().eval().requires_grad_(False)
     image = torch.rand(1, 1, 3, 3, dtype=torch.float64)
-    graph = modular(nn.Sequential(net), image)
+    graph = guidable(modular(nn.Sequential(net), image))
     for rule in RULES:
         assert torch.equal(unit_backprop(graph, image, 1, 0, 0, rule)[0], net.weight[1])  # type: ignore[arg-type]
 
@@ -256,4 +257,4 @@ def test_an_unknown_rule_is_refused() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()).eval()
     image = torch.rand(1, 1, 2, 2)
     with pytest.raises(ValueError, match="guided"):
-        unit_backprop(modular(net, image), image, 0, 0, 0, "gradient")  # type: ignore[arg-type]
+        unit_backprop(guidable(modular(net, image)), image, 0, 0, 0, "gradient")  # type: ignore[arg-type]

@@ -14,14 +14,17 @@ from probe.graph.trace.trace import shared_copy
 
 
 def folded(module: nn.Module, known: dict[str, nn.Module] | None = None) -> nn.Module:
+    """Return ``folded_graph`` of a graph; a module that is not a graph is returned unchanged."""
+    return folded_graph(module, known) if isinstance(module, fx.GraphModule) else module
+
+
+def folded_graph(module: fx.GraphModule, known: dict[str, nn.Module] | None = None) -> fx.GraphModule:
     """Return a copy of a graph with each batch normalisation folded into the preceding convolution.
 
     Only convolutions whose output has no other use, and normalisations with fixed statistics, are
-    folded; unchanged weights are shared. A module that is not a graph is returned unchanged. ``known`` caches
-    folded convolutions by name, for several edited copies of one network.
+    folded; unchanged weights are shared. ``known`` caches folded convolutions by name, for several edited copies of one
+    network.
     """
-    if not isinstance(module, fx.GraphModule):
-        return module
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     copy = fx.GraphModule(module, graph, type(module).__name__)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from captum import attr as captum
-from torch import Tensor, fx
+from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
 from studies.filters.attribution.methods import (
@@ -24,7 +24,6 @@ from studies.filters.attribution.subject import (
     Baseline,
     baseline_of,
     gradients_of,
-    guidable,
     prepare,
     private,
 )
@@ -74,7 +73,7 @@ def in_batches(method: Method, subject: AttributionSubject, images: Tensor, targ
 
 
 def unit_backprop(
-    module: fx.GraphModule,
+    module: nn.Module,
     images: Tensor,
     channels: int | Sequence[int] | Tensor,
     rows: int | Sequence[int] | Tensor,
@@ -83,21 +82,20 @@ def unit_backprop(
 ) -> Tensor:
     """Return the signal that activates one unit per image, (N, C, H, W), in one forward and one backward pass.
 
-    ``module`` is a rewritten network cut off after the layer, with output (N, channels, rows, cols); image i is
+    ``module`` is a network cut off after the layer, with output (N, channels, rows, cols), as ``guidable`` returns it; image i is
     explained for unit (channels[i], rows[i], cols[i]), and a single number applies to all images. At each ReLU
     'deconvnet' lets the positive part of the backward signal pass (Zeiler, Fergus 2013), 'guided' only where the
     ReLU's input was positive too (Springenberg et al. 2014). Max-pools send the signal back to the recorded positions
     of the maxima.
 
-    Raises NotApplicableError when the network's activations are not ReLUs, ValueError for an unknown rule.
+    Raises ValueError for an unknown rule.
     """
     kinds = {"guided": captum.GuidedBackprop, "deconvnet": captum.Deconvolution}
     if rule not in kinds:
         raise ValueError(f"rule is 'guided' or 'deconvnet', not '{rule}'")
-    copy = guidable(module)
     units = [_numbers(value, len(images)) for value in (channels, rows, cols)]
-    with gradients_of(copy):
-        maps: Tensor = kinds[rule](copy).attribute(private(images), list(zip(*units, strict=True)))
+    with gradients_of(module):
+        maps: Tensor = kinds[rule](module).attribute(private(images), list(zip(*units, strict=True)))
     return maps.detach()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from probe.core.errors import NotApplicableError
 from probe.core.state import frozen_parameters
+from probe.graph.edit.fold import folded_graph
 from probe.graph.edit.rewrite import UpperClamp, hidden_activations, modular
 from probe.graph.edit.spelled import spelled
 from probe.graph.trace.layers import last_map_layer
@@ -26,8 +27,8 @@ class AttributionSubject:
     """A network prepared by ``prepare`` for the attribution methods.
 
     ``module`` is a copy in eval mode that shares its tensors with the network and calls a module wherever that calls a
-    function that is a layer. ``rewritten`` has every
-    activation as a module of its own, or is None and ``refusal`` says why. ``layer`` names the last module of
+    function that is a layer. ``rewritten`` has every activation as a module of its own, and batch normalisation folded into the
+    convolutions, or is None and ``refusal`` says why. ``layer`` names the last module of
     ``module`` whose output is a map larger than 1 × 1 ("" when there is none).
     """
 
@@ -56,7 +57,7 @@ def prepare(module: nn.Module, example: Tensor) -> AttributionSubject:
         example = example.detach().clone()
         copy = shared_copy(spelled(module, example))
         try:
-            rewritten, refusal = modular(module, example), ""
+            rewritten, refusal = folded_graph(modular(module, example)), ""
         except TraceError as error:
             rewritten, refusal = None, str(error)
         return AttributionSubject(copy, rewritten, refusal, last_map_layer(copy, example))
