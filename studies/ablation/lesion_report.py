@@ -119,16 +119,22 @@ def _recalibration_text(lesioned: LesionResult, before: Comparison, after: Compa
     n, lost = lesioned.intact.n, lesioned.intact.n_correct - before.n_correct
     if lost <= 0:
         return ""
+    gained = after.n_correct - before.n_correct
+    outcome = (
+        f"{gained} of the {lost} correct answers that the cut cost come back"
+        if gained >= 0
+        else f"{-gained} more correct answers are lost, beside the {lost} that the cut cost"
+    )
     text = (
         f"With batch-norm statistics estimated again, the network without any {lesioned.structure.name} reaches "
-        f"{percent(after.accuracy, after.ci)} {measure}: {after.n_correct - before.n_correct:+d} of {n} images, where "
-        f"the cut cost {lost}"
+        f"{percent(after.accuracy, after.ci)} {measure}: {outcome} (n = {n})."
     )
     control = lesioned.recalibrated.get(frozenset())
-    if control is not None:
-        change = control.n_correct - lesioned.intact.n_correct
-        text += f" (the same for the intact network: {change:+d})"
-    return f"{text}."
+    if control is None:
+        return text
+    change = control.n_correct - lesioned.intact.n_correct
+    effect = f"changes the number by {change:+d}" if change else "changes nothing"
+    return f"{text} In the intact network the same {effect}."
 
 
 def _map(lesioned: LesionResult, measure: str) -> Figure:
