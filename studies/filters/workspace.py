@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,8 +16,8 @@ from probe.models.loaded import LoadedModel
 from studies.filters.config import FiltersConfig
 from studies.filters.observe import Observations
 
-if TYPE_CHECKING:
-    pass
+_RECENT = 64
+"""How many images are kept once they were read: a channel's best patches often lie in the same images as another's."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class FiltersWorkspace:
     maps: tuple[LayerInfo, ...]
     firing: dict[str, str]
     kept: Mapping[int, Tensor] = field(default_factory=dict)
+    _recent: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def best(self) -> dict[str, dict[int, float]]:
@@ -64,7 +64,15 @@ class FiltersWorkspace:
 
     def image(self, index: int) -> Tensor:
         """Return one image (C, H, W); raises UnreadableError with the reason."""
-        return self.kept[index] if index in self.kept else self.images.get(index, self.model.input)
+        if index in self.kept:
+            return self.kept[index]
+        image = self._recent.pop(index, None)
+        if image is None:
+            image = self.images.get(index, self.model.input)
+        self._recent[index] = image  # the last ones were asked for last
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+        return image
 
     def class_name(self, index: int) -> str:
         """Return the name of a class, or its number where there is no name."""

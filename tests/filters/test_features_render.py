@@ -77,6 +77,20 @@ def test_the_best_picture_survives_movements() -> None:
     assert correlation(found.pictures[0], kernel) > 0.9
 
 
+def test_each_objective_can_have_movements_of_its_own() -> None:
+    objectives: list[Objective] = [Channel(0), UnitObjective(1), Channel(2, -1)]
+    free = Transforms.for_size(SIZE)
+    sets = (free, free.within(0.0), STILL)
+    subject = PictureSubject(network(), "layer")
+    together = render(subject, objectives, SIZE, PictureRecipe(6, transforms=sets, batch_size=2))
+    for row, (objective, transforms) in enumerate(zip(objectives, sets, strict=True)):
+        alone = render(subject, [objective], SIZE, PictureRecipe(6, transforms=transforms))
+        torch.testing.assert_close(together.pictures[row], alone.pictures[0], rtol=0, atol=1e-4)
+    assert not torch.allclose(
+        together.pictures[1], render(subject, objectives[1:2], SIZE, PictureRecipe(6)).pictures[0], atol=1e-3
+    )
+
+
 def test_colours_find_the_channel_that_counts() -> None:
     linear = nn.Conv2d(3, 1, 1, bias=False)
     linear.weight.data.copy_(torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1))

@@ -29,21 +29,27 @@ class PictureRecipe:
     """How pictures are optimised: Adam on coefficients, the rate falling along a half cosine.
 
     Each picture's gradient is brought to unit mean square before Adam sees it, so that neither
-    the layer's scale nor its depth changes the pace. ``transforms`` None takes the published set for the
-    picture's size. ``batch_size`` is the largest number of pictures at a time. ``half`` runs the network in
-    bfloat16 while optimising. Raises UsageError for fewer than one step.
+    the layer's scale nor its depth changes the pace. ``transforms`` are one set for all objectives, or one for each; None
+    takes the published set for the picture's size. ``batch_size`` is the largest number of pictures at a time. ``half``
+    runs the network in bfloat16 while optimising. Raises UsageError for fewer than one step.
     """
 
     steps: int = STEPS
     rate: float = 0.1
-    transforms: Transforms | None = None
-    batch_size: int = 8
+    transforms: Transforms | tuple[Transforms, ...] | None = None
+    batch_size: int = 16
     half: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers below one."""
         if self.steps < 1 or self.batch_size < 1:
             raise UsageError("Feature visualisation needs at least 1 step and a batch size of at least 1.")
+
+    def transforms_of(self, count: int, size: tuple[int, int]) -> tuple[Transforms, ...]:
+        """Return the set of each of ``count`` objectives for pictures of ``size`` (H, W)."""
+        if isinstance(self.transforms, tuple):
+            return self.transforms
+        return (Transforms.for_size(size) if self.transforms is None else self.transforms,) * count
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -98,8 +104,9 @@ def render(
     """
     parametrisation = Parametrisation(FourierBasis(*size), channels, grey)
     parts: list[Rendering] = []
+    moved = list(zip(objectives, recipe.transforms_of(len(objectives), size), strict=True))
     with _differentiable(subject):
-        for part in _even_parts(objectives, recipe.batch_size):
+        for part in _even_parts(moved, recipe.batch_size):
             parts.append(_render_batch(subject, part, parametrisation, recipe, seed, advance))
     if not parts:
         empty = torch.zeros(0, channels, *size)
@@ -113,7 +120,7 @@ def render(
 
 def _render_batch(
     subject: PictureSubject,
-    objectives: Sequence[Objective],
+    moved: Sequence[tuple[Objective, Transforms]],
     parametrisation: Parametrisation,
     recipe: PictureRecipe,
     seed: int,
@@ -121,10 +128,11 @@ def _render_batch(
 ) -> Rendering:
     basis = parametrisation.basis
     size = basis.height, basis.width
-    transforms = Transforms.for_size(size) if recipe.transforms is None else recipe.transforms
+    objectives = [objective for objective, _ in moved]
     streams = [seeds.generator(seed, "features", subject.name, objective.key) for objective in objectives]
     coefficients = torch.stack([parametrisation.start(stream) for stream in streams]).to(subject.device)
-    movements = torch.stack([transforms.draw(recipe.steps, size, stream) for stream in streams], 1)
+    draws = [each.draw(recipe.steps, size, stream) for (_, each), stream in zip(moved, streams, strict=True)]
+    movements, moves = torch.stack(draws, 1), any(each.moves for _, each in moved)
     weights = stack(objectives, _output_shape(subject, parametrisation)).to(subject.device)
     ascent = torch.tensor([float(o.sign) for o in objectives], device=subject.device)
     coefficients.requires_grad_(True)
@@ -132,7 +140,7 @@ def _render_batch(
     history: list[Tensor] = []
     for step in range(recipe.steps):
         pictures = parametrisation.pictures(coefficients)
-        if transforms.moves:
+        if moves:
             pictures = Transforms.apply(pictures, movements[step])
         output = _forward(subject, pictures, recipe.half)
         history.append(evaluate(output.detach(), weights).cpu())
@@ -152,11 +160,13 @@ def _render_batch(
     )
 
 
-def _even_parts(objectives: Sequence[Objective], most: int) -> Iterator[Sequence[Objective]]:
+def _even_parts(
+    moved: Sequence[tuple[Objective, Transforms]], most: int
+) -> Iterator[Sequence[tuple[Objective, Transforms]]]:
     """Yield parts of at most ``most`` objectives whose lengths differ by one at most."""
-    count = -(-len(objectives) // most)
+    count = -(-len(moved) // most)
     for part in range(count):
-        yield objectives[part * len(objectives) // count : (part + 1) * len(objectives) // count]
+        yield moved[part * len(moved) // count : (part + 1) * len(moved) // count]
 
 
 def _forward(subject: PictureSubject, pictures: Tensor, half: bool) -> Tensor:

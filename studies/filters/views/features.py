@@ -111,15 +111,15 @@ def _render(
 
 def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
     channels = space.channels[layer]
-    both: list[Objective] = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels)]
-    pictures = _render(
-        space, cut.subject, both, cut.size, advance, PictureRecipe(space.config.steps)
-    ).pictures
-    most, least = torch.split(pictures, len(channels))
-    # A shift by a whole step of the map would move the pattern on to the neighbouring unit.
-    still = PictureRecipe(space.config.steps, transforms=Transforms.for_size(cut.size).within(cut.stride))
     units: list[Objective] = [UnitObjective(c) for c in channels]
-    middle = _render(space, cut.subject, units, cut.size, advance, still).pictures
+    objectives = [*(Channel(c) for c in channels), *(Channel(c, -1) for c in channels), *units]
+    free = Transforms.for_size(cut.size)
+    # A shift by a whole step of the map would move the pattern on to the neighbouring unit.
+    still = free.within(cut.stride)
+    transforms = (free,) * (2 * len(channels)) + (still,) * len(channels)
+    recipe = PictureRecipe(space.config.steps, transforms=transforms)
+    pictures = _render(space, cut.subject, objectives, cut.size, advance, recipe).pictures
+    most, least, middle = torch.split(pictures, len(channels))
     high = [float(m.max()) for m in _own_maps(space, cut.output, most, channels)]
     low = [float(m.min()) for m in _own_maps(space, cut.subject.features, least, channels)]
     unit = [float(m.max()) for m in _own_maps(space, cut.output, middle, channels)]
