@@ -132,7 +132,9 @@ def _render_batch(
     streams = [seeds.generator(seed, "features", subject.name, objective.key) for objective in objectives]
     coefficients = torch.stack([parametrisation.start(stream) for stream in streams]).to(subject.device)
     draws = [each.draw(recipe.steps, size, stream) for (_, each), stream in zip(moved, streams, strict=True)]
-    movements, moves = torch.stack(draws, 1), any(each.moves for _, each in moved)
+    movements = torch.stack(draws, 1)
+    moves = torch.tensor([each.moves for _, each in moved], device=subject.device).view(-1, 1, 1, 1)
+    any_moves, all_move = bool(moves.any()), bool(moves.all())
     weights = stack(objectives, _output_shape(subject, parametrisation)).to(subject.device)
     ascent = torch.tensor([float(o.sign) for o in objectives], device=subject.device)
     coefficients.requires_grad_(True)
@@ -140,8 +142,9 @@ def _render_batch(
     history: list[Tensor] = []
     for step in range(recipe.steps):
         pictures = parametrisation.pictures(coefficients)
-        if moves:
-            pictures = Transforms.apply(pictures, movements[step])
+        if any_moves:
+            shifted = Transforms.apply(pictures, movements[step])
+            pictures = shifted if all_move else torch.where(moves, shifted, pictures)
         output = _forward(subject, pictures, recipe.half)
         history.append(evaluate(output.detach(), weights).cpu())
         downhill = -_along(weights, ascent).to(output.dtype)
