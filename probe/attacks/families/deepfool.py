@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
-from probe.attacks.losses import adversarial, at_once
-from probe.attacks.model import AttackedModel
+from probe.attacks.linearised import NearestBoundary
+from probe.attacks.losses import adversarial
 from probe.attacks.norms import L2, Norm
 
 
@@ -41,6 +41,7 @@ class DeepFool(Attack):
         result = images.clone()
         where = torch.arange(len(images), device=images.device)
         total = torch.zeros_like(images)
+        boundary = NearestBoundary(model, len(images), norm, self.candidates)
         for _ in range(self.steps):
             x = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
             result[where] = x
@@ -49,7 +50,7 @@ class DeepFool(Attack):
             where, total, x, logits = where[alive], total[alive], x[alive], logits[alive]
             if len(where) == 0:
                 return result
-            deficit, normal = nearest_boundary(model, x, labels[where], norm, self.candidates, logits)
+            deficit, normal = boundary(x, labels[where], logits, where)
             total = total + _to_plane(deficit, normal, norm).reshape(total.shape)
         result[where] = (images[where] + (1 + self.overshoot) * total).clamp(0, 1)
         return result
@@ -67,61 +68,3 @@ def _to_plane(deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
         direction = normal.sign()
     step = torch.where(length > 0, need / length.clamp_min(1e-30), torch.zeros_like(need))
     return step[:, None] * direction
-
-
-def nearest_boundary(
-    model: AttackedModel,
-    x: Tensor,
-    labels: Tensor,
-    norm: Norm,
-    candidates: int | None,
-    logits: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Return the nearest linearised boundary of each image: deficit (N,) and normal (N, D).
-
-    ``logits`` (N, K) are the plain network's at ``x``: gradients may have reduced precision, distances do not. The
-    deficit is the label's logit minus the other class's. ``candidates`` limits the search to this number of most
-    likely other classes. Boundaries whose normal is 0 or not finite are never the nearest.
-    """
-    rows = torch.arange(len(x), device=x.device)
-    parts = [
-        _nearest(model, x[part], labels[part], norm, candidates, logits[part])
-        for part in torch.split(rows, at_once(x))
-    ]
-    deficit, normal = (torch.cat(column) for column in zip(*parts, strict=True))
-    return deficit, normal
-
-
-def _nearest(
-    model: AttackedModel, x: Tensor, labels: Tensor, norm: Norm, candidates: int | None, logits: Tensor
-) -> tuple[Tensor, Tensor]:
-    images = x.detach().requires_grad_()
-    answers = model(images)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    count = min(candidates or others.shape[1], others.shape[1] - 1)
-    classes = others.topk(count, dim=1).indices
-    gains = answers.gather(1, classes) - answers.gather(1, labels[:, None])
-    gaps = logits.gather(1, labels[:, None]) - logits.gather(1, classes)
-    best = x.new_full((len(x),), torch.inf)
-    deficit, normal = x.new_zeros(len(x)), x.new_zeros(len(x), x[0].numel())
-    for column in range(count):
-        if not gains.requires_grad:
-            break
-        gain_gradient = torch.autograd.grad(
-            gains[:, column].sum(), images, retain_graph=column + 1 < count, materialize_grads=True
-        )[0]
-        gradient, gap = gain_gradient.flatten(1), gaps[:, column]
-        distance = gap.abs() / _dual(gradient, norm).clamp_min(1e-30)
-        usable = gradient.isfinite().all(1) & gradient.any(1)
-        better = usable & (distance < best)
-        best = torch.where(better, distance, best)
-        deficit = torch.where(better, gap, deficit)
-        normal = torch.where(better[:, None], gradient, normal)
-    return deficit, normal
-
-
-def _dual(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the size of a gradient (N, D) in the dual norm, (N,)."""
-    order = {"Linf": 1.0, "L2": 2.0, "L1": float("inf")}[norm.name]
-    size: Tensor = torch.linalg.vector_norm(gradient, order, dim=1)
-    return size

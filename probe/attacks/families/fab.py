@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import likeliest_others
-from probe.attacks.families.deepfool import nearest_boundary
+from probe.attacks.linearised import NearestBoundary
 from probe.attacks.losses import adversarial, ascent, difference, margin_to, pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L1, L2, Linf, Norm, per_image
@@ -138,8 +138,12 @@ class _Fab(Attack):
     ) -> None:
         """Improve ``best`` at ``where``; ``targets`` select the boundary and, if ``targeted``, the class to reach."""
         x, origin, own = start, images[where], labels[where]
+        nearest = NearestBoundary(model, len(images), norm, self.candidates)
         for _ in range(self.steps):
-            deficit, normal = self._boundary(model, x, own, targets, norm, targeted)
+            if targets is None:
+                deficit, normal = nearest(x, own, model.verdict(x), where)
+            else:
+                deficit, normal = self._boundary(model, x, own, targets, targeted)
             x = self._step(x, origin, deficit, normal, norm)
             hit = adversarial(model.verdict(x), own, targets if targeted else None)
             if not bool(hit.any()):
@@ -154,20 +158,12 @@ class _Fab(Attack):
                     return
 
     def _boundary(
-        self,
-        model: AttackedModel,
-        x: Tensor,
-        labels: Tensor,
-        targets: Tensor | None,
-        norm: Norm,
-        targeted: bool,
+        self, model: AttackedModel, x: Tensor, labels: Tensor, targets: Tensor, targeted: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return the linearised boundary's deficit (N,) and normal (N, D).
+        """Return the deficit (N,) and normal (N, D) of the linearised boundary to the ``targets``.
 
         A targeted attack has to overtake the most likely other class, which need not be the label.
         """
-        if targets is None:
-            return nearest_boundary(model, x, labels, norm, self.candidates, model.verdict(x))
         loss = difference if targeted else _towards
         _, gain, gradient = ascent(model, x, labels, targets, loss)
         return -gain, gradient.flatten(1)
