@@ -87,6 +87,7 @@ def adversarial(
     against: Model = None,
     transfer: Sequence[Model] = (),
     save_images: str | None = None,
+    jobs: int = 1,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -98,6 +99,7 @@ def adversarial(
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
     ``random``. ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
+    ``jobs`` processes attack the batches, with the same numbers (0: one per core).
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
     kind = get_norm(norm)
@@ -114,6 +116,7 @@ def adversarial(
         batch_size=batch_size,
         save_images=_image_form(save_images),
         seed=seed,
+        jobs=jobs,
     )
     others = adversarial_study.ComparisonModels(
         tuple(_like(other, loaded, data) for other in transfer),

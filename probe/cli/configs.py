@@ -40,6 +40,8 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
         bf16=False if options["full_precision"] else None,
         save_images=options["save_images"],
         seed=options["seed"],
+        jobs=options["jobs"],
+        cluster=options["cluster"],
     )
 
 
@@ -125,15 +127,15 @@ def journal_for(
 ) -> FileJournal:
     """Return the journal of exactly this run.
 
-    The key covers the version, the options, the weights, the device and the images with the size and modification
-    time of their files; any change starts a new journal. ``training`` are the images that are trained on, if any.
+    The key covers the version, the options but for where the work is done, the weights, the device and the images with the
+    size and modification time of their files; any change starts a new journal. ``training`` are the images that are trained on, if any.
     """
     parts = () if training is None else (training.training, training.held_out)
     facts = {
         "version": __version__,
         "format": 2,  # of the arrays that batches are kept in
         "study": type(config).__name__,
-        "config": asdict(config),
+        "config": {name: value for name, value in asdict(config).items() if name not in ("jobs", "cluster")},
         "module": fingerprint(model.module),
         "input": str(model.input),
         "device": str(model.device),

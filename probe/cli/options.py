@@ -218,6 +218,13 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
     option(
         "--full-precision", is_flag=True, help="Compute gradients in float32 even where bfloat16 is faster."
     ),
+    option(
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=1,
+        help="Processes that attack batches; 0: one per core.",
+    ),
+    option("--cluster", metavar="ADDRESS", help="Attack on a dask cluster: tcp://HOST:PORT or local:N."),
     option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
@@ -305,7 +312,7 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
     *_RECIPE,
     option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
     option("--jobs", type=click.IntRange(min=0), default=0, help="Training processes; 0: one per core."),
-    option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT."),
+    option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT or local:N."),
     option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 

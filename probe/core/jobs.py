@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 import threading
 import time
 import traceback
+import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
@@ -31,6 +35,7 @@ R = TypeVar("R")
 
 _CONNECT_SECONDS = 8
 _WATCH_SECONDS = 0.5
+_LOCAL = "local:"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -51,7 +56,8 @@ def run_jobs(
 
     Results are kept in the journal under their key as soon as they are there; a result that it holds already
     is loaded instead of computed. ``workers=1`` runs in this process, more workers are processes of this
-    machine, ``cluster="tcp://host:port"`` is a dask scheduler (``workers`` is then ignored). Every job runs
+    machine, ``cluster="tcp://host:port"`` is a dask scheduler (``workers`` is then ignored), and ``local:4`` one with four
+    workers on this machine. Every job runs
     with one torch thread, so that the results do not depend on where. ``advance`` is called with 1 a job.
     Functions and classes of the modules ``by_value`` are sent as they are, for modules that a worker cannot
     import by name.
@@ -98,6 +104,41 @@ def unpacked(data: bytes) -> Any:
     import cloudpickle
 
     return cloudpickle.loads(data)
+
+
+@dataclass(frozen=True)
+class Shared(Generic[T]):
+    """Something large that every job needs: packed once, and unpacked by whoever calls ``get``.
+
+    ``token`` differs from that of everything else that was ever shared. Made by ``shared``.
+    """
+
+    token: str
+    _file: str | None
+    _bytes: bytes | None
+
+    def get(self) -> T:
+        """Return the thing."""
+        data = self._bytes if self._file is None else Path(self._file).read_bytes()
+        thing: T = unpacked(data or b"")
+        return thing
+
+
+@contextmanager
+def shared(thing: T, *, by_value: Sequence[ModuleType] = (), by_file: bool = True) -> Iterator[Shared[T]]:
+    """Lend the thing to jobs inside the block: in a temporary file, or without ``by_file`` with each job.
+
+    Raises CannotRunError when it holds something that cannot leave this process.
+    """
+    data = portable(thing, by_value)
+    token = uuid.uuid4().hex
+    if not by_file:
+        yield Shared(token, None, data)
+        return
+    with tempfile.TemporaryDirectory(prefix="probe-jobs-") as folder:
+        place = Path(folder) / "shared"
+        place.write_bytes(data)
+        yield Shared(token, str(place), None)
 
 
 def _results(
@@ -304,23 +345,26 @@ def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Connect to a cluster; what its workers still run is given up at the end."""
-    client = _client(address)
+    """Connect to a cluster, or start one on this machine; what its workers still run is given up at the end."""
     try:
-        yield client.get_executor(pure=False), lambda: _threads(client)
-    finally:
-        client.close()
-
-
-def _client(address: str) -> Client:
-    try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise UsageError("A cluster needs dask: pip install 'cnn-probe[cluster]'.") from error
-    try:
-        return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
+    with ExitStack() as stack:
+        if address.startswith(_LOCAL):
+            count = address.removeprefix(_LOCAL)
+            if not count.isdecimal() or int(count) < 1:
+                raise UsageError(f"A cluster of this machine is local:N, such as local:4; got '{address}'.")
+            started = distributed.LocalCluster(
+                n_workers=int(count), threads_per_worker=1, dashboard_address=":0", silence_logs=50
+            )
+            address = stack.enter_context(started).scheduler_address
+        try:
+            client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
+        stack.callback(client.close)
+        yield client.get_executor(pure=False), lambda: _threads(client)
 
 
 def _threads(client: Client) -> int:

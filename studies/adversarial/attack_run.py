@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
-from probe.core.errors import CannotRunError
-from probe.core.journal import Journal
+from probe.core.errors import CannotRunError, UsageError
+from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.precision import accepts_bf16, fast_bf16
-from probe.core.progress import Progress
+from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
-from probe.core.state import frozen_parameters
+from probe.core.state import frozen_parameters, kept_buffers, training_mode
 from probe.data.images import ImageSet
 from probe.data.spec import Batch
 from probe.graph.edit.fold import folded
@@ -32,6 +33,7 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 from studies.adversarial.targets import Target
+from studies.adversarial.workers import HERE, AttackBatch, Place, Shards, key_of, on_workers
 
 _IMAGES = "images"
 """The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
@@ -49,7 +51,10 @@ and single values of it by more than 1% of the largest.
 
 @dataclass(frozen=True)
 class AttackRun:
-    """A run: the network, the images, the attacks and their options. ``keep``: keep the adversarial images, too."""
+    """A run: the network, the images, the attacks and their options. ``keep``: keep the adversarial images, too.
+
+    ``place`` says where the batches are attacked: in this process unless it names workers.
+    """
 
     model: LoadedModel
     attacked: AttackedModel
@@ -62,6 +67,7 @@ class AttackRun:
     journal: Journal
     progress: Progress
     keep: bool = False
+    place: Place = HERE
 
     def run(self) -> Results:
         """Attack all images and return the results; raises CannotRunError when no image can be judged."""
@@ -70,16 +76,7 @@ class AttackRun:
         images: list[NDArray[Any]] = []
         steps = len(self.images) * (len(self.attacks) + 1)
         with self.progress.task("Attacking", steps) as advance:
-            for batch in self.images.batches(self.model.input, self.batch_size):
-                key = f"{batch.indices[0]}-{batch.indices[-1]}-{len(batch.indices)}"
-                arrays = self.journal.load(key)
-                if arrays is None:
-                    # A network with random outputs draws from the global generator.
-                    with scoped(self.task.seed, "batch", key):
-                        arrays = self._batch(batch, key, advance)
-                    self._keep(key, arrays)
-                else:
-                    advance(len(batch.indices) * (len(self.attacks) + 1))
+            for arrays in self._here(advance) if self.place.here else self._elsewhere(advance):
                 clean.append(_clean_from(arrays))
                 for name in self._names:
                     outcomes.setdefault(name, []).append(from_arrays(name, arrays))
@@ -88,14 +85,48 @@ class AttackRun:
         results = self._results(clean, outcomes)
         return replace(results, images=np.concatenate(images)) if self.keep else results
 
-    def _keep(self, key: str, arrays: dict[str, NDArray[Any]]) -> None:
+    def _here(self, advance: Advance) -> Iterator[Arrays]:
+        """Yield the arrays of every batch, made in this process or kept in the journal."""
+        for batch in self.images.batches(self.model.input, self.batch_size):
+            key = key_of(batch.indices)
+            arrays = self.journal.load(key)
+            if arrays is None:
+                arrays = self.attack(batch, key, advance)
+                self._keep(key, arrays)
+            else:
+                advance(len(batch.indices) * (len(self.attacks) + 1))
+            yield arrays
+
+    def _elsewhere(self, advance: Advance) -> Iterator[Arrays]:
+        """Return the arrays of every batch, made by workers or kept in the journal."""
+        if self.model.device.type != "cpu":
+            raise UsageError(
+                f"Several processes attack on the CPU, not on {self.model.device}: add --device cpu."
+            )
+        # Neither the images nor the factory, which may hold data of the user's, leave this process.
+        model = replace(self.model, factory=_none)
+        images = replace(self.images, items=(), _skipped={}, _sizes={})
+        build = partial(
+            _in_a_worker, model, self.attacked.bf16, images, self.attacks, self.task, self.target, self.keep
+        )
+        shards = Shards.of(self.images, self.model.input, self.batch_size)
+        units = len(self.attacks) + 1
+        return on_workers(build, shards, self.place, self.journal, lambda images: advance(images * units))
+
+    def attack(self, batch: Batch, key: str, advance: Advance) -> Arrays:
+        """Return the arrays of one batch, which depend on the seed and the ``key`` of the batch only."""
+        # A network with random outputs draws from the global generator.
+        with scoped(self.task.seed, "batch", key):
+            return self._batch(batch, key, advance)
+
+    def _keep(self, key: str, arrays: Arrays) -> None:
         try:
             self.journal.save(key, arrays)
         except OSError as error:
             # The run itself needs no journal; only a later --resume would.
             self.progress.say(f"This batch could not be saved for --resume: {error.strerror or error}.")
 
-    def _batch(self, batch: Batch, key: str, advance: Any) -> dict[str, NDArray[Any]]:
+    def _batch(self, batch: Batch, key: str, advance: Advance) -> Arrays:
         model = self.model
         images = batch.images.to(model.device, memory_format=model.memory_format)
         rows = torch.arange(len(images), device=images.device)
@@ -162,6 +193,33 @@ class AttackRun:
                 break
             tried.append(epsilon)
         return Results(together, joined, worst, tuple(sorted({*tried, reported})), reported)
+
+
+def _in_a_worker(
+    model: LoadedModel,
+    bf16: bool,
+    images: ImageSet,
+    attacks: tuple[SelectedAttack, ...],
+    task: Task,
+    target: Target | None,
+    keep: bool,
+) -> AttackBatch:
+    """Return what attacks a batch in a worker: the network is the worker's own, and so is what attacks make of it."""
+    attacked = attacked_model(model, bf16)
+
+    def attack(batch: Batch, key: str, advance: Advance) -> Arrays:
+        memory = MicroBatcher(len(batch.indices))
+        run = AttackRun(
+            model, attacked, images, attacks, task, target, len(batch.indices), memory, NOTHING, SILENT, keep
+        )
+        with training_mode(model.module, False), kept_buffers(model.module):
+            return run.attack(batch, key, advance)
+
+    return attack
+
+
+def _none() -> nn.Module:
+    raise CannotRunError("A worker that attacks has no factory of networks.")
 
 
 def _clean_from(arrays: Mapping[str, NDArray[Any]]) -> Clean:

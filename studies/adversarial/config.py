@@ -23,7 +23,8 @@ class AdversarialConfig:
     ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to
     the attacks that have such options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures
     to show, or their indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it.
-    ``save_images``: the format in which adversarial images are saved beside the report; None saves none.
+    ``save_images``: the format in which adversarial images are saved beside the report; None saves none. ``jobs``: processes
+    that attack the batches, 0 one per core; ``cluster``: a dask scheduler whose workers do, such as ``tcp://host:8786``.
     """
 
     epsilons: tuple[float, ...] = (0.03,)
@@ -39,8 +40,12 @@ class AdversarialConfig:
     bf16: bool | None = None
     save_images: ImageForm | None = None
     seed: int = 0
+    jobs: int = 1
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown image format."""
+        """Refuse an unknown image format and a number below 0."""
+        if self.jobs < 0:
+            raise UsageError(f"--jobs must be at least 0; got {self.jobs}.")
         if self.save_images not in (None, "png", "npz"):
             raise UsageError(f"Images can be saved as png or npz, not as '{self.save_images}'.")

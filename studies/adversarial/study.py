@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from studies.adversarial.registries import CHECKS, VIEWS
 from studies.adversarial.results import Results
 from studies.adversarial.targets import parse_target
 from studies.adversarial.text import Reliability, headline, methods, references
+from studies.adversarial.workers import Place
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import Checker, choose_views, run_checks, run_views
 
@@ -133,6 +135,7 @@ def _attack(
         journal,
         progress,
         keep=config.save_images is not None,
+        place=Place(config.jobs or os.cpu_count() or 1, config.cluster),
     )
     results = attack_run.run()
     against = None
