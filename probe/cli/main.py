@@ -28,6 +28,7 @@ COMMANDS = (
     "adversarial",
     "ablate",
     "dossier",
+    "sweep",
     "compare",
     "anatomy",
     "doctor",
@@ -43,7 +44,7 @@ COMMANDS = (
 _PARTS = {
     "Studies": ("filters", "adversarial", "ablate", "dossier", "anatomy", "doctor"),
     "Training": ("train",),
-    "Reports": ("compare", "schema"),
+    "Reports": ("compare", "sweep", "schema"),
     "Lists": ("models", "attacks", "structures"),
 }
 """The headings of the help; commands without one are listed under ``Other``."""
@@ -69,6 +70,7 @@ Reference, and for programs:
   probe attacks L1                               list the attacks
   probe structures -m zoo:resnet20               list the parts that can be removed
   probe compare reports/adversarial-*            compare runs side by side
+  probe sweep sweep.yaml                         many networks, data sets and options from one file
   probe schema                                   the JSON Schema of results.json
   probe completion bash >> ~/.bashrc             complete commands, options, models, …
 

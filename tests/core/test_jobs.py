@@ -20,6 +20,7 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
+from joblib.externals import loky
 
 from probe.core import jobs
 from probe.core.errors import CannotRunError, UsageError
@@ -108,6 +109,20 @@ def test_the_order_is_that_of_the_jobs_not_of_finishing() -> None:
     tasks = {"slow": 0.5, "quick": 0.0, "middle": 0.1}
     assert list(run(late, tasks, workers=2).items()) == list(tasks.items())
     assert run(late, {}, workers=2) == {}
+
+
+def test_a_job_that_keeps_memory_keeps_its_worker() -> None:
+    """Where loky replaced such a worker, its warning, here an error, ended the thread that hands out jobs."""
+
+    def keeping(_: int) -> int:
+        # Longer than loky waits between two looks at the memory, and more than it takes for a leak.
+        time.sleep(1.1)
+        sys.__dict__.setdefault("_kept", []).append(np.ones(40_000_000))
+        return os.getpid()
+
+    workers = run(keeping, {str(job): job for job in range(5)}, workers=2)
+    assert len(set(workers.values())) <= 2
+    loky.get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def test_one_thread_and_the_old_number_afterwards() -> None:
