@@ -74,6 +74,12 @@ def focal(logits, labels):
     return -((1 - likelihood.exp()) ** 2 * likelihood).mean()
 """
 
+SWEEP = """
+studies:
+  anatomy: {html: true}
+models: [zoo:lenet, {model: "my_net.py:net", img-size: 32}]
+"""
+
 SMALL_RUN = "-d digits -n 6 --weights none --views curve --no-checks --steps 1 -q"
 
 
@@ -82,6 +88,7 @@ def build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "my_net.py").write_text(NETWORK)
     (folder / "my_losses.py").write_text(LOSSES)
+    (folder / "sweep.yaml").write_text(SWEEP)
     _pictures(folder / "my_folder", each=16)
     mine = "probe train my_net.py:net --data my_folder --img-size 32 --epochs 6 --out my.safetensors -q"
     _must(mine)
