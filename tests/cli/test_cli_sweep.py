@@ -81,6 +81,12 @@ def test_a_plan_that_is_not_understood_ends_in_one_line(
         plan(tmp_path, content)
 
 
+@pytest.mark.parametrize("name", ["nothing.yaml", "."])
+def test_a_plan_that_cannot_be_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["sweep", str(tmp_path / name)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
 LENET = {"studies": {"anatomy": {"html": True}}, "models": ["zoo:lenet", "zoo:nin"]}
 
 

@@ -80,7 +80,7 @@ class _Ledger:
 
 
 @click.command("sweep", epilog=_EXAMPLES)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path))
 @option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
