@@ -45,11 +45,13 @@ class Checker(Protocol[Space]):
 def choose_views(
     registry: Registry[View[Space]], requested: Sequence[str] | None, without: Collection[str] = ()
 ) -> list[tuple[str, View[Space]]]:
-    """Return the views named in ``requested`` in the order of the report; where it is None, all but ``without``.
+    """Return the views named in ``requested`` in the order of the report.
 
-    Raises UsageError for an unknown name.
+    None means all but the optional ones and those of ``without``, the word ``all`` really all. Raises UsageError for an
+    unknown name.
     """
-    names = [name for name in registry if name not in without] if requested is None else requested
+    usual = [name for name, entry in registry.entries.items() if not entry.optional and name not in without]
+    names = usual if requested is None else tuple(registry) if tuple(requested) == ("all",) else requested
     views = {name: registry.get(name) for name in names}
     return [(name, views[name]) for name in registry if name in views]
 

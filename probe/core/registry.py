@@ -19,13 +19,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: its module, its one-line summary, its position in the order, and the object's own name."""
+    """A registered name: its module, its one-line summary, its position in the order, and the object's own name.
+
+    ``optional`` entries are used only where they are named.
+    """
 
     name: str
     module: str
     summary: str
     order: float = math.inf
     attribute: str = ""
+    optional: bool = False
 
 
 class Registry(Generic[T]):
@@ -46,10 +50,11 @@ class Registry(Generic[T]):
         self.package = package
         self._objects: dict[str, T] = {}
 
-    def register(self, name: str, *, order: int | None = None) -> Callable[[T], T]:
+    def register(self, name: str, *, order: int | None = None, optional: bool = False) -> Callable[[T], T]:
         """Register the decorated object under ``name``; raises ValueError if the name is already used.
 
-        ``order`` is its position, if the order of the names matters; names without one follow alphabetically.
+        ``order`` is its position, if the order of the names matters; names without one follow alphabetically. What is
+        ``optional`` is used only where it is named; both are read from the source, and must be literals.
         """
 
         def add(item: T) -> T:
@@ -109,7 +114,7 @@ def _scan(path: Path, module: str) -> Iterator[Entry]:
             name = _registered_name(decorator)
             if name is not None:
                 summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
-                yield Entry(name, module, summary, _order(decorator), node.name)
+                yield Entry(name, module, summary, _order(decorator), node.name, _optional(decorator))
 
 
 def _registered_name(decorator: ast.expr) -> str | None:
@@ -124,3 +129,8 @@ def _registered_name(decorator: ast.expr) -> str | None:
 def _order(decorator: ast.expr) -> float:
     words = decorator.keywords if isinstance(decorator, ast.Call) else []
     return next((float(ast.literal_eval(word.value)) for word in words if word.arg == "order"), math.inf)
+
+
+def _optional(decorator: ast.expr) -> bool:
+    words = decorator.keywords if isinstance(decorator, ast.Call) else []
+    return any(word.arg == "optional" and bool(ast.literal_eval(word.value)) for word in words)

@@ -20,6 +20,8 @@ _DONE = {
     "features": "pictures that excite a channel most, by gradient ascent in a decorrelated Fourier basis under random "
     "transformations",
     "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
+    "similarity": "the similarity of layers by debiased linear CKA",
+    "probes": "what linear classifiers read off them, by cross-validation",
 }
 _WORKS = {
     "weights": (
@@ -34,6 +36,14 @@ _WORKS = {
         'Adebayo et al., "Sanity Checks for Saliency Maps", 2018',
         'Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017',
         'Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017',
+    ),
+    "similarity": (
+        'Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019',
+        'Song et al., "Feature Selection via Dependence Maximization", Journal of Machine Learning Research 13, 2012',
+    ),
+    "probes": (
+        'Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016',
+        'Hewitt and Liang, "Designing and Interpreting Probes with Control Tasks", 2019',
     ),
 }
 

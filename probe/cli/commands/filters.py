@@ -23,12 +23,21 @@ Examples:
 
 
 def _view_list() -> str:
-    return "\b\nViews:\n" + "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
+    lines = [
+        f"  {e.name:<12} {e.summary}{' Only where it is named.' if e.optional else ''}"
+        for e in VIEWS.entries.values()
+    ]
+    return "\b\nViews:\n" + "\n".join(lines)
 
 
 @click.command("filters", epilog=f"{_EXAMPLES}\n{_view_list()}")
 @common
-@option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all].")
+@option(
+    "--views",
+    type=NameList(),
+    metavar="A,B",
+    help="Only these views, or all [default: all but optional ones].",
+)
 @option(
     "--layers",
     "--layer",
