@@ -15,7 +15,7 @@ _EXAMPLES = """\b
 Examples:
   probe ablate --remove shortcut
   probe ablate --remove dropout,lrn
-  probe ablate --remove shortcut --depths 8,20,56 --mode retrain
+  probe ablate --remove shortcut --mode retrain --depths 8,20,56
   probe ablate --swap "kernel?to=stacked,activation?to=sigmoid"
   probe ablate --remove sharing
   probe ablate -m torchvision:resnet50 --weights none --remove block --mode lesion -d imagenet-samples

@@ -17,7 +17,7 @@ Examples:
   probe adversarial --eps 0.03
   probe adversarial -m resnet18 -d imagenet-samples --eps 8/255
   probe adversarial -m zoo:resnet20 -d digits -n 30 --attack standard --norm L2 --eps 0.1
-  probe adversarial --eps 0:8/255:9 --attack "pgd?steps=100,mifgsm,square"
+  probe adversarial --eps 0:8/255:9 --attack "pgd?steps=100,mifgsm" --target least-likely
   probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
   probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
   probe adversarial --save-images npz --format json > results.json
