@@ -22,6 +22,7 @@ _DONE = {
     "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
     "similarity": "the similarity of layers by debiased linear CKA",
     "probes": "what linear classifiers read off them, by cross-validation",
+    "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
 }
 _WORKS = {
     "weights": (
@@ -44,6 +45,9 @@ _WORKS = {
     "probes": (
         'Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016',
         'Hewitt and Liang, "Designing and Interpreting Probes with Control Tasks", 2019',
+    ),
+    "stimuli": (
+        'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',
     ),
 }
 

@@ -1,0 +1,169 @@
+"""Synthetic stimuli and what channels are tuned to: gratings of every orientation, frequency and phase, and colours.
+
+Angles are in degrees. A grating's orientation is that of its stripes: 0 lies, 90 stands upright; its frequency is in
+cycles per pixel. The response of a channel is that of the unit in the middle of its map, less the response to even grey.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+Respond = Callable[[Tensor], Tensor]
+"""Images (N, C, H, W) in [0, 1] → responses (N, K)."""
+
+ORIENTATIONS = tuple(15.0 * step for step in range(12))
+PHASES = tuple(45.0 * step for step in range(8))
+CONTRASTS = (0.125, 0.25, 0.5, 1.0)
+HUES = tuple(30.0 * step for step in range(12))
+
+_FINEST, _COARSEST = 0.25, 2.0
+"""The highest frequency in cycles per pixel, and the lowest in cycles per image."""
+
+_FREQUENCIES = 6
+_GREY = 0.5
+_VALUE = 0.5
+"""The mean of the channels of every colour: hues differ in nothing else."""
+
+
+def frequencies(size: tuple[int, int]) -> tuple[float, ...]:
+    """Return six frequencies for images (H, W), evenly on a logarithmic scale from two cycles an image to 1/4 per pixel."""
+    low = min(_COARSEST / min(size), _FINEST / 2)
+    return tuple(float(f) for f in np.geomspace(low, _FINEST, _FREQUENCIES))
+
+
+def grating(
+    size: tuple[int, int, int], orientation: float, frequency: float, phase: float, contrast: float = 1.0
+) -> Tensor:
+    """Return a grating (C, H, W) in [0, 1] around grey; with phase 0 the middle of the image lies on a bright stripe."""
+    channels, height, width = size
+    rows = torch.arange(height, dtype=torch.float64) - height // 2
+    columns = torch.arange(width, dtype=torch.float64) - width // 2
+    # The wave runs across the stripes.
+    angle = math.radians(orientation)
+    across = columns[None, :] * math.sin(angle) + rows[:, None] * math.cos(angle)
+    wave = torch.cos(2 * math.pi * frequency * across + math.radians(phase))
+    return (_GREY + _GREY * contrast * wave).float().expand(channels, height, width).contiguous()
+
+
+def colour(size: tuple[int, int, int], hue: float, saturation: float = 1.0) -> Tensor:
+    """Return an even field (3, H, W) of a colour.
+
+    Colours of all hues have the same mean over R, G and B, and those of one saturation the same distance from grey.
+    """
+    pure = np.array(colorsys.hsv_to_rgb(hue / 360, 1.0, 1.0))
+    shift = pure - pure.mean()
+    # Pure red, green and blue reach the edge of the range first: 1 − 1/3 on one channel, of a length of √(2/3).
+    reach = _VALUE / math.sqrt(2 / 3)
+    field = torch.tensor(_VALUE + saturation * reach * shift / np.linalg.norm(shift), dtype=torch.float32)
+    return field[:, None, None].expand(3, size[1], size[2]).contiguous()
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What K channels are tuned to; NaN where a channel answers no stimulus more than grey.
+
+    ``curves`` (K, orientations, frequencies): the largest response over the phases. ``orientation``, ``frequency`` (K,):
+    those of the largest; ``selectivity`` (K,): |Σ R e^{2iθ}| / Σ R over the orientations at that frequency, 0 for a channel
+    that answers all alike, 1 for one orientation only. ``modulation`` (K,): the amplitude of the response's first harmonic
+    over the phases, relative to its mean: a rectified linear unit has about π/2 (a simple cell), one that does not mind the
+    phase 0 (a complex cell); the border is drawn at 1 (Skottun et al. 1991). ``contrasts`` (K, contrasts): the response to
+    the preferred grating. ``hue`` (K,) and ``hue_selectivity``: the same for colours; None without three colour channels.
+    """
+
+    frequencies: tuple[float, ...]
+    curves: Array
+    orientation: Array
+    frequency: Array
+    selectivity: Array
+    modulation: Array
+    contrasts: Array
+    hue: Array | None
+    hue_selectivity: Array | None
+
+
+def measure(
+    respond: Respond,
+    size: tuple[int, int, int],
+    batch_size: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> Tuning:
+    """Show every stimulus and return the tuning of all channels. ``done`` is called with the number of images shown."""
+    rates = frequencies(size[1:])
+
+    def run(stimuli: Sequence[Callable[[], Tensor]]) -> Array:
+        parts = []
+        for start in range(0, len(stimuli), batch_size):
+            images = torch.stack([make() for make in stimuli[start : start + batch_size]])
+            parts.append(respond(images).double().cpu().numpy())
+            done(len(images))
+        return np.concatenate(parts)
+
+    grey = run([lambda: torch.full(size, _GREY)])[0]
+    shown = [(o, f, p) for o in ORIENTATIONS for f in rates for p in PHASES]
+    responses = run([lambda s=s: grating(size, *s) for s in shown]) - grey  # type: ignore[misc]
+    responses = responses.reshape(len(ORIENTATIONS), len(rates), len(PHASES), -1)
+    curves = np.moveaxis(responses.max(2), -1, 0)
+    k = np.arange(len(curves))
+    flat = curves.reshape(len(curves), -1).argmax(1)
+    best_o, best_f = flat // len(rates), flat % len(rates)
+    silent = curves.reshape(len(curves), -1).max(1) <= 0
+    over_phases = np.moveaxis(responses, -1, 0)[k, best_o, best_f]
+    strongest = over_phases.argmax(1)
+    best = sorted({(int(o), int(f), int(p)) for o, f, p in zip(best_o, best_f, strongest, strict=True)})
+    weaker = [(place, c) for place in best for c in CONTRASTS]
+    answers = run(
+        [
+            lambda place=place, c=c: grating(  # type: ignore[misc]
+                size, ORIENTATIONS[place[0]], rates[place[1]], PHASES[place[2]], c
+            )
+            for place, c in weaker
+        ]
+    )
+    answers = (answers - grey).reshape(len(best), len(CONTRASTS), -1)
+    at = [best.index((int(o), int(f), int(p))) for o, f, p in zip(best_o, best_f, strongest, strict=True)]
+    hue = hue_selectivity = None
+    if size[0] == 3:
+        colours = (run([lambda h=h: colour(size, h) for h in HUES]) - grey).T  # type: ignore[misc]
+        hue = np.where(colours.max(1) > 0, np.array(HUES)[colours.argmax(1)], np.nan)
+        hue_selectivity = selectivity(colours, np.array(HUES), turns=1)
+    return Tuning(
+        frequencies=rates,
+        curves=curves,
+        orientation=np.where(silent, np.nan, np.array(ORIENTATIONS)[best_o]),
+        frequency=np.where(silent, np.nan, np.array(rates)[best_f]),
+        selectivity=selectivity(curves[k, :, best_f], np.array(ORIENTATIONS), turns=2),
+        modulation=np.where(silent, np.nan, modulation(over_phases)),
+        contrasts=answers[at, :, k],
+        hue=hue,
+        hue_selectivity=hue_selectivity,
+    )
+
+
+def selectivity(responses: Array, angles: Array, turns: int) -> Array:
+    """Return |Σ R e^{i·turns·θ}| / Σ R of responses (K, angles), those below 0 counted as 0; NaN where all are (K,)."""
+    positive = np.maximum(responses, 0)
+    total = positive.sum(1)
+    vector = np.abs((positive * np.exp(1j * turns * np.radians(angles))).sum(1))
+    return np.where(total > 0, vector / np.where(total > 0, total, 1), np.nan)
+
+
+def modulation(responses: Array) -> Array:
+    """Return the first harmonic's amplitude over the mean of responses (K, phases), those below 0 counted as 0, (K,)."""
+    positive = np.maximum(responses, 0)
+    mean = positive.mean(1)
+    wave = np.abs((positive * np.exp(1j * np.radians(np.array(PHASES)))).mean(1)) * 2
+    return np.where(mean > 0, wave / np.where(mean > 0, mean, 1), np.nan)
+
+
+def count(size: tuple[int, int, int]) -> int:
+    """Return how many images ``measure`` shows at least."""
+    return 1 + len(ORIENTATIONS) * _FREQUENCIES * len(PHASES) + (len(HUES) if size[0] == 3 else 0)

@@ -1,0 +1,137 @@
+"""Stimuli: which orientation, frequency, phase, contrast and colour each channel is tuned to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table
+from probe.core.state import captured, last_map
+from studies.filters import stimuli as shown
+from studies.filters.registries import VIEWS
+from studies.filters.workspace import FiltersWorkspace
+
+_LISTED = 64
+"""Channels of a layer that its table lists at most; results.json has the medians of all."""
+
+_SELECTIVE = 0.3
+"""The orientation selectivity from which a channel counts as tuned to an orientation."""
+
+
+@VIEWS.register("stimuli", order=8, optional=True)
+def stimuli(space: FiltersWorkspace) -> Section:
+    """Show gratings and colours, and measure what each channel is tuned to."""
+    size = space.model.input.size
+    blocks: list[Block] = []
+    results: list[Result] = []
+    findings: list[str] = []
+    with space.progress.task("Stimuli", len(space.layers) * shown.count(size)) as advance:
+        for layer in space.layers:
+            tuning = shown.measure(_middle(space, layer), size, space.config.batch_size, advance)
+            blocks += [_figure(layer, tuning, space.channels[layer]), _table(layer, tuning)]
+            found = np.isfinite(tuning.selectivity)
+            tuned = int((tuning.selectivity[found] >= _SELECTIVE).sum())
+            results += [
+                Result.proportion(f"stimuli.{layer}.oriented", tuned, len(found)),
+                Result(f"stimuli.{layer}.selectivity", _median(tuning.selectivity), int(found.sum())),
+                Result(f"stimuli.{layer}.modulation", _median(tuning.modulation), int(found.sum())),
+            ]
+            findings.append(
+                f"{tuned} of {len(found)} channels of {layer} are tuned to an orientation (selectivity ≥ {_SELECTIVE})."
+            )
+    return Section(
+        "stimuli",
+        "Tuning to stimuli",
+        f"{len(shown.ORIENTATIONS)} orientations × {len(shown.frequencies(size[1:]))} frequencies × {len(shown.PHASES)} phases"
+        + (f", {len(shown.HUES)} hues" if size[0] == 3 else "")
+        + ", and the preferred grating at four contrasts; the response is that of the unit in the middle, less that to grey.",
+        tuple(blocks),
+        results=tuple(results),
+        findings=tuple(findings[:1]),
+    )
+
+
+def _middle(space: FiltersWorkspace, layer: str) -> shown.Respond:
+    """Return what answers images with the activations of a layer's channels in the middle of their maps."""
+
+    def respond(images: Tensor) -> Tensor:
+        with torch.inference_mode(), captured(space.model.network, [layer]) as outputs:
+            space.model.module(images.to(space.model.device, memory_format=space.model.memory_format))
+            maps = last_map(outputs[layer]).float()
+        return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
+
+    return respond
+
+
+def _figure(layer: str, tuning: shown.Tuning, channels: Sequence[int]) -> Figure:
+    places = tuple(float(number) for number in range(len(shown.ORIENTATIONS)))
+    series = []
+    for channel in channels:
+        curve = tuning.curves[channel]
+        best = curve[:, int(curve.max(0).argmax())]
+        scale = float(np.abs(best).max()) or 1.0
+        series.append(Series(f"ch {channel}", places, tuple(float(value / scale) for value in best)))
+    reading = (
+        "The largest response over the phases at the channel's preferred frequency, relative to the channel's largest. A peak is a "
+        "preferred orientation; a flat line answers all alike, or to something that no grating has."
+    )
+    categories = tuple(f"{angle:g}°" for angle in shown.ORIENTATIONS)
+    return Figure(
+        f"{layer}: tuning to orientation",
+        "line",
+        Axis("orientation of the stripes (0° lies, 90° stands)", categories=categories),
+        Axis("relative response"),
+        reading,
+        tuple(series),
+    )
+
+
+def _table(layer: str, tuning: shown.Tuning) -> Table:
+    columns = [
+        Column("channel"),
+        Column("orientation", "°", "Of the stripes: 0 lies, 90 stands upright."),
+        Column("frequency", "1/px", "Cycles per pixel of the preferred grating."),
+        Column("selectivity", help="0: answers every orientation alike; 1: one only."),
+        Column(
+            "modulation",
+            help="First harmonic over mean as the phase moves: above 1 like a simple cell, below like a complex one.",
+        ),
+        Column(
+            "half contrast", help="The least contrast shown that gives half of the response to full contrast."
+        ),
+    ]
+    if tuning.hue is not None:
+        columns += [Column("hue", "°", "0 red, 120 green, 240 blue."), Column("hue selectivity")]
+    order = np.argsort(-np.nan_to_num(tuning.selectivity, nan=-1), kind="stable")[:_LISTED]
+    rows: list[tuple[Cell, ...]] = []
+    for channel in order:
+        row: list[Cell] = [int(channel)]
+        row += [
+            _cell(values[channel]) for values in (tuning.orientation, tuning.frequency, tuning.selectivity)
+        ]
+        row += [_cell(tuning.modulation[channel]), _half(tuning.contrasts[channel])]
+        if tuning.hue is not None and tuning.hue_selectivity is not None:
+            row += [_cell(tuning.hue[channel]), _cell(tuning.hue_selectivity[channel])]
+        rows.append(tuple(row))
+    return Table(
+        f"{layer}: tuning of channels", tuple(columns), tuple(rows), "The most selective channels first."
+    )
+
+
+def _half(responses: shown.Array) -> float | None:
+    """Return the least contrast with half of the response at full contrast, None where there is no response."""
+    if responses[-1] <= 0:
+        return None
+    return next(c for c, value in zip(shown.CONTRASTS, responses, strict=True) if value >= responses[-1] / 2)
+
+
+def _cell(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _median(values: shown.Array) -> float | None:
+    found = values[np.isfinite(values)]
+    return float(np.median(found)) if len(found) else None
