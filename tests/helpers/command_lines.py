@@ -170,7 +170,7 @@ def _stamps() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in reports}
 
 
-WRITES = ("filters", "adversarial", "ablate", "dossier", "doctor", "compare")
+WRITES = ("filters", "adversarial", "ablate", "dossier", "doctor", "compare", "sweep")
 """The commands that always write a report."""
 
 BAD = re.compile(
