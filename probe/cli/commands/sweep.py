@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,10 @@ def _all(
     from probe.core.jobs import run_jobs
 
     if jobs > 1 or cluster is not None:
+        here = str(Path.cwd())
         return run_jobs(
-            make_run,
-            words,
+            _make_run_in,
+            {key: (here, run_words) for key, run_words in words.items()},
             workers=jobs,
             cluster=cluster,
             journal=ledger,
@@ -167,6 +168,13 @@ def _all(
         found[key] = _from_arrays(arrays)
         advance(1)
     return found
+
+
+def _make_run_in(job: tuple[str, Sequence[str]]) -> tuple[int, str]:
+    """Make a run in a worker, which may have been started in another folder."""
+    folder, words = job
+    with chdir(folder):
+        return make_run(words)
 
 
 def make_run(words: Sequence[str]) -> tuple[int, str]:
