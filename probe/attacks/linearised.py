@@ -49,7 +49,7 @@ class NearestBoundary:
         count = min(self.candidates or others.shape[1], others.shape[1] - 1)
         classes = others.topk(count, dim=1).indices
         gaps = logits.gather(1, labels[:, None]) - logits.gather(1, classes)
-        search = _Search(gaps, known[where[:, None], classes], x[0].numel(), self.norm)
+        search = _Candidates(gaps, known[where[:, None], classes], x[0].numel(), self.norm)
         if bool(search.sizes.any()):
             for rows, columns in iter(search.promising, None):
                 gains = self._gains(leaf := x[rows].detach().requires_grad_(), labels[rows], classes[rows])
@@ -69,7 +69,7 @@ class NearestBoundary:
         return answers.gather(1, classes) - answers.gather(1, labels[:, None])
 
 
-class _Search:
+class _Candidates:
     """The nearest boundary so far of each of M images, and which candidates have been looked at.
 
     ``gaps`` and ``sizes`` (M, candidates): the label's logit minus the candidate's, and the size of the gradient of that

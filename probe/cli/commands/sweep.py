@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from probe.cli.console import Console, line
 from probe.cli.options import option
 from probe.core.errors import EXIT_INTERRUPTED, EXIT_SKIPPED, CannotRunError
-from probe.core.journal import Arrays
+
+if TYPE_CHECKING:
+    from probe.core.journal import Arrays
 
 _EXAMPLES = """\b
 Examples:
@@ -202,6 +203,8 @@ def _compare(folders: Sequence[str], folder: Path, study: str, console: Console)
 
 
 def _to_arrays(outcome: tuple[int, str]) -> Arrays:
+    import numpy as np
+
     return {"code": np.array(outcome[0]), "said": np.array(outcome[1])}
 
 
