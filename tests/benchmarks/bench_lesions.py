@@ -45,7 +45,7 @@ def plain(
             parts = [
                 Answers.of(network(model.module.normalise(b.images.contiguous())), b.labels) for b in data
             ]
-        found.append(Answers.joined(parts))
+        found.append(Answers.join(parts))
     return found
 
 
