@@ -18,7 +18,7 @@ STUDIES = ("filters", "adversarial", "ablate", "dossier", "anatomy", "doctor")
 """The commands that a sweep can run."""
 
 _KEYS = ("studies", "models", "data", "options")
-_OWN = ("out", "model", "data", "quiet", "debug", "format")
+_OWN = ("out", "quiet", "debug", "form")
 """Options that the sweep sets itself."""
 
 Options = dict[str, Any]
@@ -133,7 +133,7 @@ def _words(options: Options, command: click.Command, path: Path) -> Iterator[str
             raise UsageError(
                 f"{path}: probe {command.name} has no option '{name}'.{did_you_mean(name, names)}"
             )
-        if parameter.name in _OWN and parameter.name not in ("model", "data"):
+        if parameter.name in _OWN:
             raise UsageError(f"{path}: the sweep sets '{name}' itself: leave it out.")
         if getattr(parameter, "is_flag", False):
             if not isinstance(value, bool):

@@ -92,7 +92,7 @@ class AttackRun:
             arrays = self.journal.load(key)
             if arrays is None:
                 arrays = self.attack(batch, key, advance)
-                self._keep(key, arrays)
+                self.keep_batch(key, arrays)
             else:
                 advance(len(batch.indices) * (len(self.attacks) + 1))
             yield arrays
@@ -111,7 +111,7 @@ class AttackRun:
         )
         shards = Shards.of(self.images, self.model.input, self.batch_size)
         units = len(self.attacks) + 1
-        return on_workers(build, shards, self.place, self.journal, lambda images: advance(images * units))
+        return on_workers(build, shards, self.place, _Lenient(self), lambda images: advance(images * units))
 
     def attack(self, batch: Batch, key: str, advance: Advance) -> Arrays:
         """Return the arrays of one batch, which depend on the seed and the ``key`` of the batch only."""
@@ -119,7 +119,8 @@ class AttackRun:
         with scoped(self.task.seed, "batch", key):
             return self._batch(batch, key, advance)
 
-    def _keep(self, key: str, arrays: Arrays) -> None:
+    def keep_batch(self, key: str, arrays: Arrays) -> None:
+        """Save a batch in the journal; where that fails, say so and go on."""
         try:
             self.journal.save(key, arrays)
         except OSError as error:
@@ -193,6 +194,21 @@ class AttackRun:
                 break
             tried.append(epsilon)
         return Results(together, joined, worst, tuple(sorted({*tried, reported})), reported)
+
+
+@dataclass(frozen=True)
+class _Lenient:
+    """The journal of a run, without which the run goes on where nothing can be written."""
+
+    run: AttackRun
+
+    def load(self, key: str) -> Arrays | None:
+        """Return what the journal has."""
+        return self.run.journal.load(key)
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Save, or say why not."""
+        self.run.keep_batch(key, arrays)
 
 
 def _in_a_worker(

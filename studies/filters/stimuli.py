@@ -10,6 +10,7 @@ import colorsys
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -107,9 +108,9 @@ def measure(
             done(len(images))
         return np.concatenate(parts)
 
-    grey = run([lambda: torch.full(size, _GREY)])[0]
+    grey = run([partial(torch.full, size, _GREY)])[0]
     shown = [(o, f, p) for o in ORIENTATIONS for f in rates for p in PHASES]
-    responses = run([lambda s=s: grating(size, *s) for s in shown]) - grey  # type: ignore[misc]
+    responses = run([partial(grating, size, *each) for each in shown]) - grey
     responses = responses.reshape(len(ORIENTATIONS), len(rates), len(PHASES), -1)
     curves = np.moveaxis(responses.max(2), -1, 0)
     k = np.arange(len(curves))
@@ -121,18 +122,13 @@ def measure(
     best = sorted({(int(o), int(f), int(p)) for o, f, p in zip(best_o, best_f, strongest, strict=True)})
     weaker = [(place, c) for place in best for c in CONTRASTS]
     answers = run(
-        [
-            lambda place=place, c=c: grating(  # type: ignore[misc]
-                size, ORIENTATIONS[place[0]], rates[place[1]], PHASES[place[2]], c
-            )
-            for place, c in weaker
-        ]
+        [partial(grating, size, ORIENTATIONS[o], rates[f], PHASES[p], c) for (o, f, p), c in weaker]
     )
     answers = (answers - grey).reshape(len(best), len(CONTRASTS), -1)
     at = [best.index((int(o), int(f), int(p))) for o, f, p in zip(best_o, best_f, strongest, strict=True)]
     hue = hue_selectivity = None
     if size[0] == 3:
-        colours = (run([lambda h=h: colour(size, h) for h in HUES]) - grey).T  # type: ignore[misc]
+        colours = (run([partial(colour, size, each) for each in HUES]) - grey).T
         hue = np.where(colours.max(1) > 0, np.array(HUES)[colours.argmax(1)], np.nan)
         hue_selectivity = selectivity(colours, np.array(HUES), turns=1)
     return Tuning(

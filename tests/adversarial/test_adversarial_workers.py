@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_a_run_goes_on_with_another_number_of_workers(own_cache: Path) -> None:
     part = journal_for(two, model, images, True, SILENT)
     assert outcome(run(model, images, two, journal=part)) == outcome(first)
     assert (part.loaded, part.saved) == (2, 1)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_journal_that_cannot_be_written_ends_no_run(jobs: int) -> None:
+    class Full:
+        def load(self, key: str) -> None:
+            return None
+
+        def save(self, key: str, arrays: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    config = dataclasses.replace(CONFIG, jobs=jobs)
+    report = run(model_of(), image_set(16), config, journal=Full())
+    assert outcome(report) == outcome(run(model_of(), image_set(16), CONFIG))
 
 
 @pytest.mark.parametrize(

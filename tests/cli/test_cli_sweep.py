@@ -61,6 +61,7 @@ options: {seed: 3, img_size: null}
         ("study: filters", "no 'study' in a sweep. Did you mean 'studies'"),
         ("studies: {filters: {stepz: 3}}", "no option 'stepz'. Did you mean 'steps'"),
         ("studies: {filters: {out: x}}", "sets 'out' itself"),
+        ("studies: {filters: {format: json}}", "sets 'format' itself"),
         ("studies: {adversarial: {no-checks: 1}}", "true or false"),
         ("studies: {adversarial: {eps: yes}}", "in quotes"),
         ("studies: {filters: 3}", "studies: filters must be"),
