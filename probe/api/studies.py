@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.attacks.norms import get_norm, parse_epsilons
+from probe.core.allocator import kept_pages
 from probe.core.document import Report
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
@@ -39,6 +40,7 @@ Images = Any
 Names = str | Sequence[str]
 
 
+@kept_pages()
 def filters(
     model: Model = None,
     images: Images = None,
@@ -71,6 +73,7 @@ def filters(
     return filters_study.run(loaded, data, config, progress=progress)
 
 
+@kept_pages()
 def adversarial(
     model: Model = None,
     images: Images = None,
@@ -125,6 +128,7 @@ def adversarial(
     return adversarial_study.run(loaded, data, config, others=others, progress=progress)
 
 
+@kept_pages()
 def ablate(
     model: Model = None,
     images: Images = None,
@@ -189,6 +193,7 @@ def anatomy(
     return anatomy_tool.run(loaded, anatomy_tool.AnatomyConfig(seed=seed), progress=progress)
 
 
+@kept_pages()
 def doctor(
     model: Model = None,
     images: Images = None,
@@ -226,6 +231,7 @@ def doctor(
     return doctor_tool.run(loaded, data, config, progress=progress, **how)
 
 
+@kept_pages()
 def dossier(
     model: Model = None,
     images: Images = None,

@@ -129,8 +129,11 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whoever reads the output may close it early, as ``head`` does."""
+        from probe.core.allocator import kept_pages
+
         try:
-            return super().invoke(ctx)
+            with kept_pages():
+                return super().invoke(ctx)
         except BrokenPipeError as error:
             # Click would exit with 1, which means a failed gate here.
             raise _OutputClosedError from error

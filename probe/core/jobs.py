@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from probe.core.allocator import kept_pages
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.progress import Advance
@@ -190,7 +191,7 @@ def _one_thread() -> Iterator[None]:
 def _answer(function: bytes, job: bytes) -> bytes:
     """Run a job in a worker and return (True, result) or (False, error), packed."""
     try:
-        with _one_thread():
+        with _one_thread(), kept_pages():
             call, argument = _loaded(function, job)
             return portable((True, call(argument)))
     except (Exception, SystemExit) as error:

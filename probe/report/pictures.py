@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,14 +129,13 @@ def _uri(kind: str, data: bytes, width: int, height: int) -> Encoded:
 
 def encode_all(pictures: Iterable[Picture], fidelity: Fidelity) -> list[Encoded | None]:
     """Encode pictures in order, equal ones once; None stands for those beyond ``fidelity.count``."""
-    known: dict[tuple[bytes, tuple[int, ...], bool], Encoded] = {}
-    encoded: list[Encoded | None] = []
-    for picture in pictures:
-        if fidelity.count is not None and len(encoded) >= fidelity.count:
-            encoded.append(None)
-            continue
-        key = (picture.pixels.tobytes(), picture.pixels.shape, picture.pixelated)
-        if key not in known:
-            known[key] = encode(picture, fidelity)
-        encoded.append(known[key])
-    return encoded
+    every = list(pictures)
+    shown = every[: fidelity.count]
+    keys = [(picture.pixels.tobytes(), picture.pixels.shape, picture.pixelated) for picture in shown]
+    different = dict(zip(keys, shown, strict=True))
+    # The encoders work outside of Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        encoded = dict(
+            zip(different, pool.map(partial(encode, fidelity=fidelity), different.values()), strict=True)
+        )
+    return [*(encoded[key] for key in keys), *([None] * (len(every) - len(shown)))]

@@ -1,19 +1,18 @@
 """One gradient with respect to the pixels, as an attack takes it, against the plain module in float32, in one run.
 
-Run with ``python tests/benchmarks/bench_gradients.py``. The machine's ceilings are those of a matrix product; what a step
-needs is two multiply-accumulates for each of the forward pass: the gradient of the input costs as much as the pass itself.
+Run with ``python tests/benchmarks/bench_gradients.py``. What a step needs is two multiply-accumulates for each of the forward
+pass: the gradient of the input costs as much as the pass itself.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
+from ceiling import best, ceiling
 from torch import Tensor, nn
 
 from probe.attacks.losses import ascent
+from probe.core.allocator import kept_pages
 from probe.models.load import load_model
 from studies.adversarial.attack_run import attacked_model
 
@@ -23,23 +22,6 @@ NETWORKS = (
     ("torchvision:resnet18", "none", 8),
     ("zoo:resnet20", "none", 200),
 )
-
-
-def best(work: Callable[[], object], repeats: int = 5) -> float:
-    """Return the least seconds of several runs, after one to warm up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def ceiling(dtype: torch.dtype) -> float:
-    """Return the floating-point operations per second of a large matrix product."""
-    a, b = (torch.rand(2048, 2048).to(dtype) for _ in range(2))
-    return 2 * 2048**3 / best(lambda: a @ b)
 
 
 def loss(logits: Tensor, labels: Tensor, _targets: Tensor | None = None) -> Tensor:
@@ -57,7 +39,7 @@ def main() -> None:
     """Print a row for each network."""
     floor, reduced = ceiling(torch.float32), ceiling(torch.bfloat16)
     print(
-        f"{torch.get_num_threads()} threads; matrix products: {floor / 1e9:.0f} GFLOP/s float32, {reduced / 1e9:.0f} bfloat16"
+        f"{torch.get_num_threads()} threads; ceilings: {floor / 1e9:.0f} GFLOP/s float32, {reduced / 1e9:.0f} bfloat16"
     )
     for name, weights, n in NETWORKS:
         model = load_model(name, weights=weights, offline=True)
@@ -69,7 +51,10 @@ def main() -> None:
         work = 4 * model.macs * n
         slow = best(lambda plain=plain, images=images, labels=labels: plainly(plain, images, labels))  # type: ignore[misc]
         fast = attacked_model(model)
-        quick = best(lambda fast=fast, images=images, labels=labels: ascent(fast, images, labels, None, loss))  # type: ignore[misc]
+        with kept_pages():
+            quick = best(
+                lambda fast=fast, images=images, labels=labels: ascent(fast, images, labels, None, loss)
+            )  # type: ignore[misc]
         top = reduced if fast.bf16 else floor
         print(
             f"{name:32}{n:4} images  plain {1e3 * slow / n:7.2f} ms  probe {1e3 * quick / n:7.2f} ms an image  "
