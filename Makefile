@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all hunt lint format bench screenshots clean
+.PHONY: help demo test test-all hunt lint format bench bench-scale screenshots clean
 
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint        ruff (lint and format) and mypy"
 	@echo "make format      let ruff fix what it can"
 	@echo "make bench       measure against the peers"
+	@echo "make bench-scale  measure workers, reading, and large data (some 15 minutes)"
 	@echo "make screenshots  make the README's pictures again (ONLY=demo: one of them)"
 	@echo "make clean       remove the environment and the caches"
 
@@ -48,7 +49,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in tests/benchmarks/bench_*.py; do \
+		case $$script in *scale*) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+bench-scale: $(STAMP)
+	$(BIN)/python tests/benchmarks/bench_scale.py
 
 screenshots: $(STAMP)
 	$(BIN)/python tests/browser/screenshots.py $(ONLY)

@@ -50,6 +50,8 @@ def filters(
     channels: int | Sequence[int] | None = None,
     show: int | Sequence[int] = 4,
     steps: int = STEPS,
+    jobs: int = 1,
+    cluster: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -57,8 +59,8 @@ def filters(
     """Look at the filters of a network and at what excites them.
 
     ``views``, ``layers``, ``channels``: only these; None lets the study choose. ``show`` is how many images are looked
-    at one by one, or their indices; ``steps`` are those of the feature pictures. Raises UsageError for unknown names
-    and CannotRunError when no image can be read.
+    at one by one, or their indices; ``steps`` are those of the feature pictures. ``jobs`` processes (0: one per core), or a
+    dask ``cluster``, share the work. Raises UsageError for unknown names and CannotRunError when no image can be read.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
     config = filters_study.FiltersConfig(
@@ -69,6 +71,8 @@ def filters(
         steps=steps,
         batch_size=batch_size,
         seed=seed,
+        jobs=jobs,
+        cluster=cluster,
     )
     return filters_study.run(loaded, data, config, progress=progress)
 
@@ -91,6 +95,7 @@ def adversarial(
     transfer: Sequence[Model] = (),
     save_images: str | None = None,
     jobs: int = 1,
+    cluster: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -102,7 +107,7 @@ def adversarial(
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
     ``random``. ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
-    ``jobs`` processes attack the batches, with the same numbers (0: one per core).
+    ``jobs`` processes (0: one per core), or a dask ``cluster``, attack the batches, with the same numbers.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
     kind = get_norm(norm)
@@ -120,6 +125,7 @@ def adversarial(
         save_images=_image_form(save_images),
         seed=seed,
         jobs=jobs,
+        cluster=cluster,
     )
     others = adversarial_study.ComparisonModels(
         tuple(_like(other, loaded, data) for other in transfer),
@@ -147,6 +153,7 @@ def ablate(
     eps: float | str = 0.03,
     norm: str = "Linf",
     jobs: int = 0,
+    cluster: str | None = None,
     batch_size: int = 128,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -174,6 +181,7 @@ def ablate(
         norm=get_norm(norm).name,
         epsilon=_epsilons(eps, norm)[-1],
         jobs=jobs,
+        cluster=cluster,
         batch_size=batch_size,
         seed=seed,
     )
@@ -239,13 +247,23 @@ def dossier(
     eps: float | str = 0.03,
     norm: str = "Linf",
     quick: bool = False,
+    jobs: int = 1,
+    cluster: str | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Report:
-    """Run the three studies on one network and relate their results; nothing is trained."""
+    """Run the three studies on one network and relate their results; nothing is trained.
+
+    ``jobs`` processes (0: one per core), or a dask ``cluster``, share the work.
+    """
     loaded, data = pair(model, images, seed=seed, progress=progress)
     config = dossier_tool.DossierConfig(
-        epsilon=_epsilons(eps, norm)[-1], norm=get_norm(norm).name, quick=quick, seed=seed
+        epsilon=_epsilons(eps, norm)[-1],
+        norm=get_norm(norm).name,
+        quick=quick,
+        seed=seed,
+        jobs=jobs,
+        cluster=cluster,
     )
     return dossier_tool.run(loaded, data, config, progress=progress).report
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.errors import check_answers
+from probe.core.precision import exact_float32
 
 Seen = Callable[[Tensor, Tensor], None]
 """Called with the images and the detached logits of every pass, with or without gradients."""
@@ -67,7 +68,7 @@ class AttackedModel(nn.Module):
     def verdict(self, images: Tensor) -> Tensor:
         """Return the plain module's float32 logits (N, classes), without gradients."""
         self.queries += len(images)
-        with torch.no_grad():
+        with torch.no_grad(), exact_float32():
             logits: Tensor = self.module(images.detach().contiguous(memory_format=self.memory_format))
         check_answers(len(logits), len(images))
         return logits.float()

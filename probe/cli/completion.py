@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
-from probe.cli.options import NameList
+from probe.cli.values import NameList
 from probe.core.registry import Registry
 
 if TYPE_CHECKING:

@@ -1,83 +1,17 @@
-"""The options that the commands share, and the conversion of their values."""
+"""The options that the commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from probe.cli.values import CountOrAll, NameList, Numbers, Size
 from probe.core.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
-else:
-    _ParamType = click.ParamType  # generic in newer releases only
-
-
-class Numbers(_ParamType):
-    """Numbers separated by commas, such as ``0.485,0.456,0.406``."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[int] | type[float]) -> None:
-        self.kind = kind
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int | float, ...]:
-        """Parse the text; click reports invalid values."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self.kind(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"'{value}' is not a list of numbers separated by commas", param, ctx)
-
-
-class NameList(_ParamType):
-    """Names separated by commas."""
-
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split at commas; empty parts are an error."""
-        if isinstance(value, tuple):
-            return value
-        parts = tuple(part.strip() for part in str(value).split(","))
-        if not all(parts):
-            self.fail(f"'{value}' has an empty name", param, ctx)
-        return parts
-
-
-class Auto(_ParamType):
-    """``auto`` (None), or a value of another type."""
-
-    def __init__(self, inner: _ParamType) -> None:
-        self.inner = inner
-        self.name = f"auto|{inner.name}"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return None for ``auto``."""
-        return None if value is None or value == "auto" else self.inner.convert(value, param, ctx)
-
-
-class Size(_ParamType):
-    """A side length such as ``224``, or ``height,width``."""
-
-    name = "side"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return one side length, or (height, width)."""
-        sides = Numbers(int).convert(value, param, ctx)
-        if len(sides) > 2 or min(sides) < 1:
-            self.fail(f"'{value}' is neither a side length nor height,width", param, ctx)
-        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def option(*names: str, **how: Any) -> Callable[[F], F]:
@@ -107,9 +41,9 @@ _COMMON: tuple[Callable[[F], F], ...] = (
     option(
         "-n",
         "--num-samples",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Use at most N images, a seeded sample.",
+        type=CountOrAll(),
+        metavar="N|all",
+        help="Use at most N images, a seeded sample, or all [default: 1000].",
     ),
     option("-b", "--batch-size", type=click.IntRange(min=1), default=32),
     option("--img-size", type=Size(), help="Input side length of the network, or height,width."),
@@ -185,6 +119,30 @@ def one_or_per_channel(values: tuple[float, ...] | None, name: str) -> tuple[flo
 DEFAULT_EPSILONS = {"Linf": "0.03", "L2": "1", "L1": "12", "L0": "16"}
 """The epsilon for each norm when none is given."""
 
+CLUSTER = option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Work on a dask cluster: tcp://HOST:PORT, the path of a scheduler file, or local:N.",
+)
+
+SPREAD: tuple[Callable[[F], F], ...] = (
+    option(
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=1,
+        help="Processes that share the work, with the same results; 0: one per core.",
+    ),
+    CLUSTER,
+)
+
+
+def spreading(function: F) -> F:
+    """Add the options that share the work of a study among processes to a command."""
+    for add in reversed(SPREAD):
+        function = add(function)
+    return function
+
+
 _ATTACKING: tuple[Callable[[F], F], ...] = (
     option(
         "--eps",
@@ -218,13 +176,7 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
     option(
         "--full-precision", is_flag=True, help="Compute gradients in float32 even where bfloat16 is faster."
     ),
-    option(
-        "--jobs",
-        type=click.IntRange(min=0),
-        default=1,
-        help="Processes that attack batches; 0: one per core.",
-    ),
-    option("--cluster", metavar="ADDRESS", help="Attack on a dask cluster: tcp://HOST:PORT or local:N."),
+    *SPREAD,
     option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
@@ -311,8 +263,13 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
     option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
     *_RECIPE,
     option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
-    option("--jobs", type=click.IntRange(min=0), default=0, help="Training processes; 0: one per core."),
-    option("--cluster", metavar="ADDRESS", help="Train on a dask cluster: tcp://HOST:PORT or local:N."),
+    option(
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Processes that train and measure lesions; 0: one per core for the trainings.",
+    ),
+    CLUSTER,
     option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
@@ -363,6 +320,19 @@ _TRAINING: tuple[Callable[[F], F], ...] = (
     option("--std", type=Numbers(float), help="Standard deviation, like --mean [default: 0.5]."),
     option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
     option("--seed", type=click.IntRange(min=0), default=0),
+    option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Train this many networks, with seeds from --seed on; the file's name says which.",
+    ),
+    option(
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Processes that train them; 0: one per core.",
+    ),
+    CLUSTER,
     option(
         "--out",
         type=_PATH,

@@ -5,38 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 import threading
 import time
 import traceback
-import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from probe.core.allocator import kept_pages
-from probe.core.errors import CannotRunError, UsageError
+from probe.core.cluster import Workers, cluster_workers
+from probe.core.errors import CannotRunError
 from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.progress import Advance
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CONNECT_SECONDS = 8
 _WATCH_SECONDS = 0.5
-_LOCAL = "local:"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -53,12 +48,41 @@ def run_jobs(
     attempts: int = 3,
     by_value: Sequence[ModuleType] = (),
 ) -> dict[str, R]:
-    """Return key → ``function(job)`` for every job, in the order of ``jobs``.
+    """Return key → ``function(job)`` for every job, in the order of ``jobs``; see ``stream_jobs``."""
+    results = stream_jobs(
+        function,
+        jobs,
+        workers=workers,
+        cluster=cluster,
+        journal=journal,
+        to_arrays=to_arrays,
+        from_arrays=from_arrays,
+        advance=advance,
+        attempts=attempts,
+        by_value=by_value,
+    )
+    return dict(zip(jobs, results, strict=True))
+
+
+def stream_jobs(
+    function: Callable[[T], R],
+    jobs: Mapping[str, T],
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    journal: Journal = NOTHING,
+    to_arrays: Callable[[R], Arrays],
+    from_arrays: Callable[[Arrays], R],
+    advance: Advance | None = None,
+    attempts: int = 3,
+    by_value: Sequence[ModuleType] = (),
+) -> Iterator[R]:
+    """Yield ``function(job)`` for every job, in the order of ``jobs``, as soon as it and those before it are there.
 
     Results are kept in the journal under their key as soon as they are there; a result that it holds already
     is loaded instead of computed. ``workers=1`` runs in this process, more workers are processes of this
-    machine, ``cluster="tcp://host:port"`` is a dask scheduler (``workers`` is then ignored), and ``local:4`` one with four
-    workers on this machine. Every job runs
+    machine, ``cluster="tcp://host:port"`` is a dask scheduler, also by a scheduler file (``workers`` is then ignored), and
+    ``local:4`` one with four workers on this machine. Every job runs
     with one torch thread, so that the results do not depend on where. ``advance`` is called with 1 a job.
     Functions and classes of the modules ``by_value`` are sent as they are, for modules that a worker cannot
     import by name.
@@ -74,14 +98,20 @@ def run_jobs(
     done = {key: from_arrays(arrays) for key in jobs if (arrays := journal.load(key)) is not None}
     if advance is not None and done:
         advance(len(done))
-    pending = {key: job for key, job in jobs.items() if key not in done}
-    with _by_value(by_value), closing(_results(function, pending, workers, cluster, attempts)) as results:
-        for key, result in results:
-            journal.save(key, to_arrays(result))
-            done[key] = result
-            if advance is not None:
-                advance(1)
-    return {key: done[key] for key in jobs}
+    pending = [key for key in jobs if key not in done]
+    with (
+        _by_value(by_value),
+        closing(_results(function, jobs, pending, workers, cluster, attempts)) as results,
+    ):
+        for key in jobs:
+            while key not in done:
+                found, result = next(results)
+                journal.save(found, to_arrays(result))
+                done[found] = result
+                if advance is not None:
+                    advance(1)
+            yield done.pop(key)
+        next(results, None)  # that there are no more lets the workers stay for the next jobs
 
 
 def portable(thing: object, by_value: Sequence[ModuleType] = ()) -> bytes:
@@ -107,57 +137,27 @@ def unpacked(data: bytes) -> Any:
     return cloudpickle.loads(data)
 
 
-@dataclass(frozen=True)
-class Shared(Generic[T]):
-    """Something large that every job needs: packed once, and unpacked by whoever calls ``get``.
-
-    ``token`` differs from that of everything else that was ever shared. Made by ``shared``.
-    """
-
-    token: str
-    _file: str | None
-    _bytes: bytes | None
-
-    def get(self) -> T:
-        """Return the thing."""
-        data = self._bytes if self._file is None else Path(self._file).read_bytes()
-        thing: T = unpacked(data or b"")
-        return thing
-
-
-@contextmanager
-def shared(thing: T, *, by_value: Sequence[ModuleType] = (), by_file: bool = True) -> Iterator[Shared[T]]:
-    """Lend the thing to jobs inside the block: in a temporary file, or without ``by_file`` with each job.
-
-    Raises CannotRunError when it holds something that cannot leave this process.
-    """
-    data = portable(thing, by_value)
-    token = uuid.uuid4().hex
-    if not by_file:
-        yield Shared(token, None, data)
-        return
-    with tempfile.TemporaryDirectory(prefix="probe-jobs-") as folder:
-        place = Path(folder) / "shared"
-        place.write_bytes(data)
-        yield Shared(token, str(place), None)
-
-
 def _results(
-    function: Callable[[T], R], jobs: Mapping[str, T], workers: int, cluster: str | None, attempts: int
+    function: Callable[[T], R],
+    jobs: Mapping[str, T],
+    pending: Sequence[str],
+    workers: int,
+    cluster: str | None,
+    attempts: int,
 ) -> Generator[tuple[str, R], None, None]:
-    """Yield (key, result) as jobs finish."""
-    if not jobs:
+    """Yield (key, result) as the ``pending`` jobs finish."""
+    if not pending:
         return
     if cluster is None and workers == 1:
-        for key, job in jobs.items():
+        for key in pending:
             with _one_thread():
-                result = function(job)
+                result = function(jobs[key])
             yield key, result
         return
-    packed, queue = portable(function), _Queue(jobs, attempts)
+    packed, queue = portable(function), _Queue(jobs, pending, attempts)
     while queue.waiting:
-        with _processes(workers) if cluster is None else _cluster(cluster) as (executor, room):
-            for key, answer in _round(executor, room, packed, queue):
+        with _processes(workers) if cluster is None else cluster_workers(cluster) as pool:
+            for key, answer in _round(pool, pool.once(packed), queue):
                 good, value = unpacked(answer)
                 if not good:
                     raise value
@@ -220,10 +220,10 @@ def _packed_error(error: BaseException) -> bytes:
 class _Queue:
     """The jobs that wait, and how often the worker of each has died."""
 
-    def __init__(self, jobs: Mapping[str, object], attempts: int) -> None:
+    def __init__(self, jobs: Mapping[str, object], pending: Sequence[str], attempts: int) -> None:
         self.jobs = jobs
         self.attempts = attempts
-        self.waiting = deque(jobs)
+        self.waiting = deque(pending)
         self.lost = Counter[str]()
 
     def may_start(self, running: Collection[str]) -> bool:
@@ -244,19 +244,17 @@ class _Queue:
         self.waiting.extend(deaths)
 
 
-def _round(
-    executor: Executor, room: Callable[[], int], function: bytes, queue: _Queue
-) -> Iterator[tuple[str, bytes]]:
+def _round(pool: Workers, function: Any, queue: _Queue) -> Iterator[tuple[str, bytes]]:
     """Yield (key, answer) as jobs finish; ends when none is left, or when the executor is broken."""
     running: dict[Future[bytes], str] = {}
     broken = False
     while running or (queue.waiting and not broken):
         # No more than there is room for: jobs may share large data, of which each that is sent gets a copy, and one
         # that waits at a worker that dies would count as lost.
-        while not broken and len(running) < room() and queue.may_start(running.values()):
+        while not broken and len(running) < pool.room() and queue.may_start(running.values()):
             key = queue.waiting.popleft()
             try:
-                running[_submit(executor, function, key, queue.jobs[key])] = key
+                running[_submit(pool.executor, function, key, queue.jobs[key])] = key
             except BrokenExecutor:
                 queue.waiting.appendleft(key)
                 broken = True
@@ -292,7 +290,7 @@ def _deaths(key: str, error: BaseException) -> int:
     raise CannotRunError(f"No worker can run {key}: {error}") from error
 
 
-def _submit(executor: Executor, function: bytes, key: str, job: object) -> Future[bytes]:
+def _submit(executor: Executor, function: Any, key: str, job: object) -> Future[bytes]:
     try:
         packed = portable(job)
     except CannotRunError as error:
@@ -335,46 +333,14 @@ def _settle() -> None:
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[tuple[Executor, Callable[[], int]]]:
+def _processes(workers: int) -> Iterator[Workers]:
     """Lend processes that stay for the next jobs, unless something is raised: then they are ended."""
     from joblib.externals.loky import get_reusable_executor
 
     _start_trackers()
     executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD, initializer=_settle)
     try:
-        yield executor, lambda: workers
+        yield Workers(executor, lambda: workers)
     except BaseException:
         executor.shutdown(wait=True, kill_workers=True)
         raise
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
-    """Connect to a cluster, or start one on this machine; what its workers still run is given up at the end."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise UsageError("A cluster needs dask: pip install 'cnn-probe[cluster]'.") from error
-    with ExitStack() as stack:
-        if address.startswith(_LOCAL):
-            count = address.removeprefix(_LOCAL)
-            if not count.isdecimal() or int(count) < 1:
-                raise UsageError(f"A cluster of this machine is local:N, such as local:4; got '{address}'.")
-            started = distributed.LocalCluster(
-                n_workers=int(count), threads_per_worker=1, dashboard_address=":0", silence_logs=50
-            )
-            address = stack.enter_context(started).scheduler_address
-        try:
-            client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
-        stack.callback(client.close)
-        yield client.get_executor(pure=False), lambda: _threads(client)
-
-
-def _threads(client: Client) -> int:
-    """Return how many jobs the cluster runs at once, 1 while it has no worker yet."""
-    try:
-        return max(1, int(sum(client.nthreads().values())))
-    except OSError as error:
-        raise CannotRunError(f"The connection to the cluster is lost: {error}") from error

@@ -1,6 +1,10 @@
-"""The choice of bfloat16: only if the hardware supports it and it is faster, and never for verdicts."""
+"""The precision of passes: float32 for verdicts, bfloat16 only if the hardware supports it and it is faster."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +13,23 @@ from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
 
 _LEAST_GROUP = 4
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute float32 convolutions and products on CUDA in float32 inside the block, not in TF32 with its 10-bit mantissa."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    places: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def fast_bf16(device: torch.device) -> bool:

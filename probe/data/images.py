@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -74,17 +75,18 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def prefetch(work: Callable[[int], T], keys: Sequence[int], depth: int) -> Generator[tuple[int, T]]:
+def prefetch(work: Callable[[K], T], keys: Sequence[K], depth: int) -> Generator[tuple[K, T]]:
     """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in another thread.
 
     An exception in ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
     an exception on either side), the thread ends before the iterator does.
     """
     executor = ThreadPoolExecutor(1, thread_name_prefix="probe-read")
-    pending: deque[tuple[int, Future[T]]] = deque()
+    pending: deque[tuple[K, Future[T]]] = deque()
     try:
         for key in keys:
             pending.append((key, executor.submit(work, key)))
@@ -102,6 +104,14 @@ __all__ = ["Batch", "ImageSet", "InputSpec", "Interpolation", "Item", "Unreadabl
 
 _READ = NDArray[np.float32] | UnreadableError
 _REASONS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What reading images has shown: which ones cannot be read, and (height, width) of the others, by index."""
+
+    skipped: Mapping[int, Skipped]
+    sizes: Mapping[int, tuple[int, int]]
 
 
 @dataclass
@@ -259,8 +269,8 @@ class ImageSet:
     ) -> Iterator[Batch]:
         """Yield the images (all, or those at ``indices``) in order, ``batch_size`` at a time.
 
-        Unreadable images are added to ``skipped`` and replaced by the next ones, so that only
-        the last batch may be smaller. A thread reads at most about two batches ahead.
+        Unreadable images are added to ``skipped`` and missing in their batch, so that the other batches do not depend on
+        them; one without any image is left out. A thread reads at most about two batches ahead.
         Raises CannotRunError when none of the images can be read, or when the model has neither 1 nor 3 input
         channels; UsageError when ``batch_size`` is below 1.
         """
@@ -278,24 +288,21 @@ class ImageSet:
 
     def _stream(self, spec: InputSpec, batch_size: int, positions: Sequence[int]) -> Iterator[Batch]:
         readable = False
-        indices: list[int] = []
-        pixels: list[NDArray[np.float32]] = []
         with closing(prefetch(lambda i: self._read(i, spec), positions, 2 * batch_size)) as results:
-            for index, read in results:
-                if isinstance(read, UnreadableError):
-                    self._note(index, read)
-                    continue
-                readable = True
-                indices.append(index)
-                pixels.append(read)
-                if len(indices) == batch_size:
-                    batch = self._batch(indices, pixels)
-                    indices, pixels = [], []
-                    yield batch
-        if indices:
-            yield self._batch(indices, pixels)
+            for part in iter(lambda: list(islice(results, batch_size)), []):
+                indices: list[int] = []
+                pixels: list[NDArray[np.float32]] = []
+                for index, read in part:
+                    if isinstance(read, UnreadableError):
+                        self._note(index, read)
+                    else:
+                        indices.append(index)
+                        pixels.append(read)
+                if indices:
+                    readable = True
+                    yield self._batch(indices, pixels)
         if positions and not readable:
-            raise self._nothing_readable(positions)
+            raise self.nothing_readable(positions)
 
     def _batch(self, indices: list[int], pixels: list[NDArray[np.float32]]) -> Batch:
         # Stacked by numpy, because torch's threads would compete with the reading thread for the CPU.
@@ -335,6 +342,28 @@ class ImageSet:
         if self._stamps.setdefault(str(item.path), now) != now:
             raise UnreadableError("changed during the run")
 
+    def batch(self, spec: InputSpec, indices: Sequence[int]) -> Batch | None:
+        """Return the images at ``indices`` as one batch, None where none of them can be read."""
+        try:
+            return next(self.batches(spec, len(indices), indices))
+        except CannotRunError:
+            if all(index in self._skipped for index in indices):
+                return None
+            raise
+
+    def seen(self, indices: Iterable[int]) -> Seen:
+        """Return what reading these images has shown, for a copy of this set in another process."""
+        known = list(indices)
+        return Seen(
+            {index: self._skipped[index] for index in known if index in self._skipped},
+            {index: self._sizes[index] for index in known if index in self._sizes},
+        )
+
+    def add(self, seen: Seen) -> None:
+        """Take over what a copy of this set has seen."""
+        self._skipped.update(seen.skipped)
+        self._sizes.update(seen.sizes)
+
     def readable(self, indices: Iterable[int], spec: InputSpec) -> tuple[int, ...]:
         """Return those of ``indices`` whose images can still be read; the others are added to ``skipped``."""
         found = []
@@ -347,7 +376,8 @@ class ImageSet:
     def _note(self, index: int, error: UnreadableError) -> None:
         self._skipped.setdefault(index, Skipped(self.item_name(index), str(error)))
 
-    def _nothing_readable(self, positions: Sequence[int]) -> CannotRunError:
+    def nothing_readable(self, positions: Sequence[int]) -> CannotRunError:
+        """Return the error that says why none of these images can be read."""
         known = [self._skipped[index] for index in dict.fromkeys(positions)]
         listed = "; ".join(f"{item.name}: {item.reason}" for item in known[:_REASONS_NAMED])
         more = f"; and {len(known) - _REASONS_NAMED} more" if len(known) > _REASONS_NAMED else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ _ARRAY_SUFFIXES = (".npz", ".npy", ".pt", ".pth")
 MAX_IMAGES = 1000
 """The default maximum number of images."""
 
+ALL = sys.maxsize
+"""More images than any set has."""
+
 
 def load_images(
     name: str | os.PathLike[str],
@@ -36,7 +40,7 @@ def load_images(
     """Return the images called ``name``: a data set, a folder, a file with an image or arrays, or FILE.py:FUNCTION.
 
     A data set's name takes precedence over a folder of the same name (``./digits`` is the folder). ``n`` images are
-    sampled with ``seed``, stratified if they are labelled; None: all of them, but at most ``MAX_IMAGES``.
+    sampled with ``seed``, stratified if they are labelled; None: all of them, but at most ``MAX_IMAGES`` (``ALL``: every one).
     If the set is a sample, its ``source`` says so and ``info`` has the total. ``offline``
     forbids downloads. ``labels_csv``: a table with the labels of a folder's images
     (``FILE.csv:FILE_COLUMN,LABEL_COLUMN``). ``class_map``: the network's class of each class folder, a mapping or a file.
@@ -64,6 +68,7 @@ def load_images(
         return everything
     how = "stratified by class" if everything.labelled else "at random"
     sample = f"{limit:,} of {len(everything):,} images sampled {how}, seed {seed}"
+    sample += "; -n all takes every one" if n is None else ""
     return replace(everything.sample(limit, seed), source=f"{everything.source}; {sample}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from probe.core.progress import SILENT, Progress
 from probe.data.arrays import Arrays, planes
 from probe.data.images import ImageSet
-from probe.data.load import MAX_IMAGES, load_images
+from probe.data.load import ALL, MAX_IMAGES, load_images
 from probe.data.objects import from_object, no_labels
 
 
@@ -23,7 +23,7 @@ def images(
     labels: Arrays | None = None,
     *,
     classes: Sequence[str] | int | None = None,
-    n: int | None = None,
+    n: int | Literal["all"] | None = None,
     seed: int = 0,
     name: str = "",
     offline: bool = False,
@@ -38,11 +38,13 @@ def images(
     are images or (image, label); a DataLoader, whose first batches are used. The pixels must not be normalised: pass
     the normalisation of the network to ``wrap`` as ``mean`` and ``std``. ``labels`` (N,) are class
     numbers. ``classes``: the class names, or their number. ``n`` images are sampled with ``seed``, stratified if the
-    labels are known; None: all images, but at most 1,000 of a Dataset or a DataLoader. ``labels_csv`` and ``class_map``
-    are for folders, as for ``load_images``.
+    labels are known; None: all images, but at most 1,000 of a file, a folder, a Dataset or a DataLoader; "all": every
+    one. ``labels_csv`` and ``class_map`` are for folders, as for ``load_images``.
 
     Raises UsageError for values outside [0, 1], invalid labels, and sources without images.
     """
+    if n == "all":
+        n = ALL
     if isinstance(source, str | os.PathLike):
         no_labels(labels)
         image_set = load_images(

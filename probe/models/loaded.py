@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from probe.core import seeds
 from probe.core.errors import UsageError
+from probe.core.precision import exact_float32
 from probe.core.subject import ModelInfo
 from probe.data.images import InputSpec
 
@@ -132,7 +133,7 @@ class LoadedModel:
         """
         if len(images) == 0:
             return torch.empty(0, self.num_classes, device=self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32():
             parts = [
                 self.module(part.to(self.device, memory_format=self.memory_format))
                 for part in torch.split(images, batch_size)

@@ -138,9 +138,14 @@ def choose_recipe(
 
 
 def choose_place(
-    out: Path | None, architecture: Architecture, parts: Parts, adversarial: bool, force: bool
+    out: Path | None,
+    architecture: Architecture,
+    parts: Parts,
+    adversarial: bool,
+    force: bool,
+    seed: int | None = None,
 ) -> Path:
-    """Return the file to write, after checking that it can be written.
+    """Return the file to write, with the ``seed`` in its name where one is given, after checking that it can be written.
 
     Raises UsageError if its extension is not ``.safetensors``, or if it exists and ``force`` is False, and
     CannotRunError if its folder is not writable.
@@ -152,6 +157,8 @@ def choose_place(
     path = out.expanduser()
     if path.suffix.lower() != _SUFFIX:
         raise UsageError(f"Weights are saved as {_SUFFIX}: write --out {path.with_suffix(_SUFFIX)}.")
+    if seed is not None:
+        path = path.with_stem(f"{path.stem}.seed{seed}")
     existing = next((file for file in (path, recipe_file(path)) if file.exists()), None)
     if path.is_dir() or (existing is not None and not force):
         raise UsageError(f"{existing} already exists: choose another --out, or overwrite it with --force.")

@@ -58,7 +58,8 @@ class TrainOptions:
     """The options of a training; None is the default, which depends on the network and the data.
 
     ``norm``, ``epsilon`` (such as ``0.2`` or ``8/255``) and ``steps`` are for ``adversarial`` training. ``n`` is the
-    number of images to train on, ``held_out`` the share of a folder that is held out, ``out`` the file to write.
+    number of images to train on, ``held_out`` the share of a folder that is held out, ``out`` the file to write,
+    in whose name the seed stands if it is ``numbered``.
     """
 
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
@@ -77,12 +78,13 @@ class TrainOptions:
     force: bool = False
     offline: bool = False
     resume: bool = False
+    numbered: bool = False
 
 
 def options_from(words: Mapping[str, Any]) -> TrainOptions:
     """Convert the options of the command line, including those of the recipe."""
     recipe = {field.name for field in fields(RecipeOptions)}
-    own = {field.name for field in fields(TrainOptions)} - {"recipe"}
+    own = {field.name for field in fields(TrainOptions)} - {"recipe", "numbered"}
     size = words["img_size"]
     return TrainOptions(
         recipe=RecipeOptions(**{key: value for key, value in words.items() if key in recipe}),
@@ -163,7 +165,8 @@ def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -
     against = None
     if options.adversarial:
         against = adversary(options.norm, options.epsilon, options.steps, parts.domain)
-    path = choose_place(options.out, architecture, parts, options.adversarial, options.force)
+    seed = options.seed if options.numbered else None
+    path = choose_place(options.out, architecture, parts, options.adversarial, options.force, seed)
     if options.img_size is not None:
         check_affordable((3, *options.img_size))
     with size_of_the_users_choice(options.img_size):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from probe.core import stats
 from probe.core.errors import check_answers
+from probe.core.precision import exact_float32
 from probe.core.progress import Advance
 from probe.core.state import training_mode
 from probe.graph.edit.cut import CutSubject, prepare
@@ -152,7 +153,7 @@ class Evaluator:
     def answer(self, batches: Iterable[EvaluationBatch], advance: Advance | None = None) -> list[Answers]:
         """Return the answers of the intact network, then of each copy."""
         answers: list[list[Answers]] = [[] for _ in self.plain]
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32():
             for batch in batches:
                 for images, labels in _parts(batch, self.at_once):
                     x = self.model.module.normalise(images)
@@ -206,7 +207,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 def answer_plain(model: LoadedModel, network: nn.Module, batches: Iterable[EvaluationBatch]) -> Answers:
     """Return the answers of one network that takes normalised images."""
     parts = []
-    with training_mode(network, False), torch.inference_mode():
+    with training_mode(network, False), torch.inference_mode(), exact_float32():
         for batch in batches:
             parts.append(Answers.of(network(model.module.normalise(batch.images)), batch.labels))
     return Answers.join(parts)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from probe.core.errors import NotApplicableError, UsageError
-from probe.core.progress import Progress
+from probe.core.errors import CannotRunError, NotApplicableError, UsageError
+from probe.core.place import HERE, Lent, Place
+from probe.core.progress import Advance, Progress
 from probe.core.stats import holm
 from probe.graph.cost.summary import Anatomy, anatomy
 from probe.graph.edit.cut import CutSubject, cut, find_sites
 from probe.graph.edit.site import Site
-from probe.graph.edit.structure import Structure
+from probe.graph.edit.structure import Structure, get_structure
 from probe.models.loaded import LoadedModel
 from studies.ablation.config import AblationConfig
 from studies.ablation.evaluate import (
@@ -28,6 +29,7 @@ from studies.ablation.evaluate import (
     compare,
     has_batch_norm,
     recalibrate,
+    subject_of,
     true_classes,
 )
 from studies.ablation.plan import SIZES, LesionPlan, make_plan
@@ -81,7 +83,7 @@ class LesionResult:
 class EvaluationSet:
     """The network and images that lesions are measured on; ``calibration`` are normalised images, in batches.
 
-    ``indices`` (n,) are the places of the images in their set.
+    ``indices`` (n,) are the places of the images in their set. ``place`` is where the lesions answer.
     """
 
     model: LoadedModel
@@ -90,6 +92,12 @@ class EvaluationSet:
     calibration: tuple[Tensor, ...]
     progress: Progress
     indices: tuple[int, ...] = ()
+    place: Place = HERE
+
+    @property
+    def lent(self) -> LoadedModel:
+        """The model as workers need it: without the factory, which may hold data of the user's."""
+        return replace(self.model, factory=_none)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -100,6 +108,10 @@ class EvaluationSet:
     def n(self) -> int:
         """The number of images."""
         return sum(len(batch.labels) for batch in self.batches)
+
+
+def _none() -> nn.Module:
+    raise CannotRunError("A worker that measures lesions has no factory of networks.")
 
 
 def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -> LesionResult:
@@ -120,9 +132,32 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
                 if len(subset) == 1:
                     refused[min(subset)] = str(error)
             advance(1)
-    evaluator = Evaluator(bench.model, bench.subject, list(cuts.values()))
+
+    def cut_here() -> CutNetworks:
+        return CutNetworks.of(bench.model, bench.subject, cuts, bench.batches, bench.calibration)
+
+    names = tuple(site.name for site in sites)
+    again = partial(
+        _cut_again, bench.lent, structure.text, names, tuple(cuts), bench.batches, bench.calibration
+    )
+    with bench.place.lend(cut_here if bench.place.here else again, bench.model.device) as networks:
+        return _measured(bench, structure, sites, plan, cuts, refused, networks)
+
+
+def _measured(
+    bench: EvaluationSet,
+    structure: Structure,
+    sites: tuple[Site, ...],
+    plan: LesionPlan,
+    cuts: dict[frozenset[int], nn.Module],
+    refused: dict[int, str],
+    networks: Lent[CutNetworks],
+) -> LesionResult:
+    batches = {str(number): number for number in range(len(bench.batches))}
+    images = {str(number): float(len(batch.labels)) for number, batch in enumerate(bench.batches)}
     with bench.progress.task(f"Lesions of {structure.name}", bench.n) as advance:
-        intact, *answers = evaluator.answer(bench.batches, advance)
+        parts = list(networks.map(_answers_to, batches, advance, work=images))
+    intact, *answers = [Answers.join(column) for column in zip(*parts, strict=True)]
     labels = bench.labels
     sets = {subset: compare(intact, answer, labels) for subset, answer in zip(cuts, answers, strict=True)}
     alone = [site for site in plan.single if frozenset({site}) in sets]
@@ -141,7 +176,7 @@ def lesion(bench: EvaluationSet, structure: Structure, config: AblationConfig) -
         without=anatomy(cuts[plan.everything], example) if plan.everything in cuts else None,
         costs={site: anatomy(cuts[frozenset({site})], example, field=False) for site in alone},
     )
-    return replace(result, recalibrated=_recalibrate(bench, result, cuts, intact))
+    return replace(result, recalibrated=_recalibrate(bench, result, cuts, intact, networks))
 
 
 def _answers(
@@ -177,7 +212,11 @@ def _sizes(bench: EvaluationSet, draws: int) -> int:
 
 
 def _recalibrate(
-    bench: EvaluationSet, result: LesionResult, cuts: dict[frozenset[int], torch.nn.Module], intact: Answers
+    bench: EvaluationSet,
+    result: LesionResult,
+    cuts: dict[frozenset[int], nn.Module],
+    intact: Answers,
+    networks: Lent[CutNetworks],
 ) -> dict[frozenset[int], Comparison]:
     """Return the lesions after batch-norm statistics were estimated again; the most harmful first, within bounds."""
     if (
@@ -194,10 +233,60 @@ def _recalibrate(
     subsets = list(dict.fromkeys(subset for subset in subsets if not subset or subset in cuts))
     # Where the cut took all batch normalisation away, there is nothing to estimate again.
     subsets = [subset for subset in subsets if not subset or has_batch_norm(cuts[subset])]
-    comparisons, labels = {}, bench.labels
+    labels = bench.labels
     with bench.progress.task("Estimating batch-norm statistics again", len(subsets)) as advance:
-        for subset in subsets:
-            network = recalibrate(cuts[subset] if subset else bench.subject.network, bench.calibration)
-            comparisons[subset] = compare(intact, answer_plain(bench.model, network, bench.batches), labels)
-            advance(1)
-    return comparisons
+        answers = networks.map(_recalibrated, {str(sorted(subset)): subset for subset in subsets}, advance)
+        return {
+            subset: compare(intact, answer, labels) for subset, answer in zip(subsets, answers, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class CutNetworks:
+    """The intact network and its lesions, ready to answer, with the images that they answer."""
+
+    evaluator: Evaluator
+    networks: dict[frozenset[int], nn.Module]
+    batches: tuple[EvaluationBatch, ...]
+    calibration: tuple[Tensor, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: LoadedModel,
+        subject: CutSubject,
+        cuts: dict[frozenset[int], nn.Module],
+        batches: tuple[EvaluationBatch, ...],
+        calibration: tuple[Tensor, ...],
+    ) -> CutNetworks:
+        """Prepare the networks; the empty set stands for the intact one."""
+        networks = {frozenset[int](): subject.network, **cuts}
+        return cls(Evaluator(model, subject, list(cuts.values())), networks, batches, calibration)
+
+
+def _cut_again(
+    model: LoadedModel,
+    text: str,
+    names: tuple[str, ...],
+    subsets: tuple[frozenset[int], ...],
+    batches: tuple[EvaluationBatch, ...],
+    calibration: tuple[Tensor, ...],
+) -> CutNetworks:
+    """Return what ``CutNetworks.of`` makes, in a worker: a network goes there, graphs do not."""
+    subject, structure = subject_of(model), get_structure(text)
+    sites = chosen_sites(find_sites(subject, structure), structure, names, model.name)
+    cuts = {subset: cut(subject, [sites[site] for site in sorted(subset)]) for subset in subsets}
+    return CutNetworks.of(model, subject, cuts, batches, calibration)
+
+
+def _answers_to(networks: CutNetworks, number: int, advance: Advance) -> list[Answers]:
+    """Return the answers of every network to one batch."""
+    return networks.evaluator.answer([networks.batches[number]], advance)
+
+
+def _recalibrated(networks: CutNetworks, subset: frozenset[int], advance: Advance) -> Answers:
+    """Return the answers of one network with statistics that were estimated again."""
+    network = recalibrate(networks.networks[subset], networks.calibration)
+    answers = answer_plain(networks.evaluator.model, network, networks.batches)
+    advance(1)
+    return answers

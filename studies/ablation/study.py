@@ -14,6 +14,7 @@ from torch import Tensor
 from probe.core.document import Report, Result, Section, percent
 from probe.core.errors import CannotRunError, NotApplicableError, UsageError, check_answers
 from probe.core.journal import NOTHING, Journal
+from probe.core.place import HERE, Place
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
@@ -72,8 +73,13 @@ def run(
     structures = [get_structure(text) for text in config.texts]
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
-    with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "ablation"):
-        bench = _bench(model, images, config, training, progress)
+    with (
+        Place.opened(config.jobs, config.cluster, progress.say) as place,
+        training_mode(model.module, False),
+        kept_buffers(model.module),
+        scoped(config.seed, "ablation"),
+    ):
+        bench = _bench(model, images, config, training, progress, place)
         run = _AblationRun(model, images, config, training, bench, structures, journal, progress)
         # Errors that would end the run are looked for before minutes are spent on trainings.
         intact = _intact(run)
@@ -176,8 +182,9 @@ class _AblationRun:
         depths: list[int | None] = list(dict.fromkeys(config.depths)) or [None]
         variants = variants_of(present)
         try:
+            there = dataclasses.replace(config, cluster=self.bench.place.cluster)
             result = retrain(
-                setting, variants, depths, self.training.split, config, self.journal, self.progress
+                setting, variants, depths, self.training.split, there, self.journal, self.progress
             )
         except UsageError:
             raise
@@ -236,7 +243,12 @@ class _AblationRun:
 
 
 def _bench(
-    model: LoadedModel, images: ImageSet, config: AblationConfig, training: Parts | None, progress: Progress
+    model: LoadedModel,
+    images: ImageSet,
+    config: AblationConfig,
+    training: Parts | None,
+    progress: Progress,
+    place: Place,
 ) -> EvaluationSet:
     batches: list[EvaluationBatch] = []
     indices: list[int] = []
@@ -258,6 +270,8 @@ def _bench(
         calibration=_calibration(model, batches, config, training),
         progress=progress,
         indices=tuple(indices),
+        # Lesions of one process use all cores; trainings alone take as many processes as there are.
+        place=place if place.cluster is not None or config.jobs > 1 else HERE,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -16,13 +17,15 @@ from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
-from probe.core.errors import CannotRunError, UsageError
+from probe.core.errors import CannotRunError
 from probe.core.journal import NOTHING, Arrays, Journal
+from probe.core.place import HERE, Place
 from probe.core.precision import accepts_bf16, fast_bf16
 from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters, kept_buffers, training_mode
-from probe.data.images import ImageSet
+from probe.data.images import ImageSet, prefetch
+from probe.data.shards import Shards, key_of
 from probe.data.spec import Batch
 from probe.graph.edit.fold import folded
 from probe.graph.edit.input_gradient import with_quick_gradients
@@ -33,7 +36,7 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 from studies.adversarial.targets import Target
-from studies.adversarial.workers import HERE, AttackBatch, Place, Shards, key_of, on_workers
+from studies.adversarial.workers import Attacker, on_workers, take_seen, with_seen
 
 _IMAGES = "images"
 """The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
@@ -77,41 +80,65 @@ class AttackRun:
         steps = len(self.images) * (len(self.attacks) + 1)
         with self.progress.task("Attacking", steps) as advance:
             for arrays in self._here(advance) if self.place.here else self._elsewhere(advance):
+                take_seen(arrays, self.images, self.memory)
+                if len(arrays) == 1:  # none of its images can be read
+                    continue
                 clean.append(_clean_from(arrays))
                 for name in self._names:
                     outcomes.setdefault(name, []).append(from_arrays(name, arrays))
                 if self.keep:
                     images.append(arrays[_IMAGES])
+        if not clean:
+            raise self.images.nothing_readable(range(len(self.images)))
         results = self._results(clean, outcomes)
         return replace(results, images=np.concatenate(images)) if self.keep else results
 
+    @property
+    def _shards(self) -> Shards:
+        return Shards(self.images, self.model.input, self.batch_size, self.place.near)
+
     def _here(self, advance: Advance) -> Iterator[Arrays]:
         """Yield the arrays of every batch, made in this process or kept in the journal."""
-        for batch in self.images.batches(self.model.input, self.batch_size):
-            key = key_of(batch.indices)
-            arrays = self.journal.load(key)
-            if arrays is None:
-                arrays = self.attack(batch, key, advance)
+        shards = self._shards
+        kept = {key: arrays for key in shards if (arrays := self.journal.load(key)) is not None}
+        missing = [key for key in shards if key not in kept]
+        read = prefetch(lambda key: shards[key].read(self.images, self.model.input), missing, 1)
+        with closing(read):
+            for key, images in shards.work.items():
+                if key in kept:
+                    advance(images * (len(self.attacks) + 1))
+                    yield kept.pop(key)
+                    continue
+                _, (batch, seen) = next(read)
+                made = {} if batch is None else self.attack(batch, key_of(batch.indices), advance)
+                arrays = with_seen(made, seen, self.memory)
                 self.keep_batch(key, arrays)
-            else:
-                advance(len(batch.indices) * (len(self.attacks) + 1))
-            yield arrays
+                yield arrays
 
     def _elsewhere(self, advance: Advance) -> Iterator[Arrays]:
         """Return the arrays of every batch, made by workers or kept in the journal."""
-        if self.model.device.type != "cpu":
-            raise UsageError(
-                f"Several processes attack on the CPU, not on {self.model.device}: add --device cpu."
-            )
-        # Neither the images nor the factory, which may hold data of the user's, leave this process.
-        model = replace(self.model, factory=_none)
-        images = replace(self.images, items=(), _skipped={}, _sizes={})
-        build = partial(
-            _in_a_worker, model, self.attacked.bf16, images, self.attacks, self.task, self.target, self.keep
+        shards = self._shards
+        make = partial(
+            _in_a_worker,
+            # The factory, which may hold data of the user's, does not leave this process.
+            replace(self.model, factory=_none),
+            self.attacked.bf16,
+            shards.lent,
+            self.attacks,
+            self.task,
+            self.target,
+            self.batch_size,
+            self.keep,
         )
-        shards = Shards.of(self.images, self.model.input, self.batch_size)
         units = len(self.attacks) + 1
-        return on_workers(build, shards, self.place, _Lenient(self), lambda images: advance(images * units))
+        return on_workers(
+            make,
+            self.model.device,
+            shards,
+            self.place,
+            _Lenient(self),
+            lambda images: advance(images * units),
+        )
 
     def attack(self, batch: Batch, key: str, advance: Advance) -> Arrays:
         """Return the arrays of one batch, which depend on the seed and the ``key`` of the batch only."""
@@ -218,20 +245,20 @@ def _in_a_worker(
     attacks: tuple[SelectedAttack, ...],
     task: Task,
     target: Target | None,
+    batch_size: int,
     keep: bool,
-) -> AttackBatch:
+) -> Attacker:
     """Return what attacks a batch in a worker: the network is the worker's own, and so is what attacks make of it."""
     attacked = attacked_model(model, bf16)
 
-    def attack(batch: Batch, key: str, advance: Advance) -> Arrays:
-        memory = MicroBatcher(len(batch.indices))
+    def attack(batch: Batch, key: str, memory: MicroBatcher) -> Arrays:
         run = AttackRun(
-            model, attacked, images, attacks, task, target, len(batch.indices), memory, NOTHING, SILENT, keep
+            model, attacked, images, attacks, task, target, batch_size, memory, NOTHING, SILENT, keep
         )
         with training_mode(model.module, False), kept_buffers(model.module):
-            return run.attack(batch, key, advance)
+            return run.attack(batch, key, lambda _units: None)
 
-    return attack
+    return Attacker(attack, images, model.input, batch_size)
 
 
 def _none() -> nn.Module:

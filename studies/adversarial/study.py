@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from probe.attacks.select import SelectedAttack, choose_attacks
 from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import UsageError
 from probe.core.journal import NOTHING, Journal
+from probe.core.place import Place
 from probe.core.progress import SILENT, Progress
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
@@ -31,7 +31,6 @@ from studies.adversarial.registries import CHECKS, VIEWS
 from studies.adversarial.results import Results
 from studies.adversarial.targets import parse_target
 from studies.adversarial.text import Reliability, headline, methods, references
-from studies.adversarial.workers import Place
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import Checker, choose_views, run_checks, run_views
 
@@ -135,7 +134,7 @@ def _attack(
         journal,
         progress,
         keep=config.save_images is not None,
-        place=Place(config.jobs or os.cpu_count() or 1, config.cluster),
+        place=stack.enter_context(Place.opened(config.jobs, config.cluster, progress.say)),
     )
     results = attack_run.run()
     against = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
 from probe.core.errors import CannotRunError
+from probe.core.place import HERE, Place
 from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
@@ -50,8 +52,12 @@ def run(
         model.check_classes(images.class_names or images.num_classes, images.name)
     # Names of layers, and which ones there are, must not hang on how the network's code spells them.
     model = replace(model, module=spelled(model.module, model.example()))
-    space = prepare(model, images, config, progress)
-    sections = run_views(views, space, config.seed, progress, "Computing the views")
+    with Place.opened(config.jobs, config.cluster, progress.say) as place:
+        space = prepare(model, images, config, progress, place)
+        with place.lend(partial(_lent, space, place.near), model.device) as workers:
+            if not place.here:
+                space = replace(space, workers=workers)
+            sections = run_views(views, space, config.seed, progress, "Computing the views")
     results = _accuracy(space.observed)
     warnings = (*model.provenance.notes, *images.cautions, *bands(model.input.size[0]))
     info = data_info(model, images, space.observed.n)
@@ -78,8 +84,14 @@ def run(
     )
 
 
+def _lent(space: FiltersWorkspace, with_images: bool) -> FiltersWorkspace:
+    """Return the workspace as a worker has it."""
+    images = space.images if with_images else replace(space.images, items=(), _skipped={}, _sizes={})
+    return replace(space, images=images, progress=SILENT)
+
+
 def prepare(
-    model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress
+    model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress, place: Place = HERE
 ) -> FiltersWorkspace:
     """Choose layers, run all images once, then choose channels and the images to show."""
     example = model.example()
@@ -87,7 +99,7 @@ def prepare(
     layers = choose_layers(maps, config.layers)
     firing = _firing(model, maps, example, layers)
     observed = observe(
-        model, images, tuple(dict.fromkeys([*layers, *firing.values()])), config.batch_size, progress
+        model, images, tuple(dict.fromkeys([*layers, *firing.values()])), config.batch_size, progress, place
     )
     channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
     shown = choose_images(observed, config.images, config.seed)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from probe.core.progress import Progress
+from probe.core.place import Lent
+from probe.core.progress import Advance, Progress
+from probe.core.seeds import scoped
 from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
 from studies.filters.config import FiltersConfig
 from studies.filters.observe import Observations
+
+Part = TypeVar("Part")
+R = TypeVar("R")
 
 _RECENT = 64
 """How many images are kept once they were read: a channel's best patches often lie in the same images as another's."""
@@ -29,6 +35,7 @@ class FiltersWorkspace:
     that the activation and attribution views use. ``observed`` are the results of one pass over all images; ``maps``
     describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
     which their filters fire. ``kept`` has the pixels of the shown images, so that no view needs their files.
+    ``workers`` are those that ``spread`` uses, if any.
     """
 
     model: LoadedModel
@@ -42,7 +49,9 @@ class FiltersWorkspace:
     maps: tuple[LayerInfo, ...]
     firing: dict[str, str]
     kept: Mapping[int, Tensor] = field(default_factory=dict)
+    workers: Lent[FiltersWorkspace] | None = None
     _recent: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def best(self) -> dict[str, dict[int, float]]:
@@ -56,6 +65,37 @@ class FiltersWorkspace:
     def example(self) -> Tensor:
         """One image of seeded uniform noise, (1, C, H, W), to trace and check networks with."""
         return self.model.example(seed=self.config.seed)
+
+    def spread(
+        self,
+        function: Callable[[FiltersWorkspace, Part, Advance], R],
+        parts: Sequence[Part],
+        advance: Advance,
+        work: Sequence[float],
+        *,
+        reads_images: bool = False,
+    ) -> list[R]:
+        """Return ``function(workspace, part, advance)`` of every part, from this process or from workers.
+
+        ``work`` are the units of each part. With ``reads_images``, workers that do not see the images' files are not used.
+        """
+        numbered = {str(number): part for number, part in enumerate(parts)}
+        if self.workers is None or (reads_images and not self.workers.place.near):
+            return [_seeded(function, self, item, advance) for item in numbered.items()]
+        units = dict(zip(numbered, work, strict=True))
+        items = {number: (number, part) for number, part in numbered.items()}
+        return list(self.workers.map(partial(_seeded, function), items, advance, work=units))
+
+    def once(self, name: str, make: Callable[[], R]) -> R:
+        """Return what ``make`` returned when this was first asked for under this name, in this process."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: R = self._made[name]
+        return made
+
+    def forget(self) -> None:
+        """Let go of what ``once`` keeps, such as copies of the network."""
+        self._made.clear()
 
     def pixels(self, indices: tuple[int, ...]) -> Tensor:
         """Return the images at ``indices`` as (N, C, H, W) on the model's device."""
@@ -78,3 +118,15 @@ class FiltersWorkspace:
         """Return the name of a class, or its number where there is no name."""
         names = self.model.class_names or self.images.class_names
         return names[index] if names and index < len(names) else f"class {index}"
+
+
+def _seeded(
+    function: Callable[[FiltersWorkspace, Part, Advance], R],
+    space: FiltersWorkspace,
+    numbered: tuple[str, Part],
+    advance: Advance,
+) -> R:
+    """Call the function with the global generators as they are for this part wherever it is made."""
+    number, part = numbered
+    with scoped(space.config.seed, function.__qualname__, number):
+        return function(space, part, advance)

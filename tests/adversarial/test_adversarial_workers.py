@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from probe.cli.configs import journal_for
 from probe.core.document import Report
 from probe.core.errors import CannotRunError, UsageError
+from probe.core.place import Place
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
 from probe.data.load import load_images
 from studies.adversarial import AdversarialConfig
 from studies.adversarial.study import examine, run
-from studies.adversarial.workers import Place
 
 CONFIG = AdversarialConfig(
     epsilons=(0.05, 0.1),
@@ -144,7 +144,7 @@ def test_a_journal_that_cannot_be_written_ends_no_run(jobs: int) -> None:
 def test_a_cluster_that_is_not_there(
     cluster: str, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probe.core.jobs._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("probe.core.cluster._CONNECT_SECONDS", 1)
     with pytest.raises(kind, match=said):
         run(model_of(), image_set(8), dataclasses.replace(CONFIG, cluster=cluster))
 

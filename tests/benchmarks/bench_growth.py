@@ -101,7 +101,7 @@ CASES: dict[str, Callable[[int, Path], tuple[Callable[..., Callable[[], object]]
 }
 
 
-def generated(folder: Path, count: int) -> Path:
+def generated(folder: Path, count: int, side: int = SIDE) -> Path:
     """Write ``count`` different images, smooth colours with blocks on them, as JPEG; return the folder."""
     import numpy as np
     from PIL import Image
@@ -110,9 +110,9 @@ def generated(folder: Path, count: int) -> Path:
     for number in range(count):
         rng = np.random.default_rng([SEED, number])
         coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        pixels = np.array(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        pixels = np.array(coarse.resize((side, side), Image.Resampling.BICUBIC))
         for _ in range(4):
-            top, left = rng.integers(0, SIDE - 40, 2)
+            top, left = rng.integers(0, side - 40, 2)
             pixels[top : top + 40, left : left + 40] = rng.integers(0, 256, 3)
         Image.fromarray(pixels).save(folder / f"{number:05}.jpg", quality=90)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import random
 from collections.abc import Mapping
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.pretended_gpu import pretended_gpu
 from torch import Tensor, nn
 
 from probe.attacks.base import ATTACKS, Attack, summary
+from probe.attacks.foolbox_adapter import FoolboxAttack
 from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
+from probe.attacks.torchattacks_adapter import TorchattacksAttack
 from probe.core.errors import UsageError
 from probe.core.state import fingerprint
 
@@ -217,6 +221,28 @@ def test_attack_takes_channels_last_images(name: str, norm: str) -> None:
     generator = torch.Generator().manual_seed(0)
     found = attack.perturb(model, placed, labels, NORMS[norm], EPSILONS[norm], generator)
     check(found, attack, norm)
+
+
+# eagerpy, on which foolbox rests, asks for the class of a tensor.
+@pytest.mark.parametrize(
+    ("name", "norm"), [case for case in CASES if not issubclass(ATTACKS.get(case[0]), FoolboxAttack)]
+)
+def test_attack_works_on_another_device_with_the_same_result(name: str, norm: str) -> None:
+    attack, (module, images, labels) = built(name), scene()
+    _, here = run(attack, norm, count=4)
+    with pretended_gpu() as gpu:
+        model = AttackedModel(copy.deepcopy(module).to(gpu))
+        generator = torch.Generator().manual_seed(0)
+        found = attack.perturb(
+            model, images[:4].to(gpu), labels[:4].to(gpu), NORMS[norm], EPSILONS[norm], generator
+        )
+        assert found.device == gpu
+        there = found.cpu()
+    # torchattacks draws on the device itself.
+    if not isinstance(attack, TorchattacksAttack):
+        torch.testing.assert_close(there, here, rtol=0, atol=1e-6)
+    assert there.min() >= -1e-6
+    assert there.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize(("name", "norm"), FIRST)

@@ -22,7 +22,7 @@ import pytest
 import torch
 from joblib.externals import loky
 
-from probe.core import jobs
+from probe.core import cluster as clusters
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.jobs import portable, run_jobs, unpacked
 from probe.core.journal import Arrays, FileJournal
@@ -232,11 +232,11 @@ def test_processes_that_are_gone_before_a_job_is_sent(monkeypatch: pytest.Monkey
     pools = [Gone(), ThreadPoolExecutor(1)]
 
     @contextmanager
-    def lent(workers: int) -> Iterator[tuple[Executor, Any]]:
+    def lent(workers: int) -> Iterator[clusters.Workers]:
         with pools.pop(0) as pool:
-            yield pool, lambda: workers
+            yield clusters.Workers(pool, lambda: workers)
 
-    monkeypatch.setattr(jobs, "_processes", lent)
+    monkeypatch.setattr("probe.core.jobs._processes", lent)
     assert run(abs, {"a": -1, "b": -2}, workers=2, attempts=1) == {"a": 1, "b": 2}
     assert pools == []
 
@@ -291,8 +291,8 @@ def test_a_cluster_whose_worker_dies(tmp_path: Path, cluster: str) -> None:
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert jobs._CONNECT_SECONDS <= 10
-    monkeypatch.setattr(jobs, "_CONNECT_SECONDS", 1)
+    assert clusters._CONNECT_SECONDS <= 10
+    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 1)
     begun = threading.active_count()
     with pytest.raises(CannotRunError, match=r"Could not connect to a dask scheduler at tcp://127.0.0.1:9"):
         run(abs, {"a": 1}, cluster="tcp://127.0.0.1:9")

@@ -73,7 +73,7 @@ def test_asked_for_indices_come_in_the_order_asked():
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 25), st.sets(st.integers(0, 24)), st.integers(1, 9))
-def test_only_the_last_batch_is_small_whatever_cannot_be_read(count, bad, size):
+def test_each_batch_has_what_can_be_read_of_its_own_places(count, bad, size):
     images = numbered(count, bad)
     good = [i for i in range(count) if i not in bad]
     if not good:
@@ -83,7 +83,10 @@ def test_only_the_last_batch_is_small_whatever_cannot_be_read(count, bad, size):
     batches = list(images.batches(SPEC, size))
     assert [i for batch in batches for i in batch.indices] == good
     assert [n for batch in batches for n in numbers(batch.images)] == good
-    assert all(len(batch.indices) == size for batch in batches[:-1])
+    parts = [
+        [i for i in range(start, min(start + size, count)) if i not in bad] for start in range(0, count, size)
+    ]
+    assert [list(batch.indices) for batch in batches] == [part for part in parts if part]
     assert images.skipped == tuple(Skipped(f"image {i}", f"fault {i}") for i in sorted(bad) if i < count)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from probe.core.errors import CannotRunError, UsageError
 from probe.data.images import InputSpec
-from probe.data.load import MAX_IMAGES, load_images
+from probe.data.load import ALL, MAX_IMAGES, load_images
 from probe.data.source import SOURCES, data_names
 
 NAMES = {
@@ -139,10 +139,10 @@ def test_without_a_number_all_are_taken_up_to_the_limit(tmp_path):
     many(tmp_path, MAX_IMAGES + 5)
     limited = load_images(tmp_path)
     assert len(limited) == MAX_IMAGES
-    assert limited.source.endswith("1,000 of 1,005 images sampled at random, seed 0")
+    assert limited.source.endswith("1,000 of 1,005 images sampled at random, seed 0; -n all takes every one")
     assert limited.info(7).total == MAX_IMAGES + 5
     assert len(load_images(tmp_path, n=MAX_IMAGES + 2)) == MAX_IMAGES + 2
-    assert len(load_images(tmp_path, n=10**9)) == MAX_IMAGES + 5
+    assert len(load_images(tmp_path, n=ALL)) == MAX_IMAGES + 5
 
 
 def test_a_number_of_images_is_drawn_by_seed():

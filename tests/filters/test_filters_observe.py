@@ -13,7 +13,7 @@ from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT
 from probe.core.seeds import generator
 from probe.core.state import fingerprint
-from studies.filters.observe import KEPT, ChannelStatistics, Peaks, observe
+from studies.filters.observe import KEPT, ChannelStatistics, ChannelSummary, Peaks, observe
 
 
 def reference(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -37,7 +37,7 @@ def test_streaming_keeps_what_sorting_everything_keeps(n: int, channels: int, ba
     statistics = ChannelStatistics()
     for start in range(0, n, batch):
         part = maps[start : start + batch]
-        statistics.update(Peaks.of(part), range(start, start + len(part)))
+        statistics.update(ChannelSummary.of(Peaks.of(part), range(start, start + len(part))))
     seen = statistics.result()
     values, images, rows, cols = reference(maps)
     kept = min(n, KEPT)

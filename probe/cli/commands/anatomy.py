@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.cli.console import Console, line, table, users_output
-from probe.cli.options import NameList, Size, option
+from probe.cli.options import option
 from probe.cli.shared import FIGURES, check_place, command_line, write_page
+from probe.cli.values import NameList, Size
 from probe.core.errors import UsageError
 
 if TYPE_CHECKING:

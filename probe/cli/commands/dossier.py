@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from probe.cli.console import Console
-from probe.cli.options import DEFAULT_EPSILONS, NameList, common, option
+from probe.cli.options import DEFAULT_EPSILONS, common, option, spreading
 from probe.cli.shared import REPORTS, command_line, finish, load, report_options, reporting
+from probe.cli.values import NameList
 
 _EXAMPLES = """\b
 Examples:
@@ -33,6 +34,7 @@ Examples:
     is_flag=True,
     help="Fewer attack steps, fewer and faster pictures, and no checks of the attack.",
 )
+@spreading
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
@@ -69,6 +71,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         quick=options["quick"],
         batch_size=options["batch_size"],
         seed=options["seed"],
+        jobs=options["jobs"],
+        cluster=options["cluster"],
     )
     result = dossier.run(model, images, config, progress=console, command=command_line())
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from probe.cli.console import Console
-from probe.cli.options import Auto, NameList, Numbers, common, option
+from probe.cli.options import common, option, spreading
 from probe.cli.shared import command_line, finish, load, report_options, reporting
+from probe.cli.values import Auto, NameList, Numbers
 from studies.filters.config import STEPS, WITHOUT_IMAGES
 from studies.filters.registries import VIEWS
 
@@ -55,6 +56,7 @@ def _view_list() -> str:
     help="Number of images to show individually, or their indices: 0,5,7.",
 )
 @option("--steps", type=click.IntRange(min=1), default=STEPS, help="Optimisation steps of a feature picture.")
+@spreading
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
@@ -76,6 +78,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         steps=options["steps"],
         batch_size=options["batch_size"],
         seed=options["seed"],
+        jobs=options["jobs"],
+        cluster=options["cluster"],
     )
     report = study.run(model, images, config, progress=console, command=command_line())
     ctx.exit(finish(report, options["out"], console, **report_options(options)))

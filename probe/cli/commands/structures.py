@@ -8,8 +8,9 @@ import click
 
 from probe.cli.commands.ablate import kind_list
 from probe.cli.console import Console, line, table
-from probe.cli.options import NameList, common, option
+from probe.cli.options import common, option
 from probe.cli.shared import load
+from probe.cli.values import NameList
 from probe.graph.edit.structure import SWAP
 
 _EXAMPLES = """\b

@@ -13,6 +13,7 @@ from probe.core.errors import EXIT_SKIPPED
 _EXAMPLES = """\b
 Examples:
   probe train zoo:resnet20 --data digits --out resnet20.safetensors
+  probe train zoo:resnet20 --data digits --seeds 3 --epochs 2
   probe train zoo:resnet20 --data digits --adversarial --norm Linf --eps 0.2
   probe train "resnet20?shortcut=False" --data my_folder --held-out 0.25 --epochs 20
 """
@@ -28,11 +29,18 @@ def command(ctx: click.Context, /, model: str, data: str, **options: Any) -> Non
     MODEL is the name of any model, such as zoo:resnet20. The accuracy is measured on held-out images, which are
     never trained on. Pass the file to any command as --weights FILE.
     """
+    from probe.train.several import seeds_headline, train_seeds
     from probe.train.trainer import options_from, train
 
     console = Console(options.pop("quiet"))
     for name in ("mean", "std"):
         options[name] = one_or_per_channel(options[name], name)
-    trained = train(model, data, options_from(options), console)
+    seeds, jobs, cluster = (options.pop(name) for name in ("seeds", "jobs", "cluster"))
+    wanted = options_from(options)
+    if seeds > 1:
+        several = train_seeds(model, data, wanted, seeds, jobs=jobs, cluster=cluster, progress=console)
+        outcome(seeds_headline(several), "\n".join(str(one.path) for one in several), console)
+        ctx.exit(EXIT_SKIPPED if any(one.skipped for one in several) else 0)
+    trained = train(model, data, wanted, console)
     outcome(trained.headline, str(trained.path), console)
     ctx.exit(EXIT_SKIPPED if trained.skipped else 0)

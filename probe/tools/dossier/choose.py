@@ -26,6 +26,7 @@ class DossierConfig:
     ``epsilon`` in ``norm`` is the size of the reported attack. ``layers`` are the convolutions, or layers that contain
     one, whose channels are measured; None: one is chosen automatically. At most ``channels`` channels of a layer are
     measured, and ``pictured`` of them are shown. ``quick`` uses fewer steps for attacks and pictures, and no checks.
+    ``jobs`` processes (0: one a core), or a dask ``cluster``, do the work of the studies.
     """
 
     epsilon: float = 0.03
@@ -36,6 +37,8 @@ class DossierConfig:
     quick: bool = False
     batch_size: int = 32
     seed: int = 0
+    jobs: int = 1
+    cluster: str | None = None
 
     @property
     def steps(self) -> int:

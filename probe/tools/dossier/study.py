@@ -106,6 +106,8 @@ def _adversarial(config: DossierConfig) -> AdversarialConfig:
         checks=() if config.quick else None,
         batch_size=config.batch_size,
         seed=config.seed,
+        jobs=config.jobs,
+        cluster=config.cluster,
     )
 
 
@@ -117,6 +119,8 @@ def _ablation(config: DossierConfig, words: tuple[str, ...]) -> AblationConfig:
         draws=2 if config.quick else 3,
         batch_size=config.batch_size,
         seed=config.seed,
+        jobs=config.jobs,
+        cluster=config.cluster,
     )
 
 
@@ -131,6 +135,8 @@ def _filters(config: DossierConfig, measured: _Measurements) -> FiltersConfig:
         steps=config.steps,
         batch_size=config.batch_size,
         seed=config.seed,
+        jobs=config.jobs,
+        cluster=config.cluster,
     )
 
 

@@ -47,10 +47,18 @@ class _AttributionRun:
     """The inputs that the steps of the view share."""
 
     space: FiltersWorkspace
-    subject: AttributionSubject
-    images: Tensor
     cases: tuple[AttributedImage, ...]
     advance: Advance
+
+    @property
+    def images(self) -> Tensor:
+        space = self.space
+        return space.once("attributed images", lambda: space.pixels(space.shown))
+
+    @property
+    def subject(self) -> AttributionSubject:
+        module = self.space.model.module
+        return self.space.once("attribution subject", lambda: prepare(module, self.images[:1]))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,22 +82,23 @@ class _AttributionRun:
 def attribution(space: FiltersWorkspace) -> Section:
     """Explain the predictions pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)
-    subject = prepare(space.model.module, images[:1])
     cases = _cases(space, images)
     methods = _methods(space)
     untrained = space.model.provenance.weights.startswith("random")
-    work = sum(_work(method, images, len(cases), untrained) for method in methods)
-    with space.progress.task("Attribution", work) as advance:
-        run = _AttributionRun(space, subject, images, cases, advance)
-        explanations = []
-        for method in methods:
-            explanations.append(_explain(run, method))
-            if explanations[-1].maps is None:
-                advance(_work(method, images, len(cases), untrained))
+    work = [_work(method, images, len(cases), untrained) for method in methods]
+    with space.progress.task("Attribution", sum(map(sum, work))) as advance:
+        run = _AttributionRun(space, cases, advance)
+        jobs = [(method, cases) for method in methods]
+        explanations = space.spread(_explain, jobs, advance, [maps for maps, _ in work])
+        for explained, (_, check) in zip(explanations, work, strict=True):
+            if explained.maps is None:
+                advance(check)
         if all(explained.maps is None for explained in explanations):
             raise NotApplicableError(explanations[0].reason)
         randomised, reason = ({}, UNTRAINED) if untrained else _randomise(run, explanations)
-    return _section(run, explanations, randomised, reason)
+    section = _section(run, explanations, randomised, reason)
+    space.forget()
+    return section
 
 
 def _methods(space: FiltersWorkspace) -> tuple[Method, ...]:
@@ -101,15 +110,13 @@ def _draws(method: Method, size: tuple[int, int]) -> int:
     return 1 if method.passes(size) > EXPENSIVE_PASSES else DRAWS
 
 
-def _work(method: Method, images: Tensor, cases: int, untrained: bool) -> float:
+def _work(method: Method, images: Tensor, cases: int, untrained: bool) -> tuple[float, float]:
     """Return a method's work in forward passes: its maps, and those of the check."""
     size = (images.shape[-2], images.shape[-1])
-    work = method.passes(size) * cases
-    if untrained:
-        return work
+    maps = method.passes(size) * cases
     coarse = method.economical()
     networks = 2 * _draws(coarse, size) + (coarse != method)
-    return work + coarse.passes(size) * len(images) * networks
+    return maps, 0.0 if untrained else coarse.passes(size) * len(images) * networks
 
 
 def _cases(space: FiltersWorkspace, images: Tensor) -> tuple[AttributedImage, ...]:
@@ -140,11 +147,16 @@ def _words(space: FiltersWorkspace, shares: Tensor, target: int) -> str:
     return f"{space.class_name(target)} ({percent(float(shares[target]))})"
 
 
-def _explain(run: _AttributionRun, method: Method) -> Explanation:
+def _explain(
+    space: FiltersWorkspace, job: tuple[Method, tuple[AttributedImage, ...]], advance: Advance
+) -> Explanation:
+    method, cases = job
+    run = _AttributionRun(space, cases, advance)
     start = time.perf_counter()
     try:
         maps = run.maps(method, len(run.cases))
     except NotApplicableError as error:
+        advance(method.passes(run.size) * len(cases))
         return Explanation(method, None, str(error), 0.0)
     seconds = time.perf_counter() - start
     if not isinstance(method, IntegratedGradients | DeepLift):
@@ -158,27 +170,43 @@ def _randomise(
     run: _AttributionRun, explanations: Sequence[Explanation]
 ) -> tuple[dict[str, trust.RandomisationResult], str]:
     """Run the randomisation check on the predicted classes; an empty result comes with the reason."""
-    space, images, example = run.space, run.images, run.images[:1]
-
-    def networks(draw: int) -> tuple[AttributionSubject, AttributionSubject]:
-        fresh = spelled(
-            space.model.fresh(seeds.derive(space.config.seed, "attribution", draw)).module, example
-        )
-        mixed = trust.redraw_classifier(space.model.module, fresh, example)
-        return prepare(mixed, example), prepare(fresh, example)
-
-    trials = []
-    for explained in explanations:
-        if explained.maps is not None:
-            coarse = explained.method.economical()
-            known = coarse == explained.method
-            reference = explained.maps[: len(images)] if known else run.maps(coarse, len(images))
-            trials.append(trust.RandomisationTrial(coarse, reference, _draws(coarse, run.size)))
+    explained = [(one, run.cases) for one in explanations if one.maps is not None]
+    work = [_work(one.method, run.images, len(run.cases), False)[1] for one, _ in explained]
     try:
-        targets = run.targets[: len(images)]
-        return trust.randomise(trials, networks, images, targets, run.advance), ""
+        found = run.space.spread(_randomised, explained, run.advance, work)
     except (CannotRunError, NotApplicableError) as error:
         return {}, f"The weights cannot be randomised: {error}"
+    return {key: result for one in found for key, result in one.items()}, ""
+
+
+def _randomised(
+    space: FiltersWorkspace, job: tuple[Explanation, tuple[AttributedImage, ...]], advance: Advance
+) -> dict[str, trust.RandomisationResult]:
+    """Run the check of one method, whose maps of the trained network are known."""
+    explained, cases = job
+    run = _AttributionRun(space, cases, advance)
+    images, coarse = run.images, explained.method.economical()
+    known = explained.maps is not None and coarse == explained.method
+    reference = explained.maps[: len(images)] if known and explained.maps is not None else None
+    trial = trust.RandomisationTrial(
+        coarse,
+        run.maps(coarse, len(images)) if reference is None else reference,
+        _draws(coarse, run.size),
+    )
+
+    def networks(draw: int) -> tuple[AttributionSubject, AttributionSubject]:
+        return space.once(f"randomised {draw}", lambda: _redrawn(space, images[:1], draw))
+
+    return trust.randomise([trial], networks, images, run.targets[: len(images)], advance)
+
+
+def _redrawn(
+    space: FiltersWorkspace, example: Tensor, draw: int
+) -> tuple[AttributionSubject, AttributionSubject]:
+    """Return the network with a redrawn classifier, and the one with every weight redrawn."""
+    fresh = spelled(space.model.fresh(seeds.derive(space.config.seed, "attribution", draw)).module, example)
+    mixed = trust.redraw_classifier(space.model.module, fresh, example)
+    return prepare(mixed, example), prepare(fresh, example)
 
 
 def _section(

@@ -42,25 +42,25 @@ _GREY_DOMAINS = frozenset({"digits", "fashion-mnist"})
 
 @dataclass(frozen=True)
 class _Part:
-    """The blocks that one layer, or the classes, adds to the section."""
+    """The blocks that one layer, or the classes, adds to the section; ``refused``: only why there are no pictures."""
 
     blocks: tuple[Block, ...]
     reached: tuple[OptimisedValue, ...] = ()
+    refused: bool = False
 
 
 @VIEWS.register("features", order=4)
 def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
-    traced = traced_model(space.model, space.example)
-    subjects, refused = _subjects(space, traced)
-    classes = _classes(space)
-    pictures = sum(3 * len(space.channels[layer]) for layer in subjects)
-    total = pictures * space.config.steps + len(classes) * _class_steps(space)
-    with space.progress.task("Features", total) as advance:
-        parts = [_layer(space, layer, subject, advance) for layer, subject in subjects.items()]
-        parts.append(_class_part(space, class_subject(space.model, traced), classes, advance))
+    pictures = [3 * len(space.channels[layer]) * space.config.steps for layer in space.layers]
+    work = [*pictures, len(_classes(space)) * _class_steps(space)]
+    with space.progress.task("Features", sum(work)) as advance:
+        # None stands for the classes.
+        parts = space.spread(_part, [*space.layers, None], advance, work)
+    space.forget()
+    parts.sort(key=lambda part: not part.refused)
     reached = tuple(value for part in parts for value in part.reached)
-    blocks = [*_random_note(space), *refused, *(block for part in parts for block in part.blocks)]
+    blocks = [*_random_note(space), *(block for part in parts for block in part.blocks)]
     if reached:
         blocks.append(table(reached, space.observed.n))
     return Section(
@@ -74,16 +74,16 @@ def features(space: FiltersWorkspace) -> Section:
     )
 
 
-def _subjects(space: FiltersWorkspace, traced: nn.Module) -> tuple[dict[str, LayerSubject], list[Note]]:
-    """Cut the network above every layer; a layer that cannot be cut becomes a note."""
-    subjects: dict[str, LayerSubject] = {}
-    refused: list[Note] = []
-    for layer in space.layers:
-        try:
-            subjects[layer] = layer_subject(space.model, traced, layer, space.example)
-        except NotApplicableError as error:
-            refused.append(Note(f"{layer}: no pictures. {error}"))
-    return subjects, refused
+def _part(space: FiltersWorkspace, layer: str | None, advance: Advance) -> _Part:
+    """Make the pictures of a layer, or of the classes; a layer that cannot be cut becomes a note."""
+    traced = space.once("traced", lambda: traced_model(space.model, space.example))
+    if layer is None:
+        return _class_part(space, class_subject(space.model, traced), _classes(space), advance)
+    try:
+        return _layer(space, layer, layer_subject(space.model, traced, layer, space.example), advance)
+    except NotApplicableError as error:
+        advance(3 * len(space.channels[layer]) * space.config.steps)
+        return _Part((Note(f"{layer}: no pictures. {error}"),), refused=True)
 
 
 def _render(

@@ -25,8 +25,10 @@ def patches(space: FiltersWorkspace) -> Section:
     fields, refusal = _fields(space)
     blocks: list[Block] = [Note(refusal)] if refusal else []
     with space.progress.task("Patches", sum(map(len, units.values()))) as advance:
-        for layer in space.layers:
-            blocks += _layer(space, layer, units[layer], fields.get(layer), advance)
+        parts = [(layer, units[layer], fields.get(layer)) for layer in space.layers]
+        work = [len(units[layer]) for layer in space.layers]
+        for made in space.spread(_layer, parts, advance, work, reads_images=True):
+            blocks += made
     summary = (
         f"For each channel the regions of {space.observed.n} images with its strongest responses, one per image "
         "at most. Every tile is one unit, three times: the region; the deconvnet picture (Zeiler & Fergus 2013: "
@@ -67,11 +69,10 @@ def _fields(space: FiltersWorkspace) -> tuple[dict[str, ReceptiveField], str]:
 
 def _layer(
     space: FiltersWorkspace,
-    layer: str,
-    units: list[UnitLocation],
-    field: ReceptiveField | None,
+    part: tuple[str, list[UnitLocation], ReceptiveField | None],
     advance: Advance,
 ) -> list[Block]:
+    layer, units, field = part
     notes = [f"{layer}: {field.note}"] if field is not None and field.note else []
     readable = set(space.images.readable(dict.fromkeys(unit.image for unit in units), space.model.input))
     gone = list(dict.fromkeys(unit.image for unit in units if unit.image not in readable))

@@ -1,0 +1,170 @@
+"""Where the work of a study is done: in this process, on several of this machine, or on a cluster, with the same numbers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from probe.core.cluster import LOCAL, opened
+from probe.core.errors import UsageError
+from probe.core.jobs import portable, stream_jobs, unpacked
+from probe.core.journal import NOTHING, Arrays, Journal
+from probe.core.progress import Advance
+from probe.core.usercode import user_modules
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Shared(Generic[T]):
+    """Something large that every job needs: packed once, and unpacked by whoever calls ``get``.
+
+    ``token`` differs from that of everything else that was ever shared. Made by ``shared``.
+    """
+
+    token: str
+    _file: str | None
+    _bytes: bytes | None
+
+    def get(self) -> T:
+        """Return the thing."""
+        data = self._bytes if self._file is None else Path(self._file).read_bytes()
+        thing: T = unpacked(data or b"")
+        return thing
+
+
+@contextmanager
+def shared(thing: T, *, by_value: Sequence[ModuleType] = (), by_file: bool = True) -> Iterator[Shared[T]]:
+    """Lend the thing to jobs inside the block: in a temporary file, or without ``by_file`` with each job.
+
+    Raises CannotRunError when it holds something that cannot leave this process.
+    """
+    data = portable(thing, by_value)
+    token = uuid.uuid4().hex
+    if not by_file:
+        yield Shared(token, None, data)
+        return
+    with tempfile.TemporaryDirectory(prefix="probe-jobs-") as folder:
+        place = Path(folder) / "shared"
+        place.write_bytes(data)
+        yield Shared(token, str(place), None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Work is done in this process, on ``jobs`` processes of this machine (0: one a core), or on a dask ``cluster``.
+
+    ``near``: workers are on this machine, and see its files.
+    """
+
+    jobs: int = 1
+    cluster: str | None = None
+    near: bool = True
+
+    @property
+    def here(self) -> bool:
+        """Whether that is this process."""
+        return self.jobs == 1 and self.cluster is None
+
+    @classmethod
+    @contextmanager
+    def opened(cls, jobs: int, cluster: str | None, say: Callable[[str], None]) -> Iterator[Place]:
+        """Yield the place of a whole study: a cluster of this machine is started once, and its dashboard's address said."""
+        jobs = jobs or os.cpu_count() or 1
+        if cluster is None:
+            yield cls(jobs)
+            return
+        with opened(cluster) as (scheduler, dashboard):
+            if dashboard:
+                say(f"The cluster's dashboard: {dashboard}")
+            yield cls(jobs, scheduler, cluster.startswith(LOCAL))
+
+    @contextmanager
+    def lend(self, make: Callable[[], T], device: torch.device) -> Iterator[Lent[T]]:
+        """Let workers use what ``make`` returns, inside the block; it is called at most once in each of them.
+
+        Raises UsageError for workers and a network that is not on the CPU, and CannotRunError where ``make`` holds something
+        that cannot leave this process.
+        """
+        if self.here:
+            yield Lent(make, self, None)
+            return
+        if device.type != "cpu":
+            raise UsageError(f"Several processes work on the CPU, not on {device}: add --device cpu.")
+        with shared(make, by_value=user_modules(), by_file=self.near) as packed:
+            yield Lent(make, self, packed)
+
+
+HERE = Place()
+
+
+@dataclass(frozen=True)
+class Lent(Generic[T]):
+    """A thing and the place where functions of it are called; made by ``Place.lend``."""
+
+    make: Callable[[], T]
+    place: Place
+    packed: Shared[Callable[[], T]] | None
+
+    @cached_property
+    def _here(self) -> T:
+        return self.make()
+
+    def map(
+        self,
+        function: Callable[[T, Item, Advance], R],
+        items: Mapping[str, Item],
+        advance: Advance,
+        *,
+        work: Mapping[str, float] | None = None,
+        journal: Journal = NOTHING,
+        to_arrays: Callable[[R], Arrays] = lambda _result: {},
+        from_arrays: Callable[[Arrays], R] | None = None,
+    ) -> Iterator[R]:
+        """Yield ``function(thing, item, advance)`` of every item, in order; the names of items are those in the journal.
+
+        In this process ``advance`` is handed on; for workers it is called with the item's ``work`` (1) when that is done.
+        """
+        if self.packed is None:
+            for item in items.values():
+                yield function(self._here, item, advance)
+            return
+        results: Iterator[R] = stream_jobs(
+            partial(_call, self.packed, function),
+            items,
+            workers=self.place.jobs,
+            cluster=self.place.cluster,
+            journal=journal,
+            to_arrays=to_arrays,
+            from_arrays=from_arrays or _unknown,
+        )
+        for name, result in zip(items, results, strict=True):
+            advance(1.0 if work is None else work[name])
+            yield result
+
+
+_lent: dict[str, Any] = {}
+"""What was lent to this worker last, by its token."""
+
+
+def _call(packed: Shared[Callable[[], Any]], function: Callable[[Any, Any, Advance], R], item: Any) -> R:
+    if packed.token not in _lent:
+        _lent.clear()
+        _lent[packed.token] = packed.get()()
+    return function(_lent[packed.token], item, lambda _units: None)
+
+
+def _unknown(_arrays: Arrays) -> Any:
+    raise AssertionError("nothing was kept")
