@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from probe.models.loaded import LoadedModel
 
 KEPT = 9
 """How many images are kept per channel, as in Zeiler & Fergus 2013."""
+
+_BATCHES_TOGETHER, _JOBS, _VALUES = 8, 32, 8_000_000
+"""A worker's job is at most this many batches, so that there are at least so many jobs, of at most so many values."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,33 @@ class ChannelSummary:
         squares, fired = ((exact - mean) ** 2).sum(0), (peaks.values > 0).sum(0)
         return cls(len(indices), values, where, mean, squares, fired)
 
+    def joined(self, other: ChannelSummary) -> ChannelSummary:
+        """Return what this batch and a later one say together, by Welford's update (Chan, Golub & LeVeque 1983)."""
+        total, delta = self.count + other.count, other.mean - self.mean
+        values, where = _strongest(
+            torch.cat([self.values, other.values]), torch.cat([self.where, other.where], dim=1)
+        )
+        return ChannelSummary(
+            total,
+            values,
+            where,
+            self.mean + delta * other.count / total,
+            self.squares + other.squares + delta**2 * self.count * other.count / total,
+            self.fired + other.fired,
+        )
+
+    def result(self) -> LayerObservation:
+        """Return the statistics of all images."""
+        values, where = self.values, self.where.long()
+        if len(values) < KEPT:
+            missing = KEPT - len(values)
+            values = torch.cat([values, values.new_full((missing, values.shape[1]), -torch.inf)])
+            where = torch.cat([where, where.new_full((3, missing, where.shape[2]), -1)], dim=1)
+        deviation = (self.squares / max(self.count - 1, 1)).sqrt()
+        return LayerObservation(
+            values, where[0], where[1], where[2], self.mean.float(), deviation.float(), self.fired
+        )
+
 
 def _strongest(values: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     # A stable sort keeps the earlier image first among equals, whatever the batch size.
@@ -113,50 +145,19 @@ def _strongest(values: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     return values.gather(0, order), torch.stack([part.gather(0, order) for part in where])
 
 
-class ChannelStatistics:
-    """Accumulates a LayerObservation batch by batch; its memory depends on the channels only."""
-
-    def __init__(self) -> None:
-        self._top: Tensor | None = None
-        self._where: Tensor | None = None
-        self._count = 0
-
-    def update(self, batch: ChannelSummary) -> None:
-        """Add a batch by Welford's update (Chan, Golub & LeVeque 1983)."""
-        if self._top is None or self._where is None:
-            self._top, self._where = batch.values[:0], batch.where[:, :0]
-            self._mean, self._squares = torch.zeros_like(batch.mean), torch.zeros_like(batch.squares)
-            self._fired = torch.zeros_like(batch.fired)
-        total = self._count + batch.count
-        delta = batch.mean - self._mean
-        self._squares += batch.squares + delta**2 * self._count * batch.count / total
-        self._mean += delta * batch.count / total
-        self._fired += batch.fired
-        self._count = total
-        values = torch.cat([self._top, batch.values])
-        self._top, self._where = _strongest(values, torch.cat([self._where, batch.where], dim=1))
-
-    def result(self) -> LayerObservation:
-        """Return the statistics; raises ValueError when there was no batch."""
-        if self._top is None or self._where is None:
-            raise ValueError("no activations were seen")
-        values, where = self._top, self._where
-        if len(values) < KEPT:
-            missing = KEPT - len(values)
-            values = torch.cat([values, values.new_full((missing, values.shape[1]), -torch.inf)])
-            where = torch.cat([where, where.new_full((3, missing, where.shape[2]), -1)], dim=1)
-        deviation = (self._squares / max(self._count - 1, 1)).sqrt()
-        return LayerObservation(
-            values, where[0], where[1], where[2], self._mean.float(), deviation.float(), self._fired
-        )
-
-
 @dataclass(frozen=True)
 class BatchObservation:
-    """What one batch shows: indices, labels, predictions and confidences, and the channels of every layer."""
+    """What one batch, or several, show: indices, labels, predictions and confidences, and the channels of every layer."""
 
     answers: tuple[Tensor, Tensor, Tensor, Tensor]
     layers: dict[str, ChannelSummary]
+
+    def joined(self, other: BatchObservation) -> BatchObservation:
+        """Return what this batch and a later one show together."""
+        pairs = zip(self.answers, other.answers, strict=True)
+        indices, labels, predictions, confidences = (torch.cat(pair) for pair in pairs)
+        layers = {layer: summary.joined(other.layers[layer]) for layer, summary in self.layers.items()}
+        return BatchObservation((indices, labels, predictions, confidences), layers)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,17 @@ class Observer:
     model: LoadedModel
     layers: tuple[str, ...]
     images: ImageSet
+    batch_size: int
+
+    def split(self, batch: Batch, part: range) -> Iterator[Batch]:
+        """Yield the batches of ``batch_size`` places that a larger one of the places ``part`` is made of."""
+        for start in range(part.start, part.stop, self.batch_size):
+            rows = [
+                row for row, index in enumerate(batch.indices) if start <= index < start + self.batch_size
+            ]
+            if rows:
+                labels = None if batch.labels is None else batch.labels[rows]
+                yield Batch(batch.images[rows], labels, tuple(batch.indices[row] for row in rows))
 
     def look(self, batch: Batch) -> BatchObservation:
         """Run a batch through the network."""
@@ -201,13 +213,13 @@ def observe(
     Memory grows with the number of images only by a few numbers each. Raises CannotRunError when the network's
     outputs are not finite.
     """
-    statistics = {layer: ChannelStatistics() for layer in layers}
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    found: dict[str, ChannelSummary] = {}
     with progress.task("Running the images", len(images)) as advance:
         for seen in _observed(model, images, tuple(layers), batch_size, place, advance):
             rows.append(seen.answers)
             for layer, summary in seen.layers.items():
-                statistics[layer].update(summary)
+                found[layer] = found[layer].joined(summary) if layer in found else summary
     indices, labels, predictions, confidences = (torch.cat(parts) for parts in zip(*rows, strict=True))
     if not confidences.isfinite().all():
         raise CannotRunError(
@@ -219,7 +231,7 @@ def observe(
         labels,
         predictions,
         confidences,
-        {layer: statistic.result() for layer, statistic in statistics.items()},
+        {layer: found[layer].result() for layer in layers},
     )
 
 
@@ -231,15 +243,17 @@ def _observed(
     place: Place,
     advance: Advance,
 ) -> Iterator[BatchObservation]:
-    """Yield what every batch shows, in order."""
+    """Yield what every part of the images shows, in order; the parts are the same ones wherever they are looked at."""
+    together = _together(len(images), batch_size, math.prod(model.input.size))
     if place.here:
-        observer = Observer(model, layers, images)
-        for batch in images.batches(model.input, batch_size):
-            yield observer.look(batch)
-            advance(len(batch.indices))
+        observer = Observer(model, layers, images, batch_size)
+        for _, group in groupby(
+            images.batches(model.input, batch_size), lambda batch: batch.indices[0] // together
+        ):
+            yield reduce(BatchObservation.joined, (_counted(observer, batch, advance) for batch in group))
         return
-    shards, readable = Shards(images, model.input, batch_size, place.near), False
-    with place.lend(partial(Observer, model, layers, shards.lent), model.device) as lent:
+    shards, readable = Shards(images, model.input, together, place.near), False
+    with place.lend(partial(Observer, model, layers, shards.lent, batch_size), model.device) as lent:
         for found, seen in lent.map(_look, shards, advance, work=shards.work):
             images.add(seen)
             if found is not None:
@@ -249,9 +263,23 @@ def _observed(
         raise images.nothing_readable(range(len(images)))
 
 
+def _together(count: int, batch_size: int, values: int) -> int:
+    """Return how many images a worker looks at in one job: whole batches, the more the more images there are."""
+    batches = max(1, min(_BATCHES_TOGETHER, count // (batch_size * _JOBS), _VALUES // (batch_size * values)))
+    return batches * batch_size
+
+
+def _counted(observer: Observer, batch: Batch, advance: Advance) -> BatchObservation:
+    found = observer.look(batch)
+    advance(len(batch.indices))
+    return found
+
+
 def _look(observer: Observer, shard: Shard, _advance: Advance) -> tuple[BatchObservation | None, Seen]:
     batch, seen = shard.read(observer.images, observer.model.input)
-    return None if batch is None else observer.look(batch), seen
+    if batch is None:
+        return None, seen
+    return reduce(BatchObservation.joined, map(observer.look, observer.split(batch, shard.part))), seen
 
 
 def _answers(

@@ -22,43 +22,48 @@ from bench_growth import generated
 SMALL_IMAGES, PHOTOGRAPHS, SIDE = 50_000, 10_000, 500
 
 
-def attack(jobs: int) -> Callable[[], object]:
-    """Return PGD-20 at four epsilons on all held-out digits, resnet20, without checks."""
-    import probe
-
-    model, data = probe.load_model("zoo:resnet20"), probe.images("digits", n="all")
-    return lambda: probe.adversarial(
-        model, data, eps="0.1,0.2,0.3,0.4", attacks="pgd?steps=20", views=("curve",), checks=[], jobs=jobs
-    )
-
-
-def lesions(jobs: int) -> Callable[[], object]:
-    """Return all lesions of resnet20's shortcuts on the held-out digits."""
-    import probe
-
-    model, data = probe.load_model("zoo:resnet20"), probe.images("digits", n="all")
-    return lambda: probe.ablate(model, data, remove="shortcut", mode="lesion", jobs=jobs)
-
-
-def look(jobs: int) -> Callable[[], object]:
-    """Return the study of filters of resnet20 on the held-out digits."""
-    import probe
-
-    model, data = probe.load_model("zoo:resnet20"), probe.images("digits", n="all")
-    return lambda: probe.filters(model, data, jobs=jobs)
-
-
-def fgsm(count: int) -> Callable[[], object]:
-    """Return FGSM with the checks left out on ``count`` small images of noise."""
+def noise(count: int) -> Any:
+    """Return an untrained resnet20 and images of noise in uint8."""
     import torch
 
     import probe
 
-    pixels = torch.randint(
-        0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    return probe.load_model("zoo:resnet20", weights="none"), probe.images(pixels, n="all")
+
+
+def attack(jobs: int) -> Callable[[], object]:
+    """Return PGD-100 at four epsilons on all held-out digits, resnet20, without checks."""
+    import probe
+
+    model, data = probe.load_model("zoo:resnet20"), probe.images("digits", n="all")
+    return lambda: probe.adversarial(
+        model, data, eps="0.02,0.05,0.1,0.15", attacks="pgd", steps=100, views=("curve",), checks=[], jobs=jobs
     )
-    model = probe.load_model("zoo:resnet20", weights="none")
-    data = probe.images(pixels, n="all")
+
+
+def lesions(jobs: int) -> Callable[[], object]:
+    """Return all lesions of resnet20's shortcuts on 8,000 images."""
+    import probe
+
+    model, data = noise(8_000)
+    return lambda: probe.ablate(model, data, remove="shortcut", mode="lesion", jobs=jobs)
+
+
+def look(jobs: int) -> Callable[[], object]:
+    """Return the study of filters of resnet20 on 20,000 images, pictures of 512 steps."""
+    import probe
+
+    model, data = noise(20_000)
+    return lambda: probe.filters(model, data, steps=512, jobs=jobs)
+
+
+def fgsm(count: int) -> Callable[[], object]:
+    """Return FGSM without checks on ``count`` images of 32 px."""
+    import probe
+
+    model, data = noise(count)
     return lambda: probe.adversarial(model, data, eps=8 / 255, attacks="fgsm", views=("curve",), checks=[])
 
 

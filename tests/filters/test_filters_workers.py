@@ -130,6 +130,20 @@ def test_the_batch_of_a_worker_that_dies_is_run_again(tmp_path: Path) -> None:
     assert torch.equal(here.confidences, there.confidences)
 
 
+def test_many_batches_in_a_job_show_what_one_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.filters.observe._JOBS", 2)
+    model, images = loaded(), pictures(31)
+    here = observe(model, images, ["conv2", "pool"], 3, SILENT)
+    there = observe(model, images, ["conv2", "pool"], 3, SILENT, Place(2))
+    for layer, seen in here.layers.items():
+        for one, other in zip(vars(seen).values(), vars(there.layers[layer]).values(), strict=True):
+            assert torch.equal(one, other)
+    assert torch.equal(here.indices, torch.arange(31))
+    monkeypatch.setattr("studies.filters.observe._JOBS", 32)
+    alone = observe(model, images, ["conv2"], 3, SILENT).layers["conv2"]
+    torch.testing.assert_close(alone.mean, here.layers["conv2"].mean)
+
+
 def test_processes_work_on_the_cpu_only() -> None:
     model = dataclasses.replace(loaded(), device=torch.device("meta"))
     with pytest.raises(UsageError, match="--device cpu"):
