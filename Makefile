@@ -3,16 +3,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all hunt lint format bench bench-scale screenshots clean
+.PHONY: help demo test test-all test-cuda hunt lint format bench bench-cuda bench-scale screenshots clean
 
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"
+	@echo "make test-cuda   run the tests that need a CUDA card"
 	@echo "make hunt        try generated networks, checkpoints, folders and command lines for MINUTES (30)"
 	@echo "make lint        ruff (lint and format) and mypy"
 	@echo "make format      let ruff fix what it can"
 	@echo "make bench       measure against the peers"
+	@echo "make bench-cuda  measure the attacks, the feature pictures and the lesions on a CUDA card"
 	@echo "make bench-scale  measure workers, reading, and large data (some 15 minutes)"
 	@echo "make screenshots  make the README's pictures again (ONLY=demo: one of them)"
 	@echo "make clean       remove the environment and the caches"
@@ -36,6 +38,9 @@ test: $(STAMP)
 test-all: test
 	$(PARALLEL) --dist worksteal -m slow -rA $(PYTEST_ARGS)
 
+test-cuda: $(STAMP)
+	$(BIN)/python -m pytest -m cuda tests/cuda
+
 hunt: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hunt/hunt.py --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
 
@@ -51,6 +56,9 @@ format: $(STAMP)
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do \
 		case $$script in *scale*) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+bench-cuda: $(STAMP)
+	for part in attacks features lesions; do PROBE_BENCH_DEVICE=cuda $(BIN)/python tests/benchmarks/bench_$$part.py || exit 1; done
 
 bench-scale: $(STAMP)
 	$(BIN)/python tests/benchmarks/bench_scale.py

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from device import DEVICE
 from torch import Tensor
 
 import probe
@@ -34,7 +35,7 @@ def network_and_images(n: int) -> tuple[str, LoadedModel, Tensor, Tensor]:
         except CannotRunError:
             data = "digits"
             train("zoo:resnet20", data, TrainOptions(out=file))
-        model = probe.load_model("zoo:resnet20", weights=file)
+        model = probe.load_model("zoo:resnet20", weights=file, device=str(DEVICE))
     found = probe.load_images(data, n=3 * n)
     images, labels = [], []
     for batch in found.batches(model.input, 256):
@@ -42,5 +43,5 @@ def network_and_images(n: int) -> tuple[str, LoadedModel, Tensor, Tensor]:
         images.append(batch.images)
         labels.append(batch.labels)
     x, y = torch.cat(images), torch.cat(labels)
-    right = (model.logits(x, 256).argmax(1) == y).nonzero()[:n, 0]
-    return data, model, x[right], y[right]
+    right = (model.logits(x, 256).argmax(1).cpu() == y).nonzero()[:n, 0]
+    return data, model, x[right].to(DEVICE), y[right].to(DEVICE)

@@ -15,6 +15,7 @@ import torch
 import torchattacks
 from attacked_network import network_and_images
 from ceiling import told
+from device import called, wait
 from torch import Tensor
 
 from probe.attacks.families.deepfool import DeepFool
@@ -38,6 +39,7 @@ def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
     """Return seconds and result."""
     start = time.perf_counter()
     result = work()
+    wait()
     return time.perf_counter() - start, result
 
 
@@ -50,7 +52,7 @@ def ours_timed(work: Callable[[], Tensor]) -> tuple[float, Tensor, str]:
 
 def standing(model: LoadedModel, images: Tensor, labels: Tensor) -> Tensor:
     """Return which images the plain module in float32 still names right."""
-    return model.logits(images, 256).argmax(1).cpu() == labels
+    return model.logits(images, 256).argmax(1) == labels
 
 
 def curve(model: LoadedModel, x: Tensor, y: Tensor) -> None:
@@ -124,7 +126,7 @@ def standard(model: LoadedModel, x: Tensor, y: Tensor) -> None:
             ),
             torchattacks.Square(model.module, eps=STANDARD_EPSILON, n_queries=5000),
         )
-        best, left = x, torch.ones(len(x), dtype=torch.bool)
+        best, left = x, torch.ones(len(x), dtype=torch.bool, device=x.device)
         for member in members:
             moved = member(x.contiguous(), y)
             best = torch.where(left.reshape(-1, 1, 1, 1), moved, best)
@@ -155,7 +157,7 @@ def plainly(model: LoadedModel, work: Callable[[], Tensor]) -> tuple[float, Tens
 def main(names: Sequence[str]) -> None:
     """Measure all three, or those named."""
     data, model, x, y = network_and_images(200)
-    print(f"resnet20 on {data}, trained here; {torch.get_num_threads()} threads")
+    print(f"resnet20 on {data}, trained here; {called()}")
     for part in (curve, deepfool, standard):
         if not names or part.__name__ in names:
             part(model, x, y)

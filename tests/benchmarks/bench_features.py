@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from ceiling import told
+from device import DEVICE, called, wait
 from lucent_way import visualise
 from networks import lite0, resnet18
 from torch import Tensor
@@ -45,11 +46,11 @@ class Side:
 
 def ours(model: PixelModel, layer: str) -> Tensor:
     """Make all pictures the way the features view does, cutting and folding included."""
-    example = torch.full((1, 3, 224, 224), 0.5)
+    example = torch.full((1, 3, 224, 224), 0.5, device=DEVICE)
     features = truncate(trace(model, example), f"network.{layer}", example, before_activation=True)
     fast = with_quick_gradients(folded(features))
-    subject = PictureSubject(features, layer, fast, memory_format=torch.channels_last)
-    recipe = PictureRecipe(STEPS, half=half_helps(fast, "cpu"))
+    subject = PictureSubject(features, layer, fast, DEVICE, torch.channels_last)
+    recipe = PictureRecipe(STEPS, half=half_helps(fast, DEVICE))
     return render(
         subject, [Channel(channel) for channel in CHANNELS], (SIZE, SIZE), recipe, seed=SEED
     ).pictures
@@ -69,11 +70,14 @@ def measure(
     channels_last: bool,
 ) -> Side:
     """Time one side on a network of its own and score its pictures."""
-    model = build().to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    model = build().to(
+        device=DEVICE, memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     make_warm(model)
     with kept_pages() if make is ours else nullcontext():
         start = time.perf_counter()
         pictures = make(model, layer)
+        wait()
         seconds = time.perf_counter() - start
         of_ceiling = told(lambda: make(model, layer), seconds) if make is ours else ""
     upsampled = F.interpolate(pictures, (224, 224), mode="bilinear", align_corners=True)
@@ -84,7 +88,7 @@ def measure(
 def make_warm(model: PixelModel) -> None:
     """Run the network once, so that neither side pays for torch's first call."""
     with torch.no_grad():
-        model(torch.zeros(1, 3, 224, 224))
+        model(torch.zeros(1, 3, 224, 224, device=DEVICE))
 
 
 def score(model: PixelModel, layer: str, pictures: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ def score(model: PixelModel, layer: str, pictures: Tensor) -> Tensor:
 
 def report(name: str, fast: Side, slow: Side) -> None:
     """Print one network's rows."""
-    print(f"{name}: {len(CHANNELS)} channels, {SIZE} px, {STEPS} steps, {torch.get_num_threads()} threads")
+    print(f"{name}: {len(CHANNELS)} channels, {SIZE} px, {STEPS} steps, {called()}")
     print(f"  {'':28}{'probe':>12}{'lucent way':>12}")
     print(f"  {'seconds per channel':28}{fast.seconds:12.3f}{slow.seconds:12.3f}")
     print(f"  {'mean score at 128 px':28}{fast.at_size.mean():12.3f}{slow.at_size.mean():12.3f}")

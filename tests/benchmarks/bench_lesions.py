@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from ceiling import told
+from device import DEVICE, wait
 from torch import Tensor, nn
 
 from probe.core.allocator import kept_pages
@@ -33,7 +34,7 @@ def batches(model: LoadedModel) -> list[EvaluationBatch]:
     pixels = torch.rand((IMAGES, *model.input.size), generator=generator(0, "images"))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
     pairs = zip(torch.split(pixels, BATCH), torch.split(labels, BATCH), strict=True)
-    return [EvaluationBatch(x.to(memory_format=model.memory_format), y) for x, y in pairs]
+    return [EvaluationBatch(x.to(DEVICE, memory_format=model.memory_format), y.to(DEVICE)) for x, y in pairs]
 
 
 def plain(
@@ -54,8 +55,8 @@ def plain(
 
 def main() -> None:
     """Print both times, their ratio, and whether every prediction is the same."""
-    model = load_model("zoo:resnet56", weights="none", device="cpu")
-    example = torch.rand((2, *model.input.size), generator=generator(0, "example"))
+    model = load_model("zoo:resnet56", weights="none", device=str(DEVICE))
+    example = torch.rand((2, *model.input.size), generator=generator(0, "example")).to(DEVICE)
     data = batches(model)
     # The plain way comes first, before probe has set anything in the process.
     plainly = {word: timed(lambda word=word: _plainly(model, example, word, data)) for word in WORDS}
@@ -86,6 +87,7 @@ def timed(work: Callable[[], list[Answers]]) -> tuple[float, list[Answers]]:
     """Return seconds and result."""
     start = time.perf_counter()
     result = work()
+    wait()
     return time.perf_counter() - start, result
 
 

@@ -39,7 +39,14 @@ def attack(jobs: int) -> Callable[[], object]:
 
     model, data = probe.load_model("zoo:resnet20"), probe.images("digits", n="all")
     return lambda: probe.adversarial(
-        model, data, eps="0.02,0.05,0.1,0.15", attacks="pgd", steps=100, views=("curve",), checks=[], jobs=jobs
+        model,
+        data,
+        eps="0.02,0.05,0.1,0.15",
+        attacks="pgd",
+        steps=100,
+        views=("curve",),
+        checks=[],
+        jobs=jobs,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from device import DEVICE, wait
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -30,10 +31,12 @@ COVERED = 0.98
 def best(work: Callable[[], object], repeats: int = 5) -> float:
     """Return the least seconds of several runs, after one to warm up."""
     work()
+    wait()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
+        wait()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
@@ -41,11 +44,14 @@ def best(work: Callable[[], object], repeats: int = 5) -> float:
 @cache
 def ceiling(dtype: torch.dtype) -> float:
     """Return the floating-point operations per second of a large matrix product or convolution, whichever has more."""
-    a, b = (torch.rand(SIDE, SIDE).to(dtype) for _ in range(2))
-    maps = torch.rand(8, CHANNELS, EDGE, EDGE).to(dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
-    product = 2.0 * SIDE**3 / best(lambda: a @ b)
-    convolution = 2.0 * 8 * (EDGE - 2) ** 2 * CHANNELS**2 * 9 / best(lambda: F.conv2d(maps, weight))
+    # A GPU needs more at once to be filled.
+    side, count = (SIDE, 8) if DEVICE.type == "cpu" else (4 * SIDE, 256)
+    a, b = (torch.rand(side, side, device=DEVICE).to(dtype) for _ in range(2))
+    last = torch.channels_last
+    maps = torch.rand(count, CHANNELS, EDGE, EDGE, device=DEVICE).to(dtype).contiguous(memory_format=last)
+    weight = torch.rand(CHANNELS, CHANNELS, 3, 3, device=DEVICE).to(dtype).contiguous(memory_format=last)
+    product = 2.0 * side**3 / best(lambda: a @ b)
+    convolution = 2.0 * count * (EDGE - 2) ** 2 * CHANNELS**2 * 9 / best(lambda: F.conv2d(maps, weight))
     return max(product, convolution)
 
 
@@ -146,7 +152,7 @@ def _filled(leaf: object) -> object:
 @cache
 def _zeros(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Ones, for a product of tiny numbers would be slower."""
-    made = torch.empty_strided(shape, strides, dtype=dtype)
+    made = torch.empty_strided(shape, strides, dtype=dtype, device=DEVICE)
     return made.fill_(1) if made.numel() else made
 
 

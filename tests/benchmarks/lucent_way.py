@@ -13,6 +13,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from device import DEVICE
 from torch import Tensor, nn
 
 COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=np.float32)
@@ -31,7 +32,8 @@ def visualise(
 ) -> Tensor:
     """Return one picture (3, size, size) in [0, 1] for one channel."""
     rng = np.random.default_rng(seed)
-    coefficients = torch.from_numpy(rng.normal(0, 0.01, (1, 3, size, size // 2 + 1, 2)).astype(np.float32))
+    drawn = rng.normal(0, 0.01, (1, 3, size, size // 2 + 1, 2)).astype(np.float32)
+    coefficients = torch.from_numpy(drawn).to(DEVICE)
     coefficients.requires_grad_(True)
     optimiser = torch.optim.Adam([coefficients], lr=0.05)
     outputs: dict[str, Tensor] = {}
@@ -59,10 +61,10 @@ def _record(name: str, module: nn.Module, outputs: dict[str, Tensor]) -> torch.u
 
 def _picture(coefficients: Tensor, size: int) -> Tensor:
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
-    scale = torch.from_numpy(1 / np.maximum(frequency, 1 / size)).float()
+    scale = torch.from_numpy(1 / np.maximum(frequency, 1 / size)).float().to(coefficients.device)
     spectrum = torch.view_as_complex(scale[None, None, :, :, None] * coefficients)
     planes = torch.fft.irfftn(spectrum, s=(size, size), norm="ortho") / 4
-    axes = torch.from_numpy(COLOURS / np.linalg.norm(COLOURS, axis=0).max())
+    axes = torch.from_numpy(COLOURS / np.linalg.norm(COLOURS, axis=0).max()).to(planes.device)
     return torch.sigmoid(torch.matmul(planes.permute(0, 2, 3, 1), axes.T).permute(0, 3, 1, 2))
 
 
@@ -76,6 +78,7 @@ def _transformed(picture: Tensor, rng: np.random.Generator) -> Tensor:
     picture = F.pad(F.interpolate(picture, new, mode="bilinear", align_corners=True), border)
     angle = math.radians(float(rng.choice(ANGLES)))
     turn = torch.tensor([[[math.cos(angle), math.sin(angle), 0.0], [-math.sin(angle), math.cos(angle), 0.0]]])
+    turn = turn.to(picture.device)
     picture = F.grid_sample(
         picture, F.affine_grid(turn, list(picture.shape), align_corners=True), align_corners=True
     )
@@ -86,5 +89,6 @@ def _shifted(picture: Tensor, rng: np.random.Generator, by: int) -> Tensor:
     height, width = picture.shape[2:]
     right, down = int(rng.integers(by)), int(rng.integers(by))
     move = torch.tensor([[[1.0, 0.0, -2 * right / (width - 1)], [0.0, 1.0, -2 * down / (height - 1)]]])
+    move = move.to(picture.device)
     grid = F.affine_grid(move, list(picture.shape), align_corners=True)
     return F.grid_sample(picture, grid, align_corners=True)

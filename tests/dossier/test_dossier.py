@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.filters_models import pictures
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +24,14 @@ from probe.graph.trace.layers import ConvolutionInfo
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
-from probe.tools.dossier.choose import DossierChoice, automatic, choose_layers, present_structures
+from probe.tools.dossier import run
+from probe.tools.dossier.choose import (
+    DossierChoice,
+    DossierConfig,
+    automatic,
+    choose_layers,
+    present_structures,
+)
 from probe.tools.dossier.correlations import correlations, correlations_section, detectable
 from probe.tools.dossier.count_checks import checks, count_checks, in_words
 from probe.tools.dossier.measure import (
@@ -70,6 +78,26 @@ def model(tmp_path, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NETWORK)
     return load_model("net.py:net", weights="none", mean=(0.5,), std=(0.5,), device="cpu", offline=True)
+
+
+def test_two_processes_relate_what_one_process_relates(model: LoadedModel) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        images = pictures(24, labels=[i % 3 for i in range(24)])
+        here, there = (
+            run(model, images, DossierConfig(quick=True, batch_size=8, jobs=jobs)) for jobs in (1, 2)
+        )
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(
+        (here.report, *here.parts.values()), (there.report, *there.parts.values()), strict=True
+    ):
+        assert repr([(r.name, r.value, r.ci) for r in one.all_results]) == repr(
+            [(r.name, r.value, r.ci) for r in other.all_results]
+        )
+        assert repr(one.samples) == repr(other.samples)
+    assert len(here.report.all_results) > 3
 
 
 def test_a_lesion_is_what_a_hook_makes_of_it(model: LoadedModel) -> None:
