@@ -22,6 +22,7 @@ import torch
 from probe.core.allocator import kept_pages
 from probe.core.cluster import Workers, cluster_workers
 from probe.core.errors import CannotRunError
+from probe.core.gpus import claim, claims
 from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.progress import Advance
 
@@ -317,10 +318,11 @@ def _start_trackers() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _settle() -> None:
-    """Let this worker live as long as the process that started it, and no longer: then nobody wants its results."""
+def _settle(gpus: Sequence[str], folder: str) -> None:
+    """Give this worker a GPU of its own, and let it live as long as the process that started it: then nobody wants its results."""
     from joblib.externals.loky import process_executor
 
+    claim(gpus, folder)
     # loky takes a job that keeps 300 MB more than the first one for a leak, and replaces the worker with a warning.
     process_executor._USE_PSUTIL = False
 
@@ -338,7 +340,9 @@ def _processes(workers: int) -> Iterator[Workers]:
     from joblib.externals.loky import get_reusable_executor
 
     _start_trackers()
-    executor = get_reusable_executor(workers, timeout=300, env=_ONE_THREAD, initializer=_settle)
+    executor = get_reusable_executor(
+        workers, timeout=300, env=_ONE_THREAD, initializer=_settle, initargs=claims()
+    )
     try:
         yield Workers(executor, lambda: workers)
     except BaseException:

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -95,16 +95,21 @@ class Place:
     def lend(self, make: Callable[[], T], device: torch.device) -> Iterator[Lent[T]]:
         """Let workers use what ``make`` returns, inside the block; it is called at most once in each of them.
 
-        Raises UsageError for workers and a network that is not on the CPU, and CannotRunError where ``make`` holds something
-        that cannot leave this process.
+        On GPUs each process has one of its own, so that there are no more processes than GPUs. Raises UsageError for workers
+        on another kind of device, and CannotRunError where ``make`` holds something that cannot leave this process.
         """
-        if self.here:
-            yield Lent(make, self, None)
+        place = self
+        if device.type == "cuda" and self.cluster is None:
+            place = replace(self, jobs=max(1, min(self.jobs, torch.cuda.device_count())))
+        if place.here:
+            yield Lent(make, place, None)
             return
-        if device.type != "cpu":
-            raise UsageError(f"Several processes work on the CPU, not on {device}: add --device cpu.")
+        if device.type not in ("cpu", "cuda"):
+            raise UsageError(
+                f"Several processes work on the CPU or on GPUs, not on {device}: add --device cpu."
+            )
         with shared(make, by_value=user_modules(), by_file=self.near) as packed:
-            yield Lent(make, self, packed)
+            yield Lent(make, place, packed)
 
 
 HERE = Place()

@@ -22,15 +22,15 @@ from bench_growth import generated
 SMALL_IMAGES, PHOTOGRAPHS, SIDE = 50_000, 10_000, 500
 
 
-def noise(count: int) -> Any:
-    """Return an untrained resnet20 and images of noise in uint8."""
+def noise(count: int, name: str = "zoo:resnet20") -> Any:
+    """Return an untrained network and images of noise in uint8."""
     import torch
 
     import probe
 
-    draws = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=draws)
-    return probe.load_model("zoo:resnet20", weights="none"), probe.images(pixels, n="all")
+    model, draws = probe.load_model(name, weights="none"), torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, *model.input.size), dtype=torch.uint8, generator=draws)
+    return model, probe.images(pixels, n="all")
 
 
 def attack(jobs: int) -> Callable[[], object]:
@@ -67,11 +67,11 @@ def look(jobs: int) -> Callable[[], object]:
 
 
 def fgsm(count: int) -> Callable[[], object]:
-    """Return FGSM without checks on ``count`` images of 32 px."""
+    """Return FGSM on ``count`` small images."""
     import probe
 
-    model, data = noise(count)
-    return lambda: probe.adversarial(model, data, eps=8 / 255, attacks="fgsm", views=("curve",), checks=[])
+    model, data = noise(count, "zoo:lenet")
+    return lambda: probe.adversarial(model, data, eps=8 / 255, attacks="fgsm", batch_size=256)
 
 
 def patches(folder: str) -> Callable[[], object]:
@@ -143,7 +143,7 @@ def fifty_thousand() -> None:
     """Print seconds and peak memory of FGSM on a tenth of 50,000 small images, and on all of them."""
     for count in (SMALL_IMAGES // 10, SMALL_IMAGES):
         seconds, peak = measured("fgsm", count)
-        print(f"fgsm on {count:,} images of 32 px: {seconds:.0f} s, peak {peak:.0f} MiB", flush=True)
+        print(f"fgsm on {count:,} images: {seconds:.0f} s, peak {peak:.0f} MiB", flush=True)
 
 
 def photographs() -> None:

@@ -69,10 +69,12 @@ def test_the_rest_of_a_study_is_shown(
     passes = []
 
     def batches(self: ImageSet, *args: object, **how: object) -> object:
-        yield from whole(self, *args, **how)  # type: ignore[arg-type]
-        if not passes:
-            change()
-        passes.append(1)
+        try:
+            yield from whole(self, *args, **how)  # type: ignore[arg-type]
+        finally:
+            if not passes:
+                change()
+            passes.append(1)
 
     monkeypatch.setattr(ImageSet, "batches", batches)
     code = run([*words[:1], *cli_networks.MODEL, "-d", "data", "--out", "out", *words[1:]])
