@@ -91,7 +91,9 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise CannotRunError(f"Could not connect to a dask scheduler at {address}: {error}") from error
+        raise CannotRunError(
+            f"Could not connect to a dask scheduler at {address}: {error}. Start one there (dask scheduler), or use --jobs."
+        ) from error
     with closing(client):
         yield client
 

@@ -62,8 +62,12 @@ def told(result: LesionResult) -> str:
     return repr((result.sets, result.recalibrated, answers, losses, result.corrected, result.costs))
 
 
-@pytest.mark.parametrize("word", ["shortcut", "block", "layer"])
-def test_two_processes_and_a_cluster_measure_what_one_process_measures(word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "places"), [("shortcut", (Place(2), Place(1, "local:2"))), ("block", (Place(2),))]
+)
+def test_two_processes_and_a_cluster_measure_what_one_process_measures(
+    word: str, places: tuple[Place, ...]
+) -> None:
     config, structure = AblationConfig(draws=2), get_structure(word)
     network = nets.random_statistics(nets.Residual())
     here = lesion(bench_of(network, Place()), structure, config)
@@ -71,6 +75,6 @@ def test_two_processes_and_a_cluster_measure_what_one_process_measures(word: str
     assert len(here.sets) > 2
     assert len(here.recalibrated) > 2
     assert len(np.unique(here.answers[frozenset()].losses)) > 20
-    for place in (Place(2), Place(1, "local:2")):
+    for place in places:
         assert told(lesion(bench_of(network, place), structure, config)) == told(here)
     assert fingerprint(network) == before

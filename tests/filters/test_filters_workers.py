@@ -71,7 +71,7 @@ def test_processes_and_clusters_give_what_one_process_gives(cluster: str) -> Non
     assert {"'features'", "'patches'", "'attribution'"} <= {
         row.split(",")[0].lstrip("(") for row in here.split("\n")
     }
-    for place in ({"jobs": 2}, {"cluster": "local:2"}, {"cluster": cluster}):
+    for place in ({"jobs": 2}, {"cluster": cluster}):
         assert outcome(run(model, images, dataclasses.replace(CONFIG, **place))) == here  # type: ignore[arg-type]
     assert fingerprint(model.module) == before
 
