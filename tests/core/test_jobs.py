@@ -254,8 +254,13 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(tmp_path: Path) -> None:
         return job
 
     journal = FileJournal(tmp_path / "journal", {}, resume=True)
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupting, {"a": 0, "b": 1}, workers=2, journal=journal)
+    # A process that a shell has started in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupting, {"a": 0, "b": 1}, workers=2, journal=journal)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert journal.load("a") is not None
     process = int((tmp_path / "pid").read_text())
     for _ in range(100):
