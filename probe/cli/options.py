@@ -43,7 +43,7 @@ _COMMON: tuple[Callable[[F], F], ...] = (
         "--num-samples",
         type=CountOrAll(),
         metavar="N|all",
-        help="Use at most N images, a seeded sample, or all [default: 1000].",
+        help="Use at most N images, a seeded sample, or all [default: 1000, dossier 40].",
     ),
     option("-b", "--batch-size", type=click.IntRange(min=1), default=32),
     option("--img-size", type=Size(), help="Input side length of the network, or height,width."),

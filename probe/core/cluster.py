@@ -13,6 +13,7 @@ from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
+from probe import __version__
 from probe.core.errors import CannotRunError, UsageError
 
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ def opened(address: str) -> Iterator[tuple[str, str]]:
 
 def _versions() -> dict[str, str]:
     """Return the versions that results depend on."""
-    names = {"torch": "torch", "numpy": "numpy", "probe": "cnn-probe"}
-    return {"Python": python_version(), **{name: version(package) for name, package in names.items()}}
+    # The package's own number, for a checkout that is not installed has no metadata.
+    return {
+        "Python": python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "probe": __version__,
+    }
 
 
 def _check_versions(client: Client) -> None:

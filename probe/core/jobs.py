@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from contextlib import ExitStack, closing, contextmanager
 from multiprocessing import resource_tracker
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,9 +25,6 @@ from probe.core.errors import CannotRunError
 from probe.core.gpus import claim, claims
 from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.progress import Advance
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 R = TypeVar("R")
