@@ -23,7 +23,8 @@ def kept_pages() -> Iterator[None]:
     """Let the process keep freed memory inside the block, and give it back to the system at the end.
 
     Otherwise every large activation is mapped and unmapped anew, and the system clears each of its pages: nearly half of
-    a forward pass on a CPU. Numbers do not change. Does nothing where the C library is not glibc.
+    a forward pass on a CPU. Numbers do not change. Does nothing where the C library is not glibc, and little in a thread
+    where an allocation has failed before: glibc then takes its memory from elsewhere.
     """
     library = _glibc()
     if library is None:
