@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,36 @@ def _check_versions(client: Client) -> None:
                     f"The worker {name} has {package} {theirs[package]}, and this process {own}: results could differ. "
                     "Give both the same versions."
                 )
+
+
+def lacking(address: str, files: Sequence[Path]) -> tuple[dict[str, str], int]:
+    """Return (worker → the first of ``files`` that it does not see as they are here, the number of workers).
+
+    Files are the same where their first MiB and their size are. Raises CannotRunError when the cluster cannot be asked.
+    """
+    marks = {str(file): _mark(file) for file in files}
+    with _connected(address) as client:
+        try:
+            answers: dict[str, str | None] = client.run(_first_other, marks)
+        except Exception as error:
+            raise CannotRunError(f"The cluster's workers cannot look for the images: {error}") from error
+    return {worker: file for worker, file in answers.items() if file is not None}, len(answers)
+
+
+_MARKED = 2**20
+
+
+def _mark(file: str | Path) -> tuple[int, int] | None:
+    """Return (size, checksum of the first MiB), None for a file that cannot be read."""
+    try:
+        with open(file, "rb") as opened:
+            return Path(file).stat().st_size, zlib.crc32(opened.read(_MARKED))
+    except OSError:
+        return None
+
+
+def _first_other(marks: Mapping[str, tuple[int, int] | None]) -> str | None:
+    return next((file for file, mark in marks.items() if _mark(file) != mark), None)
 
 
 @contextmanager

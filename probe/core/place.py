@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from probe.core.cluster import LOCAL, opened
+from probe.core.cluster import LOCAL, lacking, opened
 from probe.core.errors import UsageError
 from probe.core.jobs import portable, stream_jobs, unpacked
 from probe.core.journal import NOTHING, Arrays, Journal
@@ -66,12 +66,13 @@ def shared(thing: T, *, by_value: Sequence[ModuleType] = (), by_file: bool = Tru
 class Place:
     """Work is done in this process, on ``jobs`` processes of this machine (0: one a core), or on a dask ``cluster``.
 
-    ``near``: workers are on this machine, and see its files.
+    ``near``: workers are on this machine; ``sees``: they read the study's images themselves.
     """
 
     jobs: int = 1
     cluster: str | None = None
     near: bool = True
+    sees: bool = True
 
     @property
     def here(self) -> bool:
@@ -89,7 +90,26 @@ class Place:
         with opened(cluster) as (scheduler, dashboard):
             if dashboard:
                 say(f"The cluster's dashboard: {dashboard}")
-            yield cls(jobs, scheduler, cluster.startswith(LOCAL))
+            near = cluster.startswith(LOCAL)
+            yield cls(jobs, scheduler, near, near)
+
+    def reading(self, files: Sequence[Path | None], say: Callable[[str], None]) -> Place:
+        """Return the place with ``sees``: whether all workers have these files of images (None: one that is in memory).
+
+        That some of the workers of a cluster have them and others not is said.
+        """
+        if self.cluster is None or self.near:
+            return self
+        known = [file for file in files if file is not None]
+        if len(known) < len(files):
+            return replace(self, sees=False)
+        without, workers = lacking(self.cluster, known)
+        if without and len(without) < workers:
+            worker, file = next(iter(without.items()))
+            say(
+                f"{len(without)} of {workers} workers, such as {worker}, do not see {file}: the images are sent to all."
+            )
+        return replace(self, sees=not without)
 
     @contextmanager
     def lend(self, make: Callable[[], T], device: torch.device) -> Iterator[Lent[T]]:

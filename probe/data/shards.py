@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from probe.core.errors import CannotRunError
+from probe.core.place import HERE, Place
 from probe.data.images import ImageSet, Seen
 from probe.data.spec import Batch, InputSpec
+
+_LOOKED_FOR = 16
 
 
 def parts_of(count: int, batch_size: int) -> list[range]:
@@ -18,6 +22,20 @@ def parts_of(count: int, batch_size: int) -> list[range]:
 def key_of(indices: Sequence[int]) -> str:
     """Return the key of the batch of these images, on which its random numbers depend."""
     return f"{indices[0]}-{indices[-1]}-{len(indices)}"
+
+
+def reading(place: Place, images: ImageSet, say: Callable[[str], None]) -> Place:
+    """Return the place, which then knows whether its workers read these images themselves; it looks for 16 of them."""
+    numbers = {round(step * (len(images) - 1) / (_LOOKED_FOR - 1)) for step in range(_LOOKED_FOR)}
+    return place.reading([images.items[number].path for number in sorted(numbers)], say)
+
+
+def lent(images: ImageSet, place: Place) -> ImageSet:
+    """Return the images as workers need them: without items where batches are sent, without stamps on another machine."""
+    if not place.sees:
+        return replace(images, items=(), _skipped={}, _sizes={}, _stamps={})
+    # A copy on another machine may be younger or older than the file here.
+    return images if place.near else replace(images, _stamps={})
 
 
 @dataclass(frozen=True)
@@ -36,12 +54,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shards(Mapping[str, Shard]):
-    """The batches of an image set by their keys; unless ``near``, each is read in this process when it is asked for."""
+    """The batches of an image set by their keys, each read in this process unless the workers of ``place`` see the images."""
 
     images: ImageSet
     spec: InputSpec
     batch_size: int
-    near: bool = True
+    place: Place = HERE
 
     @cached_property
     def parts(self) -> dict[str, range]:
@@ -50,8 +68,8 @@ class Shards(Mapping[str, Shard]):
 
     @property
     def lent(self) -> ImageSet:
-        """The images as workers need them: without their items where the batches are sent."""
-        return self.images if self.near else replace(self.images, items=(), _skipped={}, _sizes={})
+        """The images as workers need them."""
+        return lent(self.images, self.place)
 
     @property
     def work(self) -> dict[str, float]:
@@ -60,7 +78,18 @@ class Shards(Mapping[str, Shard]):
 
     def __getitem__(self, key: str) -> Shard:
         shard = Shard(self.parts[key])
-        return shard if self.near else replace(shard, sent=shard.read(self.images, self.spec))
+        return shard if self.place.sees else replace(shard, sent=shard.read(self.images, self.spec))
+
+    def add(self, seen: Seen) -> None:
+        """Take over what a worker has seen; raises CannotRunError for a file that it lacks, and that is here."""
+        if not self.place.near and self.place.sees:
+            for index in self.images.readable(seen.skipped, self.spec):
+                skipped = seen.skipped[index]
+                raise CannotRunError(
+                    f"A worker of the cluster cannot read {skipped.name} ({skipped.reason}), which can be read here: give all "
+                    "workers the same files."
+                )
+        self.images.add(seen)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)

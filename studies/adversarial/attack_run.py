@@ -80,7 +80,7 @@ class AttackRun:
         steps = len(self.images) * (len(self.attacks) + 1)
         with self.progress.task("Attacking", steps) as advance:
             for arrays in self._here(advance) if self.place.here else self._elsewhere(advance):
-                take_seen(arrays, self.images, self.memory)
+                take_seen(arrays, self._shards, self.memory)
                 if len(arrays) == 1:  # none of its images can be read
                     continue
                 clean.append(_clean_from(arrays))
@@ -95,7 +95,7 @@ class AttackRun:
 
     @property
     def _shards(self) -> Shards:
-        return Shards(self.images, self.model.input, self.batch_size, self.place.near)
+        return Shards(self.images, self.model.input, self.batch_size, self.place)
 
     def _here(self, advance: Advance) -> Iterator[Arrays]:
         """Yield the arrays of every batch, made in this process or kept in the journal."""

@@ -19,6 +19,7 @@ from probe.core.place import Place
 from probe.core.progress import SILENT, Progress
 from probe.core.state import kept_buffers, training_mode
 from probe.data.images import ImageSet
+from probe.data.shards import reading
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
@@ -122,6 +123,7 @@ def _attack(
     chosen = attacks_for(config, norm, model.input.size)
     task = make_task(config.epsilons, norm, model.input.size, config.seed)
     attacked = attacked_model(model, config.bf16)
+    place = stack.enter_context(Place.opened(config.jobs, config.cluster, progress.say))
     attack_run = AttackRun(
         model,
         attacked,
@@ -134,7 +136,7 @@ def _attack(
         journal,
         progress,
         keep=config.save_images is not None,
-        place=stack.enter_context(Place.opened(config.jobs, config.cluster, progress.say)),
+        place=reading(place, images, progress.say),
     )
     results = attack_run.run()
     against = None

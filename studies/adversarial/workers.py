@@ -49,12 +49,12 @@ def with_seen(arrays: Arrays, seen: Seen, memory: MicroBatcher) -> Arrays:
     return {**arrays, _SEEN: np.frombuffer(text.encode(), np.uint8)}
 
 
-def take_seen(arrays: Arrays, images: ImageSet, memory: MicroBatcher) -> None:
-    """Add what ``with_seen`` has kept to the images and the memory of this process."""
+def take_seen(arrays: Arrays, shards: Shards, memory: MicroBatcher) -> None:
+    """Add what ``with_seen`` has kept to the images and the memory of this process; raises what ``Shards.add`` raises."""
     told: dict[str, Any] = json.loads(arrays[_SEEN].tobytes())
     skipped = {int(index): Skipped(*item) for index, item in told["skipped"].items()}
     sizes = {int(index): (int(size[0]), int(size[1])) for index, size in told["sizes"].items()}
-    images.add(Seen(skipped, sizes))
+    shards.add(Seen(skipped, sizes))
     memory.limit = min(memory.limit, told["limit"])
     memory.messages += [text for text in told["messages"] if text not in memory.messages]
 

@@ -252,10 +252,10 @@ def _observed(
         ):
             yield reduce(BatchObservation.joined, (_counted(observer, batch, advance) for batch in group))
         return
-    shards, readable = Shards(images, model.input, together, place.near), False
+    shards, readable = Shards(images, model.input, together, place), False
     with place.lend(partial(Observer, model, layers, shards.lent, batch_size), model.device) as lent:
         for found, seen in lent.map(_look, shards, advance, work=shards.work):
-            images.add(seen)
+            shards.add(seen)
             if found is not None:
                 readable = True
                 yield found

@@ -15,6 +15,7 @@ from probe.core.place import HERE, Place
 from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
+from probe.data.shards import lent, reading
 from probe.graph.edit.spelled import spelled
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.chain import data_info
@@ -52,9 +53,10 @@ def run(
         model.check_classes(images.class_names or images.num_classes, images.name)
     # Names of layers, and which ones there are, must not hang on how the network's code spells them.
     model = replace(model, module=spelled(model.module, model.example()))
-    with Place.opened(config.jobs, config.cluster, progress.say) as place:
+    with Place.opened(config.jobs, config.cluster, progress.say) as opened:
+        place = reading(opened, images, progress.say)
         space = prepare(model, images, config, progress, place)
-        with place.lend(partial(_lent, space, place.near), model.device) as workers:
+        with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
             sections = run_views(views, space, config.seed, progress, "Computing the views")
@@ -84,10 +86,9 @@ def run(
     )
 
 
-def _lent(space: FiltersWorkspace, with_images: bool) -> FiltersWorkspace:
+def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:
     """Return the workspace as a worker has it."""
-    images = space.images if with_images else replace(space.images, items=(), _skipped={}, _sizes={})
-    return replace(space, images=images, progress=SILENT)
+    return replace(space, images=lent(space.images, place), progress=SILENT)
 
 
 def prepare(

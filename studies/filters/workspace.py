@@ -77,10 +77,10 @@ class FiltersWorkspace:
     ) -> list[R]:
         """Return ``function(workspace, part, advance)`` of every part, from this process or from workers.
 
-        ``work`` are the units of each part. With ``reads_images``, workers that do not see the images' files are not used.
+        ``work`` are the units of each part. With ``reads_images``, workers that do not read the images themselves are not used.
         """
         numbered = {str(number): part for number, part in enumerate(parts)}
-        if self.workers is None or (reads_images and not self.workers.place.near):
+        if self.workers is None or (reads_images and not self.workers.place.sees):
             return [_seeded(function, self, item, advance) for item in numbered.items()]
         units = dict(zip(numbered, work, strict=True))
         items = {number: (number, part) for number, part in numbered.items()}
