@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -17,10 +19,12 @@ from probe.data.images import ImageSet, Item
 from probe.graph.edit.structure import SWAP, get_structure
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
+from probe.tools.dossier import DossierConfig
 from probe.train.data import Parts, both_parts, match_parts
 from probe.train.setup import RecipeOptions
 from studies.ablation import AblationConfig
 from studies.adversarial import AdversarialConfig
+from studies.filters import FiltersConfig
 
 
 def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
@@ -118,7 +122,7 @@ def another_model(
 
 
 def journal_for(
-    config: AdversarialConfig | AblationConfig,
+    config: AdversarialConfig | AblationConfig | FiltersConfig | DossierConfig,
     model: LoadedModel,
     images: ImageSet,
     resume: bool,
@@ -147,6 +151,16 @@ def journal_for(
     if resume and not journal.folder.is_dir():
         progress.say("There is no interrupted run with these options: starting from the beginning.")
     return journal
+
+
+@contextmanager
+def resumable(journal: FileJournal, progress: Progress, parts: str) -> Iterator[None]:
+    """Say how many ``parts``, such as ``batches``, are kept where the user interrupts the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.say(f"{journal.saved + journal.loaded} finished {parts} are kept: add --resume to continue.")
+        raise
 
 
 def _item_facts(item: Item) -> tuple[Any, ...]:

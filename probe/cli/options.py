@@ -125,6 +125,8 @@ CLUSTER = option(
     help="Work on a dask cluster: tcp://HOST:PORT, the path of a scheduler file, or local:N.",
 )
 
+RESUME = option("--resume", is_flag=True, help="Continue the same run where it was interrupted.")
+
 SPREAD: tuple[Callable[[F], F], ...] = (
     option(
         "--jobs",
@@ -133,11 +135,12 @@ SPREAD: tuple[Callable[[F], F], ...] = (
         help="Processes that share the work, with the same results; 0: one per core.",
     ),
     CLUSTER,
+    RESUME,
 )
 
 
 def spreading(function: F) -> F:
-    """Add the options that share the work of a study among processes to a command."""
+    """Add the options that share the work of a study among processes, and resume it, to a command."""
     for add in reversed(SPREAD):
         function = add(function)
     return function
@@ -177,7 +180,6 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         "--full-precision", is_flag=True, help="Compute gradients in float32 even where bfloat16 is faster."
     ),
     *SPREAD,
-    option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
 )
 
 
@@ -270,7 +272,7 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
         help="Processes that train and measure lesions; 0: one per core for the trainings.",
     ),
     CLUSTER,
-    option("--resume", is_flag=True, help="Continue the same run where it was interrupted."),
+    RESUME,
 )
 
 

@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from probe.core.allocator import kept_pages
@@ -133,6 +134,16 @@ def unpacked(data: bytes) -> Any:
     import cloudpickle
 
     return cloudpickle.loads(data)
+
+
+def to_packed(result: object) -> Arrays:
+    """Return a result of any kind as an array of bytes, for a journal."""
+    return {"packed": np.frombuffer(portable(result), np.uint8)}
+
+
+def from_packed(arrays: Arrays) -> Any:
+    """Return the result that ``to_packed`` made an array of."""
+    return unpacked(arrays["packed"].tobytes())
 
 
 def _results(

@@ -9,7 +9,8 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +56,42 @@ class Nothing:
 
 
 NOTHING: Journal = Nothing()
+
+
+@dataclass(frozen=True)
+class Lenient:
+    """A journal without which a run goes on where nothing can be written; ``say`` is told the reason."""
+
+    journal: Journal
+    say: Callable[[str], None]
+
+    def load(self, key: str) -> Arrays | None:
+        """Return what the journal has."""
+        return self.journal.load(key)
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Save, or say why not."""
+        try:
+            self.journal.save(key, arrays)
+        except OSError as error:
+            # The run itself needs no journal; only a later --resume would.
+            self.say(f"A part of this run could not be saved for --resume: {error.strerror or error}.")
+
+
+@dataclass(frozen=True)
+class Within:
+    """The part of a journal whose keys begin with ``prefix``, for one of several studies of a run."""
+
+    journal: Journal
+    prefix: str
+
+    def load(self, key: str) -> Arrays | None:
+        """Return the arrays saved under the key in this part."""
+        return self.journal.load(f"{self.prefix}/{key}")
+
+    def save(self, key: str, arrays: Arrays) -> None:
+        """Save arrays under the key in this part."""
+        self.journal.save(f"{self.prefix}/{key}", arrays)
 
 
 class FileJournal:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from probe.core.ahead import prefetch
 from probe.core.cluster import LOCAL, lacking, opened
 from probe.core.errors import UsageError
-from probe.core.jobs import portable, stream_jobs, unpacked
+from probe.core.jobs import from_packed, portable, stream_jobs, to_packed, unpacked
 from probe.core.journal import NOTHING, Arrays, Journal
 from probe.core.progress import Advance
 from probe.core.usercode import user_modules
@@ -155,16 +156,26 @@ class Lent(Generic[T]):
         *,
         work: Mapping[str, float] | None = None,
         journal: Journal = NOTHING,
-        to_arrays: Callable[[R], Arrays] = lambda _result: {},
-        from_arrays: Callable[[Arrays], R] | None = None,
+        to_arrays: Callable[[R], Arrays] = to_packed,
+        from_arrays: Callable[[Arrays], R] = from_packed,
     ) -> Iterator[R]:
         """Yield ``function(thing, item, advance)`` of every item, in order; the names of items are those in the journal.
 
-        In this process ``advance`` is handed on; for workers it is called with the item's ``work`` (1) when that is done.
+        In this process ``advance`` is handed on, and the next item is looked up while one is worked on; for workers, and for
+        what the journal has, ``advance`` is called with the item's ``work`` (1) when that is done.
         """
+        if journal is NOTHING:
+            to_arrays = _nothing  # packing them would take time
         if self.packed is None:
-            for item in items.values():
-                yield function(self._here, item, advance)
+            with closing(prefetch(partial(_ready, items, journal), list(items), 1)) as ready:
+                for name, (item, arrays) in ready:
+                    if arrays is None:
+                        result = function(self._here, item, advance)
+                        journal.save(name, to_arrays(result))
+                    else:
+                        result = from_arrays(arrays)
+                        advance(1.0 if work is None else work[name])
+                    yield result
             return
         results: Iterator[R] = stream_jobs(
             partial(_call, self.packed, function),
@@ -173,7 +184,7 @@ class Lent(Generic[T]):
             cluster=self.place.cluster,
             journal=journal,
             to_arrays=to_arrays,
-            from_arrays=from_arrays or _unknown,
+            from_arrays=from_arrays,
         )
         for name, result in zip(items, results, strict=True):
             advance(1.0 if work is None else work[name])
@@ -191,5 +202,11 @@ def _call(packed: Shared[Callable[[], Any]], function: Callable[[Any, Any, Advan
     return function(_lent[packed.token], item, lambda _units: None)
 
 
-def _unknown(_arrays: Arrays) -> Any:
-    raise AssertionError("nothing was kept")
+def _nothing(_result: object) -> Arrays:
+    return {}
+
+
+def _ready(items: Mapping[str, Item], journal: Journal, name: str) -> tuple[Any, Arrays | None]:
+    """Return the item, or what the journal has of it."""
+    arrays = journal.load(name)
+    return (items[name], None) if arrays is None else (None, arrays)

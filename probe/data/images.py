@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from probe.core.ahead import prefetch
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.subject import DataInfo, Skipped
 from probe.data.preprocess import check_channels, fit, size_of
@@ -73,31 +73,6 @@ def array_items(
 def printable(name: str) -> str:
     """Return a file name for a report or a terminal: non-printable characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
-
-
-K = TypeVar("K")
-T = TypeVar("T")
-
-
-def prefetch(work: Callable[[K], T], keys: Sequence[K], depth: int) -> Generator[tuple[K, T]]:
-    """Yield ``(key, work(key))`` in order, computing at most ``depth`` results ahead in another thread.
-
-    An exception in ``work`` is raised at its key. However the iteration ends (exhausted, closed, abandoned,
-    an exception on either side), the thread ends before the iterator does.
-    """
-    executor = ThreadPoolExecutor(1, thread_name_prefix="probe-read")
-    pending: deque[tuple[K, Future[T]]] = deque()
-    try:
-        for key in keys:
-            pending.append((key, executor.submit(work, key)))
-            if len(pending) > depth:
-                first, future = pending.popleft()
-                yield first, future.result()
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 __all__ = ["Batch", "ImageSet", "InputSpec", "Interpolation", "Item", "UnreadableError"]

@@ -54,7 +54,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shards(Mapping[str, Shard]):
-    """The batches of an image set by their keys, each read in this process unless the workers of ``place`` see the images."""
+    """The batches of an image set by their keys, each read when it is asked for unless workers of ``place`` read it."""
 
     images: ImageSet
     spec: InputSpec
@@ -78,7 +78,8 @@ class Shards(Mapping[str, Shard]):
 
     def __getitem__(self, key: str) -> Shard:
         shard = Shard(self.parts[key])
-        return shard if self.place.sees else replace(shard, sent=shard.read(self.images, self.spec))
+        by_workers = self.place.sees and not self.place.here
+        return shard if by_workers else replace(shard, sent=shard.read(self.images, self.spec))
 
     def add(self, seen: Seen) -> None:
         """Take over what a worker has seen; raises CannotRunError for a file that it lacks, and that is here."""

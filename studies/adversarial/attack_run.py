@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -18,14 +17,14 @@ from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm
 from probe.attacks.select import SelectedAttack
 from probe.core.errors import CannotRunError
-from probe.core.journal import NOTHING, Arrays, Journal
+from probe.core.journal import NOTHING, Arrays, Journal, Lenient
 from probe.core.place import HERE, Place
 from probe.core.precision import accepts_bf16, fast_bf16
 from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters, kept_buffers, training_mode
-from probe.data.images import ImageSet, prefetch
-from probe.data.shards import Shards, key_of
+from probe.data.images import ImageSet
+from probe.data.shards import Shards
 from probe.data.spec import Batch
 from probe.graph.edit.fold import folded
 from probe.graph.edit.input_gradient import with_quick_gradients
@@ -36,7 +35,7 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.outcome import Outcome, from_arrays, join, to_arrays
 from studies.adversarial.results import Clean, Results
 from studies.adversarial.targets import Target
-from studies.adversarial.workers import Attacker, on_workers, take_seen, with_seen
+from studies.adversarial.workers import Attacker, attacked_batches, take_seen
 
 _IMAGES = "images"
 """The name of the adversarial images in the journal; attacks have a ``/`` in theirs."""
@@ -79,7 +78,7 @@ class AttackRun:
         images: list[NDArray[Any]] = []
         steps = len(self.images) * (len(self.attacks) + 1)
         with self.progress.task("Attacking", steps) as advance:
-            for arrays in self._here(advance) if self.place.here else self._elsewhere(advance):
+            for arrays in self._made(advance):
                 take_seen(arrays, self._shards, self.memory)
                 if len(arrays) == 1:  # none of its images can be read
                     continue
@@ -97,26 +96,8 @@ class AttackRun:
     def _shards(self) -> Shards:
         return Shards(self.images, self.model.input, self.batch_size, self.place)
 
-    def _here(self, advance: Advance) -> Iterator[Arrays]:
-        """Yield the arrays of every batch, made in this process or kept in the journal."""
-        shards = self._shards
-        kept = {key: arrays for key in shards if (arrays := self.journal.load(key)) is not None}
-        missing = [key for key in shards if key not in kept]
-        read = prefetch(lambda key: shards[key].read(self.images, self.model.input), missing, 1)
-        with closing(read):
-            for key, images in shards.work.items():
-                if key in kept:
-                    advance(images * (len(self.attacks) + 1))
-                    yield kept.pop(key)
-                    continue
-                _, (batch, seen) = next(read)
-                made = {} if batch is None else self.attack(batch, key_of(batch.indices), advance)
-                arrays = with_seen(made, seen, self.memory)
-                self.keep_batch(key, arrays)
-                yield arrays
-
-    def _elsewhere(self, advance: Advance) -> Iterator[Arrays]:
-        """Return the arrays of every batch, made by workers or kept in the journal."""
+    def _made(self, advance: Advance) -> Iterator[Arrays]:
+        """Yield the arrays of every batch, in order, made where the study works or kept in the journal."""
         shards = self._shards
         make = partial(
             _in_a_worker,
@@ -130,29 +111,24 @@ class AttackRun:
             self.batch_size,
             self.keep,
         )
-        units = len(self.attacks) + 1
-        return on_workers(
-            make,
+        return attacked_batches(
+            self._attacker if self.place.here else make,
             self.model.device,
             shards,
             self.place,
-            _Lenient(self),
-            lambda images: advance(images * units),
+            Lenient(self.journal, self.progress.say),
+            len(self.attacks) + 1,
+            advance,
         )
+
+    def _attacker(self) -> Attacker:
+        return Attacker(self.attack, self.images, self.model.input, self.memory)
 
     def attack(self, batch: Batch, key: str, advance: Advance) -> Arrays:
         """Return the arrays of one batch, which depend on the seed and the ``key`` of the batch only."""
         # A network with random outputs draws from the global generator.
         with scoped(self.task.seed, "batch", key):
             return self._batch(batch, key, advance)
-
-    def keep_batch(self, key: str, arrays: Arrays) -> None:
-        """Save a batch in the journal; where that fails, say so and go on."""
-        try:
-            self.journal.save(key, arrays)
-        except OSError as error:
-            # The run itself needs no journal; only a later --resume would.
-            self.progress.say(f"This batch could not be saved for --resume: {error.strerror or error}.")
 
     def _batch(self, batch: Batch, key: str, advance: Advance) -> Arrays:
         model = self.model
@@ -223,21 +199,6 @@ class AttackRun:
         return Results(together, joined, worst, tuple(sorted({*tried, reported})), reported)
 
 
-@dataclass(frozen=True)
-class _Lenient:
-    """The journal of a run, without which the run goes on where nothing can be written."""
-
-    run: AttackRun
-
-    def load(self, key: str) -> Arrays | None:
-        """Return what the journal has."""
-        return self.run.journal.load(key)
-
-    def save(self, key: str, arrays: Arrays) -> None:
-        """Save, or say why not."""
-        self.run.keep_batch(key, arrays)
-
-
 def _in_a_worker(
     model: LoadedModel,
     bf16: bool,
@@ -249,16 +210,14 @@ def _in_a_worker(
     keep: bool,
 ) -> Attacker:
     """Return what attacks a batch in a worker: the network is the worker's own, and so is what attacks make of it."""
-    attacked = attacked_model(model, bf16)
+    attacked, memory = attacked_model(model, bf16), MicroBatcher(batch_size)
+    run = AttackRun(model, attacked, images, attacks, task, target, batch_size, memory, NOTHING, SILENT, keep)
 
-    def attack(batch: Batch, key: str, memory: MicroBatcher) -> Arrays:
-        run = AttackRun(
-            model, attacked, images, attacks, task, target, batch_size, memory, NOTHING, SILENT, keep
-        )
+    def attack(batch: Batch, key: str, advance: Advance) -> Arrays:
         with training_mode(model.module, False), kept_buffers(model.module):
-            return run.attack(batch, key, lambda _units: None)
+            return run.attack(batch, key, advance)
 
-    return Attacker(attack, images, model.input, batch_size)
+    return Attacker(attack, images, model.input, memory)
 
 
 def _none() -> nn.Module:

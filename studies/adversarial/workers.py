@@ -1,4 +1,4 @@
-"""Batches of an attack run on several processes or on a cluster, with the numbers of a run in one process."""
+"""Batches of an attack run, in this process, on several or on a cluster, with the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from probe.data.shards import Shard, Shards, key_of
 from probe.data.spec import Batch, InputSpec
 from studies.adversarial.microbatch import MicroBatcher
 
-AttackBatch = Callable[[Batch, str, MicroBatcher], Arrays]
+AttackBatch = Callable[[Batch, str, Advance], Arrays]
 """Attacks a batch with a key and returns its arrays."""
 
 _SEEN = "seen"
@@ -28,12 +28,12 @@ _SEEN = "seen"
 
 @dataclass(frozen=True)
 class Attacker:
-    """What a worker has: the attack, and the images where it reads them itself."""
+    """What attacks batches, in this process or in a worker: the attack, the images where it reads them, and its memory."""
 
     attack: AttackBatch
     images: ImageSet
     spec: InputSpec
-    batch_size: int
+    memory: MicroBatcher
 
 
 def with_seen(arrays: Arrays, seen: Seen, memory: MicroBatcher) -> Arrays:
@@ -59,21 +59,23 @@ def take_seen(arrays: Arrays, shards: Shards, memory: MicroBatcher) -> None:
     memory.messages += [text for text in told["messages"] if text not in memory.messages]
 
 
-def on_workers(
+def attacked_batches(
     make: Callable[[], Attacker],
     device: torch.device,
     shards: Shards,
     place: Place,
     journal: Journal,
+    units: int,
     advance: Advance,
 ) -> Iterator[Arrays]:
-    """Yield the arrays of every batch, in order; ``advance`` is called with the images that are done."""
+    """Yield the arrays of every batch, in order; every image advances the work by ``units`` in all."""
+    work = {key: images * units for key, images in shards.work.items()}
     with place.lend(make, device) as lent:
         yield from lent.map(
             _attack,
             shards,
             advance,
-            work=shards.work,
+            work=work,
             journal=journal,
             to_arrays=_as_they_are,
             from_arrays=_as_they_are,
@@ -84,8 +86,7 @@ def _as_they_are(arrays: Arrays) -> Arrays:
     return arrays
 
 
-def _attack(attacker: Attacker, shard: Shard, _advance: Advance) -> Arrays:
-    memory = MicroBatcher(attacker.batch_size)
+def _attack(attacker: Attacker, shard: Shard, advance: Advance) -> Arrays:
     batch, seen = shard.read(attacker.images, attacker.spec)
-    arrays = {} if batch is None else attacker.attack(batch, key_of(batch.indices), memory)
-    return with_seen(arrays, seen, memory)
+    arrays = {} if batch is None else attacker.attack(batch, key_of(batch.indices), advance)
+    return with_seen(arrays, seen, attacker.memory)

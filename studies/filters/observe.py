@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from probe.core.errors import CannotRunError, check_answers
+from probe.core.journal import NOTHING, Journal
 from probe.core.place import HERE, Place
 from probe.core.precision import exact_float32
 from probe.core.progress import Advance, Progress
@@ -207,6 +207,7 @@ def observe(
     batch_size: int,
     progress: Progress,
     place: Place = HERE,
+    journal: Journal = NOTHING,
 ) -> Observations:
     """Run every image through the model once and keep the strongest activations of each channel of ``layers``.
 
@@ -216,7 +217,7 @@ def observe(
     rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     found: dict[str, ChannelSummary] = {}
     with progress.task("Running the images", len(images)) as advance:
-        for seen in _observed(model, images, tuple(layers), batch_size, place, advance):
+        for seen in _observed(model, images, tuple(layers), batch_size, place, journal, advance):
             rows.append(seen.answers)
             for layer, summary in seen.layers.items():
                 found[layer] = found[layer].joined(summary) if layer in found else summary
@@ -241,20 +242,14 @@ def _observed(
     layers: tuple[str, ...],
     batch_size: int,
     place: Place,
+    journal: Journal,
     advance: Advance,
 ) -> Iterator[BatchObservation]:
     """Yield what every part of the images shows, in order; the parts are the same ones wherever they are looked at."""
     together = _together(len(images), batch_size, math.prod(model.input.size))
-    if place.here:
-        observer = Observer(model, layers, images, batch_size)
-        for _, group in groupby(
-            images.batches(model.input, batch_size), lambda batch: batch.indices[0] // together
-        ):
-            yield reduce(BatchObservation.joined, (_counted(observer, batch, advance) for batch in group))
-        return
     shards, readable = Shards(images, model.input, together, place), False
     with place.lend(partial(Observer, model, layers, shards.lent, batch_size), model.device) as lent:
-        for found, seen in lent.map(_look, shards, advance, work=shards.work):
+        for found, seen in lent.map(_look, shards, advance, work=shards.work, journal=journal):
             shards.add(seen)
             if found is not None:
                 readable = True
@@ -275,11 +270,12 @@ def _counted(observer: Observer, batch: Batch, advance: Advance) -> BatchObserva
     return found
 
 
-def _look(observer: Observer, shard: Shard, _advance: Advance) -> tuple[BatchObservation | None, Seen]:
+def _look(observer: Observer, shard: Shard, advance: Advance) -> tuple[BatchObservation | None, Seen]:
     batch, seen = shard.read(observer.images, observer.model.input)
     if batch is None:
         return None, seen
-    return reduce(BatchObservation.joined, map(observer.look, observer.split(batch, shard.part))), seen
+    parts = (_counted(observer, part, advance) for part in observer.split(batch, shard.part))
+    return reduce(BatchObservation.joined, parts), seen
 
 
 def _answers(

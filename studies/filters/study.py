@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
 from probe.core.errors import CannotRunError
+from probe.core.journal import NOTHING, Journal, Lenient
 from probe.core.place import HERE, Place
 from probe.core.progress import SILENT, Progress
 from probe.core.subject import DataInfo
@@ -40,10 +41,12 @@ def run(
     *,
     progress: Progress = SILENT,
     command: str = "",
+    journal: Journal = NOTHING,
 ) -> Report:
     """Study the filters of a network and what excites them; return the report.
 
-    Parameters: a loaded model, images, and the options. A view that does not apply becomes a section with the reason.
+    Parameters: a loaded model, images, and the options. ``journal`` keeps finished parts, so that an interrupted run can go
+    on. A view that does not apply becomes a section with the reason.
     Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can be read or the
     network returns NaN.
     """
@@ -55,7 +58,7 @@ def run(
     model = replace(model, module=spelled(model.module, model.example()))
     with Place.opened(config.jobs, config.cluster, progress.say) as opened:
         place = reading(opened, images, progress.say)
-        space = prepare(model, images, config, progress, place)
+        space = prepare(model, images, config, progress, place, Lenient(journal, progress.say))
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
@@ -88,20 +91,24 @@ def run(
 
 def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:
     """Return the workspace as a worker has it."""
-    return replace(space, images=lent(space.images, place), progress=SILENT)
+    return replace(space, images=lent(space.images, place), progress=SILENT, journal=NOTHING)
 
 
 def prepare(
-    model: LoadedModel, images: ImageSet, config: FiltersConfig, progress: Progress, place: Place = HERE
+    model: LoadedModel,
+    images: ImageSet,
+    config: FiltersConfig,
+    progress: Progress,
+    place: Place = HERE,
+    journal: Journal = NOTHING,
 ) -> FiltersWorkspace:
     """Choose layers, run all images once, then choose channels and the images to show."""
     example = model.example()
     maps = feature_layers(model.network, example)
     layers = choose_layers(maps, config.layers)
     firing = _firing(model, maps, example, layers)
-    observed = observe(
-        model, images, tuple(dict.fromkeys([*layers, *firing.values()])), config.batch_size, progress, place
-    )
+    looked_at = tuple(dict.fromkeys([*layers, *firing.values()]))
+    observed = observe(model, images, looked_at, config.batch_size, progress, place, journal)
     channels = {layer: choose_channels(observed.layers[layer], config.channels, layer) for layer in layers}
     shown = choose_images(observed, config.images, config.seed)
     kept = {index: images.get(index, model.input) for index in images.readable(shown, model.input)}
@@ -110,7 +117,18 @@ def prepare(
             f"The images of {images.name} to be shown can no longer be read: were they deleted or moved?"
         )
     return FiltersWorkspace(
-        model, images, config, progress, layers, channels, tuple(kept), observed, maps, firing, kept
+        model,
+        images,
+        config,
+        progress,
+        layers,
+        channels,
+        tuple(kept),
+        observed,
+        maps,
+        firing,
+        kept,
+        journal=journal,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from probe.core.place import Lent
+from probe.core.journal import NOTHING, Journal
+from probe.core.place import HERE, Lent
 from probe.core.progress import Advance, Progress
 from probe.core.seeds import scoped
 from probe.data.images import ImageSet
@@ -35,7 +37,7 @@ class FiltersWorkspace:
     that the activation and attribution views use. ``observed`` are the results of one pass over all images; ``maps``
     describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
     which their filters fire. ``kept`` has the pixels of the shown images, so that no view needs their files.
-    ``workers`` are those that ``spread`` uses, if any.
+    ``workers`` are those that ``spread`` uses, if any; ``journal`` keeps what it returns.
     """
 
     model: LoadedModel
@@ -50,7 +52,9 @@ class FiltersWorkspace:
     firing: dict[str, str]
     kept: Mapping[int, Tensor] = field(default_factory=dict)
     workers: Lent[FiltersWorkspace] | None = None
+    journal: Journal = NOTHING
     _recent: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _calls: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -79,12 +83,15 @@ class FiltersWorkspace:
 
         ``work`` are the units of each part. With ``reads_images``, workers that do not read the images themselves are not used.
         """
-        numbered = {str(number): part for number, part in enumerate(parts)}
-        if self.workers is None or (reads_images and not self.workers.place.sees):
-            return [_seeded(function, self, item, advance) for item in numbered.items()]
-        units = dict(zip(numbered, work, strict=True))
-        items = {number: (number, part) for number, part in numbered.items()}
-        return list(self.workers.map(partial(_seeded, function), items, advance, work=units))
+        name = function.__qualname__
+        self._calls[name] += 1
+        keys = [f"{function.__module__}.{name} {self._calls[name]} {number}" for number in range(len(parts))]
+        items = {key: (str(number), part) for number, (key, part) in enumerate(zip(keys, parts, strict=True))}
+        workers = self.workers
+        if workers is None or (reads_images and not workers.place.sees):
+            workers = Lent(lambda: self, HERE, None)
+        units = dict(zip(keys, work, strict=True))
+        return list(workers.map(partial(_seeded, function), items, advance, work=units, journal=self.journal))
 
     def once(self, name: str, make: Callable[[], R]) -> R:
         """Return what ``make`` returned when this was first asked for under this name, in this process."""

@@ -110,3 +110,31 @@ def test_bad_words_end_in_one_line(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not Path("out").exists()
+
+
+def test_an_interrupted_dossier_goes_on(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_cache: Path
+) -> None:
+    words = [word for word in words if word != "-q"]
+    assert cli.run([*words, "--out", "straight"]) == 0
+
+    def stopping(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.filters.views.features._part", stopping)
+        assert cli.run([*words, "--out", "cut"]) == 130
+    assert "finished parts are kept: add --resume" in capsys.readouterr().err
+
+    def attacked_again(*_arguments: object) -> None:
+        raise AssertionError("the attack is kept")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.adversarial.attack_run.AttackRun._batch", attacked_again)
+        assert cli.run([*words, "--out", "resumed", "--resume"]) == 0
+    for part in ("", "filters", "adversarial"):
+        found = [results(str(Path(name, part)))["results"] for name in ("straight", "resumed")]
+        assert [one for one in found[0] if "second" not in one["name"]] == [
+            one for one in found[1] if "second" not in one["name"]
+        ]
+    assert not list((own_cache / "probe" / "runs").glob("*"))

@@ -13,6 +13,7 @@ import pytest
 
 from probe.cli import main as cli
 from probe.core.errors import CannotRunError, GateFailedError, UsageError
+from probe.core.journal import NOTHING
 from studies.filters.registries import VIEWS
 
 HEAVY = ("torch", "captum", "timm", "matplotlib", "sklearn", "scipy", "torchvision", "rich", "PIL", "numpy")
@@ -86,6 +87,7 @@ def test_help_lists_every_view_with_its_summary(capsys: pytest.CaptureFixture[st
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Record what the filters command asks for, instead of doing it."""
+    from probe.cli import configs
     from probe.models import pair
     from studies.filters import study
 
@@ -100,6 +102,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         raise GateFailedError("stop here")
 
     monkeypatch.setattr(pair, "load_both", load)
+    monkeypatch.setattr(configs, "journal_for", lambda *_: NOTHING)
     monkeypatch.setattr(study, "run", run)
     return seen
 
@@ -147,9 +150,11 @@ def test_words_reach_the_study(called: dict[str, Any]) -> None:
 def test_usage_errors_are_one_line_and_code_2(
     words: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from probe.cli import configs
     from probe.models import pair
 
     monkeypatch.setattr(pair, "load_both", lambda *a, **k: (None, None))
+    monkeypatch.setattr(configs, "journal_for", lambda *_: NOTHING)
     assert cli.run(words.split()) == 2
     captured = capsys.readouterr()
     assert says in captured.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from helpers.filters_models import SmallNet, loaded, pictures
 from PIL import Image
 from torch import Tensor
 
+from probe.cli import main as cli
+from probe.cli.configs import journal_for
 from probe.core.document import Gallery, Report
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.place import Place
@@ -100,6 +103,63 @@ def test_images_that_cannot_be_read_are_left_out_alike(tmp_path: Path, cluster: 
         path.write_bytes(b"no picture")
     with pytest.raises(CannotRunError, match="can be read"):
         run(model, images, dataclasses.replace(config, jobs=2))
+
+
+def test_a_run_goes_on_with_another_number_of_workers(own_cache: Path) -> None:
+    model, images = network(), pictures(14, labels=LABELS)
+    two = dataclasses.replace(CONFIG, jobs=2)
+    first = journal_for(two, model, images, False, SILENT)
+    straight = outcome(run(model, images, two, journal=first))
+    assert first.saved > 10
+    again = journal_for(CONFIG, model, images, True, SILENT)
+    assert outcome(run(model, images, CONFIG, journal=again)) == straight
+    assert (again.loaded, again.saved) == (first.saved, 0)
+    for file in sorted(again.folder.glob("*.npz"))[:3]:
+        file.unlink()
+    for config in (CONFIG, two):
+        part = journal_for(config, model, images, True, SILENT)
+        assert outcome(run(model, images, config, journal=part)) == straight
+        assert part.saved == (3 if config is CONFIG else 0)
+
+
+def test_an_interrupted_command_goes_on(
+    own_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "filters",
+        "-m",
+        "zoo:lenet",
+        "--weights",
+        "none",
+        "-d",
+        "digits",
+        "-n",
+        "20",
+        "--views",
+        "activations,patches",
+        "--steps",
+        "2",
+        "-q",
+    ]
+    assert cli.run([*words, "--out", "straight"]) == 0
+
+    def stopping(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("studies.filters.views.patches._layer", stopping)
+        assert cli.run([*words[:-1], "--out", "cut"]) == 130
+    assert "1 finished parts are kept: add --resume" in capsys.readouterr().err
+    assert cli.run([*words, "--out", "resumed", "--resume"]) == 0
+    found = [
+        json.loads(Path(name, "results.json").read_text())["results"] for name in ("straight", "resumed")
+    ]
+    assert found[0] == found[1]
+    assert not list((own_cache / "probe" / "runs").glob("*"))
 
 
 class Dying(SmallNet):

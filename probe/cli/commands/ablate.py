@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     Without options: the shortcuts of a ResNet-20 on digits, ablated without retraining and retrained without them.
     """
-    from probe.cli.configs import ablated_model, ablation_config, journal_for, training_parts
+    from probe.cli.configs import ablated_model, ablation_config, journal_for, resumable, training_parts
     from studies import ablation as study
 
     console = Console(options["quiet"])
@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     model, images = load(options, console)
     training, untrainable = training_parts(options, model, images, console)
     journal = journal_for(config, model, images, options["resume"], console, training)
-    try:
+    with resumable(journal, console, "trainings"):
         report = study.run(
             model,
             images,
@@ -65,11 +65,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             command=command_line(),
             journal=journal,
         )
-    except KeyboardInterrupt:
-        console.say(
-            f"{journal.saved + journal.loaded} finished trainings are kept: add --resume to continue."
-        )
-        raise
     code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
     ctx.exit(code)

@@ -50,7 +50,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Without options: the embedded ImageNet network on the embedded photographs. EPS is in units of the
     pixel range: 0.03, 8/255, several separated by commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
     """
-    from probe.cli.configs import adversarial_config, another_model, journal_for
+    from probe.cli.configs import adversarial_config, another_model, journal_for, resumable
     from studies import adversarial as study
 
     console = Console(options["quiet"])
@@ -63,13 +63,10 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         else None,
     )
     journal = journal_for(config, model, images, options["resume"], console)
-    try:
+    with resumable(journal, console, "batches"):
         report = study.run(
             model, images, config, others=others, progress=console, command=command_line(), journal=journal
         )
-    except KeyboardInterrupt:
-        console.say(f"{journal.saved + journal.loaded} finished batches are kept: add --resume to continue.")
-        raise
     code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
     ctx.exit(code)

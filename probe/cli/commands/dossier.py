@@ -50,6 +50,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     from pathlib import Path
 
     from probe.attacks.norms import get_norm, parse_epsilons
+    from probe.cli.configs import journal_for, resumable
     from probe.core.errors import CannotRunError, UsageError
     from probe.report.files import report_folder
     from probe.report.index import update_index
@@ -74,7 +75,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         jobs=options["jobs"],
         cluster=options["cluster"],
     )
-    result = dossier.run(model, images, config, progress=console, command=command_line())
+    journal = journal_for(config, model, images, options["resume"], console)
+    with resumable(journal, console, "parts"):
+        result = dossier.run(model, images, config, progress=console, command=command_line(), journal=journal)
     folder = options["out"] or report_folder(REPORTS, "dossier", model.name, images.name, datetime.now())
     try:
         for name, part in result.parts.items():
@@ -88,4 +91,5 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     code = finish(result.report, folder, console, **report_options(options))
     if options["out"] is None:
         update_index(REPORTS)
+    journal.remove()
     ctx.exit(code)

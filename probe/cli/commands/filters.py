@@ -64,6 +64,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     Without options: the embedded ImageNet network on the embedded photographs.
     """
+    from probe.cli.configs import journal_for, resumable
     from studies import filters as study
 
     console = Console(options["quiet"])
@@ -81,5 +82,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         jobs=options["jobs"],
         cluster=options["cluster"],
     )
-    report = study.run(model, images, config, progress=console, command=command_line())
-    ctx.exit(finish(report, options["out"], console, **report_options(options)))
+    journal = journal_for(config, model, images, options["resume"], console)
+    with resumable(journal, console, "parts"):
+        report = study.run(model, images, config, progress=console, command=command_line(), journal=journal)
+    code = finish(report, options["out"], console, **report_options(options))
+    journal.remove()
+    ctx.exit(code)

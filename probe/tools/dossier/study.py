@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from probe.core.document import Block, Column, Note, Report, Result, Section, Table, percent
 from probe.core.errors import NotApplicableError
+from probe.core.journal import NOTHING, Journal, Within
 from probe.core.progress import SILENT, Progress
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
@@ -75,21 +76,37 @@ def run(
     *,
     progress: Progress = SILENT,
     command: str = "",
+    journal: Journal = NOTHING,
 ) -> Dossier:
     """Attack a network, ablate its parts, examine its filters, and relate the results channel by channel.
 
-    Nothing is trained: parts are removed without retraining. Raises the studies' errors.
+    Nothing is trained: parts are removed without retraining. ``journal`` keeps finished parts of the attack and of the
+    filters, so that an interrupted run can go on. Raises the studies' errors.
     """
     started = time.perf_counter()
     model = dataclasses.replace(model, module=spelled(model.module, model.example()))
     chosen = choose_layers(model, config.layers, config.channels)
-    attacked, space = examine(model, images, _adversarial(config), progress=progress, command=command)
+    attacked, space = examine(
+        model,
+        images,
+        _adversarial(config),
+        progress=progress,
+        command=command,
+        journal=Within(journal, "adversarial"),
+    )
     with training_mode(model.module, False), kept_buffers(model.module), scoped(config.seed, "dossier"):
         subject = subject_of(model)
         words = present_structures(subject)
         measured = _measure(model, subject, words, chosen, space, config)
     ablation = ablate(model, images, _ablation(config, words), progress=progress, command=command)
-    filters = look(model, images, _filters(config, measured), progress=progress, command=command)
+    filters = look(
+        model,
+        images,
+        _filters(config, measured),
+        progress=progress,
+        command=command,
+        journal=Within(journal, "filters"),
+    )
     parts = {"filters": filters, "adversarial": attacked, "ablation": ablation}
     report = _report(model, images, config, measured, parts, command)
     return Dossier(dataclasses.replace(report, seconds=round(time.perf_counter() - started, 2)), parts)

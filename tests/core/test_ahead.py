@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from probe.data.images import prefetch
+from probe.core.ahead import prefetch
 
 
 def reading_threads() -> list[str]:
