@@ -50,6 +50,7 @@ def filters(
     channels: int | Sequence[int] | None = None,
     show: int | Sequence[int] = 4,
     steps: int = STEPS,
+    against: Model = None,
     jobs: int = 1,
     cluster: str | None = None,
     batch_size: int = 32,
@@ -59,7 +60,8 @@ def filters(
     """Look at the filters of a network and at what excites them.
 
     ``views``, ``layers``, ``channels``: only these; None lets the study choose. ``show`` is how many images are looked
-    at one by one, or their indices; ``steps`` are those of the feature pictures. ``jobs`` processes (0: one per core), or a
+    at one by one, or their indices; ``steps`` are those of the feature pictures. ``against`` is another network whose layers
+    are compared with this one's. ``jobs`` processes (0: one per core), or a
     dask ``cluster``, share the work. Raises UsageError for unknown names and CannotRunError when no image can be read.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
@@ -74,7 +76,13 @@ def filters(
         jobs=jobs,
         cluster=cluster,
     )
-    return filters_study.run(loaded, data, config, progress=progress)
+    return filters_study.run(
+        loaded,
+        data,
+        config,
+        progress=progress,
+        against=None if against is None else _like(against, loaded, data),
+    )
 
 
 @kept_pages()

@@ -146,6 +146,11 @@ def spreading(function: F) -> F:
     return function
 
 
+AGAINST = option("--against", metavar="MODEL", help="Compare with another network.")
+AGAINST_WEIGHTS = option(
+    "--against-weights", metavar="WHICH", help="Weights of that network, as for --weights."
+)
+
 _ATTACKING: tuple[Callable[[F], F], ...] = (
     option(
         "--eps",
@@ -168,8 +173,8 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         metavar="M,M",
         help="Test the adversarial images on these networks too.",
     ),
-    option("--against", metavar="MODEL", help="Compare with another network, with a paired test."),
-    option("--against-weights", metavar="WHICH", help="Weights of that network, as for --weights."),
+    AGAINST,
+    AGAINST_WEIGHTS,
     option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all]."),
     option("--checks", type=NameList(), metavar="A,B", help="Only these checks [default: all]."),
     option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),

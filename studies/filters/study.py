@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
-from probe.core.errors import CannotRunError
+from probe.core.errors import CannotRunError, UsageError
 from probe.core.journal import NOTHING, Journal, Lenient
 from probe.core.place import HERE, Place
 from probe.core.progress import SILENT, Progress
@@ -32,6 +32,7 @@ from studies.filters.text import methods, references, samples
 from studies.filters.workspace import FiltersWorkspace
 
 DEFAULTS = FiltersConfig()
+_COMPARING = "similarity"
 
 
 def run(
@@ -42,23 +43,26 @@ def run(
     progress: Progress = SILENT,
     command: str = "",
     journal: Journal = NOTHING,
+    against: LoadedModel | None = None,
 ) -> Report:
     """Study the filters of a network and what excites them; return the report.
 
     Parameters: a loaded model, images, and the options. ``journal`` keeps finished parts, so that an interrupted run can go
-    on. A view that does not apply becomes a section with the reason.
+    on; ``against`` is another network for the view ``similarity``, which it adds to the usual
+    ones. A view that does not apply becomes a section with the reason.
     Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can be read or the
     network returns NaN.
     """
     started = time.perf_counter()
-    views = choose_views(VIEWS, config.views)
+    views = choose_views(VIEWS, _named(config.views, against))
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     # Names of layers, and which ones there are, must not hang on how the network's code spells them.
-    model = replace(model, module=spelled(model.module, model.example()))
+    model = _spelled(model)
     with Place.opened(config.jobs, config.cluster, progress.say) as opened:
         place = reading(opened, images, progress.say)
         space = prepare(model, images, config, progress, place, Lenient(journal, progress.say))
+        space = replace(space, against=None if against is None else _spelled(against))
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
@@ -89,9 +93,24 @@ def run(
     )
 
 
+def _spelled(model: LoadedModel) -> LoadedModel:
+    return replace(model, module=spelled(model.module, model.example()))
+
+
+def _named(views: tuple[str, ...] | None, against: LoadedModel | None) -> tuple[str, ...] | None:
+    """Return the views that are asked for: another network asks for the one that compares networks."""
+    if against is None or views == ("all",) or (views is not None and _COMPARING in views):
+        return views
+    if views is not None:
+        raise UsageError(
+            f"Another network is compared in the view '{_COMPARING}': add it to --views, or take all."
+        )
+    return (*(name for name, entry in VIEWS.entries.items() if not entry.optional), _COMPARING)
+
+
 def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:
     """Return the workspace as a worker has it."""
-    return replace(space, images=lent(space.images, place), progress=SILENT, journal=NOTHING)
+    return replace(space, images=lent(space.images, place), progress=SILENT, journal=NOTHING, against=None)
 
 
 def prepare(

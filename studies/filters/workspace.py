@@ -38,6 +38,7 @@ class FiltersWorkspace:
     describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
     which their filters fire. ``kept`` has the pixels of the shown images, so that no view needs their files.
     ``workers`` are those that ``spread`` uses, if any; ``journal`` keeps what it returns.
+    ``against`` is another network whose layers are compared with this one's.
     """
 
     model: LoadedModel
@@ -53,6 +54,7 @@ class FiltersWorkspace:
     kept: Mapping[int, Tensor] = field(default_factory=dict)
     workers: Lent[FiltersWorkspace] | None = None
     journal: Journal = NOTHING
+    against: LoadedModel | None = None
     _recent: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
     _calls: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

@@ -47,7 +47,9 @@ def test_results_are_in_order_and_complete_whatever_the_room(n: int, limit: int,
     rows = torch.arange(n)
     memory = MicroBatcher(limit)
     work, sizes = worker(room)
-    with pytest.MonkeyPatch.context() as patched:  # collecting after each shortage is slow in a process of many tests
+    with (
+        pytest.MonkeyPatch.context() as patched
+    ):  # collecting after each shortage is slow in a process of many tests
         patched.setattr("studies.adversarial.microbatch.gc.collect", lambda: 0)
         squares, pairs = memory.map(rows, work)
     assert squares.tolist() == [i * i for i in range(n)]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import probe
 from probe.core import seeds
 from probe.core.document import Figure, Report, Section, Table
+from probe.core.errors import UsageError
 from probe.models.loaded import LoadedModel
 from studies.filters import FiltersConfig, run
 from studies.filters.registries import VIEWS
@@ -97,6 +98,57 @@ def test_a_layer_that_only_mixes_channels_is_like_the_one_below() -> None:
     np.testing.assert_allclose(np.diag(matrix), 1)
     table = next(block for block in section(report, "similarity").blocks if isinstance(block, Table))
     assert [row[:2] for row in table.rows] == [("first", "blind"), ("blind", "last")]
+
+
+class Mixing(nn.Module):
+    """Two convolutions; ``mixed`` turns the channels of the second one by a rotation, which CKA does not see."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Conv2d(1, 6, 3, bias=False)
+        self.second = nn.Conv2d(6, 6, 3, stride=2, bias=False)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
+            if mixed:
+                rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+                self.second.weight.copy_(torch.einsum("ij,jkab->ikab", rotation, self.second.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(self.second(self.first(x).relu()).mean((2, 3)), (0, 4))
+
+
+def test_another_network_whose_channels_are_turned_has_the_same_layers() -> None:
+    one, other = model_of(Mixing(), "plain"), model_of(Mixing(True), "turned")
+    report = run(one, image_set(30), FiltersConfig(views=("similarity",)), against=other)
+    similar = section(report, "similarity")
+    rows = {
+        row[0]: row
+        for row in next(b for b in similar.blocks if isinstance(b, Table) and "turned" in b.title).rows
+    }
+    for layer in ("first", "second"):
+        assert rows[layer][1] == layer
+        assert rows[layer][2] == pytest.approx(1, abs=1e-5)
+        assert report[f"similarity.against.{layer}"].value == rows[layer][2]
+    crossed = next(b for b in similar.blocks if isinstance(b, Figure) and "turned" in b.title)
+    assert crossed.matrix is not None
+    assert crossed.matrix[0][1] == pytest.approx(crossed.matrix[1][0], abs=1e-5)
+    assert crossed.matrix[0][1] < 0.99
+
+
+def test_another_network_asks_for_the_view_that_compares() -> None:
+    config = FiltersConfig(steps=1)
+    made = run(blind(), image_set(12), config, against=model_of(Mixing(), "other"))
+    assert {"similarity", "weights"} <= {part.id for part in made.sections}
+    with pytest.raises(UsageError, match="similarity"):
+        run(blind(), image_set(12), FiltersConfig(views=("weights",)), against=model_of(Mixing(), "other"))
+    flat = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    flat(torch.zeros(1, 1, 8, 8))
+    refused = run(
+        blind(), image_set(12), FiltersConfig(views=("similarity",)), against=model_of(flat, "flat")
+    )
+    assert "flat has no layer" in section(refused, "similarity").reason
 
 
 def test_a_blind_layer_is_like_nothing() -> None:

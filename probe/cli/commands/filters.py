@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from probe.cli.console import Console
-from probe.cli.options import common, option, spreading
+from probe.cli.options import AGAINST, AGAINST_WEIGHTS, common, option, spreading
 from probe.cli.shared import command_line, finish, load, report_options, reporting
 from probe.cli.values import Auto, NameList, Numbers
 from studies.filters.config import STEPS, WITHOUT_IMAGES
@@ -19,6 +19,7 @@ Examples:
   probe filters -m resnet18
   probe filters -m timm:convnext_atto --views patches,features --layers stages.2 --channels 3,17
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
+  probe filters -m zoo:resnet20 -d digits --views similarity --against zoo:lenet
   probe filters -m torchvision:vgg11 --weights none --views weights --format json
 """
 
@@ -56,6 +57,8 @@ def _view_list() -> str:
     help="Number of images to show individually, or their indices: 0,5,7.",
 )
 @option("--steps", type=click.IntRange(min=1), default=STEPS, help="Optimisation steps of a feature picture.")
+@AGAINST
+@AGAINST_WEIGHTS
 @spreading
 @reporting
 @click.pass_context
@@ -64,7 +67,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     Without options: the embedded ImageNet network on the embedded photographs.
     """
-    from probe.cli.configs import journal_for, resumable
+    from probe.cli.configs import another_model, journal_for, resumable
     from studies import filters as study
 
     console = Console(options["quiet"])
@@ -82,9 +85,20 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         jobs=options["jobs"],
         cluster=options["cluster"],
     )
+    against = None
+    if options["against"]:
+        against = another_model(options["against"], model, options, console, options["against_weights"])
     journal = journal_for(config, model, images, options["resume"], console)
     with resumable(journal, console, "parts"):
-        report = study.run(model, images, config, progress=console, command=command_line(), journal=journal)
+        report = study.run(
+            model,
+            images,
+            config,
+            progress=console,
+            command=command_line(),
+            journal=journal,
+            against=against,
+        )
     code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
     ctx.exit(code)
