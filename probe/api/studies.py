@@ -51,6 +51,8 @@ def filters(
     show: int | Sequence[int] = 4,
     steps: int = STEPS,
     against: Model = None,
+    concepts: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
     jobs: int = 1,
     cluster: str | None = None,
     batch_size: int = 32,
@@ -61,7 +63,8 @@ def filters(
 
     ``views``, ``layers``, ``channels``: only these; None lets the study choose. ``show`` is how many images are looked
     at one by one, or their indices; ``steps`` are those of the feature pictures. ``against`` is another network whose layers
-    are compared with this one's. ``jobs`` processes (0: one per core), or a
+    are compared with this one's; ``concepts`` is a folder with a subfolder for each concept, ``masks`` one with ``images`` and
+    ``masks/CONCEPT``. ``jobs`` processes (0: one per core), or a
     dask ``cluster``, share the work. Raises UsageError for unknown names and CannotRunError when no image can be read.
     """
     loaded, data = pair(model, images, seed=seed, progress=progress)
@@ -71,6 +74,8 @@ def filters(
         channels=None if channels is None else _numbers(channels),
         images=show if isinstance(show, int) else tuple(show),
         steps=steps,
+        concepts=None if concepts is None else os.fspath(concepts),
+        masks=None if masks is None else os.fspath(masks),
         batch_size=batch_size,
         seed=seed,
         jobs=jobs,

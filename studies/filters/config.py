@@ -16,7 +16,8 @@ class FiltersConfig:
     """The options of ``probe filters``; None means that the study chooses (``auto``).
 
     ``images`` is how many pictures are shown one by one, or their indices. ``steps`` is the number of optimisation
-    steps of the feature visualisation. ``jobs`` processes (0: one a core), or a dask ``cluster``, do the work.
+    steps of the feature visualisation. ``concepts`` is a folder with a subfolder of images for each concept, ``masks`` one with
+    images and a mask for each concept. ``jobs`` processes (0: one a core), or a dask ``cluster``, do the work.
     """
 
     views: tuple[str, ...] | None = None
@@ -26,5 +27,7 @@ class FiltersConfig:
     steps: int = STEPS
     batch_size: int = 32
     seed: int = 0
+    concepts: str | None = None
+    masks: str | None = None
     jobs: int = 1
     cluster: str | None = None

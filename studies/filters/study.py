@@ -25,14 +25,15 @@ from probe.report.assemble import assemble
 from studies.base import bands, choose_views, run_views
 from studies.checks import study_checks
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
+from studies.filters.concepts import load_concepts
 from studies.filters.config import FiltersConfig
+from studies.filters.dissect import load_masks
 from studies.filters.observe import Observations, observe
 from studies.filters.registries import VIEWS
 from studies.filters.text import methods, references, samples
 from studies.filters.workspace import FiltersWorkspace
 
 DEFAULTS = FiltersConfig()
-_COMPARING = "similarity"
 
 
 def run(
@@ -48,13 +49,18 @@ def run(
     """Study the filters of a network and what excites them; return the report.
 
     Parameters: a loaded model, images, and the options. ``journal`` keeps finished parts, so that an interrupted run can go
-    on; ``against`` is another network for the view ``similarity``, which it adds to the usual
-    ones. A view that does not apply becomes a section with the reason.
+    on; ``against`` is another network for the view ``similarity``, which it adds to the usual ones, as folders of concepts and
+    of masks add theirs. A view that does not apply becomes a section with the reason.
     Raises UsageError for unknown views, layers, channels or images; CannotRunError when no image can be read or the
     network returns NaN.
     """
     started = time.perf_counter()
-    views = choose_views(VIEWS, _named(config.views, against))
+    asked = {"similarity": against, "concepts": config.concepts, "dissection": config.masks}
+    views = choose_views(
+        VIEWS, _named(config.views, [name for name, what in asked.items() if what is not None])
+    )
+    concepts = None if config.concepts is None else load_concepts(config.concepts)
+    masked = None if config.masks is None else load_masks(config.masks)
     if images.labelled and images.num_classes is not None:
         model.check_classes(images.class_names or images.num_classes, images.name)
     # Names of layers, and which ones there are, must not hang on how the network's code spells them.
@@ -62,7 +68,8 @@ def run(
     with Place.opened(config.jobs, config.cluster, progress.say) as opened:
         place = reading(opened, images, progress.say)
         space = prepare(model, images, config, progress, place, Lenient(journal, progress.say))
-        space = replace(space, against=None if against is None else _spelled(against))
+        other = None if against is None else _spelled(against)
+        space = replace(space, against=other, concepts=concepts, masked=masked)
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
@@ -97,20 +104,31 @@ def _spelled(model: LoadedModel) -> LoadedModel:
     return replace(model, module=spelled(model.module, model.example()))
 
 
-def _named(views: tuple[str, ...] | None, against: LoadedModel | None) -> tuple[str, ...] | None:
-    """Return the views that are asked for: another network asks for the one that compares networks."""
-    if against is None or views == ("all",) or (views is not None and _COMPARING in views):
+def _named(views: tuple[str, ...] | None, asked: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the views that are made: those in ``views``, or the usual ones and those that an option asks for."""
+    if not asked or views == ("all",):
         return views
-    if views is not None:
+    if views is None:
+        return (*(name for name, entry in VIEWS.entries.items() if not entry.optional), *asked)
+    missing = [name for name in asked if name not in views]
+    if missing:
         raise UsageError(
-            f"Another network is compared in the view '{_COMPARING}': add it to --views, or take all."
+            f"What an option gives is shown in the view '{missing[0]}': add it to --views, or take all."
         )
-    return (*(name for name, entry in VIEWS.entries.items() if not entry.optional), _COMPARING)
+    return views
 
 
 def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:
     """Return the workspace as a worker has it."""
-    return replace(space, images=lent(space.images, place), progress=SILENT, journal=NOTHING, against=None)
+    return replace(
+        space,
+        images=lent(space.images, place),
+        progress=SILENT,
+        journal=NOTHING,
+        against=None,
+        concepts=None,
+        masked=None,
+    )
 
 
 def prepare(

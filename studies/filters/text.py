@@ -22,6 +22,8 @@ _DONE = {
     "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
     "similarity": "the similarity of layers by debiased linear CKA",
     "probes": "what linear classifiers read off them, by cross-validation",
+    "concepts": "which concepts their channels point to, and which classes grow along these directions (TCAV)",
+    "dissection": "which channels fire where a concept is (network dissection)",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
 }
 _WORKS = {
@@ -45,6 +47,12 @@ _WORKS = {
     "probes": (
         'Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016',
         'Hewitt and Liang, "Designing and Interpreting Probes with Control Tasks", 2019',
+    ),
+    "concepts": (
+        'Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept Activation Vectors", 2018',
+    ),
+    "dissection": (
+        'Bau et al., "Network Dissection: Quantifying Interpretability of Deep Visual Representations", 2017',
     ),
     "stimuli": (
         'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',

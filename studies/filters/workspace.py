@@ -19,6 +19,7 @@ from probe.data.images import ImageSet
 from probe.graph.trace.layers import LayerInfo
 from probe.models.loaded import LoadedModel
 from studies.filters.config import FiltersConfig
+from studies.filters.dissect import MaskedImages
 from studies.filters.observe import Observations
 
 Part = TypeVar("Part")
@@ -38,7 +39,8 @@ class FiltersWorkspace:
     describes every layer with a map. ``firing`` maps the convolutions of the weights view to the observed layer at
     which their filters fire. ``kept`` has the pixels of the shown images, so that no view needs their files.
     ``workers`` are those that ``spread`` uses, if any; ``journal`` keeps what it returns.
-    ``against`` is another network whose layers are compared with this one's.
+    ``against`` is another network whose layers are compared with this one's; ``concepts`` are images with one class a
+    concept, ``masked`` images with a mask for each concept.
     """
 
     model: LoadedModel
@@ -55,6 +57,8 @@ class FiltersWorkspace:
     workers: Lent[FiltersWorkspace] | None = None
     journal: Journal = NOTHING
     against: LoadedModel | None = None
+    concepts: ImageSet | None = None
+    masked: MaskedImages | None = None
     _recent: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
     _calls: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

@@ -59,6 +59,12 @@ def _view_list() -> str:
 @option("--steps", type=click.IntRange(min=1), default=STEPS, help="Optimisation steps of a feature picture.")
 @AGAINST
 @AGAINST_WEIGHTS
+@option(
+    "--concepts", metavar="FOLDER", help="Concepts for the view of that name: one subfolder of images each."
+)
+@option(
+    "--masks", metavar="FOLDER", help="For the view dissection: images/NAME.jpg and masks/CONCEPT/NAME.png."
+)
 @spreading
 @reporting
 @click.pass_context
@@ -80,6 +86,8 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         channels=options["channels"],
         images=shown[0] if len(shown) == 1 else shown,
         steps=options["steps"],
+        concepts=options["concepts"],
+        masks=options["masks"],
         batch_size=options["batch_size"],
         seed=options["seed"],
         jobs=options["jobs"],
