@@ -165,7 +165,7 @@ _SOURCES: dict[str, Source] = {
     "checks": _checks,
     "norm": _constant("Linf", "L2", "L1", "L0"),
     "target": _constant("least-likely", "random"),
-    "also": _constant("robustness", "calibration"),
+    "also": _constant("robustness", "calibration", "landscape"),
     "augment": _constant("shift", "flip", "cutout", "none"),
     "device": _constant("auto", "cpu", "cuda", "mps"),
     "gates": _constant("robust_accuracy=", "clean_accuracy=", "accuracy=", "intact_accuracy="),

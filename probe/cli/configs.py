@@ -137,7 +137,7 @@ def journal_for(
     parts = () if training is None else (training.training, training.held_out)
     facts = {
         "version": __version__,
-        "format": 3,  # of the arrays that batches are kept in
+        "format": 4,  # of the arrays that batches are kept in
         "study": type(config).__name__,
         "config": {name: value for name, value in asdict(config).items() if name not in ("jobs", "cluster")},
         "module": fingerprint(model.module),

@@ -264,7 +264,12 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
         is_flag=True,
         help="Widen the ablated network to match the intact network's parameter count.",
     ),
-    option("--also", type=NameList(), metavar="A,B", help="robustness (PGD at --eps), calibration (ECE)."),
+    option(
+        "--also",
+        type=NameList(),
+        metavar="A,B",
+        help="robustness (PGD at --eps), calibration (ECE), landscape (the loss nearby).",
+    ),
     option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
     option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0, for --also robustness."),
     option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),

@@ -28,6 +28,7 @@ from probe.models.loaded import PixelModel
 from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
 from studies.ablation.dropout.arm import measure_dropout
+from studies.ablation.landscape import IMAGES, landscape
 from studies.ablation.widen import widen_to
 
 ROBUST_IMAGES = 200
@@ -90,7 +91,8 @@ class TrainedArm:
     ``train_right`` of ``train_n`` and ``right`` (n,) are measured at the end in eval mode. ``steps`` and ``norms``
     (records, layers): L2 norms of each layer's gradient. ``dead`` of ``units`` channels never fire. ``confidence``
     (n,) of the prediction, where calibration was requested; ``robust`` (m,) under PGD, else empty. ``dropout``:
-    arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty.
+    arrays of ``measure_dropout`` by name, of the intact arm and of that without dropout, else empty. ``landscape``: the loss
+    around the weights, where requested.
     """
 
     arm: Arm
@@ -111,6 +113,7 @@ class TrainedArm:
     removed: int = 0
     widening: float = 1.0
     dropout: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    landscape: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def accuracy(self) -> float:
@@ -211,6 +214,9 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
         removed=removed,
         widening=factor,
         dropout=_dropout(setting, arm, module, held, held_labels) if fault is None else {},
+        landscape=landscape(module, images[:IMAGES], labels[:IMAGES], arm.seed)
+        if "landscape" in setting.also and fault is None
+        else np.empty((0, 0)),
     )
 
 
@@ -284,7 +290,7 @@ def _robust(
     return torch.cat(robust).cpu().numpy()
 
 
-_ARRAYS = ("right", "confidence", "robust", "norms")
+_ARRAYS = ("right", "confidence", "robust", "norms", "landscape")
 _DROPOUT = "dropout."
 
 

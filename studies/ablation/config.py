@@ -11,7 +11,7 @@ from probe.train.setup import RecipeOptions
 
 Mode = Literal["auto", "lesion", "retrain", "both"]
 MODES: tuple[Mode, ...] = ("auto", "lesion", "retrain", "both")
-ALSO = ("robustness", "calibration")
+ALSO = ("robustness", "calibration", "landscape")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class AblationConfig:
     keep to, None for all, of which at most ``max_sites`` are cut alone. ``draws`` random choices for each number of
     cut sites. ``calibration_samples`` images re-estimate the statistics of batch normalisation. ``seeds`` trainings
     for each arm; ``depths`` sweeps the network's ``depth`` argument. ``match_parameters`` widens the cut arm to the
-    intact one's number of parameters. ``also``: robustness (PGD within ``epsilon`` in ``norm``), calibration.
+    intact one's number of parameters. ``also``: robustness (PGD within ``epsilon`` in ``norm``), calibration,
+    landscape (the loss around the weights).
     ``jobs`` processes, or a dask ``cluster`` such as ``tcp://host:8786``.
     """
 
@@ -53,7 +54,7 @@ class AblationConfig:
             raise UsageError(f"There is no mode '{self.mode}'. Known: {', '.join(MODES)}.")
         for word in self.also:
             if word not in ALSO:
-                raise UsageError(f"--also supports {' and '.join(ALSO)}, not '{word}'.")
+                raise UsageError(f"--also supports {', '.join(ALSO[:-1])} and {ALSO[-1]}, not '{word}'.")
         if not self.remove and not self.swap:
             raise UsageError("--remove needs at least one structure: see probe structures.")
         if self.swap and self.mode == "lesion":

@@ -12,6 +12,7 @@ from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Secti
 from probe.graph.cost.summary import Anatomy
 from studies.ablation.arms import ROBUST_STEPS, TrainedArm
 from studies.ablation.evaluate import bounded_interval, mean, paired_difference, proportion_interval
+from studies.ablation.landscape_report import landscape_section
 from studies.ablation.lesion import LesionResult
 from studies.ablation.retrain import RetrainResult, Variant, arm_name, label_of
 
@@ -25,6 +26,8 @@ def also_sections(retrained: RetrainResult) -> list[Section]:
         sections.append(_robustness(retrained))
     if "calibration" in retrained.setting.also:
         sections.append(_calibration(retrained))
+    if "landscape" in retrained.setting.also:
+        sections.append(landscape_section(retrained))
     return sections
 
 

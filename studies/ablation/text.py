@@ -21,6 +21,7 @@ _LESION = (
     'Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979',
     "Wu and Johnson, \"Rethinking 'Batch' in BatchNorm\", 2021",
 )
+_LANDSCAPE = ('Li et al., "Visualizing the Loss Landscape of Neural Nets", 2018',)
 _RETRAIN = ('He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2015',)
 
 
@@ -63,7 +64,13 @@ def methods(
 
 def references(lesioned: tuple[str, ...], retrained: RetrainResult | None) -> tuple[str, ...]:
     """Return the papers behind the methods used."""
-    return (*(_LESION if lesioned else ()), *(_RETRAIN if retrained is not None else ()), WILSON)
+    around = retrained is not None and "landscape" in retrained.setting.also
+    return (
+        *(_LESION if lesioned else ()),
+        *(_RETRAIN if retrained is not None else ()),
+        *(_LANDSCAPE if around else ()),
+        WILSON,
+    )
 
 
 def lesion_samples(

@@ -194,7 +194,7 @@ def test_unlabelled_images_are_judged_by_the_networks_own_answer(words: list[str
         (["--remove", "shortcuts"], 2, "Did you mean 'shortcut'"),
         (["--remove", "pool?to=median"], 2, "median"),
         (["--sites", "9"], 2, "There is no shortcut '9'"),
-        (["--also", "speed"], 2, "robustness and calibration"),
+        (["--also", "speed"], 2, "robustness, calibration and landscape"),
         (["--depths", "0x"], 2, "not a list of numbers"),
         (["--eps", "8", "--also", "robustness"], 2, "8/255"),
         (["--mode", "retrain", "--remove", "lrn"], 3, "no lrn to remove"),
