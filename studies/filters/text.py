@@ -25,6 +25,8 @@ _DONE = {
     "concepts": "which concepts their channels point to, and which classes grow along these directions (TCAV)",
     "dissection": "which channels fire where a concept is (network dissection)",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
+    "importance": "how the loss changes without single channels and the accuracy without several, beside weight norms, Taylor "
+    "importance and class selectivity",
 }
 _WORKS = {
     "weights": (
@@ -56,6 +58,12 @@ _WORKS = {
     ),
     "stimuli": (
         'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',
+    ),
+    "importance": (
+        'Morcos et al., "On the importance of single directions for generalization", 2018',
+        'Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", 2017',
+        'Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019',
+        'Li et al., "Pruning Filters for Efficient ConvNets", 2017',
     ),
 }
 
