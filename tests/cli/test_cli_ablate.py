@@ -90,7 +90,15 @@ def test_a_users_network_and_folder_end_in_a_report(
 ) -> None:
     (Path("data") / "ant" / "broken.png").write_bytes(b"no picture")
     code = cli.run(
-        [*words, "--remove", "shortcut,dropout,lrn", "--also", "robustness,calibration", "--out", "out"]
+        [
+            *words,
+            "--remove",
+            "shortcut,dropout,lrn",
+            "--also",
+            "robustness,calibration,landscape",
+            "--out",
+            "out",
+        ]
     )
     assert code == 4
     assert capsys.readouterr().out.strip().endswith("report.html")
@@ -110,6 +118,7 @@ def test_a_users_network_and_folder_end_in_a_report(
         "retrain_accuracy:shortcut+dropout",
         "retrain_robust_accuracy:intact",
         "retrain_calibration_error:shortcut",
+        "retrain_landscape_rise:shortcut",
         "voting_accuracy:mean_of_100_masks",
         "voting_trained_loss:weight_scaling",
         "ensemble_accuracy:without_dropout:2_networks",
