@@ -1,4 +1,4 @@
-"""Synthetic stimuli and what channels are tuned to: gratings of every orientation, frequency and phase, and colours.
+"""Synthetic stimuli and what channels are tuned to: gratings of every orientation, frequency and phase, forms, and colours.
 
 Angles are in degrees. A grating's orientation is that of its stripes: 0 lies, 90 stands upright; its frequency is in
 cycles per pixel. The response of a channel is that of the unit in the middle of its map, less the response to even grey.
@@ -9,13 +9,17 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from studies.filters.forms import KINDS as FORMS
+from studies.filters.forms import forms
 
 Array = NDArray[np.float64]
 Respond = Callable[[Tensor], Tensor]
@@ -25,6 +29,10 @@ ORIENTATIONS = tuple(15.0 * step for step in range(12))
 PHASES = tuple(45.0 * step for step in range(8))
 CONTRASTS = (0.125, 0.25, 0.5, 1.0)
 HUES = tuple(30.0 * step for step in range(12))
+SATURATIONS = (0.25, 0.5, 1.0)
+
+KINDS = ("grating", *FORMS, "colour")
+"""Kinds of stimuli; colours only where there are three channels."""
 
 _FINEST, _COARSEST = 0.25, 2.0
 """The highest frequency in cycles per pixel, and the lowest in cycles per image."""
@@ -77,7 +85,10 @@ class Tuning:
     that answers all alike, 1 for one orientation only. ``modulation`` (K,): the amplitude of the response's first harmonic
     over the phases, relative to its mean: a rectified linear unit has about π/2 (a simple cell), one that does not mind the
     phase 0 (a complex cell); the border is drawn at 1 (Skottun et al. 1991). ``contrasts`` (K, contrasts): the response to
-    the preferred grating. ``hue`` (K,) and ``hue_selectivity``: the same for colours; None without three colour channels.
+    the preferred grating. ``width`` (K,): degrees for which the response at the preferred frequency is above half of its
+    largest, 180 where it is so everywhere. ``kinds`` (K, kinds of ``KINDS``): the largest response to each kind of stimulus.
+    ``hue`` (K,) and ``hue_selectivity``: the same for colours, and ``saturations`` (K, saturations) the response to the
+    preferred hue; None without three colour channels.
     """
 
     frequencies: tuple[float, ...]
@@ -87,8 +98,20 @@ class Tuning:
     selectivity: Array
     modulation: Array
     contrasts: Array
+    width: Array
+    kinds: Array
     hue: Array | None
     hue_selectivity: Array | None
+    saturations: Array | None
+
+    def part(self, channels: slice) -> Tuning:
+        """Return the tuning of some of the channels."""
+        found: dict[str, Any] = {
+            one.name: value[channels]
+            for one in fields(self)
+            if isinstance(value := getattr(self, one.name), np.ndarray)
+        }
+        return replace(self, **found)
 
 
 def measure(
@@ -126,9 +149,14 @@ def measure(
     )
     answers = (answers - grey).reshape(len(best), len(CONTRASTS), -1)
     at = [best.index((int(o), int(f), int(p))) for o, f, p in zip(best_o, best_f, strongest, strict=True)]
-    hue = hue_selectivity = None
+    kinds = _kinds(run, size, curves.reshape(len(curves), -1).max(1), grey)
+    hue = hue_selectivity = saturations = None
     if size[0] == 3:
-        colours = (run([partial(colour, size, each) for each in HUES]) - grey).T
+        every = [partial(colour, size, hue, saturation) for saturation in SATURATIONS for hue in HUES]
+        shades = (run(every) - grey).reshape(len(SATURATIONS), len(HUES), -1)
+        colours = shades[-1].T
+        saturations = shades[:, colours.argmax(1), k].T
+        kinds = np.concatenate([kinds, colours.max(1)[:, None]], 1)
         hue = np.where(colours.max(1) > 0, np.array(HUES)[colours.argmax(1)], np.nan)
         hue_selectivity = selectivity(colours, np.array(HUES), turns=1)
     return Tuning(
@@ -139,8 +167,11 @@ def measure(
         selectivity=selectivity(curves[k, :, best_f], np.array(ORIENTATIONS), turns=2),
         modulation=np.where(silent, np.nan, modulation(over_phases)),
         contrasts=answers[at, :, k],
+        width=half_width(curves[k, :, best_f]),
+        kinds=kinds,
         hue=hue,
         hue_selectivity=hue_selectivity,
+        saturations=saturations,
     )
 
 
@@ -150,6 +181,42 @@ def selectivity(responses: Array, angles: Array, turns: int) -> Array:
     total = positive.sum(1)
     vector = np.abs((positive * np.exp(1j * turns * np.radians(angles))).sum(1))
     return np.where(total > 0, vector / np.where(total > 0, total, 1), np.nan)
+
+
+def _kinds(
+    run: Callable[[list[Callable[[], Tensor]]], Array],
+    size: tuple[int, int, int],
+    gratings: Array,
+    grey: Array,
+) -> Array:
+    """Return the largest response (K, kinds) to gratings and to each kind of form."""
+    shown = list(forms(size))
+    answers = run([make for _, make in shown]) - grey
+    names = np.array([kind for kind, _ in shown])
+    return np.stack([gratings, *(answers[names == kind].max(0) for kind in FORMS)], 1)
+
+
+def half_width(responses: Array) -> Array:
+    """Return the degrees (K,) around the peak of responses (K, orientations) above half of it, interpolated; NaN without a peak above 0."""
+    count = responses.shape[1]
+    step = 180.0 / count
+    found = []
+    for row in responses:
+        peak, half = int(row.argmax()), row.max() / 2
+        total = 0.0
+        if half <= 0:
+            found.append(float("nan"))
+            continue
+        for sign in (1, -1):
+            turned = np.array([row[(peak + sign * place) % count] for place in range(count // 2 + 1)])
+            below = np.flatnonzero(turned < half)
+            if len(below) == 0:
+                total += 90.0
+                continue
+            end = below[0]
+            total += step * (end - 1 + (turned[end - 1] - half) / (turned[end - 1] - turned[end]))
+        found.append(total)
+    return np.array(found)
 
 
 def modulation(responses: Array) -> Array:
@@ -162,4 +229,5 @@ def modulation(responses: Array) -> Array:
 
 def count(size: tuple[int, int, int]) -> int:
     """Return how many images ``measure`` shows at least."""
-    return 1 + len(ORIENTATIONS) * _FREQUENCIES * len(PHASES) + (len(HUES) if size[0] == 3 else 0)
+    colours = len(HUES) * len(SATURATIONS) if size[0] == 3 else 0
+    return 1 + len(ORIENTATIONS) * _FREQUENCIES * len(PHASES) + len(list(forms(size))) + colours

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import probe
 from probe.core.document import Table
-from studies.filters import FiltersConfig, run, stimuli
+from studies.filters import FiltersConfig, forms, run, stimuli
 
 SIDE, KERNEL = 32, 15
 
@@ -96,6 +96,49 @@ def test_a_channel_that_takes_red_from_the_others_prefers_red() -> None:
         assert float(field.min()) >= 0
         assert float(field.max()) <= 1 + 1e-6
         assert float((field - 0.5)[:, 0, 0].norm()) == pytest.approx(0.5 / math.sqrt(2 / 3))
+
+
+def test_a_colour_channel_answers_saturation_in_proportion() -> None:
+    found = stimuli.measure(lambda x: (x[:, :1] - x[:, 1:2]).double().mean((2, 3)), (3, 16, 16), 64)
+    assert found.saturations is not None
+    np.testing.assert_allclose(
+        found.saturations[0] / found.saturations[0, -1], stimuli.SATURATIONS, rtol=1e-4
+    )
+    assert stimuli.KINDS[int(found.kinds[0].argmax())] == "colour"
+
+
+@pytest.mark.parametrize(("kind", "angle"), [("dot", 0.0), ("corner", 135.0), ("curve", 90.0), ("bar", 45.0)])
+def test_a_channel_that_is_a_form_answers_that_form_most(kind: str, angle: float) -> None:
+    """The channel falls with the distance from the form, so that nothing else excites it more."""
+    size = (1, SIDE, SIDE)
+    drawn = forms.form(size, kind, 1 / 8, angle, True)[0].double()
+
+    def respond(images: Tensor) -> Tensor:
+        return torch.exp(-10 * (images.double()[:, 0] - drawn).square().mean((1, 2)))[:, None]
+
+    found = stimuli.measure(respond, size, 64)
+    assert stimuli.KINDS[int(found.kinds[0].argmax())] == kind
+
+
+def test_forms_are_around_the_middle_and_turn() -> None:
+    for kind, (_, turns, period) in forms.KINDS.items():
+        bright, dark = (forms.form((2, 40, 48), kind, 1 / 4, 0, light)[0] for light in (True, False))
+        assert torch.equal(bright - 0.5, 0.5 - dark)
+        assert bright[20, 24] == 1
+        quarter = forms.form((2, 40, 40), kind, 1 / 4, 90, True)[0]
+        whole = forms.form((2, 40, 40), kind, 1 / 4, period, True)[0]
+        # The middle is not in the middle of an even number of pixels: only what is away from the edge can be turned.
+        plain = forms.form((2, 40, 40), kind, 1 / 4, 0, True)[0]
+        assert float((torch.rot90(plain[1:, 1:], 1) != quarter[1:, 1:]).float().mean()) < 0.05
+        if turns > 1:  # edges of checks lie on pixels, and round to either side
+            assert float((plain != whole).float().mean()) < 0.1
+    assert len(list(forms.forms((1, 32, 32)))) == 29 * 3 * 2
+
+
+def test_the_width_of_a_tuning_curve() -> None:
+    angles = np.radians(stimuli.ORIENTATIONS)
+    squared, one = np.cos(angles - angles[4]) ** 2, np.eye(12)[3]
+    np.testing.assert_allclose(stimuli.half_width(np.stack([squared, one, np.ones(12)])), [90, 15, 180])
 
 
 def test_equal_responses_have_no_selectivity_and_one_has_all() -> None:

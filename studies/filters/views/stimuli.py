@@ -1,8 +1,9 @@
-"""Stimuli: which orientation, frequency, phase, contrast and colour each channel is tuned to."""
+"""Stimuli: which orientation, frequency, phase, contrast, form and colour each channel is tuned to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table
 from probe.core.state import captured, last_map
 from studies.filters import stimuli as shown
+from studies.filters.forms import KINDS as FORMS
 from studies.filters.registries import VIEWS
 from studies.filters.workspace import FiltersWorkspace
 
@@ -23,30 +25,45 @@ _SELECTIVE = 0.3
 
 @VIEWS.register("stimuli", order=8, optional=True)
 def stimuli(space: FiltersWorkspace) -> Section:
-    """Show gratings and colours, and measure what each channel is tuned to."""
+    """Show gratings, forms and colours, and measure what each channel is tuned to."""
     size = space.model.input.size
     blocks: list[Block] = []
     results: list[Result] = []
     findings: list[str] = []
-    with space.progress.task("Stimuli", len(space.layers) * shown.count(size)) as advance:
-        for layer in space.layers:
-            tuning = shown.measure(_middle(space, layer), size, space.config.batch_size, advance)
-            blocks += [_figure(layer, tuning, space.channels[layer]), _table(layer, tuning)]
-            found = np.isfinite(tuning.selectivity)
-            tuned = int((tuning.selectivity[found] >= _SELECTIVE).sum())
-            results += [
-                Result.proportion(f"stimuli.{layer}.oriented", tuned, len(found)),
-                Result(f"stimuli.{layer}.selectivity", _median(tuning.selectivity), int(found.sum())),
-                Result(f"stimuli.{layer}.modulation", _median(tuning.modulation), int(found.sum())),
-            ]
-            findings.append(
-                f"{tuned} of {len(found)} channels of {layer} are tuned to an orientation (selectivity ≥ {_SELECTIVE})."
-            )
+    with space.progress.task("Stimuli", shown.count(size)) as advance:
+        every = shown.measure(partial(_middle, space), size, space.config.batch_size, advance)
+    start = 0
+    for layer in space.layers:
+        stop = start + len(space.observed.layers[layer].mean)
+        tuning = every.part(slice(start, stop))
+        start = stop
+        blocks += [
+            _figure(layer, tuning, space.channels[layer]),
+            _preferred(layer, tuning),
+            _table(layer, tuning),
+        ]
+        found = np.isfinite(tuning.selectivity)
+        kinds = [_kind(row)[0] for row in tuning.kinds]
+        tuned = int((tuning.selectivity[found] >= _SELECTIVE).sum())
+        results += [
+            Result.proportion(f"stimuli.{layer}.oriented", tuned, len(found)),
+            Result(f"stimuli.{layer}.selectivity", _median(tuning.selectivity), int(found.sum())),
+            Result(f"stimuli.{layer}.modulation", _median(tuning.modulation), int(found.sum())),
+            Result(f"stimuli.{layer}.width", _median(tuning.width), int(found.sum()), unit="°"),
+            *(
+                Result.proportion(f"stimuli.{layer}.answers.{kind}", kinds.count(kind), len(kinds))
+                for kind in shown.KINDS[: tuning.kinds.shape[1]]
+            ),
+        ]
+        findings.append(
+            f"{tuned} of {len(found)} channels of {layer} are tuned to an orientation (selectivity ≥ {_SELECTIVE})."
+        )
     return Section(
         "stimuli",
         "Tuning to stimuli",
         f"{len(shown.ORIENTATIONS)} orientations × {len(shown.frequencies(size[1:]))} frequencies × {len(shown.PHASES)} phases"
-        + (f", {len(shown.HUES)} hues" if size[0] == 3 else "")
+        + f", {', '.join(FORMS)} in three sizes, bright and dark"
+        + (f", {len(shown.HUES)} hues × {len(shown.SATURATIONS)} saturations" if size[0] == 3 else "")
         + ", and the preferred grating at four contrasts; the response is that of the unit in the middle, less that to grey.",
         tuple(blocks),
         results=tuple(results),
@@ -54,16 +71,12 @@ def stimuli(space: FiltersWorkspace) -> Section:
     )
 
 
-def _middle(space: FiltersWorkspace, layer: str) -> shown.Respond:
-    """Return what answers images with the activations of a layer's channels in the middle of their maps."""
-
-    def respond(images: Tensor) -> Tensor:
-        with torch.inference_mode(), captured(space.model.network, [layer]) as outputs:
-            space.model.module(images.to(space.model.device, memory_format=space.model.memory_format))
-            maps = last_map(outputs[layer]).float()
-        return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
-
-    return respond
+def _middle(space: FiltersWorkspace, images: Tensor) -> Tensor:
+    """Return the activations of all layers' channels in the middle of their maps, (N, channels of all layers)."""
+    with torch.inference_mode(), captured(space.model.network, space.layers) as outputs:
+        space.model.module(images.to(space.model.device, memory_format=space.model.memory_format))
+        maps = [last_map(outputs[layer]).float() for layer in space.layers]
+    return torch.cat([each[:, :, each.shape[2] // 2, each.shape[3] // 2] for each in maps], 1)
 
 
 def _figure(layer: str, tuning: shown.Tuning, channels: Sequence[int]) -> Figure:
@@ -94,6 +107,12 @@ def _table(layer: str, tuning: shown.Tuning) -> Table:
         Column("channel"),
         Column("orientation", "°", "Of the stripes: 0 lies, 90 stands upright."),
         Column("frequency", "1/px", "Cycles per pixel of the preferred grating."),
+        Column(
+            "width",
+            "°",
+            "Over which orientations the response is above half of the largest; 180: all.",
+            digits=3,
+        ),
         Column("selectivity", help="0: answers every orientation alike; 1: one only."),
         Column(
             "modulation",
@@ -104,20 +123,56 @@ def _table(layer: str, tuning: shown.Tuning) -> Table:
         ),
     ]
     if tuning.hue is not None:
-        columns += [Column("hue", "°", "0 red, 120 green, 240 blue."), Column("hue selectivity")]
+        columns += [
+            Column("hue", "°", "0 red, 120 green, 240 blue."),
+            Column("hue selectivity", help="0: answers every hue alike; 1: one only."),
+        ]
+    columns += [
+        Column("answers most", help="The kind of stimulus with the largest response."),
+        Column("lead", help="By which part of that response the next kind is behind; 0: tied."),
+    ]
     order = np.argsort(-np.nan_to_num(tuning.selectivity, nan=-1), kind="stable")[:_LISTED]
     rows: list[tuple[Cell, ...]] = []
     for channel in order:
         row: list[Cell] = [int(channel)]
         row += [
-            _cell(values[channel]) for values in (tuning.orientation, tuning.frequency, tuning.selectivity)
+            _cell(values[channel])
+            for values in (tuning.orientation, tuning.frequency, tuning.width, tuning.selectivity)
         ]
         row += [_cell(tuning.modulation[channel]), _half(tuning.contrasts[channel])]
         if tuning.hue is not None and tuning.hue_selectivity is not None:
             row += [_cell(tuning.hue[channel]), _cell(tuning.hue_selectivity[channel])]
+        row += _kind(tuning.kinds[channel])
         rows.append(tuple(row))
     return Table(
         f"{layer}: tuning of channels", tuple(columns), tuple(rows), "The most selective channels first."
+    )
+
+
+def _kind(responses: shown.Array) -> tuple[str | None, float | None]:
+    """Return the kind with the largest of the ``responses`` and its lead, None where there is none above that to grey."""
+    best = int(responses.argmax())
+    if responses[best] <= 0:
+        return None, None
+    rest = max(float(np.delete(responses, best).max()), 0.0)
+    return shown.KINDS[best], 1 - rest / float(responses[best])
+
+
+def _preferred(layer: str, tuning: shown.Tuning) -> Figure:
+    """Draw how many channels prefer each orientation, weighted alike, among those that are tuned to one."""
+    tuned = np.nan_to_num(tuning.selectivity, nan=0.0) >= _SELECTIVE
+    counts = [int((tuning.orientation[tuned] == angle).sum()) for angle in shown.ORIENTATIONS]
+    return Figure(
+        f"{layer}: preferred orientations",
+        "bar",
+        Axis(
+            "orientation of the stripes (0° lies, 90° stands)",
+            categories=tuple(f"{a:g}°" for a in shown.ORIENTATIONS),
+        ),
+        Axis("channels"),
+        f"Of the {int(tuned.sum())} channels with a selectivity of {_SELECTIVE} and more, how many prefer each orientation. Peaks at 0° "
+        "and 90° may come from the pixels' grid as well as from what the network was trained on.",
+        (Series("channels", tuple(float(n) for n in range(len(counts))), tuple(float(c) for c in counts)),),
     )
 
 
