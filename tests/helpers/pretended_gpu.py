@@ -48,10 +48,12 @@ class GpuTensor(Tensor):
 
     def __getitem__(self, index: Any) -> Tensor:
         """Index; PyTorch makes a tensor of a list below the dispatcher."""
-        parts = index if isinstance(index, tuple) else (index,)
-        places = tuple(torch.tensor(part) if isinstance(part, list) else part for part in parts)
-        found: Tensor = super().__getitem__(places)
+        found: Tensor = super().__getitem__(_places(index))
         return found
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        """Set what is indexed."""
+        super().__setitem__(_places(index), values)
 
     def untyped_storage(self) -> torch.UntypedStorage:
         """Return the memory, by which views of one tensor are recognised."""
@@ -64,6 +66,11 @@ class GpuTensor(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
+
+
+def _places(index: Any) -> tuple[Any, ...]:
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.tensor(part) if isinstance(part, list) else part for part in parts)
 
 
 def _is_gpu(device: object) -> bool:
