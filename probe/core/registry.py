@@ -15,13 +15,15 @@ from typing import Generic, TypeVar
 from probe.core.errors import unknown
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
 class Entry:
     """A registered name: its module, its one-line summary, its position in the order, and the object's own name.
 
-    ``optional`` entries are used only where they are named.
+    ``optional`` entries are used only where they are named. ``passes`` is what one costs, about, in forward passes of an image:
+    always, and for each image of the run.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Entry:
     order: float = math.inf
     attribute: str = ""
     optional: bool = False
+    passes: tuple[float, float] = (0.0, 0.0)
 
 
 class Registry(Generic[T]):
@@ -50,11 +53,19 @@ class Registry(Generic[T]):
         self.package = package
         self._objects: dict[str, T] = {}
 
-    def register(self, name: str, *, order: int | None = None, optional: bool = False) -> Callable[[T], T]:
+    def register(
+        self,
+        name: str,
+        *,
+        order: int | None = None,
+        optional: bool = False,
+        passes: tuple[float, float] = (0.0, 0.0),
+    ) -> Callable[[T], T]:
         """Register the decorated object under ``name``; raises ValueError if the name is already used.
 
         ``order`` is its position, if the order of the names matters; names without one follow alphabetically. What is
-        ``optional`` is used only where it is named; both are read from the source, and must be literals.
+        ``optional`` is used only where it is named, and ``passes`` says what it costs; all are read from the source, and must
+        be literals.
         """
 
         def add(item: T) -> T:
@@ -114,7 +125,15 @@ def _scan(path: Path, module: str) -> Iterator[Entry]:
             name = _registered_name(decorator)
             if name is not None:
                 summary = (ast.get_docstring(node) or "").strip().partition("\n")[0]
-                yield Entry(name, module, summary, _order(decorator), node.name, _optional(decorator))
+                yield Entry(
+                    name,
+                    module,
+                    summary,
+                    _word(decorator, "order", math.inf),
+                    node.name,
+                    _word(decorator, "optional", False),
+                    _word(decorator, "passes", (0.0, 0.0)),
+                )
 
 
 def _registered_name(decorator: ast.expr) -> str | None:
@@ -126,11 +145,8 @@ def _registered_name(decorator: ast.expr) -> str | None:
     return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
 
 
-def _order(decorator: ast.expr) -> float:
+def _word(decorator: ast.expr, name: str, default: W) -> W:
+    """Return the literal that a decorator gives for a keyword."""
     words = decorator.keywords if isinstance(decorator, ast.Call) else []
-    return next((float(ast.literal_eval(word.value)) for word in words if word.arg == "order"), math.inf)
-
-
-def _optional(decorator: ast.expr) -> bool:
-    words = decorator.keywords if isinstance(decorator, ast.Call) else []
-    return any(word.arg == "optional" and bool(ast.literal_eval(word.value)) for word in words)
+    found: W = next((ast.literal_eval(word.value) for word in words if word.arg == name), default)
+    return found

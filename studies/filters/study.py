@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from probe.core.document import Report, Result, Section, percent
@@ -70,6 +71,8 @@ def run(
         space = prepare(model, images, config, progress, place, Lenient(journal, progress.say))
         other = None if against is None else _spelled(against)
         space = replace(space, against=other, concepts=concepts, masked=masked)
+        if any(VIEWS.entries[name].optional for name, _ in views):
+            progress.say(_foretold(model, space.observed.n, [name for name, _ in views]))
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
@@ -116,6 +119,26 @@ def _named(views: tuple[str, ...] | None, asked: Sequence[str]) -> tuple[str, ..
             f"What an option gives is shown in the view '{missing[0]}': add it to --views, or take all."
         )
     return views
+
+
+_TIMED = 8
+"""Images of the pass from which the time of a run is foretold."""
+
+
+def _foretold(model: LoadedModel, n: int, names: Sequence[str]) -> str:
+    """Say about how long the views take for ``n`` images, from the time of one pass here."""
+    images = model.example(_TIMED)
+    with torch.inference_mode():
+        model.module(images)  # the first pass prepares memory
+        started = time.perf_counter()
+        model.module(images)
+        seconds = (time.perf_counter() - started) / _TIMED
+    costs = [VIEWS.entries[name].passes for name in names]
+    minutes = seconds * sum(always + each * n for always, each in costs) / 60
+    about = (
+        "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
+    )
+    return f"{len(names)} views take about {about} here, by the time of one pass."
 
 
 def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:

@@ -35,6 +35,7 @@ SMALL = {
 
 SMALLER = (
     ("filters (?!.*--channels)", "--channels 0"),
+    ("filters .*(all|importance|concept|trust)", "-n 12"),
     ("resnet50.*--remove", "--img-size 32"),
     ("ablate .*--depths", "--depths 8,14"),
     ("ablate .*(lrn|dropout|--swap norm|--swap pool)", "--model zoo:alexnet?width=8"),

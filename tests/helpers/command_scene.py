@@ -90,6 +90,8 @@ def build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "my_losses.py").write_text(LOSSES)
     (folder / "sweep.yaml").write_text(SWEEP)
     _pictures(folder / "my_folder", each=16)
+    _pictures(folder / "concept_folder", each=6)
+    _masks(folder / "mask_folder", count=4)
     mine = "probe train my_net.py:net --data my_folder --img-size 32 --epochs 6 --out my.safetensors -q"
     _must(mine)
     from safetensors.torch import load_file
@@ -120,6 +122,20 @@ def _pictures(place: Path, each: int) -> None:
         for index in range(each):
             pixels = rng.integers(0, 160, (32, 32, 3)) + np.eye(3)[number] * 90
             Image.fromarray(pixels.astype(np.uint8)).save(place / name / f"{index}.png")
+
+
+def _masks(place: Path, count: int) -> None:
+    """Write images of noise with a red square, and the square's masks."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks/red"):
+        (place / name).mkdir(parents=True)
+    for index in range(count):
+        mask = np.zeros((32, 32), bool)
+        top, left = rng.integers(0, 20, 2)
+        mask[top : top + 10, left : left + 10] = True
+        pixels = np.where(mask[:, :, None], (255, 0, 0), rng.integers(0, 256, (32, 32, 3)))
+        Image.fromarray(pixels.astype(np.uint8)).save(place / "images" / f"{index}.png")
+        Image.fromarray(mask).save(place / "masks/red" / f"{index}.png")
 
 
 def publish(monkeypatch: pytest.MonkeyPatch) -> None:
