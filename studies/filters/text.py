@@ -22,6 +22,8 @@ _DONE = {
     "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
     "similarity": "the similarity of layers by debiased linear CKA",
     "probes": "what linear classifiers read off them, by cross-validation",
+    "trust": "which attribution maps are better than two controls, a random map and an edge detector, in deletion, insertion, "
+    "ROAD, infidelity and the pointing game on mosaics",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
 }
 _WORKS = {
@@ -45,6 +47,17 @@ _WORKS = {
     "probes": (
         'Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016',
         'Hewitt and Liang, "Designing and Interpreting Probes with Control Tasks", 2019',
+    ),
+    "trust": (
+        'Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
+        'Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017',
+        'Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", 2021',
+        'Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018',
+        'Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", 2022',
+        'Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", 2019',
+        'Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable Classifications", 2021',
+        'Hurley and Rickard, "Comparing Measures of Sparsity", IEEE Transactions on Information Theory 55, 2009',
+        'Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69, 2015',
     ),
     "stimuli": (
         'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',

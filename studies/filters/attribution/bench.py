@@ -34,7 +34,7 @@ RADIUS = 0.02
 DRAWS = 2
 """How many changed images max-sensitivity looks at."""
 
-_TOGETHER = 8
+_TOGETHER = 4
 
 
 @dataclass(frozen=True)
