@@ -14,7 +14,7 @@ from probe.core.seeds import generator
 from studies.filters.attribution import bench
 from studies.filters.attribution.attribute import Gradient, IntegratedGradients, baseline_of, prepare
 from studies.filters.attribution.bench import SHARES, Bench, Mosaics, area, gini, groups, mosaic
-from studies.filters.attribution.cells import Grid, blurred, evidence, imputed
+from studies.filters.attribution.cells import CellGrid, blurred, evidence, imputed
 
 TARGETS = torch.tensor([2, 0, 3])
 
@@ -38,7 +38,7 @@ def linear() -> tuple[nn.Module, Tensor, Bench]:
 def test_cells_are_pixels_up_to_56_and_squares_beyond(
     size: tuple[int, int], side: int, shape: tuple[int, int]
 ) -> None:
-    grid = Grid.of(size)
+    grid = CellGrid.of(size)
     assert (grid.side, grid.shape) == (side, shape)
     values = torch.rand(2, *size, generator=generator(0, "cells"), dtype=torch.float64)
     means = grid.means(values)
@@ -51,7 +51,7 @@ def test_cells_are_pixels_up_to_56_and_squares_beyond(
 
 
 def test_ranks_are_those_of_the_evidence_and_ties_are_spread() -> None:
-    grid = Grid.of((8, 8))
+    grid = CellGrid.of((8, 8))
     values = torch.rand(2, 8, 8, generator=generator(0, "ranks"))
     ranks = grid.ranks(values, 0)
     for one, found in zip(values, ranks, strict=True):

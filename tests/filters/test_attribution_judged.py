@@ -22,7 +22,7 @@ from probe.core.state import fingerprint
 from studies.filters import FiltersConfig
 from studies.filters.attribution.attribute import FURTHER, METHODS, Gradient, IntegratedGradients, Occlusion
 from studies.filters.attribution.controls import Edges, RandomMap
-from studies.filters.attribution.judge import TESTS, Judged, MapScore, Verdicts
+from studies.filters.attribution.judge import TESTS, JudgedMaps, MapScore, Verdicts
 from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
 
@@ -103,7 +103,7 @@ def only(report: Report) -> Section:
 
 
 def column(section: Section, name: str) -> dict[str, Any]:
-    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    table, _ = (block for block in section.blocks if isinstance(block, Table))
     place = [column.name for column in table.columns].index(name)
     return {str(row[0]): row[place] for row in table.rows}
 
@@ -127,7 +127,7 @@ def test_what_finds_the_planted_patch_is_told_apart_from_chance(found: Report) -
         assert float(found[f"trust.{key}.deletion"]) < float(found["trust.random.deletion"]) - 0.2
         assert float(found[f"trust.{key}.insertion"]) > float(found["trust.random.insertion"])
         assert float(found[f"trust.{key}.road"]) > float(found["trust.random.road"]) + 0.2
-    passed = column(only(found), "Better than both controls in")
+    passed = column(only(found), "Passed")
     for title in ("Integrated gradients", "Occlusion", "DeepLIFT", "LayerCAM"):
         assert "Pointing game" in passed[title]
         assert "Deletion" in passed[title]
@@ -143,7 +143,7 @@ def test_controls_point_by_chance_exactly(found: Report) -> None:
 def test_a_network_that_ignores_its_input_leaves_no_map_to_trust() -> None:
     images, _ = patched(8)
     section = only(judged(Blind(), images, torch.arange(8) % 4))
-    passed = column(section, "Better than both controls in")
+    passed = column(section, "Passed")
     applied = {key: value for key, value in passed.items() if not str(value).startswith("Not applicable")}
     assert len(applied) >= 11
     assert {value for key, value in applied.items() if "control" not in key} == {"none"}
@@ -168,10 +168,13 @@ def note(section: Section) -> str:
 
 def test_the_section_has_what_it_promises(found: Report) -> None:
     section = only(found)
-    assert [type(block) for block in section.blocks] == [Table, Figure, Figure, Figure, Note]
-    (table,) = (block for block in section.blocks if isinstance(block, Table))
-    assert all(column.help for column in table.columns)
+    assert [type(block) for block in section.blocks] == [Table, Table, Figure, Figure, Figure, Note]
+    table, beaten = (block for block in section.blocks if isinstance(block, Table))
+    assert all(column.help for block in (table, beaten) for column in block.columns)
     assert len(table.rows) == len(METHODS) + len(FURTHER) + 2
+    for row in beaten.rows:
+        passed = [column.name for column, cell in zip(beaten.columns, row, strict=True) if cell == "both"]
+        assert ", ".join(passed) == column(section, "Passed")[str(row[0])].replace("none", "")
     road = [value for value in column(section, "ROAD").values() if value is not None]
     assert road == sorted(road, reverse=True)
     assert {len(figure.series) for figure in section.blocks if isinstance(figure, Figure)} == {2, 6}
@@ -228,7 +231,7 @@ def test_without_a_backward_pass_the_methods_that_need_none_are_judged() -> None
     before = fingerprint(net)
     section = only(judged(net, patched(6)[0]))
     assert fingerprint(net) == before
-    passed = column(section, "Better than both controls in")
+    passed = column(section, "Passed")
     refused = {title for title, value in passed.items() if str(value).startswith("Not applicable")}
     assert {"Gradient", "Integrated gradients", "GradCAM", "SmoothGrad", "LayerCAM"} <= refused
     assert isinstance(column(section, "ROAD")["Occlusion"], float)
@@ -281,11 +284,11 @@ def test_methods_and_references_name_the_tests(found: Report) -> None:
 # --- comparisons ----------------------------------------------------------------------------------------------
 
 
-def one(method: Any, **values: Sequence[float]) -> Judged:
-    return Judged(method, {key: np.array(value, dtype=float) for key, value in values.items()})
+def one(method: Any, **values: Sequence[float]) -> JudgedMaps:
+    return JudgedMaps(method, {key: np.array(value, dtype=float) for key, value in values.items()})
 
 
-def verdicts(*methods: Judged) -> Verdicts:
+def verdicts(*methods: JudgedMaps) -> Verdicts:
     noise = generator(0, "values")
     base = torch.rand(8, generator=noise).tolist()
     low = [x / 100 for x in base]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from probe.core.precision import exact_float32
 from probe.core.seeds import derive, generator
 from studies.filters.attribution.attribute import Method, baseline_of
-from studies.filters.attribution.cells import SENSITIVITIES, Grid, blurred, evidence, imputed
+from studies.filters.attribution.cells import SENSITIVITIES, CellGrid, blurred, evidence, imputed
 
 Array = NDArray[np.float64]
 
@@ -50,9 +50,9 @@ class Bench:
     seed: int = 0
 
     @cached_property
-    def grid(self) -> Grid:
+    def grid(self) -> CellGrid:
         """The cells in which pixels are removed."""
-        return Grid.of((self.images.shape[2], self.images.shape[3]))
+        return CellGrid.of((self.images.shape[2], self.images.shape[3]))
 
     @cached_property
     def flat(self) -> Tensor:

@@ -32,7 +32,7 @@ def evidence(method: Method, maps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Grid:
+class CellGrid:
     """An image of (height, width) pixels divided into rows × cols squares of ``side`` pixels; the last may be cut off."""
 
     height: int
@@ -40,7 +40,7 @@ class Grid:
     side: int
 
     @classmethod
-    def of(cls, size: tuple[int, int]) -> Grid:
+    def of(cls, size: tuple[int, int]) -> CellGrid:
         """Return the grid of an image of (H, W) pixels."""
         return cls(*size, max(1, -(-max(size) // MOST)))
 

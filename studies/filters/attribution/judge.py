@@ -61,7 +61,7 @@ DESCRIPTIONS = (MapTest("sensitivity", "Max-sensitivity", False), MapTest("gini"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMaps:
     """What one method reached: ``values[test]`` (n,), one number an image, NaN where it is not defined.
 
     ``curves`` has the mean deletion and insertion curves over ``SHARES``. ``reason`` is why there is nothing.
@@ -88,7 +88,7 @@ def work(method: Method, images: int, mosaics: int, size: tuple[int, int]) -> fl
 
 def judge(
     method: Method, subject: AttributionSubject, bench: Bench, mosaics: Mosaics | None, advance: Advance
-) -> Judged:
+) -> JudgedMaps:
     """Make a method's maps and put them through every test; a method that does not apply gets the reason."""
     height, width = bench.images.shape[-2:]
     count, groups = len(bench.images), 0 if mosaics is None else len(mosaics.images)
@@ -125,10 +125,10 @@ def judge(
             values["pointing"] = mosaics.shares(evidence(method, found))
     except NotApplicableError as error:
         advance(total - done)
-        return Judged(method, reason=str(error))
+        return JudgedMaps(method, reason=str(error))
     advance(total - done)
     curves = {"deletion": deletion.mean(0), "insertion": insertion.mean(0)}
-    return Judged(method, values, curves, seconds)
+    return JudgedMaps(method, values, curves, seconds)
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,20 @@ class MapScore:
 class Verdicts:
     """What all methods reached, with the comparisons between them; random numbers derive from ``seed``."""
 
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedMaps, ...]
     seed: int
 
-    def of(self, key: str) -> Judged | None:
+    def of(self, key: str) -> JudgedMaps | None:
         """Return what the method with this key reached, None where it was not judged."""
         return next((one for one in self.judged if one.method.key == key and not one.reason), None)
 
-    def score(self, one: Judged, test: MapTest) -> MapScore | None:
+    def score(self, one: JudgedMaps, test: MapTest) -> MapScore | None:
         """Return the mean of a method in a test, None where it was not measured."""
         if test.key not in one.values:
             return None
         return MapScore.of(one.values[test.key], seeds.derive(self.seed, "mean", test.key))
 
-    def advantage(self, one: Judged, other: Judged, test: MapTest) -> tuple[float, float] | None:
+    def advantage(self, one: JudgedMaps, other: JudgedMaps, test: MapTest) -> tuple[float, float] | None:
         """Return the 95% interval of how much better one method is than another, image by image.
 
         None where fewer than five images have both.
@@ -180,40 +180,40 @@ class Verdicts:
             return None
         return stats.bootstrap_mean(defined.tolist(), seeds.derive(self.seed, "difference", test.key))
 
-    def better(self, one: Judged, other: Judged, test: MapTest) -> bool:
+    def better(self, one: JudgedMaps, other: JudgedMaps, test: MapTest) -> bool:
         """Return whether the whole interval says that one method is better, by more than rounding."""
         interval = self.advantage(one, other, test)
         return interval is not None and interval[0] > _ROUNDING
 
-    def equals(self, one: Judged, test: MapTest) -> tuple[Judged, ...]:
+    def equals(self, one: JudgedMaps, test: MapTest) -> tuple[JudgedMaps, ...]:
         """Return the controls than which a method is not shown to be better in a test."""
         controls = [control for key in CONTROLS if (control := self.of(key)) is not None]
         return tuple(control for control in controls if not self.better(one, control, test))
 
-    def passed(self, one: Judged) -> tuple[MapTest, ...]:
+    def passed(self, one: JudgedMaps) -> tuple[MapTest, ...]:
         """Return the tests in which a method is better than both controls."""
         if one.control or one.reason:
             return ()
         return tuple(test for test in TESTS if test.key in one.values and not self.equals(one, test))
 
-    def best(self, test: MapTest) -> tuple[Judged, ...]:
+    def best(self, test: MapTest) -> tuple[JudgedMaps, ...]:
         """Return the best of the methods that passed a test, then those that the best is not shown to be better than."""
         able = [one for one in self.judged if test in self.passed(one)]
         able.sort(key=lambda one: self._order(one, test))
         return tuple(one for one in able if one is able[0] or not self.better(able[0], one, test))
 
-    def sorted(self) -> tuple[Judged, ...]:
+    def sorted(self) -> tuple[JudgedMaps, ...]:
         """Return all methods by the first test, the best first; those without it come last."""
         return tuple(sorted(self.judged, key=lambda one: self._order(one, TESTS[0])))
 
-    def _order(self, one: Judged, test: MapTest) -> float:
+    def _order(self, one: JudgedMaps, test: MapTest) -> float:
         score = self.score(one, test)
         if score is None or score.value is None:
             return math.inf
         return -score.value if test.higher else score.value
 
 
-def titles(judged: Sequence[Judged]) -> str:
+def titles(judged: Sequence[JudgedMaps]) -> str:
     """Write the names of methods in a row."""
     names = [one.method.title for one in judged]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

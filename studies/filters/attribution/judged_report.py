@@ -10,7 +10,7 @@ from studies.filters.attribution.judge import (
     CONTROLS,
     DESCRIPTIONS,
     TESTS,
-    Judged,
+    JudgedMaps,
     MapScore,
     MapTest,
     Verdicts,
@@ -57,10 +57,7 @@ def table(verdicts: Verdicts) -> Table:
     """Return one row per method and control, sorted by ROAD, with each test's mean and interval."""
     columns = [
         Column("Method", help="The attribution method; controls know nothing of the network."),
-        Column("Better than both controls in", help="Tests in which the paired interval says so."),
-        Column(
-            "Not told apart from", help="Controls that the method is not shown to be better than, by test."
-        ),
+        Column("Passed", help="Tests in which it is better than both controls."),
     ]
     for test in (*TESTS, *DESCRIPTIONS):
         columns.append(
@@ -86,15 +83,12 @@ def _interval_name(test: MapTest) -> str:
     return "95% interval" + " " * TESTS.index(test)
 
 
-def _row(verdicts: Verdicts, one: Judged) -> tuple[Cell, ...]:
+def _row(verdicts: Verdicts, one: JudgedMaps) -> tuple[Cell, ...]:
     if one.reason:
         blank = [None] * (2 * len(TESTS) + len(DESCRIPTIONS) + 1)
-        return (one.method.title, f"Not applicable: {one.reason}", None, *blank)
-    if one.control:
-        cells: list[Cell] = [f"{one.method.title} (control)", None, None]
-    else:
-        passed = [test.title for test in verdicts.passed(one)]
-        cells = [one.method.title, ", ".join(passed) or "none", _equals(verdicts, one)]
+        return (one.method.title, f"Not applicable: {one.reason}", *blank)
+    passed = ", ".join(test.title for test in verdicts.passed(one)) or "none"
+    cells: list[Cell] = [_name(one), None if one.control else passed]
     for test in (*TESTS, *DESCRIPTIONS):
         score = verdicts.score(one, test)
         cells.append(None if score is None else score.value)
@@ -103,18 +97,37 @@ def _row(verdicts: Verdicts, one: Judged) -> tuple[Cell, ...]:
     return (*cells, round(one.seconds, 2))
 
 
-def _equals(verdicts: Verdicts, one: Judged) -> str | None:
-    """Write which controls a method is not told apart from, and in which tests."""
-    found: dict[str, list[str]] = {}
-    for test in TESTS:
-        same = verdicts.equals(one, test) if test.key in one.values else ()
-        if same:
-            found.setdefault(" and ".join(_short(control) for control in same), []).append(test.title)
-    return "; ".join(f"{who}: {', '.join(names)}" for who, names in found.items()) or None
+def _name(one: JudgedMaps) -> str:
+    return f"{one.method.title} (control)" if one.control else one.method.title
 
 
-def _short(control: Judged) -> str:
-    return control.method.title.split()[0].lower()
+def comparison(verdicts: Verdicts) -> Table:
+    """Return one row per method: of which controls each test tells it apart."""
+    judged = [one for one in verdicts.sorted() if not one.control and not one.reason]
+    tests = [test for test in TESTS if any(test.key in one.values for one in judged)]
+    columns = [
+        Column("Method", help="The attribution method."),
+        *(
+            Column(test.title, help=f"The controls that it beats in this test. {_COLUMNS[test.key]}")
+            for test in tests
+        ),
+    ]
+    rows = tuple((one.method.title, *(_beaten(verdicts, one, test) for test in tests)) for one in judged)
+    reading = (
+        "The controls that a method is shown to be better than. A method that beats only the random map may show no more than "
+        "edges; one that beats neither is not told apart from chance on these images."
+    )
+    return Table("Better than which control", tuple(columns), rows, reading)
+
+
+def _beaten(verdicts: Verdicts, one: JudgedMaps, test: MapTest) -> str | None:
+    if test.key not in one.values:
+        return None
+    equal = {control.method.key for control in verdicts.equals(one, test)}
+    beaten = [c for key in CONTROLS if (c := verdicts.of(key)) is not None and key not in equal]
+    if len(beaten) == len(CONTROLS):
+        return "both"
+    return f"{beaten[0].method.title.lower()} only" if beaten else "neither"
 
 
 def _interval(score: MapScore | None, test: MapTest) -> str | None:
@@ -209,10 +222,12 @@ def results(verdicts: Verdicts) -> tuple[Result, ...]:
 
 
 def findings(verdicts: Verdicts) -> tuple[str, ...]:
-    """Write for the two main purposes which map to take, and which methods no test tells from the controls."""
+    """Write for each purpose which map to take, and which methods no test tells from the controls."""
     sentences = []
     for key, purpose in (
         ("road", "To see which pixels the answer rests on"),
+        ("deletion", "To see which pixels the answer cannot do without"),
+        ("insertion", "To see which pixels are enough for the answer"),
         ("pointing", "To see which of several objects a class is"),
     ):
         test = next(test for test in TESTS if test.key == key)
@@ -220,6 +235,8 @@ def findings(verdicts: Verdicts) -> tuple[str, ...]:
         if not measured:
             continue
         best = verdicts.best(test)
+        if not best and key in ("deletion", "insertion"):
+            continue  # the table says so
         if not best:
             sentences.append(
                 f"{purpose}: no map is shown to be better than a random map and an edge detector ({test.title}, "
@@ -238,10 +255,10 @@ def findings(verdicts: Verdicts) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _numbers(verdicts: Verdicts, one: Judged, test: MapTest) -> str:
+def _numbers(verdicts: Verdicts, one: JudgedMaps, test: MapTest) -> str:
     """Write a method's value with interval and n, and the controls' values."""
     score = verdicts.score(one, test)
-    controls: Sequence[Judged] = [c for key in CONTROLS if (c := verdicts.of(key)) is not None]
+    controls: Sequence[JudgedMaps] = [c for key in CONTROLS if (c := verdicts.of(key)) is not None]
     others = [
         (control, value)
         for control in controls

@@ -27,7 +27,7 @@ from studies.filters.attribution.attribute import (
 )
 from studies.filters.attribution.bench import Bench, Mosaics, groups, mosaic
 from studies.filters.attribution.controls import Edges, RandomMap
-from studies.filters.attribution.judge import LEAST, Judged, Verdicts, judge, work
+from studies.filters.attribution.judge import LEAST, JudgedMaps, Verdicts, judge, work
 from studies.filters.registries import VIEWS
 from studies.filters.workspace import FiltersWorkspace
 
@@ -57,7 +57,11 @@ def trust(space: FiltersWorkspace) -> Section:
         raise NotApplicableError(next(one.reason for one in judged if one.reason))
     verdicts = Verdicts(tuple(judged), space.config.seed)
     space.forget()
-    blocks: list[Block] = [report.table(verdicts), *report.figures(verdicts)]
+    blocks: list[Block] = [
+        report.table(verdicts),
+        report.comparison(verdicts),
+        *report.figures(verdicts),
+    ]
     if not parts:
         blocks.insert(0, Note(f"No pointing game. {_no_mosaic(space)}", "warning"))
     blocks.append(Note(_details(applied, shown, parts)))
@@ -131,7 +135,7 @@ def _judged(
     space: FiltersWorkspace,
     job: tuple[Method, tuple[int, ...], tuple[tuple[int, ...], ...]],
     advance: Advance,
-) -> Judged:
+) -> JudgedMaps:
     method, shown, parts = job
     bench = space.once("judged bench", lambda: _bench(space, shown))
     subject = space.once("judged subject", lambda: _subject(space, bench))
@@ -162,7 +166,9 @@ def _mosaics(space: FiltersWorkspace, parts: tuple[tuple[int, ...], ...]) -> Mos
     return Mosaics(images, targets.to(images.device))
 
 
-def _details(applied: Sequence[Judged], shown: tuple[int, ...], parts: tuple[tuple[int, ...], ...]) -> str:
+def _details(
+    applied: Sequence[JudgedMaps], shown: tuple[int, ...], parts: tuple[tuple[int, ...], ...]
+) -> str:
     """Write what was explained, and with which options."""
     sentences = [
         f"Explained is the predicted class of {len(shown)} images, a seeded draw. The baseline is each image's mean colour.",
