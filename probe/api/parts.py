@@ -125,9 +125,9 @@ def attribute(
 
     ``images`` (N, C, H, W) are what the module is fed: pixels in [0, 1] for a LoadedModel, normalised ones for a plain
     module. ``classes``: one for all, or one an image; None takes the network's own answers. ``method``: gradient,
-    guided-backprop, integrated-gradients, deeplift, gradcam, occlusion, smoothgrad, gradient-shap, layercam or rise.
-    The module is left as it is. Raises UsageError for an unknown method, NotApplicableError where it has no meaning for
-    the network.
+    guided-backprop, integrated-gradients, deeplift, gradcam, occlusion, smoothgrad, gradient-shap, layercam, rise
+    or lrp. The module is left as it is. Raises UsageError for an unknown method, NotApplicableError where it has no
+    meaning for the network.
     """
     known = {chosen.key.replace("_", "-"): chosen for chosen in (*METHODS, *FURTHER)}
     if method not in known:

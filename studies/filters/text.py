@@ -53,6 +53,8 @@ _WORKS = {
         'Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017',
         'Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", 2021',
         'Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018',
+        'Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation", 2015',
+        'Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019',
         'Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", 2022',
         'Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", 2019',
         'Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable Classifications", 2021',

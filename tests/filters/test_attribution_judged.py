@@ -118,7 +118,7 @@ def found() -> Report:
 
 def test_what_finds_the_planted_patch_is_told_apart_from_chance(found: Report) -> None:
     assert float(found["accuracy"]) == 1.0
-    for key in ("integrated_gradients", "gradient_shap", "occlusion", "deeplift", "layercam"):
+    for key in ("integrated_gradients", "gradient_shap", "occlusion", "deeplift", "layercam", "lrp"):
         pointing, chance = (found[f"trust.{name}.pointing"] for name in (key, "random"))
         assert pointing.ci is not None
         assert pointing.ci[0] > 0.6

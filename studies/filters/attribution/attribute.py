@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
 from studies.filters.attribution.further import GradientShap, LayerCam, Rise, SmoothGrad
+from studies.filters.attribution.lrp import Lrp
 from studies.filters.attribution.methods import (
     DeepLift,
     GradCam,
@@ -41,6 +42,7 @@ __all__ = [
     "GuidedBackprop",
     "IntegratedGradients",
     "LayerCam",
+    "Lrp",
     "Method",
     "Occlusion",
     "Rise",
@@ -63,7 +65,7 @@ METHODS: tuple[Method, ...] = (
 )
 """The methods of the attribution view with their default options, in the order in which a report shows them."""
 
-FURTHER: tuple[Method, ...] = (SmoothGrad(), GradientShap(), LayerCam(), Rise())
+FURTHER: tuple[Method, ...] = (SmoothGrad(), GradientShap(), LayerCam(), Rise(), Lrp())
 """Further methods, which the attribution view does not show."""
 
 
