@@ -79,8 +79,8 @@ class Bench:
 
     def probabilities(self, images: Tensor) -> Array:
         """Return the softmax probability of each image's explained class, (N,)."""
-        shares = self.logits(images).double().softmax(1).gather(1, self.targets[:, None])
-        return np.asarray(shares[:, 0].cpu().numpy(), dtype=np.float64)
+        shares = self.logits(images).cpu().double().softmax(1).gather(1, self.targets.cpu()[:, None])
+        return np.asarray(shares[:, 0].numpy(), dtype=np.float64)
 
     def ranks(self, method: Method, maps: Tensor) -> Tensor:
         """Return the place of every cell by a method's maps, (N, cells)."""
@@ -118,7 +118,7 @@ class Bench:
         return np.asarray(np.mean(gaps, axis=0), dtype=np.float64)
 
     def _imputed(self, removed: Tensor) -> Tensor:
-        means = self.grid.means(self.images).double().cpu().numpy()
+        means = self.grid.means(self.images).cpu().double().numpy()
         filled = []
         for number, (cells, gone) in enumerate(zip(means, removed.numpy(), strict=True)):
             if not gone.any() or gone.all():
@@ -158,7 +158,7 @@ class Bench:
         for box in self.windows.to(self.images.device):
             covered = self.logits(torch.where(box, self.flat, self.images))
             falls.append(own - covered.gather(1, self.targets[:, None]))
-        return np.asarray(torch.cat(falls, 1).double().cpu().numpy(), dtype=np.float64)
+        return np.asarray(torch.cat(falls, 1).cpu().double().numpy(), dtype=np.float64)
 
     def infidelity(self, method: Method, maps: Tensor) -> Array:
         """Return the infidelity (Yeh et al. 2019) of each map to the drops of the windows, (N,), NaN where none drops.
@@ -167,7 +167,7 @@ class Bench:
         that is not negative, and as a share of the mean squared drop: 0 is exact, 1 says nothing.
         """
         whole = maps * (self.images - self.flat) if isinstance(method, SENSITIVITIES) else maps
-        summed = torch.nan_to_num(whole.detach().double().cpu().sum(1), nan=0.0, posinf=0.0, neginf=0.0)
+        summed = torch.nan_to_num(whole.detach().cpu().double().sum(1), nan=0.0, posinf=0.0, neginf=0.0)
         said = torch.einsum("nhw,khw->nk", summed, self.windows.double()).numpy()
         return infidelity(said, self.drops)
 
@@ -185,7 +185,7 @@ class Bench:
             changes.append((near - maps).flatten(1).norm(dim=1))
         largest = torch.stack(changes).amax(0)
         found = torch.where(size > 0, largest / size.clamp_min(torch.finfo(size.dtype).tiny), math.nan)
-        return np.asarray(found.double().cpu().numpy(), dtype=np.float64)
+        return np.asarray(found.cpu().double().numpy(), dtype=np.float64)
 
 
 def infidelity(said: Array, drops: Array) -> Array:
@@ -205,7 +205,7 @@ def area(curves: Array) -> Array:
 
 def gini(maps: Tensor) -> Array:
     """Return the Gini index of Σ over colours of |map|, (N,): 0 all pixels alike, near 1 a single one; NaN for zeros."""
-    sizes = maps.detach().abs().sum(1).flatten(1).double().cpu()
+    sizes = maps.detach().abs().sum(1).flatten(1).cpu().double()
     ordered = torch.nan_to_num(sizes, nan=0.0, posinf=0.0).sort(dim=1).values.numpy()
     n = ordered.shape[1]
     total = ordered.sum(1)

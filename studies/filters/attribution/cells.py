@@ -28,7 +28,7 @@ def evidence(method: Method, maps: Tensor) -> Tensor:
     not finite is 0.
     """
     summed = maps.abs().sum(1) if isinstance(method, SENSITIVITIES) else maps.sum(1)
-    return torch.nan_to_num(summed.detach().double().cpu(), nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.nan_to_num(summed.detach().cpu().double(), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 @dataclass(frozen=True)

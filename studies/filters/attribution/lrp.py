@@ -20,6 +20,9 @@ from studies.filters.attribution.subject import AttributionSubject, gradients_of
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _ASIDE = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d)
+_OFF = ("StochasticDepth", "DropPath", "DropBlock2d")
+"""What passes everything through once training is over."""
+
 _PRODUCTS = (operator.mul, operator.imul, torch.mul)
 _AFFINE = (
     *(operator.add, operator.iadd, operator.sub, operator.isub, operator.truediv),
@@ -31,7 +34,20 @@ _SHAPES = (
 )
 _QUESTIONS = (getattr, operator.eq, torch._assert, "size", "dim")
 _LINEAR = (
-    *(operator.getitem, operator.floordiv, torch.cat, torch.mean, F.pad, "mean", "sum", "expand"),
+    *(
+        operator.getitem,
+        operator.floordiv,
+        torch.cat,
+        torch.chunk,
+        torch.split,
+        torch.mean,
+        F.pad,
+        "mean",
+        "sum",
+        "expand",
+        "chunk",
+        "split",
+    ),
     *(F.adaptive_avg_pool2d, F.avg_pool2d, F.max_pool2d, "mul", "multiply"),
 )
 _KNOWN = (*_PRODUCTS, *_AFFINE, *_SHAPES, *_QUESTIONS, *_LINEAR)
@@ -109,7 +125,7 @@ def _rule(sub: nn.Module, gamma: float) -> nn.Module | None:
         return None
     if is_elementwise(sub) or isinstance(sub, UpperClamp):
         return ProportionalActivation(sub)
-    if not isinstance(sub, (*_POOLS, *_ASIDE)):
+    if not isinstance(sub, (*_POOLS, *_ASIDE)) and type(sub).__name__ not in _OFF:
         raise NotApplicableError(f"LRP has no rule for {type(sub).__name__}")
     return None
 

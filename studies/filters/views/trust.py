@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from probe.core.document import Block, Note, Section
+from probe.core.document import Block, Note, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.core.seeds import generator
@@ -56,6 +56,7 @@ def trust(space: FiltersWorkspace) -> Section:
     if not applied:
         raise NotApplicableError(next(one.reason for one in judged if one.reason))
     verdicts = Verdicts(tuple(judged), space.config.seed)
+    seen = _seen(space, parts)
     space.forget()
     blocks: list[Block] = [
         report.table(verdicts),
@@ -64,12 +65,12 @@ def trust(space: FiltersWorkspace) -> Section:
     ]
     if not parts:
         blocks.insert(0, Note(f"No pointing game. {_no_mosaic(space)}", "warning"))
-    blocks.append(Note(_details(applied, shown, parts)))
+    blocks.append(Note(_details(applied, shown, seen)))
     return Section(
         "trust",
         "Which map to trust",
         f"{len(applied)} methods and 2 controls on {len(shown)} images"
-        + (f" and {len(parts)} mosaics." if parts else "."),
+        + (f", {4 * len(parts)} quarters of mosaics." if parts else "."),
         tuple(blocks),
         results=report.results(verdicts),
         findings=report.findings(verdicts),
@@ -166,21 +167,29 @@ def _mosaics(space: FiltersWorkspace, parts: tuple[tuple[int, ...], ...]) -> Mos
     return Mosaics(images, targets.to(images.device))
 
 
-def _details(
-    applied: Sequence[JudgedMaps], shown: tuple[int, ...], parts: tuple[tuple[int, ...], ...]
-) -> str:
-    """Write what was explained, and with which options."""
+def _seen(space: FiltersWorkspace, parts: tuple[tuple[int, ...], ...]) -> str:
+    """Write what the mosaics are, and whether the network recognises their images there."""
+    mosaics = space.once("judged mosaics", lambda: _mosaics(space, parts))
+    if mosaics is None:
+        return ""
+    shares = space.model.logits(mosaics.images).float().softmax(1).gather(1, mosaics.targets)
+    count = f"{len(parts)} mosaics have" if len(parts) > 1 else "mosaic has"
+    return (
+        f"The {count} the size of the network's input and images at half size, classified right with the highest confidence; "
+        f"the four classes of a mosaic together have a probability of {percent(float(shares.sum(1).mean()))} there."
+    )
+
+
+def _details(applied: Sequence[JudgedMaps], shown: tuple[int, ...], mosaics: str) -> str:
+    """Write what was explained, and with which options; ``mosaics`` says what they are."""
     sentences = [
         f"Explained is the predicted class of {len(shown)} images, a seeded draw. The baseline is each image's mean colour.",
         "Pixels are removed in squares of a 56th of the longer side (pixels of images up to 56), by the mean of the map's sum over "
         "colours; of gradient, SmoothGrad and guided backprop, whose sign does not say for or against, by that of |map|. Equal "
         "places follow in a seeded order.",
     ]
-    if parts:
-        sentences.append(
-            f"The {len(parts)} mosaics have the size of the network's input and images at half size, classified right with the "
-            "highest confidence."
-        )
+    if mosaics:
+        sentences.append(mosaics)
     options = []
     for method in (one.method for one in applied):
         if isinstance(method, IntegratedGradients):
