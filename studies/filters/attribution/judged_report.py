@@ -136,7 +136,12 @@ def _interval(score: MapScore | None, test: MapTest) -> str | None:
     low, high = score.ci
     if test.key == "pointing":
         return f"{100 * low:.0f} to {100 * high:.0f}%"
-    return f"{low:.2f} to {high:.2f}"
+    return f"{_two(low)} to {_two(high)}"
+
+
+def _two(value: float) -> str:
+    """Write a number with two digits after the point and a true minus sign."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def figures(verdicts: Verdicts) -> tuple[Figure, ...]:
@@ -271,6 +276,6 @@ def _numbers(verdicts: Verdicts, one: JudgedMaps, test: MapTest) -> str:
             f"{percent(score.value, score.ci)} of the evidence in the right quarter of a mosaic, {score.n} quarters; "
             "chance: 25%"
         )
-    interval = f" [{score.ci[0]:.2f}, {score.ci[1]:.2f}]" if score.ci else ""
-    beside = ", ".join(f"{control.method.title.lower()} {value:.2f}" for control, value in others)
-    return f"{test.title} {score.value:.2f}{interval} on {score.n} images; {beside}"
+    interval = f" [{_two(score.ci[0])}, {_two(score.ci[1])}]" if score.ci else ""
+    beside = ", ".join(f"{control.method.title.lower()} {_two(value)}" for control, value in others)
+    return f"{test.title} {_two(score.value)}{interval} on {score.n} images; {beside}"

@@ -34,21 +34,9 @@ _SHAPES = (
 )
 _QUESTIONS = (getattr, operator.eq, torch._assert, "size", "dim")
 _LINEAR = (
-    *(
-        operator.getitem,
-        operator.floordiv,
-        torch.cat,
-        torch.chunk,
-        torch.split,
-        torch.mean,
-        F.pad,
-        "mean",
-        "sum",
-        "expand",
-        "chunk",
-        "split",
-    ),
-    *(F.adaptive_avg_pool2d, F.avg_pool2d, F.max_pool2d, "mul", "multiply"),
+    *(torch.cat, torch.chunk, torch.split, torch.mean, "mean", "sum", "expand", "chunk", "split"),
+    *(F.adaptive_avg_pool2d, F.avg_pool2d, F.max_pool2d, F.pad, "mul", "multiply"),
+    *(operator.getitem, operator.floordiv),
 )
 _KNOWN = (*_PRODUCTS, *_AFFINE, *_SHAPES, *_QUESTIONS, *_LINEAR)
 """Operations through which the gradient carries relevance as it is, or for which there is a rule."""

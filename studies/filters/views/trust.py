@@ -70,7 +70,7 @@ def trust(space: FiltersWorkspace) -> Section:
         "trust",
         "Which map to trust",
         f"{len(applied)} methods and 2 controls on {len(shown)} images"
-        + (f", {4 * len(parts)} quarters of mosaics." if parts else "."),
+        + (f" and on {4 * len(parts)} quarters of mosaics." if parts else "."),
         tuple(blocks),
         results=report.results(verdicts),
         findings=report.findings(verdicts),
