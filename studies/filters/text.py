@@ -22,8 +22,8 @@ _DONE = {
     "attribution": "attribution maps with their completeness errors and their dependence on the learned weights",
     "similarity": "the similarity of layers by debiased linear CKA",
     "probes": "what linear classifiers read off them, by cross-validation",
-    "trust": "which attribution maps are better than two controls, a random map and an edge detector, in deletion, insertion, "
-    "ROAD, infidelity and the pointing game on mosaics",
+    "trust": "which attribution maps are better than three controls (a random map, an edge detector and a blob in the middle) in deletion, "
+    "insertion, ROAD, infidelity and the pointing game on mosaics",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
 }
 _WORKS = {

@@ -27,10 +27,10 @@ from studies.filters.attribution.attribute import (
     in_batches,
     prepare,
 )
-from studies.filters.attribution.controls import Edges, RandomMap
+from studies.filters.attribution.controls import Centre, Edges, RandomMap
 
 TARGETS = torch.tensor([2, 0, 3])
-ALL = (*FURTHER, RandomMap(), Edges())
+ALL = (*FURTHER, RandomMap(), Edges(), Centre())
 
 
 def weights(net: nn.Module, images: Tensor) -> Tensor:
@@ -186,6 +186,15 @@ def test_rise_shares_the_passes_of_an_image_that_is_explained_for_several_classe
     assert sum(seen) == 8
     single = [Rise(masks=8).attribute(subject, images[:1], targets[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together, torch.cat(single))
+
+
+def test_the_blob_is_in_the_middle() -> None:
+    images = pixels()
+    (found,) = Centre().attribute(prepare(drawn(linear_network()), images[:1]), images[:1], TARGETS[:1])
+    torch.testing.assert_close(found, found.flip(1).flip(2))
+    values = found[0].numpy()
+    y, x = (np.arange(12) - 5.5) / 12, (np.arange(14) - 6.5) / 14
+    np.testing.assert_allclose(values, np.exp(-(y[:, None] ** 2 + x**2) / (2 * 0.25**2)), rtol=1e-5)
 
 
 def test_edges_are_sobels() -> None:

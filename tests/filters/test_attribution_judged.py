@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,9 +20,18 @@ from probe.core.progress import SILENT, Advance
 from probe.core.seeds import generator
 from probe.core.state import fingerprint
 from studies.filters import FiltersConfig
-from studies.filters.attribution.attribute import FURTHER, METHODS, Gradient, IntegratedGradients, Occlusion
-from studies.filters.attribution.controls import Edges, RandomMap
-from studies.filters.attribution.judge import TESTS, JudgedMaps, MapScore, Verdicts
+from studies.filters.attribution.attribute import (
+    FURTHER,
+    METHODS,
+    AttributionSubject,
+    Gradient,
+    IntegratedGradients,
+    Occlusion,
+)
+from studies.filters.attribution.attribute import prepare as prepare_attribution
+from studies.filters.attribution.bench import Bench
+from studies.filters.attribution.controls import Centre, Edges, RandomMap
+from studies.filters.attribution.judge import TESTS, JudgedMaps, MapScore, Verdicts, judge
 from studies.filters.registries import VIEWS
 from studies.filters.study import prepare
 
@@ -135,7 +144,7 @@ def test_what_finds_the_planted_patch_is_told_apart_from_chance(found: Report) -
 
 
 def test_controls_point_by_chance_exactly(found: Report) -> None:
-    for key in ("random", "edges"):
+    for key in ("random", "edges", "centre"):
         assert float(found[f"trust.{key}.pointing"]) == pytest.approx(0.25)
         assert found[f"trust.{key}.pointing"].n == 16
 
@@ -145,7 +154,7 @@ def test_a_network_that_ignores_its_input_leaves_no_map_to_trust() -> None:
     section = only(judged(Blind(), images, torch.arange(8) % 4))
     passed = column(section, "Passed")
     applied = {key: value for key, value in passed.items() if not str(value).startswith("Not applicable")}
-    assert len(applied) >= 11
+    assert len(applied) >= 13
     assert {value for key, value in applied.items() if "control" not in key} == {"none"}
     assert "no map is shown to be better" in section.findings[0]
     assert "In no test better" in section.findings[-1]
@@ -154,6 +163,30 @@ def test_a_network_that_ignores_its_input_leaves_no_map_to_trust() -> None:
         if result.name.endswith(".road"):
             assert result.value == pytest.approx(0.0, abs=1e-9)
     assert "four classes" in note(section)
+
+
+def test_noise_and_smooth_noise_pass_no_test() -> None:
+    """Maps that know nothing, judged as if they were methods."""
+
+    @dataclass(frozen=True)
+    class Noise(RandomMap):
+        key: ClassVar[str] = "noise"
+        cells: int = SIDE
+
+        def attribute(self, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:
+            coarse = torch.rand(1, 1, self.cells, self.cells, generator=generator(self.seed, "noise"))
+            wide = nn.functional.interpolate(coarse, images.shape[-2:], mode="bilinear")
+            return wide.expand(len(images), 1, -1, -1)
+
+    images, labels = patched(12)
+    bench, subject = (
+        Bench(Patches().eval(), images, labels),
+        prepare_attribution(Patches().eval(), images[:1]),
+    )
+    noise = [Noise(seed=seed, cells=cells) for seed in range(4) for cells in (SIDE, 5)]
+    maps = [judge(m, subject, bench, None, lambda _: None) for m in (*noise, RandomMap(9), Edges(), Centre())]
+    every = Verdicts(tuple(maps), 0)
+    assert sum(len(every.passed(one)) for one in maps) == 0
 
 
 def note(section: Section) -> str:
@@ -171,13 +204,13 @@ def test_the_section_has_what_it_promises(found: Report) -> None:
     assert [type(block) for block in section.blocks] == [Table, Table, Figure, Figure, Figure, Note]
     table, beaten = (block for block in section.blocks if isinstance(block, Table))
     assert all(column.help for block in (table, beaten) for column in block.columns)
-    assert len(table.rows) == len(METHODS) + len(FURTHER) + 2
+    assert len(table.rows) == len(METHODS) + len(FURTHER) + 3
     for row in beaten.rows:
-        passed = [column.name for column, cell in zip(beaten.columns, row, strict=True) if cell == "both"]
+        passed = [column.name for column, cell in zip(beaten.columns, row, strict=True) if cell == "all"]
         assert ", ".join(passed) == column(section, "Passed")[str(row[0])].replace("none", "")
     road = [value for value in column(section, "ROAD").values() if value is not None]
     assert road == sorted(road, reverse=True)
-    assert {len(figure.series) for figure in section.blocks if isinstance(figure, Figure)} == {2, 6}
+    assert {len(figure.series) for figure in section.blocks if isinstance(figure, Figure)} == {2, 7}
     for result in section.results:
         _, method, test = result.name.split(".")
         assert result.n == 16
@@ -185,7 +218,7 @@ def test_the_section_has_what_it_promises(found: Report) -> None:
         assert isinstance(result.value, float)
         assert result.ci[0] - 1e-9 <= result.value <= result.ci[1] + 1e-9
         assert (result.higher_is_better is None) == (test == "gini")
-        assert method in {one.key for one in (*METHODS, *FURTHER, RandomMap(), Edges())}
+        assert method in {one.key for one in (*METHODS, *FURTHER, RandomMap(), Edges(), Centre())}
     stable = {r.name.split(".")[1] for r in section.results if r.name.endswith("sensitivity")}
     assert stable == {"gradient", "guided_backprop", "gradcam", "layercam"}
 
@@ -292,7 +325,7 @@ def verdicts(*methods: JudgedMaps) -> Verdicts:
     noise = generator(0, "values")
     base = torch.rand(8, generator=noise).tolist()
     low = [x / 100 for x in base]
-    controls = [one(make(), road=low, deletion=low) for make in (RandomMap, Edges)]
+    controls = [one(make(), road=low, deletion=low) for make in (RandomMap, Edges, Centre)]
     return Verdicts((*methods, *controls), 0)
 
 
@@ -304,7 +337,11 @@ def test_better_means_the_whole_paired_interval() -> None:
     assert every.passed(steady) == (ROAD,)
     assert every.passed(wavering) == ()
     assert every.passed(worse) == (DELETION,)  # where less is better
-    assert [control.method.title for control in every.equals(worse, ROAD)] == ["Random map", "Edge detector"]
+    assert [control.method.title for control in every.equals(worse, ROAD)] == [
+        "Random map",
+        "Edge detector",
+        "Blob in the middle",
+    ]
     assert [j.method.key for j in every.sorted()[:1]] == ["gradient"]
     assert every.best(ROAD) == (steady,)
     assert every.best(INSERTION) == ()
@@ -319,7 +356,7 @@ def test_ties_are_those_that_the_best_is_not_shown_to_be_better_than() -> None:
 
 def test_equal_values_and_few_images_are_no_advantage() -> None:
     every = verdicts(one(Gradient(), road=[0.3] * 8))
-    method, control = every.judged[0], every.judged[1]
+    method, control = every.judged[:2]
     assert not every.better(method, method, ROAD)
     nan = float("nan")
     few = one(Gradient(), road=[0.9, 0.9, 0.9, 0.9, nan, nan, nan, nan])

@@ -1,4 +1,4 @@
-"""Two maps that know nothing of the network, beside which the methods are judged."""
+"""Three maps that know nothing of the network, beside which the methods are judged."""
 
 from __future__ import annotations
 
@@ -58,3 +58,17 @@ class Edges(_Free):
         flat = F.pad(images.detach().flatten(0, 1)[:, None], (1, 1, 1, 1), mode="replicate")
         sizes = F.conv2d(flat, kernels).square().sum(1).sqrt()
         return sizes.view(len(images), -1, *images.shape[-2:]).mean(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Centre(_Free):
+    """A round blob in the middle, the same for every image: photographs and digits have their subject there."""
+
+    key: ClassVar[str] = "centre"
+    title: ClassVar[str] = "Blob in the middle"
+
+    def attribute(self, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:
+        """Return a Gaussian whose standard deviation is a quarter of each side, (N, 1, H, W)."""
+        rows, cols = ((torch.arange(side) + 0.5) / side - 0.5 for side in images.shape[-2:])
+        blob = torch.exp(-8 * (rows[:, None] ** 2 + cols**2))
+        return blob.to(images).expand(len(images), 1, -1, -1)

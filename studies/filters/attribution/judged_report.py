@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from probe.core.document import Axis, Cell, Column, Figure, Result, Series, Table, percent
 from studies.filters.attribution.bench import SHARES
+from studies.filters.attribution.controls import Centre, Edges, RandomMap
 from studies.filters.attribution.judge import (
     CONTROLS,
     DESCRIPTIONS,
@@ -16,6 +17,9 @@ from studies.filters.attribution.judge import (
     Verdicts,
     titles,
 )
+
+_CONTROLS = "a random map, an edge detector and a blob in the middle"
+_SHORT = {RandomMap.key: "random", Edges.key: "edges", Centre.key: "middle"}
 
 _SHOWN = 4
 """Methods whose curves are drawn, beside the controls."""
@@ -57,7 +61,7 @@ def table(verdicts: Verdicts) -> Table:
     """Return one row per method and control, sorted by ROAD, with each test's mean and interval."""
     columns = [
         Column("Method", help="The attribution method; controls know nothing of the network."),
-        Column("Passed", help="Tests in which it is better than both controls."),
+        Column("Passed", help="Tests in which it is better than every control."),
     ]
     for test in (*TESTS, *DESCRIPTIONS):
         columns.append(
@@ -69,10 +73,10 @@ def table(verdicts: Verdicts) -> Table:
             )
     columns.append(Column("Time", "s", "For the maps of the images, without the tests."))
     reading = (
-        "A test counts for a method only if it is better, image by image, than a random map and than an edge detector: the 95% "
-        "bootstrap interval of the mean difference excludes 0. P is the softmax probability of the explained class. With few "
-        "images real differences are missed; the intervals are not corrected for the number of methods and tests, so of many "
-        "that are just above 0 a few may be chance. What each test cannot tell stands at its column."
+        f"A test counts for a method only if it is better, image by image, than every control ({_CONTROLS}): the 95% bootstrap "
+        "interval of the mean difference excludes 0. P is the softmax probability of the explained class. With few images real "
+        "differences are missed; the intervals are not corrected for the number of methods and tests, so of many that are just "
+        "above 0 a few may be chance. What each test cannot tell stands at its column."
     )
     rows = tuple(_row(verdicts, one) for one in verdicts.sorted())
     return Table("Which map to trust, for what", tuple(columns), rows, reading)
@@ -114,8 +118,8 @@ def comparison(verdicts: Verdicts) -> Table:
     ]
     rows = tuple((one.method.title, *(_beaten(verdicts, one, test) for test in tests)) for one in judged)
     reading = (
-        "The controls that a method is shown to be better than. A method that beats only the random map may show no more than "
-        "edges; one that beats neither is not told apart from chance on these images."
+        "The controls that a method is shown to be better than: random (noise), edges, and middle (a blob there). One that does not "
+        "beat the edges may show no more than edges, one that does not beat the middle no more than where things usually are."
     )
     return Table("Better than which control", tuple(columns), rows, reading)
 
@@ -126,8 +130,8 @@ def _beaten(verdicts: Verdicts, one: JudgedMaps, test: MapTest) -> str | None:
     equal = {control.method.key for control in verdicts.equals(one, test)}
     beaten = [c for key in CONTROLS if (c := verdicts.of(key)) is not None and key not in equal]
     if len(beaten) == len(CONTROLS):
-        return "both"
-    return f"{beaten[0].method.title.lower()} only" if beaten else "neither"
+        return "all"
+    return ", ".join(_SHORT[control.method.key] for control in beaten) or "none"
 
 
 def _interval(score: MapScore | None, test: MapTest) -> str | None:
@@ -163,7 +167,7 @@ def figures(verdicts: Verdicts) -> tuple[Figure, ...]:
             (
                 "deletion",
                 "share of the image that has its mean colour",
-                f"The {len(best)} best methods by ROAD and both controls, mean over images. The faster a curve falls, the more the "
+                f"The {len(best)} best methods by ROAD and the controls, mean over images. The faster a curve falls, the more the "
                 "answer rests on what the map ranks first, or the more the grey holes disturb the network; the control curves "
                 "show how much of the fall is that.",
             ),
@@ -244,7 +248,7 @@ def findings(verdicts: Verdicts) -> tuple[str, ...]:
             continue  # the table says so
         if not best:
             sentences.append(
-                f"{purpose}: no map is shown to be better than a random map and an edge detector ({test.title}, "
+                f"{purpose}: no map is shown to be better than {_CONTROLS} ({test.title}, "
                 f"{len(measured)} methods)."
             )
             continue
@@ -254,8 +258,7 @@ def findings(verdicts: Verdicts) -> tuple[str, ...]:
     none = [one for one in judged if not verdicts.passed(one)]
     if none:
         sentences.append(
-            f"In no test better than a random map and an edge detector: {titles(none)} "
-            f"({len(none)} of {len(judged)} methods)."
+            f"In no test better than {_CONTROLS}: {titles(none)} ({len(none)} of {len(judged)} methods)."
         )
     return tuple(sentences)
 

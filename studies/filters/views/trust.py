@@ -1,4 +1,4 @@
-"""Trust: which attribution map to believe, for what, by tests that a random map and an edge detector must fail."""
+"""Trust: which attribution map to believe, for what, by tests beside maps that know nothing of the network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from studies.filters.attribution.attribute import (
     prepare,
 )
 from studies.filters.attribution.bench import Bench, Mosaics, groups, mosaic
-from studies.filters.attribution.controls import Edges, RandomMap
+from studies.filters.attribution.controls import Centre, Edges, RandomMap
 from studies.filters.attribution.judge import LEAST, JudgedMaps, Verdicts, judge, work
 from studies.filters.registries import VIEWS
 from studies.filters.workspace import FiltersWorkspace
@@ -40,7 +40,7 @@ _IMAGES, _MOSAICS = (16, 8), (4, 2)
 
 @VIEWS.register("trust", order=9, optional=True)
 def trust(space: FiltersWorkspace) -> Section:
-    """Judge the attribution methods by deletion, ROAD, infidelity and the pointing game, beside two controls."""
+    """Judge the attribution methods by deletion, ROAD, infidelity and the pointing game, beside three controls."""
     shown = _chosen(space)
     if len(shown) < LEAST:
         raise NotApplicableError(
@@ -69,7 +69,7 @@ def trust(space: FiltersWorkspace) -> Section:
     return Section(
         "trust",
         "Which map to trust",
-        f"{len(applied)} methods and 2 controls on {len(shown)} images"
+        f"{len(applied)} methods and 3 controls on {len(shown)} images"
         + (f" and on {4 * len(parts)} quarters of mosaics." if parts else "."),
         tuple(blocks),
         results=report.results(verdicts),
@@ -86,7 +86,7 @@ def _methods(space: FiltersWorkspace) -> tuple[Method, ...]:
     methods = (*METHODS, *FURTHER)
     if not _small(space):
         methods = tuple(method.economical() for method in methods)
-    return tuple(_seeded(method, space.config.seed) for method in (*methods, RandomMap(), Edges()))
+    return tuple(_seeded(method, space.config.seed) for method in (*methods, RandomMap(), Edges(), Centre()))
 
 
 def _seeded(method: Any, seed: int) -> Method:
