@@ -20,7 +20,7 @@ from studies.filters.attribution.cells import SENSITIVITIES, CellGrid, blurred, 
 
 Array = NDArray[np.float64]
 
-SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 """The shares of the image that are deleted, or inserted: closer together where the curves are steep."""
 
 ROAD_SHARES = (0.2, 0.5, 0.8)

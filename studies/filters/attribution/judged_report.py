@@ -168,8 +168,8 @@ def figures(verdicts: Verdicts) -> tuple[Figure, ...]:
                 "deletion",
                 "share of the image that has its mean colour",
                 f"The {len(best)} best methods by ROAD and the controls, mean over images. The faster a curve falls, the more the "
-                "answer rests on what the map ranks first, or the more the grey holes disturb the network; the control curves "
-                "show how much of the fall is that.",
+                "answer rests on what the map ranks first, or the more the grey holes disturb the network; the curves of "
+                "the controls show how far it falls without knowing the network.",
             ),
             (
                 "insertion",
