@@ -18,7 +18,7 @@ from probe.graph.receptive_field.field import ReceptiveField
 from probe.graph.receptive_field.field import receptive_field as field_of
 from probe.models.loaded import LoadedModel
 from probe.models.wrap import wrap
-from studies.filters.attribution.attribute import METHODS, in_batches
+from studies.filters.attribution.attribute import FURTHER, METHODS, in_batches
 from studies.filters.attribution.attribute import prepare as prepare_attribution
 from studies.filters.config import STEPS
 from studies.filters.optimise import Channel, Class, PictureRecipe, UnitObjective, render
@@ -125,10 +125,11 @@ def attribute(
 
     ``images`` (N, C, H, W) are what the module is fed: pixels in [0, 1] for a LoadedModel, normalised ones for a plain
     module. ``classes``: one for all, or one an image; None takes the network's own answers. ``method``: gradient,
-    guided-backprop, integrated-gradients, deeplift, gradcam or occlusion. The module is left as it is. Raises
-    UsageError for an unknown method, NotApplicableError where it has no meaning for the network.
+    guided-backprop, integrated-gradients, deeplift, gradcam, occlusion, smoothgrad, gradient-shap, layercam, rise
+    or lrp. The module is left as it is. Raises UsageError for an unknown method, NotApplicableError where it has no
+    meaning for the network.
     """
-    known = {chosen.key.replace("_", "-"): chosen for chosen in METHODS}
+    known = {chosen.key.replace("_", "-"): chosen for chosen in (*METHODS, *FURTHER)}
     if method not in known:
         raise unknown("attribution method", method, known)
     module = net.module if isinstance(net, LoadedModel) else net

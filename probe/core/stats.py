@@ -147,6 +147,26 @@ def bootstrap(
     return float(low), float(high)
 
 
+def bootstrap_mean(
+    values: Sequence[float], seed: int, confidence: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Return the expanded percentile bootstrap interval of the mean of at least two values (Hesterberg 2015).
+
+    The percentiles lie as far out as makes the interval of few values as wide as Student's. Raises ValueError for fewer.
+    """
+    from scipy.stats import norm
+
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        raise ValueError("the bootstrap interval of a mean needs at least two values")
+    rng = np.random.default_rng(seed)
+    means = data[rng.integers(0, data.size, (resamples, data.size))].mean(1)
+    quantile = t_quantile(data.size, confidence) * math.sqrt(data.size / (data.size - 1))
+    tail = float(norm.cdf(-quantile))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def newcombe(
     first: int, n_first: int, second: int, n_second: int, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -24,6 +24,8 @@ _DONE = {
     "probes": "what linear classifiers read off them, by cross-validation",
     "concepts": "which concepts their channels point to, and which classes grow along these directions (TCAV)",
     "dissection": "which channels fire where a concept is (network dissection)",
+    "trust": "which attribution maps are better than three controls (a random map, an edge detector and a blob in the middle) in deletion, "
+    "insertion, ROAD, infidelity and the pointing game on mosaics",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
     "importance": "how the loss changes without single channels and the accuracy without several, beside weight norms, Taylor "
     "importance and class selectivity",
@@ -55,6 +57,19 @@ _WORKS = {
     ),
     "dissection": (
         'Bau et al., "Network Dissection: Quantifying Interpretability of Deep Visual Representations", 2017',
+    ),
+    "trust": (
+        'Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017',
+        'Lundberg and Lee, "A Unified Approach to Interpreting Model Predictions", 2017',
+        'Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", 2021',
+        'Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018',
+        'Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation", 2015',
+        'Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019',
+        'Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", 2022',
+        'Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", 2019',
+        'Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable Classifications", 2021',
+        'Hurley and Rickard, "Comparing Measures of Sparsity", IEEE Transactions on Information Theory 55, 2009',
+        'Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69, 2015',
     ),
     "stimuli": (
         'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',

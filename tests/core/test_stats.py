@@ -195,3 +195,17 @@ def test_welch_is_scipys() -> None:
 )
 def test_welch_needs_a_spread(first: tuple[float, float, int]) -> None:
     assert stats.welch(first, (0.6, 0.0, 3)) is None
+
+
+def test_the_bootstrap_of_a_mean_covers_it_even_with_few_values() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for seed in range(400):
+        low, high = stats.bootstrap_mean(rng.normal(2.0, 1.0, 8).tolist(), seed, resamples=1000)
+        hits += low <= 2.0 <= high
+    assert 0.90 <= hits / 400 <= 0.98  # 88% with plain percentiles
+    data = rng.normal(0, 1, 500).tolist()
+    np.testing.assert_allclose(stats.bootstrap_mean(data, 0), stats.t_interval(data), atol=0.01)
+    assert stats.bootstrap_mean([1.0, 1.0], 0) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="two values"):
+        stats.bootstrap_mean([1.0], 0)

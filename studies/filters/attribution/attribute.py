@@ -10,6 +10,8 @@ from captum import attr as captum
 from torch import Tensor, nn
 
 from probe.core.errors import NotApplicableError
+from studies.filters.attribution.further import GradientShap, LayerCam, Rise, SmoothGrad
+from studies.filters.attribution.lrp import Lrp
 from studies.filters.attribution.methods import (
     DeepLift,
     GradCam,
@@ -29,16 +31,22 @@ from studies.filters.attribution.subject import (
 )
 
 __all__ = [
+    "FURTHER",
     "METHODS",
     "AttributionSubject",
     "Baseline",
     "DeepLift",
     "GradCam",
     "Gradient",
+    "GradientShap",
     "GuidedBackprop",
     "IntegratedGradients",
+    "LayerCam",
+    "Lrp",
     "Method",
     "Occlusion",
+    "Rise",
+    "SmoothGrad",
     "baseline_of",
     "in_batches",
     "prepare",
@@ -55,7 +63,10 @@ METHODS: tuple[Method, ...] = (
     GradCam(),
     Occlusion(),
 )
-"""Every method with its default options, in the order in which a report shows them."""
+"""The methods of the attribution view with their default options, in the order in which a report shows them."""
+
+FURTHER: tuple[Method, ...] = (SmoothGrad(), GradientShap(), LayerCam(), Rise(), Lrp())
+"""Further methods, which the attribution view does not show."""
 
 
 def in_batches(method: Method, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:

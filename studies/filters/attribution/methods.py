@@ -27,8 +27,9 @@ from studies.filters.attribution.subject import (
     private,
 )
 
-_BATCH = 8  # larger ones spend the time saved on fetching fresh memory
-_GRADIENT = 2.5
+BATCH = 8  # larger ones spend the time saved on fetching fresh memory
+GRADIENT = 2.5
+"""The work of one gradient in forward passes."""
 
 
 class Method(Protocol):
@@ -60,7 +61,7 @@ class Method(Protocol):
         ...
 
 
-class _OneGradient:
+class OneGradient:
     """Base of the methods that need one gradient per map."""
 
     def economical(self) -> Self:
@@ -69,11 +70,11 @@ class _OneGradient:
 
     def passes(self, size: tuple[int, int]) -> float:
         """Return the cost of one gradient in forward passes."""
-        return _GRADIENT
+        return GRADIENT
 
 
 @dataclass(frozen=True)
-class Gradient(_OneGradient):
+class Gradient(OneGradient):
     """The gradient of the logit (Simonyan, Vedaldi, Zisserman 2013): the reference for the others."""
 
     key: ClassVar[str] = "gradient"
@@ -95,7 +96,7 @@ class IntegratedGradients:
 
     steps: int = 32
     baseline: Baseline = "mean"
-    batch: int = _BATCH
+    batch: int = BATCH
 
     key: ClassVar[str] = "integrated_gradients"
     title: ClassVar[str] = "Integrated gradients"
@@ -123,11 +124,11 @@ class IntegratedGradients:
 
     def passes(self, size: tuple[int, int]) -> float:
         """Return the cost of one gradient per step."""
-        return _GRADIENT * self.steps
+        return GRADIENT * self.steps
 
 
 @dataclass(frozen=True)
-class GradCam(_OneGradient):
+class GradCam(OneGradient):
     """GradCAM (Selvaraju et al. 2017) on the last layer whose output is a map larger than 1 × 1."""
 
     key: ClassVar[str] = "gradcam"
@@ -147,7 +148,7 @@ class GradCam(_OneGradient):
 
 
 @dataclass(frozen=True)
-class GuidedBackprop(_OneGradient):
+class GuidedBackprop(OneGradient):
     """Guided backpropagation (Springenberg et al. 2014): ReLUs let only positive gradients back."""
 
     key: ClassVar[str] = "guided_backprop"
@@ -192,11 +193,11 @@ class DeepLift:
 
     def passes(self, size: tuple[int, int]) -> float:
         """Return the cost of a gradient for the image and one for the baseline."""
-        return 2 * _GRADIENT
+        return 2 * GRADIENT
 
 
 @dataclass(frozen=True)
-class _Repeated:
+class RepeatedImages:
     """The different images of a batch with all their target logits: each covered image is computed only once.
 
     ``firsts`` are the rows of the different images, ``targets`` (images, logits) their target logits, and ``places``
@@ -208,7 +209,7 @@ class _Repeated:
     places: tuple[int, ...]
 
     @classmethod
-    def of(cls, images: Tensor, targets: Tensor) -> _Repeated:
+    def of(cls, images: Tensor, targets: Tensor) -> RepeatedImages:
         """Find the rows of a batch that hold the same image."""
         groups: list[list[int]] = []
         for row, image in enumerate(images):
@@ -245,7 +246,7 @@ class Occlusion:
 
     def attribute(self, subject: AttributionSubject, images: Tensor, targets: Tensor) -> Tensor:
         """Return f(image) − f(covered), averaged over the windows that cover the pixel, (N, 1, H, W)."""
-        once = _Repeated.of(images, targets)
+        once = RepeatedImages.of(images, targets)
         (height, down), (width, right) = self.window(images.shape[2]), self.window(images.shape[3])
 
         def logits(batch: Tensor) -> Tensor:
