@@ -69,22 +69,33 @@ class PullBack:
         return squared, squared.detach().sqrt()
 
 
-def gram_matrices(maps: Tensor) -> Tensor:
-    """Return the Gram matrices of the channels of maps (N, K, h, w), (N, K, K) in float32, scaled to length 1."""
+def gram_similarity(maps: Tensor, variants: int) -> Tensor:
+    """Return the mean cosine of each picture's Gram matrix with those of the other ``variants`` in its row, (N,).
+
+    ``maps`` (N, K, h, w); the Gram matrix of its channels is (K, K). Raises UsageError for outputs without a map.
+    """
     if maps.dim() != 4:
         raise UsageError(f"Gram matrices need maps (N, K, h, w), not an output of shape {tuple(maps.shape)}.")
-    rows = maps.flatten(2)
+    rows = maps.flatten(2).unflatten(0, (-1, variants))
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    grams = rows @ rows.transpose(1, 2)
-    return grams / grams.flatten(1).norm(dim=1).clamp_min(torch.finfo(grams.dtype).tiny).view(-1, 1, 1)
-
-
-def gram_similarity(maps: Tensor, variants: int) -> Tensor:
-    """Return each picture's mean cosine with the others of its row of ``variants``, (N,), from maps (N, K, h, w)."""
-    grams = gram_matrices(maps).flatten(1).view(-1, variants, maps.shape[1] ** 2)
-    cosines = grams @ grams.transpose(1, 2)
+    products = _gram_products(rows)
+    lengths = products.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(products.dtype).tiny).sqrt()
+    cosines = products / (lengths[:, :, None] * lengths[:, None, :])
     others = cosines.sum(2) - cosines.diagonal(dim1=1, dim2=2)
     return (others / max(variants - 1, 1)).flatten()
+
+
+def _gram_products(rows: Tensor) -> Tensor:
+    """Return the inner products of the Gram matrices of rows (G, V, K, P), (G, V, V)."""
+    groups, variants, channels, places = rows.shape
+    if channels <= variants * places:
+        grams = (rows @ rows.transpose(2, 3)).flatten(2)
+        return grams @ grams.transpose(1, 2)
+    # ⟨A Aᵀ, B Bᵀ⟩ = ‖Aᵀ B‖²: with many channels and few places this is much less work.
+    columns = rows.transpose(2, 3).flatten(1, 2)
+    crossed = (columns @ columns.transpose(1, 2)).square()
+    products: Tensor = crossed.view(groups, variants, places, variants, places).sum((2, 4))
+    return products
 
 
 def squared_distance(values: Tensor, target: Tensor) -> Tensor:
