@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from probe.core.errors import UsageError
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
+
+PHASE_RATE = 0.3
+"""Learning rate of phases, in radians: of 0.1, 0.3 and 1 it gave the largest values in three layers of the embedded network."""
 
 _CONTRAST_OF_PHOTOGRAPHS = 7.0
 """Standard deviation of a plane with the mean magnitude of 20 photographs: 7.2, 6.2 and 7.9 of the three of colour pictures."""
@@ -57,13 +61,25 @@ def odd_phases(phases: Tensor, width: int) -> Tensor:
     return torch.where(edge, phases - mirrored, phases)
 
 
-def mean_magnitude(parametrisation: Parametrisation, images: Tensor) -> Tensor:
-    """Return the mean Fourier magnitude of images (N, C, H, W) in [0, 1], for ``FixedMagnitude``.
+def fixed_magnitude(parametrisation: Parametrisation, images: Tensor | None) -> Tensor:
+    """Return the magnitude of images (N, C, H, W) in [0, 1], or without any the power law; UsageError for other channels."""
+    if images is None:
+        return power_law(parametrisation)
+    if images.dim() != 4 or images.shape[1] != parametrisation.channels:
+        raise UsageError(
+            f"A magnitude is that of images (N, {parametrisation.channels}, H, W), not of shape {tuple(images.shape)}."
+        )
+    return mean_magnitude(parametrisation, images)
+
+
+def mean_magnitude(parametrisation: Parametrisation, images: Iterable[Tensor]) -> Tensor:
+    """Return the mean Fourier magnitude of images (C, H, W) in [0, 1], for ``FixedMagnitude``.
 
     It is that of the decorrelated planes before the sigmoid, orthonormal, (planes, H, W // 2 + 1), without the jump from one
-    edge to the opposite one. Of larger images the middle is taken; raises UsageError for smaller ones.
+    edge to the opposite one. Of larger images the middle is taken; raises UsageError for smaller ones, and for none.
     """
     basis = parametrisation.basis
+    count = 0
     total = torch.zeros(parametrisation.planes, basis.height, basis.width // 2 + 1)
     for image in images:
         planes = parametrisation.uncoloured(middle(image, (basis.height, basis.width))[None])[0]
@@ -72,7 +88,10 @@ def mean_magnitude(parametrisation: Parametrisation, images: Tensor) -> Tensor:
         size = spectrum.abs()
         size[:, 0, 0] = spectrum.real[:, 0, 0]
         total += size
-    return total / max(len(images), 1)
+        count += 1
+    if count == 0:
+        raise UsageError("The mean magnitude of images needs at least one image.")
+    return total / count
 
 
 def periodic_spectrum(planes: Tensor) -> Tensor:

@@ -167,10 +167,7 @@ def _render_batch(
         [_start(job, parametrisation, stream) for job, stream in zip(jobs, streams, strict=True)]
     ).to(subject.device)
     movements = torch.stack(
-        [
-            job.transforms.draw(recipe.steps, size, stream)
-            for job, stream in zip(jobs, streams, strict=True)
-        ],
+        [job.transforms.draw(recipe.steps, size, stream) for job, stream in zip(jobs, streams, strict=True)],
         1,
     )
     moves = torch.tensor([job.transforms.moves for job in jobs], device=subject.device).view(-1, 1, 1, 1)
@@ -326,7 +323,8 @@ def _differentiable(subject: PictureSubject, recipe: PictureRecipe) -> Iterator[
     with ExitStack() as stack_:
         stack_.enter_context(torch.inference_mode(False))
         stack_.enter_context(torch.enable_grad())
-        for module in (subject.features, subject.fast, recipe.near and recipe.near.features):
+        earlier = None if recipe.near is None else recipe.near.features
+        for module in (subject.features, subject.fast, earlier):
             if module is not None:
                 stack_.enter_context(frozen_parameters(module))
         yield

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from probe.core.errors import UsageError
 
+NEAR_RATE = 0.05
+"""Learning rate of pictures that start from an image: half of that from noise, for they have less far to go."""
+
 
 class Term(Protocol):
     """A loss of each picture, with the strength of its pull relative to that of the objective."""
@@ -76,7 +79,7 @@ def gram_similarity(maps: Tensor, variants: int) -> Tensor:
     """
     if maps.dim() != 4:
         raise UsageError(f"Gram matrices need maps (N, K, h, w), not an output of shape {tuple(maps.shape)}.")
-    rows = maps.flatten(2).unflatten(0, (-1, variants))
+    rows = maps.flatten(2).view(-1, variants, maps.shape[1], maps.shape[2] * maps.shape[3])
     rows = rows if rows.dtype == torch.float64 else rows.float()
     products = _gram_products(rows)
     lengths = products.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(products.dtype).tiny).sqrt()
