@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
 from studies.filters.optimise.maco import Crops, FixedMagnitude, mean_magnitude, power_law
-from studies.filters.optimise.objectives import Channel, Class, Objective, UnitObjective, Variant
+from studies.filters.optimise.objectives import Channel, Class, Objective, UnitObjective, VariantObjective
 from studies.filters.optimise.rendering import PictureRecipe, PictureSubject, Rendering, render
 from studies.filters.optimise.terms import Diversity, Nearness, gram_similarity
 
@@ -23,7 +23,7 @@ __all__ = [
     "Rendering",
     "Transforms",
     "UnitObjective",
-    "Variant",
+    "VariantObjective",
     "gram_similarity",
     "mean_magnitude",
     "power_law",

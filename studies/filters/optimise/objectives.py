@@ -93,7 +93,7 @@ class Class:
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantObjective:
     """One of several pictures for the same objective, with random streams of its own."""
 
     objective: Objective

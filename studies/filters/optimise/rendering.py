@@ -16,7 +16,7 @@ from probe.core.state import frozen_parameters
 from studies.filters.config import STEPS
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
 from studies.filters.optimise.maco import Crops, FixedMagnitude
-from studies.filters.optimise.objectives import Objective, Variant, evaluate, stack
+from studies.filters.optimise.objectives import Objective, VariantObjective, evaluate, stack
 from studies.filters.optimise.terms import Diversity, Nearness, PullBack, Term
 
 _LAST_RATE = 0.1
@@ -224,7 +224,7 @@ def _groups(
     found = []
     moved = recipe.transforms_of(len(objectives), size)
     for objective, transforms, image in zip(objectives, moved, images, strict=True):
-        alike = [objective] if recipe.variants == 1 else Variant.several(objective, recipe.variants)
+        alike = [objective] if recipe.variants == 1 else VariantObjective.several(objective, recipe.variants)
         found.append(tuple(_Job(each, transforms, image) for each in alike))
     return found
 
