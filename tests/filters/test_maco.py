@@ -183,10 +183,10 @@ def stripes(horizontal: bool) -> nn.Conv2d:
 
 
 def dominant(window: Tensor) -> tuple[float, float]:
-    """Orientation (0°: stripes stand upright) and size of the strongest frequency from 0.1 on, in cycles a pixel."""
+    """Return the orientation (0°: stripes stand upright) and size of the strongest frequency, in cycles a pixel, relative to 1 / f."""
     tapered = (window - window.mean()).numpy() * np.outer(np.hanning(len(window)), np.hanning(len(window)))
     rows, columns = np.meshgrid(*[np.fft.fftfreq(len(window))] * 2, indexing="ij")
-    power = np.abs(np.fft.fft2(tapered)) ** 2 * (np.hypot(rows, columns) >= 0.1)
+    power = np.abs(np.fft.fft2(tapered)) ** 2 * np.hypot(rows, columns) ** 2
     at = power.argmax()
     orientation = np.degrees(np.arctan2(np.abs(rows), np.abs(columns))).flat[at]
     return float(orientation), float(np.hypot(rows, columns).flat[at])
