@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import probe
 from probe.core.document import Gallery, Note, Report, Section, Strip, Table
+from probe.core.journal import FileJournal
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
@@ -162,6 +164,16 @@ def test_the_seed_decides_also_among_workers() -> None:
     # The images are the same.
     assert {strip.pictures[0].pixels.tobytes() for strip in strips(first).values()} <= shared
     assert not shared & {p.pixels.tobytes() for strip in strips(first).values() for p in strip.pictures[1:7]}
+
+
+def test_a_run_that_was_interrupted_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    config = FiltersConfig(views=("optima",), layers=("norm1", "pool"), channels=(0,), steps=2)
+    first, second = (
+        run(loaded(), pictures(4), config, journal=FileJournal(tmp_path, {}, resume=resume))
+        for resume in (False, True)
+    )
+    assert section(first).results == section(second).results
+    assert repr(section(first).blocks) == repr(section(second).blocks)
 
 
 def test_two_layers_and_two_channels_are_enough_unless_more_are_named() -> None:
