@@ -21,7 +21,16 @@ from probe.models.wrap import wrap
 from studies.filters.attribution.attribute import FURTHER, METHODS, in_batches
 from studies.filters.attribution.attribute import prepare as prepare_attribution
 from studies.filters.config import STEPS
-from studies.filters.optimise import Channel, Class, PictureRecipe, UnitObjective, render
+from studies.filters.optimise import (
+    Channel,
+    Class,
+    FourierBasis,
+    Parametrisation,
+    PictureRecipe,
+    UnitObjective,
+    render,
+)
+from studies.filters.optimise.maco import PHASE_RATE, fixed_magnitude
 from studies.filters.optimise.objectives import Objective
 from studies.filters.optimise.subjects import class_subject, layer_subject, traced_model
 
@@ -77,22 +86,27 @@ def feature_picture(
     sign: int = 1,
     middle: bool = False,
     grey: bool = False,
+    maco: bool = False,
+    images: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Return a picture (C, H, W) in [0, 1] that excites a unit most, by optimisation (Olah et al. 2017).
 
     ``unit``: ``LAYER:CHANNEL``, such as ``layer3:7``, or ``class:CLASS`` for a logit. ``middle``: the unit in the middle
     of the channel's map instead of the channel's mean. ``sign`` −1 excites it least. ``size`` (H, W): None chooses by
-    the layer. Of a plain module ``wrap``'s defaults hold: give a wrapped one where it expects normalised pixels.
-    Raises UsageError for an unknown layer, channel or class.
+    the layer. ``maco`` fixes the Fourier magnitude and optimises the phase alone (Fel et al. 2023): to the mean of ``images``
+    (N, C, H, W), pixels in [0, 1] and no smaller than the picture, or without any to 1 / frequency. Of a plain module ``wrap``'s
+    defaults hold: give a wrapped one where it expects normalised pixels. Raises UsageError for an unknown layer, channel or class,
+    and for images without ``maco`` or of another kind than the picture.
     """
     layer, _, number = unit.rpartition(":")
     if not layer or not number.isdecimal() or sign not in (1, -1):
         raise UsageError(
             f"A unit is LAYER:CHANNEL or class:CLASS with sign 1 or -1, not '{unit}' with {sign}."
         )
+    if images is not None and not maco:
+        raise UsageError("The images of a feature picture give the magnitude of maco: add maco=True.")
     model = net if isinstance(net, LoadedModel) else wrap(net)
-    recipe = PictureRecipe(steps)
     example = model.example(seed=seed)
     traced = traced_model(model, example)
     objective: Objective
@@ -103,10 +117,15 @@ def feature_picture(
         below = layer_subject(model, traced, layer, example)
         subject, own = below.subject, below.size
         objective = (UnitObjective if middle else Channel)(int(number), 1 if sign > 0 else -1)
+    shape = size or (own[0], own[1])
+    recipe = PictureRecipe(steps)
+    if maco:
+        parametrisation = Parametrisation(FourierBasis(*shape), model.input.size[0], grey)
+        recipe = PictureRecipe(steps, rate=PHASE_RATE, magnitude=fixed_magnitude(parametrisation, images))
     rendering = render(
         subject,
         [objective],
-        size or (own[0], own[1]),
+        shape,
         recipe,
         channels=model.input.size[0],
         grey=grey,

@@ -27,6 +27,8 @@ _DONE = {
     "trust": "which attribution maps are better than three controls (a random map, an edge detector and a blob in the middle) in deletion, "
     "insertion, ROAD, infidelity and the pointing game on mosaics",
     "stimuli": "what their channels are tuned to, by gratings of all orientations, frequencies and phases, and by colours",
+    "optima": "several optimised pictures of a channel: from noise, with the Fourier magnitude of the images (MACO), unlike one another, "
+    "and an accentuated image",
     "importance": "how the loss changes without single channels and the accuracy without several, beside weight norms, Taylor "
     "importance and class selectivity",
 }
@@ -73,6 +75,12 @@ _WORKS = {
     ),
     "stimuli": (
         'Skottun et al., "Classifying simple and complex cells on the basis of response modulation", Vision Research 31, 1991',
+    ),
+    "optima": (
+        'Olah, Mordvintsev and Schubert, "Feature Visualization", Distill, 2017',
+        'Fel et al., "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization", 2023',
+        "Hamblin et al., \"Feature Accentuation: Revealing 'What' Features Respond to in Natural Images\", 2024",
+        'Moisan, "Periodic plus Smooth Image Decomposition", Journal of Mathematical Imaging and Vision 39, 2011',
     ),
     "importance": (
         'Morcos et al., "On the importance of single directions for generalization", 2018',

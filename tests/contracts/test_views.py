@@ -53,8 +53,8 @@ def space_for(kind: str) -> FiltersWorkspace:
         from dataclasses import replace
 
         model = replace(model, factory=Smooth)
-    labels = [0, 1, 2, 0, 1, 2] if kind == "small" else None
-    return prepare(model, pictures(6, 20, labels), CONFIG, SILENT)
+    labels = [0, 1, 2] * 4 if kind == "small" else None
+    return prepare(model, pictures(12, 20, labels), CONFIG, SILENT)
 
 
 @pytest.fixture(scope="module", params=["small", "untraceable", "smooth"])

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
-from studies.filters.optimise.objectives import Channel, Class, Objective, UnitObjective
+from studies.filters.optimise.maco import Crops, FixedMagnitude, mean_magnitude, power_law
+from studies.filters.optimise.objectives import Channel, Class, Objective, UnitObjective, VariantObjective
 from studies.filters.optimise.rendering import PictureRecipe, PictureSubject, Rendering, render
+from studies.filters.optimise.terms import Diversity, Nearness, gram_similarity
 
 __all__ = [
     "Channel",
     "Class",
+    "Crops",
+    "Diversity",
+    "FixedMagnitude",
     "FourierBasis",
+    "Nearness",
     "Objective",
     "Parametrisation",
     "PictureRecipe",
@@ -17,5 +23,9 @@ __all__ = [
     "Rendering",
     "Transforms",
     "UnitObjective",
+    "VariantObjective",
+    "gram_similarity",
+    "mean_magnitude",
+    "power_law",
     "render",
 ]

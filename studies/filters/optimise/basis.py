@@ -15,6 +15,9 @@ _INITIAL_SD = 0.01
 _CONTRAST = 0.25
 """Divides the planes before the sigmoid, so that the first steps stay out of saturation."""
 
+_LEAST_SHADE = 1 / 1024
+"""How far from black and white a pixel counts where pictures are turned back into planes: a quarter of a step of 8 bits."""
+
 _COLOUR_AXES = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 """Square root of the covariance of ImageNet's colours as published with Olah 2017; columns are the axes."""
 
@@ -54,6 +57,11 @@ class FourierBasis:
         planes: Tensor = torch.fft.irfft2(spectrum, s=(self.height, self.width), norm="ortho")
         return planes
 
+    def coefficients(self, planes: Tensor) -> Tensor:
+        """Return the coefficients (…, H, W // 2 + 1, 2) that ``planes`` turns into planes (…, H, W)."""
+        spectrum = torch.view_as_real(torch.fft.rfft2(planes, norm="ortho"))
+        return spectrum / self.scale().to(spectrum)[..., None]
+
 
 def colour_axes() -> Tensor:
     """Return the (3, 3) matrix from decorrelated planes to RGB; its longest column has length 1."""
@@ -86,12 +94,29 @@ class Parametrisation:
 
     def pictures(self, coefficients: Tensor) -> Tensor:
         """Turn coefficients (N, planes, H, W // 2 + 1, 2) into pictures (N, channels, H, W) in (0, 1)."""
-        planes = self.basis.planes(coefficients) * _CONTRAST
+        return self.coloured(self.basis.planes(coefficients))
+
+    def coefficients(self, pictures: Tensor) -> Tensor:
+        """Return the coefficients of pictures (N, channels, H, W) in [0, 1]; the inverse of ``pictures``."""
+        return self.basis.coefficients(self.uncoloured(pictures))
+
+    def coloured(self, planes: Tensor) -> Tensor:
+        """Mix planes (N, planes, H, W) to pictures (N, channels, H, W) in (0, 1)."""
+        planes = planes * _CONTRAST
         if self.grey:
             return torch.sigmoid(planes).expand(-1, self.channels, -1, -1)
         if self.channels == 3:
             planes = torch.einsum("rp,nphw->nrhw", colour_axes().to(planes), planes)
         return torch.sigmoid(planes)
+
+    def uncoloured(self, pictures: Tensor) -> Tensor:
+        """Return the planes (N, planes, H, W) of pictures (N, channels, H, W) in [0, 1]; black and white count as almost so."""
+        planes = torch.logit(pictures.clamp(_LEAST_SHADE, 1 - _LEAST_SHADE))
+        if self.grey:
+            planes = planes.mean(1, keepdim=True)
+        elif self.channels == 3:
+            planes = torch.einsum("pr,nrhw->nphw", torch.linalg.inv(colour_axes()).to(planes), planes)
+        return planes / _CONTRAST
 
 
 _REFERENCE = 128
@@ -108,13 +133,14 @@ class Transforms:
     ``jitter`` and ``last_jitter`` are the ranges of a shift in pixels, ``scale`` is the largest relative change
     of size, ``rotate`` the largest angle in degrees; all are drawn evenly. The network sees a window of the picture's
     own size. Where it reaches past the edge it sees the picture mirrored and not a grey border, which would
-    be an edge of its own.
+    be an edge of its own. ``noise`` is the standard deviation of what is then added to the pixels.
     """
 
     jitter: float = 8.0
     scale: float = 0.1
     rotate: float = 10.0
     last_jitter: float = 4.0
+    noise: float = 0.0
 
     @classmethod
     def none(cls) -> Transforms:

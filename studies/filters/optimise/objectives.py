@@ -92,6 +92,33 @@ class Class:
         return weights
 
 
+@dataclass(frozen=True)
+class VariantObjective:
+    """One of several pictures for the same objective, with random streams of its own."""
+
+    objective: Objective
+    number: int
+
+    @classmethod
+    def several(cls, objective: Objective, count: int) -> list[Objective]:
+        """Return ``count`` variants of an objective."""
+        return [cls(objective, number) for number in range(count)]
+
+    @property
+    def sign(self) -> Sign:
+        """That of the objective."""
+        return self.objective.sign
+
+    @property
+    def key(self) -> str:
+        """Name of the random streams."""
+        return f"{self.objective.key} variant {self.number}"
+
+    def weights(self, shape: Sequence[int]) -> Tensor:
+        """Return the weights of the objective."""
+        return self.objective.weights(shape)
+
+
 def stack(objectives: Sequence[Objective], shape: Sequence[int]) -> Tensor:
     """Return the weights of one objective per picture, (N, *shape)."""
     return torch.stack([objective.weights(shape) for objective in objectives])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from probe.core.errors import UsageError
 from probe.core.state import frozen_parameters
 from studies.filters.config import STEPS
 from studies.filters.optimise.basis import FourierBasis, Parametrisation, Transforms
-from studies.filters.optimise.objectives import Objective, evaluate, stack
+from studies.filters.optimise.maco import Crops, FixedMagnitude
+from studies.filters.optimise.objectives import Objective, VariantObjective, evaluate, stack
+from studies.filters.optimise.terms import Diversity, Nearness, PullBack, Term
 
 _LAST_RATE = 0.1
 """Share of the learning rate that is left at the last step."""
@@ -32,6 +34,10 @@ class PictureRecipe:
     the layer's scale nor its depth changes the pace. ``transforms`` are one set for all objectives, or one for each; None
     takes the published set for the picture's size. ``batch_size`` is the largest number of pictures at a time. ``half``
     runs the network in bfloat16 while optimising. Raises UsageError for fewer than one step.
+
+    ``magnitude`` (planes, H, W // 2 + 1) fixes the Fourier magnitude, so that only phases are optimised (MACO). Of each objective
+    ``variants`` pictures are made, one after the other; ``diversity`` is how strongly they are pulled apart, relative to the pull of
+    the objective and times their similarity. With ``near`` the pictures start from images and stay near them.
     """
 
     steps: int = STEPS
@@ -39,17 +45,31 @@ class PictureRecipe:
     transforms: Transforms | tuple[Transforms, ...] | None = None
     batch_size: int = 16
     half: bool = False
+    magnitude: Tensor | None = field(default=None, compare=False)
+    variants: int = 1
+    diversity: float = 0.0
+    near: Nearness | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers below one."""
-        if self.steps < 1 or self.batch_size < 1:
-            raise UsageError("Feature visualisation needs at least 1 step and a batch size of at least 1.")
+        if self.steps < 1 or self.batch_size < 1 or self.variants < 1:
+            raise UsageError(
+                "Feature visualisation needs at least 1 step, 1 variant and a batch size of at least 1."
+            )
+
+    def parametrisation(self, size: tuple[int, int], channels: int, grey: bool) -> Parametrisation:
+        """Return how pictures of ``size`` (H, W) are made of what is optimised."""
+        basis = FourierBasis(*size)
+        if self.magnitude is None:
+            return Parametrisation(basis, channels, grey)
+        return FixedMagnitude(basis, channels, grey, self.magnitude)
 
     def transforms_of(self, count: int, size: tuple[int, int]) -> tuple[Transforms, ...]:
         """Return the set of each of ``count`` objectives for pictures of ``size`` (H, W)."""
         if isinstance(self.transforms, tuple):
             return self.transforms
-        return (Transforms.for_size(size) if self.transforms is None else self.transforms,) * count
+        usual = Transforms.for_size(size) if self.magnitude is None else Crops()
+        return (usual if self.transforms is None else self.transforms,) * count
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -62,12 +82,24 @@ class Rendering:
     """``pictures`` (N, C, H, W) float32 in [0, 1], on the CPU like the rest.
 
     ``values`` (N,) are the objectives of the final pictures, in float32 and without transformations;
-    ``history`` (steps, N) holds the values during the optimisation, on moved pictures.
+    ``history`` (steps, N) holds the values during the optimisation, on moved pictures. ``importance`` (N, H, W) is how much each
+    pixel mattered: the absolute gradient of the objective with respect to it, averaged over channels and summed over the steps
+    (Fel et al. 2023); only of pictures with a fixed magnitude.
     """
 
     pictures: Tensor
     values: Tensor
     history: Tensor
+    importance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One picture: what it is for, how it moves, and the image (C, H, W) that it starts from, if any."""
+
+    objective: Objective
+    transforms: Transforms
+    image: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -96,31 +128,32 @@ def render(
     seed: int = 0,
     advance: Callable[[float], None] = lambda _units: None,
 ) -> Rendering:
-    """Optimise one picture of ``size`` (H, W) for each objective (Olah et al. 2017).
+    """Optimise one picture of ``size`` (H, W), or the recipe's variants, for each objective (Olah et al. 2017).
 
-    The picture of an objective depends on ``seed``, the subject and the objective alone, not on what
-    shares its batch. ``advance`` is called with the number of picture-steps done. The network is left
+    The pictures of an objective depend on ``seed``, the subject and the objective alone, not on what
+    shares their batch. ``advance`` is called with the number of picture-steps done. The network is left
     as it was: no parameter gets a gradient. Raises UsageError for a channel or class that the output does not have.
     """
-    parametrisation = Parametrisation(FourierBasis(*size), channels, grey)
+    parametrisation = recipe.parametrisation(size, channels, grey)
     parts: list[Rendering] = []
-    moved = list(zip(objectives, recipe.transforms_of(len(objectives), size), strict=True))
-    with _differentiable(subject):
-        for part in _even_parts(moved, recipe.batch_size):
-            parts.append(_render_batch(subject, part, parametrisation, recipe, seed, advance))
+    with _differentiable(subject, recipe):
+        for jobs in _even_parts(_groups(objectives, recipe, size), recipe.batch_size // recipe.variants):
+            parts.append(_render_batch(subject, jobs, parametrisation, recipe, seed, advance))
     if not parts:
         empty = torch.zeros(0, channels, *size)
         return Rendering(empty, torch.zeros(0), torch.zeros(recipe.steps, 0))
+    weighed = [part.importance for part in parts if part.importance is not None]
     return Rendering(
         torch.cat([part.pictures for part in parts]),
         torch.cat([part.values for part in parts]),
         torch.cat([part.history for part in parts], 1),
+        torch.cat(weighed) if weighed else None,
     )
 
 
 def _render_batch(
     subject: PictureSubject,
-    moved: Sequence[tuple[Objective, Transforms]],
+    jobs: Sequence[_Job],
     parametrisation: Parametrisation,
     recipe: PictureRecipe,
     seed: int,
@@ -128,30 +161,43 @@ def _render_batch(
 ) -> Rendering:
     basis = parametrisation.basis
     size = basis.height, basis.width
-    objectives = [objective for objective, _ in moved]
+    objectives = [job.objective for job in jobs]
     streams = [seeds.generator(seed, "features", subject.name, objective.key) for objective in objectives]
-    coefficients = torch.stack([parametrisation.start(stream) for stream in streams]).to(subject.device)
-    draws = [each.draw(recipe.steps, size, stream) for (_, each), stream in zip(moved, streams, strict=True)]
-    movements = torch.stack(draws, 1)
-    moves = torch.tensor([each.moves for _, each in moved], device=subject.device).view(-1, 1, 1, 1)
+    coefficients = torch.stack(
+        [_start(job, parametrisation, stream) for job, stream in zip(jobs, streams, strict=True)]
+    ).to(subject.device)
+    movements = torch.stack(
+        [job.transforms.draw(recipe.steps, size, stream) for job, stream in zip(jobs, streams, strict=True)],
+        1,
+    )
+    moves = torch.tensor([job.transforms.moves for job in jobs], device=subject.device).view(-1, 1, 1, 1)
     any_moves, all_move = bool(moves.any()), bool(moves.all())
     weights = stack(objectives, _output_shape(subject, parametrisation)).to(subject.device)
     ascent = torch.tensor([float(o.sign) for o in objectives], device=subject.device)
+    terms = _terms(subject, recipe, parametrisation.pictures(coefficients))
+    pace = 1.0 if recipe.near is None else recipe.near.strength
     coefficients.requires_grad_(True)
     adam = torch.optim.Adam([coefficients])
     history: list[Tensor] = []
+    importance = None if recipe.magnitude is None else torch.zeros(len(jobs), *size, device=subject.device)
     for step in range(recipe.steps):
-        pictures = parametrisation.pictures(coefficients)
+        pictures = moved = parametrisation.pictures(coefficients)
         if any_moves:
             shifted = Transforms.apply(pictures, movements[step])
-            pictures = shifted if all_move else torch.where(moves, shifted, pictures)
-        output = _forward(subject, pictures, recipe.half)
+            moved = shifted if all_move else torch.where(moves, shifted, pictures)
+        output = _forward(subject, _noisy(moved, jobs, streams), recipe.half)
         history.append(evaluate(output.detach(), weights).cpu())
         downhill = -_along(weights, ascent).to(output.dtype)
-        (gradient,) = torch.autograd.grad(output, coefficients, downhill)
-        if step < _WAKING_STEPS:
+        wanted = [coefficients] if importance is None else [coefficients, pictures]
+        gradient, *of_pixels = torch.autograd.grad(output, wanted, downhill, retain_graph=bool(terms))
+        if importance is not None:
+            importance += of_pixels[0].nan_to_num(0.0, 0.0, 0.0).abs().mean(1)
+        if step < _WAKING_STEPS and recipe.near is None:
             gradient = _wake(gradient, coefficients.detach())
-        coefficients.grad = _unit_mean_square(gradient)
+        gradient = _unit_mean_square(gradient)
+        if terms:
+            gradient = pace * gradient + _pulls(terms, pictures, output, coefficients)
+        coefficients.grad = gradient
         adam.param_groups[0]["lr"] = recipe.rate_at(step)
         adam.step()
         advance(len(objectives))
@@ -159,17 +205,82 @@ def _render_batch(
         pictures = parametrisation.pictures(coefficients)
         output = subject.features(pictures.contiguous(memory_format=subject.memory_format))
     return Rendering(
-        pictures.float().cpu().contiguous(), evaluate(output, weights).cpu(), torch.stack(history)
+        pictures.float().cpu().contiguous(),
+        evaluate(output, weights).cpu(),
+        torch.stack(history),
+        None if importance is None else importance.cpu(),
     )
 
 
-def _even_parts(
-    moved: Sequence[tuple[Objective, Transforms]], most: int
-) -> Iterator[Sequence[tuple[Objective, Transforms]]]:
-    """Yield parts of at most ``most`` objectives whose lengths differ by one at most."""
-    count = -(-len(moved) // most)
+def _groups(
+    objectives: Sequence[Objective], recipe: PictureRecipe, size: tuple[int, int]
+) -> list[tuple[_Job, ...]]:
+    """Return the pictures of each objective, which share a batch."""
+    images: Sequence[Tensor | None] = [None] * len(objectives)
+    if recipe.near is not None:
+        if recipe.near.images.shape[-2:] != size:
+            raise UsageError("Images to start from must have the size of the pictures.")
+        images = list(recipe.near.images)
+    found = []
+    moved = recipe.transforms_of(len(objectives), size)
+    for objective, transforms, image in zip(objectives, moved, images, strict=True):
+        alike = [objective] if recipe.variants == 1 else VariantObjective.several(objective, recipe.variants)
+        found.append(tuple(_Job(each, transforms, image) for each in alike))
+    return found
+
+
+def _even_parts(groups: Sequence[tuple[_Job, ...]], most: int) -> Iterator[Sequence[_Job]]:
+    """Yield the jobs of at most ``most`` groups, at least one, at a time; these numbers differ by one at most."""
+    count = -(-len(groups) // max(most, 1))
     for part in range(count):
-        yield moved[part * len(moved) // count : (part + 1) * len(moved) // count]
+        chosen = groups[part * len(groups) // count : (part + 1) * len(groups) // count]
+        yield [job for group in chosen for job in group]
+
+
+def _start(job: _Job, parametrisation: Parametrisation, stream: torch.Generator) -> Tensor:
+    if job.image is None:
+        return parametrisation.start(stream)
+    return parametrisation.coefficients(job.image[None].float().cpu())[0]
+
+
+def _noisy(pictures: Tensor, jobs: Sequence[_Job], streams: Sequence[torch.Generator]) -> Tensor:
+    """Add to each picture the noise of its movements, from its own stream."""
+    if not any(job.transforms.noise for job in jobs):
+        return pictures
+    noise = [
+        job.transforms.noise * torch.randn(pictures.shape[1:], generator=stream)
+        for job, stream in zip(jobs, streams, strict=True)
+    ]
+    return pictures + torch.stack(noise).to(pictures)
+
+
+def _terms(subject: PictureSubject, recipe: PictureRecipe, pictures: Tensor) -> list[Term]:
+    """Return what else pulls at ``pictures``, which are as they start."""
+    terms: list[Term] = []
+    if recipe.variants > 1 and recipe.diversity:
+        terms.append(Diversity(recipe.variants, recipe.diversity))
+    if recipe.near is not None:
+        see = _seen_by(recipe.near.features, subject, recipe.half)
+        with torch.no_grad():
+            terms.append(PullBack(see, see(pictures)))
+    return terms
+
+
+def _seen_by(features: nn.Module | None, subject: PictureSubject, half: bool) -> Callable[[Tensor], Tensor]:
+    if features is None:
+        return lambda pictures: pictures
+    earlier = PictureSubject(features, device=subject.device, memory_format=subject.memory_format)
+    return lambda pictures: _forward(earlier, pictures, half)
+
+
+def _pulls(terms: Sequence[Term], pictures: Tensor, output: Tensor, coefficients: Tensor) -> Tensor:
+    """Return the sum of the terms' gradients, each of unit mean square times its pull."""
+    total = torch.zeros_like(coefficients)
+    for term in terms:
+        losses, pull = term(pictures, output)
+        (gradient,) = torch.autograd.grad(losses.sum(), coefficients, retain_graph=True)
+        total += _unit_mean_square(gradient) * pull.to(total).view(-1, *[1] * (total.dim() - 1))
+    return total
 
 
 def _forward(subject: PictureSubject, pictures: Tensor, half: bool) -> Tensor:
@@ -207,12 +318,13 @@ def _unit_mean_square(gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def _differentiable(subject: PictureSubject) -> Iterator[None]:
+def _differentiable(subject: PictureSubject, recipe: PictureRecipe) -> Iterator[None]:
     """Let gradients flow to the pictures and to nothing else."""
     with ExitStack() as stack_:
         stack_.enter_context(torch.inference_mode(False))
         stack_.enter_context(torch.enable_grad())
-        for module in (subject.features, subject.fast):
+        earlier = None if recipe.near is None else recipe.near.features
+        for module in (subject.features, subject.fast, earlier):
             if module is not None:
                 stack_.enter_context(frozen_parameters(module))
         yield

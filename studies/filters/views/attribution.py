@@ -78,7 +78,7 @@ class _AttributionRun:
         return maps
 
 
-@VIEWS.register("attribution", order=5)
+@VIEWS.register("attribution", order=6)
 def attribution(space: FiltersWorkspace) -> Section:
     """Explain the predictions pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)

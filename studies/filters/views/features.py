@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,21 @@ from torch import Tensor, nn
 from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite
 from probe.core.errors import NotApplicableError
 from probe.core.pixels import to_uint8
-from probe.core.precision import accepts_bf16
 from probe.core.progress import Advance
+from studies.filters.optima import rendered
 from studies.filters.optimise import (
     Channel,
     Class,
     Objective,
     PictureRecipe,
     PictureSubject,
-    Rendering,
     Transforms,
     UnitObjective,
-    render,
 )
 from studies.filters.optimise.report import OptimisedValue, checks, findings, results, table
 from studies.filters.optimise.subjects import (
     LayerSubject,
     class_subject,
-    half_helps,
     layer_subject,
     traced_model,
 )
@@ -37,7 +34,6 @@ from studies.filters.workspace import FiltersWorkspace
 
 CLASSES = 3
 SIDE = 112
-_GREY_DOMAINS = frozenset({"digits", "fashion-mnist"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def features(space: FiltersWorkspace) -> Section:
     space.forget()
     parts.sort(key=lambda part: not part.refused)
     reached = tuple(value for part in parts for value in part.reached)
-    blocks = [*_random_note(space), *(block for part in parts for block in part.blocks)]
+    blocks = [*random_note(space), *(block for part in parts for block in part.blocks)]
     if reached:
         blocks.append(table(reached, space.observed.n))
     return Section(
@@ -86,29 +82,6 @@ def _part(space: FiltersWorkspace, layer: str | None, advance: Advance) -> _Part
         return _Part((Note(f"{layer}: no pictures. {error}"),), refused=True)
 
 
-def _render(
-    space: FiltersWorkspace,
-    subject: PictureSubject,
-    objectives: Sequence[Objective],
-    size: tuple[int, int],
-    advance: Advance,
-    recipe: PictureRecipe,
-) -> Rendering:
-    half = half_helps(subject.fast or subject.features, space.model.device) and accepts_bf16(
-        subject.features, space.model.input.size
-    )
-    return render(
-        subject,
-        objectives,
-        size,
-        replace(recipe, half=half),
-        channels=space.model.input.size[0],
-        grey=space.model.domain in _GREY_DOMAINS,
-        seed=space.config.seed,
-        advance=advance,
-    )
-
-
 def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Advance) -> _Part:
     channels = space.channels[layer]
     units: list[Objective] = [UnitObjective(c) for c in channels]
@@ -118,7 +91,7 @@ def _layer(space: FiltersWorkspace, layer: str, cut: LayerSubject, advance: Adva
     still = free.within(cut.stride)
     transforms = (free,) * (2 * len(channels)) + (still,) * len(channels)
     recipe = PictureRecipe(space.config.steps, transforms=transforms)
-    pictures = _render(space, cut.subject, objectives, cut.size, advance, recipe).pictures
+    pictures = rendered(space, cut.subject, objectives, cut.size, advance, recipe).pictures
     most, least, middle = torch.split(pictures, len(channels))
     high = [float(m.max()) for m in _own_maps(space, cut.output, most, channels)]
     low = [float(m.min()) for m in _own_maps(space, cut.subject.features, least, channels)]
@@ -207,7 +180,9 @@ def _class_part(
 ) -> _Part:
     _, height, width = space.model.input.size
     recipe = PictureRecipe(_class_steps(space))
-    rendering = _render(space, subject, [Class(index) for index in classes], (height, width), advance, recipe)
+    rendering = rendered(
+        space, subject, [Class(index) for index in classes], (height, width), advance, recipe
+    )
     shares = _maps(space, subject.features, rendering.pictures).softmax(1)
     natural = _maps(space, subject.features, space.pixels(space.shown))
     rows = []
@@ -242,7 +217,8 @@ def _class_part(
     return _Part((gallery, Table("Classes: optimised values", columns, tuple(rows))))
 
 
-def _random_note(space: FiltersWorkspace) -> list[Note]:
+def random_note(space: FiltersWorkspace) -> list[Note]:
+    """Return the warning that the weights are random, where they are."""
     if not space.model.provenance.weights.startswith("random"):
         return []
     text = "The weights are random: these pictures show what the architecture prefers, not what was learned."

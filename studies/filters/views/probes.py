@@ -51,7 +51,7 @@ class _Probed:
     n: int
 
 
-@VIEWS.register("probes", order=8, optional=True)
+@VIEWS.register("probes", order=9, optional=True)
 def probes(space: FiltersWorkspace) -> Section:
     """Read the classes off every layer with linear classifiers, held out, beside two controls."""
     kept = _usable(space.observed.labels.numpy())
