@@ -55,7 +55,7 @@ def test_a_study_gives_on_another_device_what_it_gives_here(
     case: Callable[[], tuple[LoadedModel, Callable[[LoadedModel], Report]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On the CPU pictures may be made in bfloat16.
-    monkeypatch.setattr("studies.filters.views.features.half_helps", lambda *_: False)
+    monkeypatch.setattr("studies.filters.optima.half_helps", lambda *_: False)
     model, study = case()
     here = study(model)
     with pretended_gpu() as gpu:

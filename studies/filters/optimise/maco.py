@@ -37,8 +37,8 @@ class FixedMagnitude(Parametrisation):
     def pictures(self, coefficients: Tensor) -> Tensor:
         """Turn phases (N, planes, H, W // 2 + 1) into pictures (N, channels, H, W) in (0, 1)."""
         phases = odd_phases(coefficients, self.basis.width)
-        spectrum = torch.polar(self.magnitude.abs().to(phases).expand_as(phases), phases)
-        spectrum = spectrum * self.magnitude.sign().to(phases)
+        magnitude = self.magnitude.to(phases)
+        spectrum = torch.complex(magnitude * phases.cos(), magnitude * phases.sin())
         planes = torch.fft.irfft2(spectrum, s=(self.basis.height, self.basis.width), norm="ortho")
         return self.coloured(planes)
 
@@ -53,9 +53,8 @@ def odd_phases(phases: Tensor, width: int) -> Tensor:
     In the first column of a real transform, and the last of an even width, the frequencies (u, v) and (−u, v) are each
     other's conjugates: their phases must be opposite, or part of the magnitude is lost.
     """
-    rows, columns = phases.shape[-2:]
-    mirrored = phases[..., -torch.arange(rows, device=phases.device) % rows, :]
-    edge = torch.zeros(columns, dtype=torch.bool, device=phases.device)
+    mirrored = phases.flip(-2).roll(1, -2)  # row u has what row −u had
+    edge = torch.zeros(phases.shape[-1], dtype=torch.bool, device=phases.device)
     edge[0] = True
     edge[-1] = edge[-1] | (width % 2 == 0)
     return torch.where(edge, phases - mirrored, phases)
