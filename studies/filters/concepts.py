@@ -122,12 +122,13 @@ def direction(concept: Array, others: Array) -> Array:
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     together = np.concatenate([concept, others])
     spread = together.std(0)
     scale = np.where(spread > 0, spread, np.inf)
     labels = np.r_[np.ones(len(concept)), np.zeros(len(others))]
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = LogisticRegression(C=_PENALTY, max_iter=500).fit(
             (together - together.mean(0)) / scale, labels

@@ -1,6 +1,6 @@
-"""Make the README's three pictures: run the three studies, open their reports, and cut out the parts that show most.
+"""Make the README's four pictures: run the three studies, open their reports, and cut out the parts that show most.
 
-``python tests/browser/screenshots.py [NAME …]`` with the names demo, adversarial, ablation (default: all); the last one
+``python tests/browser/screenshots.py [NAME …]`` with the names demo, depth, adversarial, ablation (default: all); the last one
 trains 30 networks and takes about ten minutes on two cores.
 """
 
@@ -38,6 +38,14 @@ SHOTS = (
         (
             (("[id='weights/1']", 232), ("[id='features/1']", 428)),
             (("[id='patches/1']", 490), ("[id='attribution/1']", 340)),
+        ),
+    ),
+    Shot(
+        "depth",
+        ("filters", "--views", "trust,stimuli,importance,dissection"),
+        (
+            (("[id='trust/3']", 600), ("[id='stimuli/1']", 560)),
+            (("[id='importance/8']", 530), ("[id='dissection/1']", 625)),
         ),
     ),
     Shot(

@@ -16,7 +16,7 @@ PER_LAYER = 3
 SIDE = 144
 
 
-@VIEWS.register("activations", order=2)
+@VIEWS.register("activations", order=2, passes=(20, 0))
 def activations(space: FiltersWorkspace) -> Section:
     """Show the strongest channels at each depth, laid over the image."""
     images = space.pixels(space.shown)

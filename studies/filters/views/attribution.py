@@ -78,7 +78,7 @@ class _AttributionRun:
         return maps
 
 
-@VIEWS.register("attribution", order=6)
+@VIEWS.register("attribution", order=6, passes=(1500, 0))
 def attribution(space: FiltersWorkspace) -> Section:
     """Explain the predictions pixel by pixel with several methods, and test which maps depend on the weights."""
     images = space.pixels(space.shown)

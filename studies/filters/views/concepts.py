@@ -35,7 +35,7 @@ _READING = (
 )
 
 
-@VIEWS.register("concepts", order=12, optional=True)
+@VIEWS.register("concepts", order=12, optional=True, passes=(240, 0))
 def concepts(space: FiltersWorkspace) -> Section:
     """Test whether classes depend on concepts: a folder of them (--concepts), or made textures (TCAV)."""
     sources = _sources(space)

@@ -46,7 +46,7 @@ class _Scenes:
         return len(self.masks)
 
 
-@VIEWS.register("dissection", order=13, optional=True)
+@VIEWS.register("dissection", order=13, optional=True, passes=(1100, 0))
 def dissection(space: FiltersWorkspace) -> Section:
     """Find the channels that fire where a concept is: masks of a folder (--masks), or made shapes (Network Dissection)."""
     scenes = _made(space) if space.masked is None else _from_files(space)

@@ -45,7 +45,7 @@ class _Part:
     refused: bool = False
 
 
-@VIEWS.register("features", order=4)
+@VIEWS.register("features", order=4, passes=(1700, 0))
 def features(space: FiltersWorkspace) -> Section:
     """Make the pictures that excite each channel most, by optimisation from noise."""
     pictures = [3 * len(space.channels[layer]) * space.config.steps for layer in space.layers]

@@ -67,7 +67,7 @@ _LIMITS = (
 )
 
 
-@VIEWS.register("importance", order=11, optional=True)
+@VIEWS.register("importance", order=11, optional=True, passes=(1700, 0))
 def importance(space: FiltersWorkspace) -> Section:
     """Measure which channels matter by taking them away, beside cheaper measures, and which classes they serve."""
     work = jobs(space, evenly(space.layers, _LAYERS))

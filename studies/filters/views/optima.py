@@ -61,7 +61,7 @@ _LIMITS = (
 )
 
 
-@VIEWS.register("optima", order=5, optional=True)
+@VIEWS.register("optima", order=5, optional=True, passes=(1900, 0))
 def optima(space: FiltersWorkspace) -> Section:
     """Make several optima of a few channels: from noise, MACO, diverse ones, and an accentuated image."""
     if not space.model.module.differentiable:

@@ -18,7 +18,7 @@ from studies.filters.workspace import FiltersWorkspace
 SIDE = 88
 
 
-@VIEWS.register("patches", order=3)
+@VIEWS.register("patches", order=3, passes=(480, 0))
 def patches(space: FiltersWorkspace) -> Section:
     """Show the image regions that excite each channel most, cropped to the exact receptive field."""
     units = {layer: _units(space, layer) for layer in space.layers}

@@ -51,7 +51,7 @@ class _Probed:
     n: int
 
 
-@VIEWS.register("probes", order=9, optional=True)
+@VIEWS.register("probes", order=9, optional=True, passes=(0, 3))
 def probes(space: FiltersWorkspace) -> Section:
     """Read the classes off every layer with linear classifiers, held out, beside two controls."""
     kept = _usable(space.observed.labels.numpy())
@@ -129,6 +129,7 @@ def _probe(
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     # Images of a class with fewer of them than folds are still spread over different folds.
     folds = min(_FOLDS, int(np.bincount(labels).max()))
@@ -136,7 +137,8 @@ def _probe(
     right = {}
     for layer, features in what.layers.items():
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, max_iter=_STEPS))
-        with warnings.catch_warnings():
+        # Threads of BLAS and of torch that wait for one another made small fits seven times as slow.
+        with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             said = cross_val_predict(classifier, features[kept].astype(np.float64), labels, cv=split)

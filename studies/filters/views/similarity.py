@@ -30,7 +30,7 @@ _READING = (
 )
 
 
-@VIEWS.register("similarity", order=8, optional=True)
+@VIEWS.register("similarity", order=8, optional=True, passes=(0, 3))
 def similarity(space: FiltersWorkspace) -> Section:
     """Compare the layers with one another, in an untrained network, and with another network's (CKA)."""
     if space.observed.n < LEAST_IMAGES:

@@ -23,7 +23,7 @@ _SELECTIVE = 0.3
 """The orientation selectivity from which a channel counts as tuned to an orientation."""
 
 
-@VIEWS.register("stimuli", order=10, optional=True)
+@VIEWS.register("stimuli", order=10, optional=True, passes=(1100, 0))
 def stimuli(space: FiltersWorkspace) -> Section:
     """Show gratings, forms and colours, and measure what each channel is tuned to."""
     size = space.model.input.size

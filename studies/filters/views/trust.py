@@ -38,7 +38,7 @@ _IMAGES, _MOSAICS = (16, 8), (4, 2)
 """For small networks, and for others."""
 
 
-@VIEWS.register("trust", order=7, optional=True)
+@VIEWS.register("trust", order=7, optional=True, passes=(3300, 0))
 def trust(space: FiltersWorkspace) -> Section:
     """Judge the attribution methods by deletion, ROAD, infidelity and the pointing game, beside three controls."""
     shown = _chosen(space)

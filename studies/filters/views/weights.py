@@ -85,7 +85,7 @@ def order_by_similarity(unit: NDArray[np.float64]) -> NDArray[np.int64]:
     return leaves_list(tree).astype(np.int64)
 
 
-@VIEWS.register("weights", order=1)
+@VIEWS.register("weights", order=1, passes=(80, 0))
 def weights(space: FiltersWorkspace) -> Section:
     """Show the filters of the first convolution and of the requested layers, and their anomalies."""
     every = convolutions(space.model.network, _network_example(space))
