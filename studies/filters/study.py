@@ -72,7 +72,7 @@ def run(
         other = None if against is None else _spelled(against)
         space = replace(space, against=other, concepts=concepts, masked=masked)
         if any(VIEWS.entries[name].optional for name, _ in views):
-            progress.say(_foretold(model, space.observed.n, [name for name, _ in views]))
+            progress.say(_foretold(space, [name for name, _ in views]))
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
@@ -125,16 +125,17 @@ _TIMED = 8
 """Images of the pass from which the time of a run is foretold."""
 
 
-def _foretold(model: LoadedModel, n: int, names: Sequence[str]) -> str:
-    """Say about how long the views take for ``n`` images, from the time of one pass here."""
-    images = model.example(_TIMED)
+def _foretold(space: FiltersWorkspace, names: Sequence[str]) -> str:
+    """Say about how long the views take, from the time of one pass here."""
+    count = min(_TIMED, space.config.batch_size)
+    images = space.model.example(count)
     with torch.inference_mode():
-        model.module(images)  # the first pass prepares memory
+        space.model.module(images)  # the first pass prepares memory
         started = time.perf_counter()
-        model.module(images)
-        seconds = (time.perf_counter() - started) / _TIMED
+        space.model.module(images)
+        seconds = (time.perf_counter() - started) / count
     costs = [VIEWS.entries[name].passes for name in names]
-    minutes = seconds * sum(always + each * n for always, each in costs) / 60
+    minutes = seconds * sum(always + each * space.observed.n for always, each in costs) / 60
     about = (
         "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 
 import numpy as np
@@ -19,10 +20,12 @@ import probe
 from probe.core import seeds
 from probe.core.document import Figure, Report, Section, Table
 from probe.core.errors import UsageError
+from probe.core.progress import SILENT
 from probe.models.loaded import LoadedModel
-from studies.filters import FiltersConfig, run
+from studies.filters import FiltersConfig, run, study
 from studies.filters.registries import VIEWS
 from studies.filters.representations import represent
+from studies.filters.study import prepare
 
 
 class Blind(nn.Module):
@@ -193,3 +196,16 @@ def test_two_classes_and_any_number_of_channels(channels: int) -> None:
 
 def _notes(report: Report) -> list[str]:
     return [str(block) for part in report.sections for block in part.blocks]
+
+
+def test_the_time_of_optional_views_is_foretold_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 40)  # a pass of eight images takes 40 s, so that one takes 5 s
+    monkeypatch.setattr(study.time, "perf_counter", lambda: float(next(clock)))
+    space = prepare(blind(), image_set(12), FiltersConfig(views=("all",)), SILENT)
+    always = sum(VIEWS.entries[name].passes[0] for name in ("stimuli", "similarity"))
+    each = sum(VIEWS.entries[name].passes[1] for name in ("stimuli", "similarity"))
+    minutes = round(5 * (always + 12 * each) / 60)
+    assert minutes > 60
+    assert f"2 views take about {minutes} minutes" in study._foretold(space, ["stimuli", "similarity"])
+    assert "less than a minute" in study._foretold(space, [])
+    assert all(any(entry.passes) for entry in VIEWS.entries.values())
