@@ -63,7 +63,11 @@ def told(result: LesionResult) -> str:
 
 
 @pytest.mark.parametrize(
-    ("word", "places"), [("shortcut", (Place(2), Place(1, "local:2"))), ("block", (Place(2),))]
+    ("word", "places"),
+    [
+        ("shortcut", (Place(2), Place(1, "local:2"))),
+        pytest.param("block", (Place(2),), marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_and_a_cluster_measure_what_one_process_measures(
     word: str, places: tuple[Place, ...]

@@ -45,6 +45,7 @@ SMALLER = (
     ("densenet121", "--remove pool --img-size 32"),
     ("vgg11 --weights none$", "--views weights,activations,patches,features"),
     ("dossier .*zoo:resnet20", "--model zoo:resnet?depth=8"),
+    ("dossier$", "--model zoo:lenet --data digits"),
     ("--attack standard", "-n 1 --eps 3"),
     ("mifgsm", "--attack pgd?steps=2,mifgsm --eps 0:8/255:2 -n 1"),
     ("train .*--adversarial", "--steps 1"),

@@ -1,7 +1,6 @@
 """Every family of the zoo through every study from the command line, with weights trained on digits.
 
-Random weights are not enough: with them the attribution view has nothing to randomise. Here small members are trained
-for one epoch and every view and check runs with small numbers; the slow tests take the command line's defaults.
+The slow tests take the command line's defaults; with small numbers tests/contracts/test_zoo_studies.py runs the studies.
 """
 
 from __future__ import annotations
@@ -14,11 +13,7 @@ from probe.models.weights import digits
 from tests.helpers.command_lines import check, run
 from tests.helpers.zoo_families import FAMILIES
 
-SMALL = {
-    "filters": "-n 4 --images 1 --steps 1 --channels 0",
-    "adversarial": "-n 3 --images 1 --steps 1",
-    "ablate": "-n 8 --seeds 1 --epochs 1 --train-samples 16 --draws 1 --max-sites 1 --calibration-samples 8 --jobs 1",
-}
+STUDIES = ("filters", "adversarial", "ablate")
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +36,20 @@ def line_for(study: str, family: str, model: str) -> str:
     return f'probe {study} -m "zoo:{model}" -d digits{more}'
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("study", SMALL)
-def test_with_small_numbers(study: str, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "_EPOCHS", ((float("inf"), 1, 1, 1e-3),))
-    check(run(line_for(study, family, FAMILIES[family][1]), SMALL[study].split()))
-
-
 def test_the_default_of_resnet20(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its empty ``head`` is a layer whose channels can be drawn, though the traced graph keeps no empty module."""
     monkeypatch.setattr(digits, "_EPOCHS", ((float("inf"), 1, 1, 1e-3),))
-    check(run("probe filters -m zoo:resnet20 -d digits", SMALL["filters"].split()))
+    check(
+        run(
+            "probe filters -m zoo:resnet20 -d digits",
+            ["-n", "4", "--images", "1", "--steps", "1", "--channels", "0"],
+        )
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("study", SMALL)
+@pytest.mark.parametrize("study", STUDIES)
 def test_at_the_defaults(study: str, family: str, folder: Path) -> None:
     check(run(line_for(study, family, family)))

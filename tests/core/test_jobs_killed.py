@@ -51,7 +51,9 @@ def _alive(process: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_no_worker_is_left(number: signal.Signals, code: int, tmp_path: Path) -> None:
     with (tmp_path / "stderr").open("w") as stderr:
         run = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=stderr)

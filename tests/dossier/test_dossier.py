@@ -80,6 +80,7 @@ def model(tmp_path, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
     return load_model("net.py:net", weights="none", mean=(0.5,), std=(0.5,), device="cpu", offline=True)
 
 
+@pytest.mark.slow
 def test_two_processes_relate_what_one_process_relates(model: LoadedModel) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
