@@ -136,10 +136,8 @@ def _foretold(space: FiltersWorkspace, names: Sequence[str]) -> str:
         seconds = (time.perf_counter() - started) / count
     costs = [VIEWS.entries[name].passes for name in names]
     minutes = seconds * sum(always + each * space.observed.n for always, each in costs) / 60
-    about = (
-        "less than a minute" if minutes < 1 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
-    )
-    return f"{len(names)} views take about {about} here, by the time of one pass."
+    about = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
+    return f"{len(names)} views take {'less than a minute' if minutes < 1 else about} here, by the time of one pass."
 
 
 def _lent(space: FiltersWorkspace, place: Place) -> FiltersWorkspace:
