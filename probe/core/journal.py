@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,24 +58,28 @@ class Nothing:
 NOTHING: Journal = Nothing()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lenient:
-    """A journal without which a run goes on where nothing can be written; ``say`` is told the reason."""
+    """A journal without which a run goes on where nothing can be written; ``say`` is told the reason, once."""
 
     journal: Journal
     say: Callable[[str], None]
+    _full: bool = field(default=False, init=False)
 
     def load(self, key: str) -> Arrays | None:
         """Return what the journal has."""
         return self.journal.load(key)
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Save, or say why not."""
+        """Save, or say why not; after that nothing is tried any more."""
+        if self._full:
+            return
         try:
             self.journal.save(key, arrays)
         except OSError as error:
             # The run itself needs no journal; only a later --resume would.
-            self.say(f"A part of this run could not be saved for --resume: {error.strerror or error}.")
+            self._full = True
+            self.say(f"This run cannot be saved for --resume: {error.strerror or error}.")
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,7 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
     module.requires_grad_(False).eval()
     dead = dead_units(module, held, 128) if fault is None else ()
     correct, confidence = _correct_predictions(module, held, held_labels)
+    some = torch.linspace(0, len(labels) - 1, min(IMAGES, len(labels))).round().long()
     return TrainedArm(
         arm=arm,
         anatomy=costs,
@@ -214,7 +215,7 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
         removed=removed,
         widening=factor,
         dropout=_dropout(setting, arm, module, held, held_labels) if fault is None else {},
-        landscape=landscape(module, images[:IMAGES], labels[:IMAGES], arm.seed)
+        landscape=landscape(module, images[some], labels[some], arm.seed)
         if "landscape" in setting.also and fault is None
         else np.empty((0, 0)),
     )

@@ -18,7 +18,7 @@ POINTS = 11
 """Points along each direction, the weights in the middle."""
 
 IMAGES = 128
-"""The loss is the mean over this many training images, the first ones."""
+"""The loss is the mean over at most this many training images, evenly over them: folders are in the order of their classes."""
 
 Direction = dict[str, Tensor]
 

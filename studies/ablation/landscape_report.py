@@ -30,7 +30,8 @@ def landscape_section(retrained: RetrainResult) -> Section:
     return Section(
         "landscape",
         "Loss around the weights",
-        f"On {IMAGES} training images at most, in eval mode, {len(steps())}² points within ±{REACH:g} of each filter's norm.",
+        f"On at most {IMAGES} training images, evenly over them, in eval mode; {len(steps())}² points within ±{REACH:g} of each "
+        "filter's norm.",
         tuple(blocks),
         results=_results(retrained),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from probe.core.errors import CannotRunError, UsageError
+from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import captured, last_map
 from probe.data.images import ImageSet
 from probe.data.load import ALL, load_images
@@ -57,7 +57,7 @@ class MaskedImages:
     def masks(self, spec: InputSpec, indices: Sequence[int]) -> Tensor:
         """Return the masks (N, concepts, cells) of images as the network sees them.
 
-        Raises CannotRunError for a mask that cannot be read or is not as large as its image.
+        Raises NotApplicableError for a mask that cannot be read or is not as large as its image.
         """
         grid = grid_of(spec.size)
         one_channel = InputSpec(
@@ -79,9 +79,9 @@ def _read(file: Path, size: tuple[int, int]) -> Image.Image:
         with Image.open(file) as opened:
             grey = np.asarray(opened.convert("L"))
     except OSError as error:
-        raise CannotRunError(f"The mask {file} cannot be read: {error}.") from error
+        raise NotApplicableError(f"The mask {file} cannot be read: {error}.") from error
     if grey.shape != size:
-        raise CannotRunError(
+        raise NotApplicableError(
             f"The mask {file} has {grey.shape[1]} × {grey.shape[0]} pixels, and its image {size[1]} × {size[0]}."
         )
     return Image.fromarray(np.where(grey > 0, 255, 0).astype(np.uint8))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probe.core.journal import NOTHING, FileJournal
+from probe.core.journal import NOTHING, FileJournal, Lenient
 
 FACTS = {"model": "resnet18", "epsilons": [0.1, 0.2], "seed": 0}
 ARRAYS = {
@@ -206,3 +206,24 @@ def test_remove_forgets_everything_and_may_be_repeated(tmp_path: Path) -> None:
 def test_nothing_keeps_nothing() -> None:
     NOTHING.save("a", ARRAYS)
     assert NOTHING.load("a") is None
+
+
+def test_that_nothing_can_be_written_is_said_once() -> None:
+    class Full:
+        tried = 0
+
+        def load(self, key: str) -> None:
+            return None
+
+        def save(self, key: str, arrays: object) -> None:
+            self.tried += 1
+            raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    full = Full()
+    journal = Lenient(full, said.append)
+    for key in "abc":
+        journal.save(key, {})
+    assert full.tried == 1
+    assert len(said) == 1
+    assert "No space left" in said[0]

@@ -186,3 +186,13 @@ def test_what_cannot_be_tested_is_refused_in_one_line(tmp_path: Path) -> None:
         run(reddish(), noise(30), FiltersConfig(concepts=str(tmp_path / "nowhere")))
     with pytest.raises(UsageError, match="view 'concepts'"):
         run(reddish(), noise(30), FiltersConfig(views=("weights",), concepts=str(place)))
+
+
+def test_pictures_are_no_concepts_of_a_network_with_six_channels(tmp_path: Path) -> None:
+    pixels = torch.rand(24, 6, 16, 16, generator=torch.Generator().manual_seed(0)).numpy()
+    items = [Item(str(i), None, lambda i=i: pixels[i]) for i in range(24)]  # type: ignore[misc]
+    images = ImageSet("arrays", items, None, "unknown", shape=(6, 16, 16))
+    config = FiltersConfig(views=("concepts",), concepts=str(folder(tmp_path / "concepts")))
+    refused = section(run(loaded(size=(6, 16, 16)), images, config))
+    assert not refused.failed
+    assert "6 input channels" in refused.reason

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from probe.core.document import Report, Section, Table
-from probe.core.errors import CannotRunError, UsageError
+from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel
 from studies.filters import FiltersConfig, run
@@ -168,6 +168,7 @@ def test_a_folder_of_masks_is_studied_and_what_is_wrong_is_named(tmp_path: Path)
             FiltersConfig(views=("dissection",), masks=str(place)),
         )
     )
+    assert not refused.failed
     assert "5 × 5" in refused.reason
     assert "90 × 60" in refused.reason
     (place / "masks/none").mkdir()
@@ -177,5 +178,5 @@ def test_a_folder_of_masks_is_studied_and_what_is_wrong_is_named(tmp_path: Path)
         load_masks(tmp_path)
     (place / "masks/none").rmdir()
     (place / "masks/disc/3.png").write_bytes(b"no picture")
-    with pytest.raises(CannotRunError, match=r"3\.png"):
+    with pytest.raises(NotApplicableError, match=r"3\.png"):
         load_masks(place).masks(loaded(size=(3, 32, 32)).input, range(6))

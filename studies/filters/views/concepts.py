@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.core import seeds, stats
 from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Series, Table
-from probe.core.errors import NotApplicableError
+from probe.core.errors import CannotRunError, NotApplicableError
 from studies.filters import concepts as directions
 from studies.filters.made import TEXTURES, texture
 from studies.filters.registries import VIEWS
@@ -40,10 +40,9 @@ def concepts(space: FiltersWorkspace) -> Section:
     """Test whether classes depend on concepts: a folder of them (--concepts), or made textures (TCAV)."""
     sources = _sources(space)
     counts = {name: len(rows) for name, rows in sources.items()}
-    places = space.observed.indices[: _MOST * 4].tolist()
+    # Folders are in the order of their classes: the first images would all be of a few.
+    places = evenly(space.observed.indices.tolist(), _MOST)
     rng = np.random.default_rng(seeds.derive(space.config.seed, "concepts"))
-    if len(places) > _MOST:
-        places = sorted(rng.choice(places, _MOST, replace=False).tolist())
     size = min(*counts.values(), len(places) // 2)
     if size < directions.LEAST:
         raise NotApplicableError(
@@ -87,9 +86,11 @@ def _sources(space: FiltersWorkspace) -> dict[str, Tensor]:
         by_label.setdefault(images.label(index) or 0, []).append(index)
     found = {}
     for label, name in enumerate(images.class_names):
-        readable = [
-            batch.images for batch in images.batches(spec, space.config.batch_size, by_label[label][:_MOST])
-        ]
+        chosen = evenly(by_label[label], _MOST)
+        try:
+            readable = [batch.images for batch in images.batches(spec, space.config.batch_size, chosen)]
+        except CannotRunError as error:  # none can be read, or the network takes no pictures
+            raise NotApplicableError(str(error)) from error
         found[name] = torch.cat(readable)
         if len(found[name]) < directions.LEAST:
             raise NotApplicableError(f"Of the concept '{name}' only {len(found[name])} images can be read.")
@@ -100,11 +101,11 @@ def _classes(space: FiltersWorkspace) -> dict[str, tuple[list[int], list[int]]]:
     """Return name → (images, class of each): the predicted class of all, and the labelled classes with most images."""
     seen = space.observed
     indices, predictions, labels = (part.tolist() for part in (seen.indices, seen.predictions, seen.labels))
-    found = {_PREDICTED: (indices[:_MOST], predictions[:_MOST])}
+    found = {_PREDICTED: (evenly(indices, _MOST), evenly(predictions, _MOST))}
     counts = np.bincount([label for label in labels if 0 <= label < space.model.num_classes] or [0])
     for label in np.argsort(-counts, kind="stable")[:_CLASSES]:
         if counts[label] >= directions.LEAST:
-            rows = [index for index, own in zip(indices, labels, strict=True) if own == label][:_MOST]
+            rows = evenly([index for index, own in zip(indices, labels, strict=True) if own == label], _MOST)
             found[space.class_name(int(label))] = rows, [int(label)] * len(rows)
     return found
 

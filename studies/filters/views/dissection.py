@@ -11,7 +11,7 @@ from torch import Tensor
 
 from probe.core import seeds, stats
 from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Series, Table
-from probe.core.errors import NotApplicableError
+from probe.core.errors import CannotRunError, NotApplicableError
 from probe.models.loaded import LoadedModel
 from studies.filters import dissect
 from studies.filters.dissect import Detectors, Overlaps
@@ -110,8 +110,10 @@ def _made(space: FiltersWorkspace) -> _Scenes:
 def _from_files(space: FiltersWorkspace) -> _Scenes:
     masked, spec = space.masked, space.model.input
     assert masked is not None
-    wanted = evenly([str(index) for index in range(len(masked.images))], dissect.MOST)
-    indices = masked.images.readable([int(index) for index in wanted], spec)
+    try:
+        indices = masked.images.readable(evenly(range(len(masked.images)), dissect.MOST), spec)
+    except CannotRunError as error:  # pictures have one or three channels
+        raise NotApplicableError(str(error)) from error
     if len(indices) < 2:
         raise NotApplicableError(f"Of the images with masks only {len(indices)} can be read.")
 

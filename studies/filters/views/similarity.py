@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from probe.core import seeds
 from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Table
@@ -16,6 +17,8 @@ from probe.models.loaded import LoadedModel
 from studies.filters.registries import VIEWS
 from studies.filters.representations import LEAST_IMAGES, Cka, Similarities, cka, represent
 from studies.filters.workspace import FiltersWorkspace
+
+T = TypeVar("T")
 
 _LAYERS = 16
 """How many layers are compared at most, evenly over the depth."""
@@ -79,11 +82,11 @@ def similarity(space: FiltersWorkspace) -> Section:
     )
 
 
-def evenly(names: Sequence[str], most: int) -> list[str]:
-    """Return at most ``most`` of the names, the first and the last among them."""
-    if len(names) <= most:
-        return list(names)
-    return [names[round(place * (len(names) - 1) / (most - 1))] for place in range(most)]
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most ``most`` of the items, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def untrained_model(space: FiltersWorkspace) -> tuple[LoadedModel | None, str]:
