@@ -29,9 +29,11 @@ from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_no
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
 from studies.ablation.dropout.arm import measure_dropout
 from studies.ablation.landscape import IMAGES, landscape
+from studies.ablation.plan import evenly_spaced
 from studies.ablation.widen import widen_to
 
 ROBUST_IMAGES = 200
+"""Robust accuracy is measured on at most this many held-out images."""
 ROBUST_STEPS = 20
 _RECORDS = 24
 """How often gradient norms are recorded along a training, at most."""
@@ -195,7 +197,7 @@ def train_arm(job: tuple[Setting, Arm]) -> TrainedArm:
     module.requires_grad_(False).eval()
     dead = dead_units(module, held, 128) if fault is None else ()
     correct, confidence = _correct_predictions(module, held, held_labels)
-    some = torch.linspace(0, len(labels) - 1, min(IMAGES, len(labels))).round().long()
+    some = list(evenly_spaced(len(labels), IMAGES))
     return TrainedArm(
         arm=arm,
         anatomy=costs,
@@ -274,7 +276,10 @@ def _correct_predictions(
 def _robust(
     setting: Setting, module: PixelModel, images: Tensor, labels: Tensor, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which of the first held-out images are correct before and under PGD; empty if not requested."""
+    """Return which held-out images, evenly over them, are correct before and under PGD; empty if not requested.
+
+    Evenly, because the images of a folder are in the order of their classes.
+    """
     if "robustness" not in setting.also:
         return np.empty(0, bool)
     norm = get_norm(setting.norm)
@@ -283,9 +288,8 @@ def _robust(
     robust: list[Tensor] = []
     attack = PGD(steps=ROBUST_STEPS)
     draws = seeds.generator(seed, "robustness")
-    for x, y in zip(
-        torch.split(images[:ROBUST_IMAGES], 64), torch.split(labels[:ROBUST_IMAGES], 64), strict=True
-    ):
+    some = list(evenly_spaced(len(labels), ROBUST_IMAGES))
+    for x, y in zip(torch.split(images[some], 64), torch.split(labels[some], 64), strict=True):
         verdict = attack.judged(AttackInputs(attacked, x.contiguous(), y, norm, setting.epsilon, draws))
         robust.append(~verdict.success)
     return torch.cat(robust).cpu().numpy()

@@ -51,7 +51,7 @@ def _robustness(retrained: RetrainResult) -> Section:
         robust_accuracy,
         "Robust accuracy",
         f"Correct before and under PGD with {ROBUST_STEPS} steps within {setting.norm} {setting.epsilon:g}, on "
-        f"{size} held-out images for every seed. Effect of removing: intact minus this arm.",
+        f"{size} held-out images, evenly over them, for every seed. Effect of removing: intact minus this arm.",
     )
     return Section(
         "robustness",

@@ -15,6 +15,7 @@ from probe.core.errors import NotApplicableError
 from probe.core.jobs import portable
 from probe.core.state import fingerprint
 from probe.train.loop.fit import Recipe
+from studies.ablation import arms
 from studies.ablation.arms import Arm, Setting, TrainedArm, build, from_arrays, to_arrays, train_arm
 from studies.ablation.evaluate import paired_difference
 from studies.ablation.retrain import variants_of
@@ -87,6 +88,22 @@ def test_robust_images_are_right_ones() -> None:
         (setting(also=("robustness",), recipe=Recipe(epochs=4, batch_size=16, lr=0.05)), Arm((), seed=0))
     )
     assert not (trained.robust & ~trained.right[: len(trained.robust)]).any()
+
+
+def test_robustness_looks_at_images_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arms, "ROBUST_IMAGES", 3)
+    made = setting(also=("robustness",), epsilon=0.0)
+    # As in a folder, one class after the other; the second one's labels are wrong, so that it has none right.
+    order = np.argsort(made.labels[:20], kind="stable")
+    wrong = np.where(made.labels[:20] == 1, 3, 0)[order]
+    recipe = Recipe(epochs=4, batch_size=16, lr=0.05)
+    trained = train_arm(
+        (
+            dataclasses.replace(made, held_images=made.images[order], held_labels=wrong, recipe=recipe),
+            Arm((), seed=0),
+        )
+    )
+    assert trained.robust.tolist() == trained.right[[0, 10, 19]].tolist() == [True, False, False]
 
 
 class Exploding(nn.Module):
