@@ -33,6 +33,7 @@ COMMANDS = (
     "anatomy",
     "doctor",
     "train",
+    "corrupt",
     "models",
     "attacks",
     "structures",
@@ -44,6 +45,7 @@ COMMANDS = (
 _PARTS = {
     "Studies": ("filters", "adversarial", "ablate", "dossier", "anatomy", "doctor"),
     "Training": ("train",),
+    "Images": ("corrupt",),
     "Reports": ("compare", "sweep", "schema"),
     "Lists": ("models", "attacks", "structures"),
 }
