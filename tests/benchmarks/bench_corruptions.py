@@ -59,12 +59,12 @@ def main() -> None:
             made = CORRUPTIONS.get(kind)().apply(clean, severity, draws).permute(0, 2, 3, 1).double().numpy()
             far = np.abs(made - np.stack(theirs)) * 255
             sides = [
-                [
+                (
                     np.mean([psnr(x, a / 255.0) for x, a in zip(xs, arrays, strict=True)]),
                     np.mean(xs),
                     np.std(xs),
-                ]
-                + [np.mean([fine(x) for x in xs])]
+                    np.mean([fine(x) for x in xs]),
+                )
                 for xs in (list(made), theirs)
             ]
             pairs = " | ".join(f"{ours:.4g}, {other:.4g}" for ours, other in zip(*sides, strict=True))
