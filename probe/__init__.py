@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from probe import attacks
+    from probe.api.images import corrupt as corrupt
     from probe.api.parts import attribute as attribute
     from probe.api.parts import cut as cut
     from probe.api.parts import feature_picture as feature_picture
@@ -39,6 +40,7 @@ _PLACES = {
         ("ablate", "adversarial", "anatomy", "compare", "doctor", "dossier", "filters"), "probe.api.studies"
     ),
     "ImageSet": "probe.data.images",
+    "corrupt": "probe.api.images",
     "LoadedModel": "probe.models.loaded",
     "ProbeError": "probe.core.errors",
     "Report": "probe.report",
@@ -64,6 +66,7 @@ __all__ = [
     "attacks",
     "attribute",
     "compare",
+    "corrupt",
     "cut",
     "doctor",
     "dossier",

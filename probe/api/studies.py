@@ -103,6 +103,7 @@ def adversarial(
     steps: int | None = None,
     views: Names | None = None,
     checks: Names | None = None,
+    corruptions: Names = (),
     show: int | Sequence[int] = 8,
     against: Model = None,
     transfer: Sequence[Model] = (),
@@ -118,7 +119,8 @@ def adversarial(
     ``eps`` in units of the pixel range, such as 8/255; several, ascending, make a curve and the last one is reported.
     ``attacks`` are names with options (``pgd?steps=100``, see ``probe.attacks``); none means APGD with two losses.
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
-    ``random``. ``against`` is a second network for a paired comparison,
+    ``random``. ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder in its layout.
+    ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     ``jobs`` processes (0: one per core), or a dask ``cluster``, attack the batches, with the same numbers.
     """
@@ -133,6 +135,7 @@ def adversarial(
         steps=steps,
         views=_names(views),
         checks=_names(checks),
+        corruptions=_names(corruptions) or (),
         images=show if isinstance(show, int) else tuple(show),
         batch_size=batch_size,
         save_images=_image_form(save_images),

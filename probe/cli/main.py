@@ -33,6 +33,7 @@ COMMANDS = (
     "anatomy",
     "doctor",
     "train",
+    "corrupt",
     "models",
     "attacks",
     "structures",
@@ -44,6 +45,7 @@ COMMANDS = (
 _PARTS = {
     "Studies": ("filters", "adversarial", "ablate", "dossier", "anatomy", "doctor"),
     "Training": ("train",),
+    "Images": ("corrupt",),
     "Reports": ("compare", "sweep", "schema"),
     "Lists": ("models", "attacks", "structures"),
 }
@@ -58,6 +60,7 @@ Getting started (none of these needs an internet connection):
   probe anatomy --model resnet18                 its layers: sizes, parameters, MACs, receptive fields
   probe doctor                                   find out why a network does not train
   probe train zoo:resnet20 --data digits         train a network and save its weights
+  probe corrupt my_folder --out my_folder-C      write the corruptions of ImageNet-C
 
 \b
 With your own network and images:

@@ -177,6 +177,12 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
     AGAINST_WEIGHTS,
     option("--views", type=NameList(), metavar="A,B", help="Only these views [default: all]."),
     option("--checks", type=NameList(), metavar="A,B", help="Only these checks [default: all]."),
+    option(
+        "--corruptions",
+        type=NameList(),
+        metavar="A,B",
+        help="Kinds of corruption, all (the 15 of ImageNet-C), or a folder in ImageNet-C's layout [default: 6 kinds].",
+    ),
     option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),
     option(
         "--images", type=Numbers(int), default="4", help="Number of images to show, or their indices: 0,5,7."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from probe.core.errors import UsageError
+from probe.data.corrupted_folder import kinds_or_folder
 
 ImageForm = Literal["png", "npz"]
 
@@ -21,7 +22,9 @@ class AdversarialConfig:
     accuracy collapses. The attacks are made in full at each. ``attacks`` are names with options (``pgd?steps=100``);
     none means APGD on two losses, or PGD where APGD does not support the norm. ``target``: a class name or number,
     ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to
-    the attacks that have such options. ``views`` and ``checks``: names, or None for all. ``images``: how many pictures
+    the attacks that have such options. ``views`` and ``checks``: names, or None for all.
+    ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder of corrupted copies in its layout; none means a few kinds.
+    ``images``: how many pictures
     to show, or their indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it.
     ``save_images``: the format in which adversarial images are saved beside the report; None saves none. ``jobs``: processes
     that attack the batches, 0 one per core; ``cluster``: a dask scheduler whose workers do, such as ``tcp://host:8786``.
@@ -35,6 +38,7 @@ class AdversarialConfig:
     steps: int | None = None
     views: tuple[str, ...] | None = None
     checks: tuple[str, ...] | None = None
+    corruptions: tuple[str, ...] = ()
     images: int | tuple[int, ...] = 4
     batch_size: int = 32
     bf16: bool | None = None
@@ -44,7 +48,8 @@ class AdversarialConfig:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown image format and a number below 0."""
+        """Refuse an unknown image format, unknown corruptions and a number below 0."""
+        kinds_or_folder(self.corruptions)
         if self.jobs < 0:
             raise UsageError(f"--jobs must be at least 0; got {self.jobs}.")
         if self.save_images not in (None, "png", "npz"):

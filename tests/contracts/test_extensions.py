@@ -160,27 +160,19 @@ class Attic:
         yield ModelRow("tanhnet", "attic", ("none",), "never trained", ())
 ''',
     "probe/data/corruptions/mine_corruption.py": '''
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
 from probe.data.corruptions import CORRUPTIONS
-from probe.data.corruptions._base import Amounts, begin
+from probe.data.corruptions._base import Corruption
 
 
 @CORRUPTIONS.register("darkness")
-@dataclass(frozen=True)
-class Darkness:
+class Darkness(Corruption[float]):
     """Less light."""
 
-    name: str = "darkness"
-    unit: str = "factor"
-    amounts: Amounts = (0.9, 0.7, 0.5, 0.3, 0.1)
+    title = "darkness"
+    large = small = (0.9, 0.7, 0.5, 0.3, 0.1)
 
-    def apply(self, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-        pixels, factor = begin(self, images, severity)
-        return pixels * factor
+    def _corrupt(self, pixels, parameters, scale, generator):
+        return pixels * parameters
 ''',
 }
 
@@ -241,7 +233,7 @@ NET = "-m attic:tanhnet --weights none -d stripes"
 
 
 def test_an_attack_a_check_and_a_corruption_are_in_the_report(tree: Path) -> None:
-    words = f"adversarial {NET} --attack brighten --eps 0.1 --views attacks,corruption --checks always-fine"
+    words = f"adversarial {NET} --attack brighten --eps 0.1 --views attacks,corruption --corruptions darkness --checks always-fine"
     found = results(tree, words)
     names = {result["name"] for result in found["results"]}
     assert "robust_accuracy:brighten" in names

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
-from torch import Tensor
 
 from probe.data.corruptions import CORRUPTIONS
-from probe.data.corruptions._base import Amounts, begin
-
-AMOUNTS: Amounts = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""The amount added to the largest colour channel (the value in HSV), in pixel units."""
+from probe.data.corruptions._base import Array, Corruption
 
 
-@CORRUPTIONS.register("brightness", order=4)
-@dataclass(frozen=True)
-class Brightness:
-    """Increased brightness: the value in HSV is raised and clipped at 1; hue and saturation stay the same."""
+@CORRUPTIONS.register("brightness", order=11)
+class Brightness(Corruption[float]):
+    """Increased brightness: the value in HSV is raised and clipped at 1; parameters: by how much."""
 
-    name: str = "brightness"
-    unit: str = "added value in pixel units"
-    amounts: Amounts = AMOUNTS
+    title = "brightness"
+    family = "weather"
+    large = (0.1, 0.2, 0.3, 0.4, 0.5)
+    small = (0.05, 0.1, 0.15, 0.2, 0.3)
+    alexnet = 0.565
 
-    def apply(self, images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-        """Raise each pixel's largest channel and scale the others with it; see ``Corruption.apply``."""
-        pixels, added = begin(self, images, severity)
-        value = pixels.amax(1, keepdim=True)
-        ratio = torch.where(value > 0, pixels / value, 1.0)  # black has no hue and becomes grey
-        return (ratio * (value + added).clamp(0, 1)).clamp(0, 1)
+    def _corrupt(self, pixels: Array, parameters: float, scale: float, generator: torch.Generator) -> Array:
+        """Raise each pixel's largest channel and scale the others with it; black becomes grey."""
+        value = pixels.max(2, keepdims=True)
+        ratio = np.divide(pixels, value, out=np.ones_like(pixels), where=value > 0)
+        found: Array = ratio * (value + parameters).clip(0, 1)
+        return found
