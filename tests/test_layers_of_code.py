@@ -18,6 +18,7 @@ LEVELS = {
     "probe.report": 1,
     "probe.data": 1,
     "probe.train.loop": 1,
+    "probe.certify": 2,
     "probe.models": 2,
     "probe.train": 3,
     "studies.base": 3,

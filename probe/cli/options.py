@@ -183,6 +183,14 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         metavar="A,B",
         help="Kinds of corruption, all (the 15 of ImageNet-C), or a folder in ImageNet-C's layout [default: 6 kinds].",
     ),
+    option(
+        "--certify",
+        type=NameList(),
+        is_flag=False,
+        flag_value="bounds,smoothing",
+        metavar="[A,B]",
+        help="Prove robustness: bounds (small networks), smoothing?sigma=0.25&n=1000 (L2); alone: both.",
+    ),
     option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),
     option(
         "--images", type=Numbers(int), default="4", help="Number of images to show, or their indices: 0,5,7."

@@ -12,6 +12,7 @@ from torch import nn
 
 from probe.attacks.norms import Norm, get_norm
 from probe.attacks.select import SelectedAttack, choose_attacks
+from probe.certify.options import KINDS as CERTIFICATES
 from probe.core.document import Check, Report, Result, Section
 from probe.core.errors import UsageError
 from probe.core.journal import NOTHING, Journal
@@ -83,11 +84,12 @@ def examine(
         for network in (model, *others.transfer, *filter(None, [others.against])):
             network.check_classes(images.class_names or images.num_classes, images.name)
     _check_images(config, images)
-    unused = {
-        name
-        for name, networks in (("transfer", others.transfer), ("against", others.against))
-        if not networks
+    wanted = {
+        "transfer": others.transfer,
+        "against": others.against,
+        **{name: name in config.certificates for name in CERTIFICATES},
     }
+    unused = {name for name, given in wanted.items() if not given}
     views, checks = choose_views(VIEWS, config.views, unused), _chosen_checks(config)
     with ExitStack() as stack:
         modes = train_modes(model.module)

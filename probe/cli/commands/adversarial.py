@@ -20,6 +20,7 @@ Examples:
   probe adversarial --eps 0:8/255:9 --attack "pgd?steps=100,mifgsm" --target least-likely
   probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
   probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
+  probe adversarial -m zoo:lenet -d digits -n 20 --eps 0.01 --certify
   probe adversarial --save-images npz --format json > results.json
 """
 
