@@ -103,6 +103,9 @@ def test_copies_are_read_back_with_the_numbers_of_the_corruption_itself(folder: 
             r["name"]: r["value"] for r in json.loads(ran.out)["results"] if "contrast" in r["name"]
         }
     assert len(found["copies"]) == 6
+    pages = {words: Path(f"{words}-report", "report.html").read_text(encoding="utf-8") for words in found}
+    assert "read from a folder" in pages["copies"]
+    assert "read from a folder" not in pages["contrast"]
     assert found["copies"].keys() == found["contrast"].keys()
     (Path("copies") / "contrast" / "3").rename("gone")
     ran = run(f"{common} --corruptions copies")
