@@ -393,6 +393,6 @@ def finite(value: float | None) -> float | None:
 
 
 def percent(value: float, ci: Sequence[float] | None = None) -> str:
-    """Write a proportion as a percentage, with its interval where given: ``85% [64, 95]``."""
-    text = f"{100 * value:.3g}%" if value < 0.9995 else "100%"
+    """Write a proportion, or a ratio above 1, as a percentage, with its interval where given: ``85% [64, 95]``."""
+    text = f"{100 * value:.3g}%" if value < 0.9995 else f"{100 * value:.0f}%"
     return text if ci is None else f"{text} [{100 * ci[0]:.0f}, {100 * ci[1]:.0f}]"

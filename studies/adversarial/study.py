@@ -241,7 +241,7 @@ def _report(
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
-        references=references(space, checks),
+        references=references(space, checks, sections),
         key=("curve",),
     )
 

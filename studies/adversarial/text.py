@@ -175,7 +175,25 @@ def _curve_sentences(space: AdversarialWorkspace) -> list[str]:
     return [*sentences, sizes]
 
 
-def references(space: AdversarialWorkspace, checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the papers behind the attacks and the checks, each once."""
+_OF_SECTIONS = {
+    "corruption": (
+        'Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019',
+    ),
+    "bounds": (
+        'Zhang, Weng, Chen, Hsieh and Daniel, "Efficient Neural Network Robustness Certification with General Activation '
+        'Functions", NeurIPS 2018',
+    ),
+    "smoothing": (
+        'Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing", ICML 2019',
+        'Salman et al., "Provably Robust Deep Learning via Adversarially Trained Smoothed Classifiers", NeurIPS 2019',
+    ),
+}
+
+
+def references(
+    space: AdversarialWorkspace, checks: Sequence[Check], sections: Sequence[Section]
+) -> tuple[str, ...]:
+    """Return the papers behind the attacks, the checks and the sections that were made, each once."""
     papers = [attack.attack.traits.paper for attack in space.attacks]
-    return tuple(dict.fromkeys([*papers, *(_CHECKING if checks else ()), WILSON]))
+    made = [paper for section in sections if not section.reason for paper in _OF_SECTIONS.get(section.id, ())]
+    return tuple(dict.fromkeys([*papers, *(_CHECKING if checks else ()), *made, WILSON]))

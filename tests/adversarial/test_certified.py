@@ -35,6 +35,9 @@ def test_certified_accuracy_is_at_most_attacked_accuracy() -> None:
     for _, certified, attacked, *_ in rows[1:]:
         assert certified <= attacked
     assert value(report, "smoothed_accuracy") == counts[0] / 4
+    papers = " ".join(report.references)
+    assert "Cohen" in papers
+    assert "Hendrycks" in papers
 
 
 def test_without_certify_nothing_is_certified() -> None:
