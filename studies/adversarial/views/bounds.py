@@ -20,7 +20,7 @@ MOST = 4e10
 """Neurons times multiply-accumulates, about what is computed for an image and epsilon, above which bounds would take minutes."""
 
 
-@VIEWS.register("bounds", order=2)
+@VIEWS.register("bounds", order=3)
 def bounds(space: AdversarialWorkspace) -> Section:
     """Prove images robust by linear bounds: robust accuracy lies between what is certified and what is attacked."""
     if space.config.target is not None:

@@ -27,7 +27,7 @@ STEPS, SAMPLES = 20, 8
 _POINTS = 41
 
 
-@VIEWS.register("smoothing", order=2)
+@VIEWS.register("smoothing", order=3)
 def smoothing(space: AdversarialWorkspace) -> Section:
     """Certify the network smoothed by Gaussian noise, and attack it with expectation over the noise."""
     if space.config.target is not None:
