@@ -18,6 +18,7 @@ from probe.certify.operations import (
     affine_module,
     function_of,
     is_tensor,
+    is_torchs_own,
     limits,
     pooling,
 )
@@ -176,10 +177,10 @@ class _Bounder(fx.Interpreter):
         return self._function(n, OUT_OF_PLACE.get(function, function), args, kwargs)
 
     def _layer(self, n: fx.Node, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if isinstance(layer, nn.MaxPool2d):
+        if isinstance(layer, nn.MaxPool2d) and is_torchs_own(layer):
             names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
             return self._pool(n, args[0], (), {name: getattr(layer, name) for name in names})
-        ends = limits(layer)
+        ends = limits(layer) if is_torchs_own(layer) else None
         if ends is not None:
             return self._cut_off(args[0], *ends)
         if not affine_module(layer):

@@ -54,9 +54,14 @@ def function_of(method: str) -> Any:
     return _METHOD_OF.get(method)
 
 
+def is_torchs_own(module: nn.Module) -> bool:
+    """Tell whether a layer does what torch's class of that name does: a subclass or a hook could do anything."""
+    return not module._forward_hooks and type(module).forward.__module__.startswith("torch.nn.")
+
+
 def affine_module(module: nn.Module) -> bool:
-    """Tell whether a layer is affine in eval mode: one of torch's own, for a subclass or a hook could do anything."""
-    if module._forward_hooks or not type(module).forward.__module__.startswith("torch.nn."):
+    """Tell whether a layer is affine in eval mode."""
+    if not is_torchs_own(module):
         return is_dropout_like(module) and not module.training
     if isinstance(module, _BatchNorm):
         return not module.training and module.running_mean is not None

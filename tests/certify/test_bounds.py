@@ -201,6 +201,12 @@ class HiddenInData(nn.Module):
         return x.flatten(1) - 2 * x.data.flatten(1)
 
 
+def hooked(layer: nn.Module) -> nn.Module:
+    """A layer whose output a hook changes for large values only, which a look at one image does not show."""
+    layer.register_forward_hook(lambda _, __, out: torch.where(out > 5, -out, out))
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 2), layer)
+
+
 class RoundingLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.round())
@@ -214,6 +220,7 @@ class RoundingLinear(nn.Linear):
         (Hidden(), "detach"),
         (HiddenInData(), "getattr"),
         (nn.Sequential(nn.Flatten(), RoundingLinear(4, 2)), "round|RoundingLinear"),
+        (hooked(nn.ReLU()), "ReLU|where|gt"),
     ],
 )
 def test_what_has_no_bounds_is_named(net: nn.Module, word: str) -> None:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from probe.attacks.norms import shown
 from probe.certify.bounds import BoundedNetwork
 from probe.certify.options import Bounds
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from studies.adversarial.registries import VIEWS
+from studies.adversarial.views._shares import accuracy_word, shares
 from studies.adversarial.workspace import AdversarialWorkspace
 
 MOST = 4e10
@@ -81,7 +82,9 @@ def _section(
         interval = (wilson(low, n)[0], wilson(high, n)[1])
         rows.append((shown(epsilon, space.norm), low, high, high - low, n, low / n, high / n, *interval))
         found.append(
-            Result.proportion(f"certified_{_measure(space)}@{epsilon:.6g}", low, n, higher_is_better=True)
+            Result.proportion(
+                f"certified_{accuracy_word(space)}@{epsilon:.6g}", low, n, higher_is_better=True
+            )
         )
     at = min(range(len(epsilons)), key=lambda i: abs(epsilons[i] - space.epsilon))
     low, high = int(proved[at]), int(survived[at])
@@ -95,7 +98,7 @@ def _section(
         Axis(f"epsilon ({space.norm.name}, {space.norm.unit or 'pixel units, 1 is black to white'})"),
         Axis(space.phrases.measure),
         "Between the lines lie images that no attack breaks and no bound proves. Bands are 95% Wilson intervals.",
-        (_series("attacked", epsilons, survived, n), _series("certified", epsilons, proved, n)),
+        (shares("attacked", epsilons, survived, n), shares("certified", epsilons, proved, n)),
     )
     table = Table(
         "Certified and attacked",
@@ -121,13 +124,3 @@ def _section(
     return Section(
         "bounds", "Certified bounds", blocks=(figure, table), results=tuple(found), findings=(finding,)
     )
-
-
-def _measure(space: AdversarialWorkspace) -> str:
-    return "accuracy" if space.images.labelled else "agreement"
-
-
-def _series(label: str, epsilons: list[float], counts: NDArray[np.int64], n: int) -> Series:
-    ends = [wilson(int(count), n) for count in counts]
-    shares = tuple(float(count) / n for count in counts)
-    return Series(label, tuple(epsilons), shares, tuple(e[0] for e in ends), tuple(e[1] for e in ends))

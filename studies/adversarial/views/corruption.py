@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from probe.core.document import Axis, Cell, Column, Figure, Note, Result, Section, Series, Table, percent
+from probe.core.document import Axis, Cell, Column, Figure, Note, Result, Section, Table, percent
 from probe.core.stats import wilson
 from probe.data.corrupted_folder import CorruptedFolder, kinds_or_folder
 from probe.data.corruptions import FEW
 from studies.adversarial.corrupted import Corrupted, Interval, alexnet_error, family_of, measure, title_of
 from studies.adversarial.registries import VIEWS
+from studies.adversarial.views._shares import accuracy_word, shares
 from studies.adversarial.workspace import AdversarialWorkspace
 
 _LINES = 4
@@ -40,7 +41,7 @@ def _results(space: AdversarialWorkspace, found: Corrupted) -> list[Result]:
     """Return the accuracy of every kind and severity, and the errors averaged over severities."""
     n = len(found)
     results = [
-        Result.proportion(f"{_accuracy(space)}:{kind}@{severity}", correct, n, higher_is_better=True)
+        Result.proportion(f"{accuracy_word(space)}:{kind}@{severity}", correct, n, higher_is_better=True)
         for kind in found.kinds
         for severity, correct in enumerate(found.counts(kind), 1)
     ]
@@ -95,10 +96,6 @@ def _beside(space: AdversarialWorkspace, attacked: int, n: int) -> str:
     return f"under attack {percent(moved / n, wilson(moved, n))} are in the target class"
 
 
-def _accuracy(space: AdversarialWorkspace) -> str:
-    return "accuracy" if space.images.labelled else "agreement"
-
-
 def _how(space: AdversarialWorkspace, found: Corrupted) -> str:
     """Say where the corrupted images come from, what is not as published, and what is missing."""
     words = space.config.corruptions
@@ -144,21 +141,13 @@ def _groups(kinds: tuple[str, ...]) -> list[list[str]]:
 
 
 def _figures(space: AdversarialWorkspace, found: Corrupted, attacked: int) -> list[Figure]:
-    n, measure_ = len(found), _accuracy(space)
-
-    def series(label: str, values: list[int]) -> Series:
-        bounds = [wilson(value, n) for value in values]
-        return Series(
-            label,
-            tuple(float(severity) for severity in range(len(values))),
-            tuple(value / n for value in values),
-            tuple(low for low, _ in bounds),
-            tuple(high for _, high in bounds),
-        )
+    n, measure_ = len(found), accuracy_word(space)
 
     # An image that an attack has not moved to its target may be wrong: that is no floor for accuracy.
     targeted = space.config.target is not None
-    floor = () if targeted else (series(f"attack, {space.words(space.epsilon)}", [attacked] * 6),)
+    floor = (
+        () if targeted else (shares(f"attack, {space.words(space.epsilon)}", range(6), [attacked] * 6, n),)
+    )
     clean = int(found.clean.sum())
     return [
         Figure(
@@ -169,7 +158,7 @@ def _figures(space: AdversarialWorkspace, found: Corrupted, attacked: int) -> li
             "Kinds and strengths after Hendrycks and Dietterich 2019, with 95% Wilson intervals. A network "
             "can be robust to every corruption and yet fail on an imperceptible perturbation: these are "
             "different questions.",
-            (*(series(title_of(kind), [clean, *found.counts(kind)]) for kind in group), *floor),
+            (*(shares(title_of(kind), range(6), [clean, *found.counts(kind)], n) for kind in group), *floor),
         )
         for group in _groups(found.kinds)
     ]
@@ -221,7 +210,7 @@ def _errors(space: AdversarialWorkspace, found: Corrupted) -> Table:
 
 
 def _table(space: AdversarialWorkspace, found: Corrupted, attacked: int) -> Table:
-    measure_, n = _accuracy(space).capitalize(), len(found)
+    measure_, n = accuracy_word(space).capitalize(), len(found)
     rows: list[tuple[Cell, ...]] = [
         (title_of(kind), severity, correct, n, correct / n, *wilson(correct, n))
         for kind in found.kinds

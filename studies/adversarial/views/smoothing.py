@@ -11,11 +11,12 @@ from torch import Tensor
 
 from probe.certify.options import Smoothing
 from probe.certify.smoothing import ABSTAINED, attacked, certificate, predict
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson
 from studies.adversarial.registries import VIEWS
+from studies.adversarial.views._shares import accuracy_word, shares
 from studies.adversarial.workspace import AdversarialWorkspace
 
 RADII = (0.5, 1.0, 1.5, 2.0)
@@ -88,7 +89,7 @@ def _one(space: AdversarialWorkspace, place: int, options: Smoothing) -> _Smooth
 
 
 def _section(space: AdversarialWorkspace, options: Smoothing, found: list[_SmoothedImage]) -> Section:
-    n, measure = len(found), "accuracy" if space.images.labelled else "agreement"
+    n, measure = len(found), accuracy_word(space)
     radii = np.array([each.radius if each.right else -1.0 for each in found])
     abstained = sum(each.abstained for each in found)
     grid = np.linspace(0, RADII[-1] * options.sigma, _POINTS)
@@ -103,7 +104,7 @@ def _section(space: AdversarialWorkspace, options: Smoothing, found: list[_Smoot
         f"Votes over Gaussian noise of sigma {options.sigma:g}. Certified: {options.n:,} votes, each certificate wrong with a "
         f"probability of at most {options.alpha:g}. Attacked: {STEPS} steps of gradient ascent over {SAMPLES} draws of noise. "
         "Bands are 95% Wilson intervals over images.",
-        (_series("attacked", steps, survived, n), _series("certified", grid, certified, n)),
+        (shares("attacked", steps, survived, n), shares("certified", grid, certified, n)),
     )
     rows: list[tuple[Cell, ...]] = []
     results = []
@@ -151,11 +152,3 @@ def _largest(options: Smoothing) -> float:
 
 def _counts(radii: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.array([int((radii >= radius).sum()) for radius in grid])
-
-
-def _series(label: str, radii: NDArray[np.float64], counts: NDArray[np.int64], n: int) -> Series:
-    ends = [wilson(int(count), n) for count in counts]
-    shares = tuple(float(count) / n for count in counts)
-    return Series(
-        label, tuple(map(float, radii)), shares, tuple(e[0] for e in ends), tuple(e[1] for e in ends)
-    )
