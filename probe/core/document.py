@@ -189,10 +189,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart as data. ``heatmap`` takes ``matrix`` (rows = y, columns = x) instead of series."""
+    """A chart as data. ``heatmap`` takes ``matrix`` (rows = y, columns = x) instead of series; ``polar`` x in degrees."""
 
     title: str
-    kind: Literal["line", "bar", "scatter", "heatmap"]
+    kind: Literal["line", "bar", "scatter", "polar", "heatmap"]
     x: Axis
     y: Axis
     reading: str

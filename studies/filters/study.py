@@ -25,6 +25,7 @@ from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.base import bands, choose_views, run_views
 from studies.checks import study_checks
+from studies.filters.cards import with_cards
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.concepts import load_concepts
 from studies.filters.config import FiltersConfig
@@ -76,7 +77,9 @@ def run(
         with place.lend(partial(_lent, space, place), model.device) as workers:
             if not place.here:
                 space = replace(space, workers=workers)
-            sections = run_views(views, space, config.seed, progress, "Computing the views")
+            sections = with_cards(
+                run_views(views, space, config.seed, progress, "Computing the views"), space.channels
+            )
     results = _accuracy(space.observed)
     warnings = (*model.provenance.notes, *images.cautions, *bands(model.input.size[0]))
     info = data_info(model, images, space.observed.n)

@@ -12,8 +12,9 @@ from helpers.filters_models import loaded, pictures
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Table
+from probe.core.document import Gallery, Series, Table
 from studies.filters import FiltersConfig, forms, run, stimuli
+from studies.filters.cards import card, tuning_picture
 
 SIDE, KERNEL = 32, 15
 
@@ -175,3 +176,45 @@ def test_two_classes_and_any_number_of_channels(channels: int) -> None:
     pixels = torch.rand(6, channels, 12, 12, generator=torch.Generator().manual_seed(0))
     report = probe.filters(net, probe.images(pixels, torch.arange(6) % 2), views=["stimuli"])
     assert [section.reason for section in report.sections] == [""]
+
+
+def test_cards_show_a_channel_that_was_planted_by_picture_tuning_and_patches() -> None:
+    network = loaded().network
+    network.conv1 = nn.Conv2d(3, 6, 7, padding=3)
+    with torch.no_grad():
+        network.conv1.weight[2] = gabor(90.0, stimuli.frequencies((16, 16))[4], 0)[4:11, 4:11].float() / 3
+    options = FiltersConfig(
+        views=("patches", "features", "stimuli"), layers=("conv1",), channels=(2, 4), steps=4
+    )
+    report = run(loaded(network), pictures(8), options)
+    assert [section.id for section in report.sections] == ["cards", "patches", "features", "stimuli"]
+    gallery = report.sections[0].blocks[0]
+    assert isinstance(gallery, Gallery)
+    first, second = gallery.strips
+    assert (first.anchor, second.anchor) == ("conv1/ch2", "conv1/ch4")
+    assert [picture.alt for picture in card(report.sections, "conv1", 2)] == [
+        picture.alt for picture in first.pictures
+    ]
+    captions = [picture.caption for picture in first.pictures]
+    assert captions[:2] == ["optimised", "tuning"]
+    assert 3 <= len(first.pictures) <= 11
+    # Far from the middle the curve of an upright filter is wide upwards and empty sideways.
+    dark = first.pictures[1].pixels.astype(int).sum(2) < 450
+    assert dark[8:20, 50:62].any()
+    assert not dark[50:62, 8:20].any()
+
+
+def test_cards_need_tuning_and_pictures() -> None:
+    options = FiltersConfig(views=("patches", "stimuli"), layers=("conv1",), channels=(2,))
+    assert run(loaded(), pictures(8), options).sections[0].id == "cards"
+    only = run(loaded(), pictures(8), FiltersConfig(views=("stimuli",), layers=("conv1",), channels=(2,)))
+    assert [section.id for section in only.sections] == ["stimuli"]
+
+
+def test_a_tuning_picture_has_the_area_of_its_curve() -> None:
+    """A circle of radius r has π r²; one that answers half of the angles alike has half of it."""
+    angles = tuple(np.arange(0, 360, 0.5).tolist())
+    for values, share in (([1.0] * 720, 1.0), ([1.0] * 360 + [-1.0] * 360, 0.5)):
+        shape = tuning_picture(Series("ch 0", angles, tuple(values)))
+        part = (shape < 200).any(2).mean() / (math.pi / 4 * 0.94**2)
+        assert part == pytest.approx(share, abs=0.03)

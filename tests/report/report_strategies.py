@@ -51,7 +51,7 @@ def series(draw: st.DrawFn) -> Series:
 figures = st.builds(
     Figure,
     texts,
-    st.sampled_from(["line", "bar", "scatter", "heatmap"]),
+    st.sampled_from(["line", "bar", "scatter", "polar", "heatmap"]),
     axes,
     axes,
     texts,

@@ -191,6 +191,19 @@ def test_large_heat_maps_become_one_picture_with_the_same_colours() -> None:
     assert (pixels == colormaps["viridis"](scaled, bytes=True)[..., :3]).all()
 
 
+def test_polar_points_stand_at_their_angle_and_distance() -> None:
+    """A value of 2 at 0° is twice as far to the right of the centre as one of 1 at 180° is to its left."""
+    angles, values = (0.0, 90.0, 180.0, 270.0), (2.0, 1.0, 1.0, -1.0)
+    root = wide(Figure("t", "polar", X, Y, "", (Series("a", angles, values),)))
+    right, up, left, centre = (
+        (float(point.get("x", "")), float(point.get("y", ""))) for point in marks(root, "use", "point")
+    )
+    assert right[0] - centre[0] == pytest.approx(2 * (centre[0] - left[0]), abs=0.05)
+    assert centre[1] - up[1] == pytest.approx(centre[0] - left[0], abs=0.05)  # screens count downwards
+    assert right[1] == pytest.approx(centre[1], abs=0.05)
+    assert right[0] - centre[0] > 50
+
+
 def test_missing_cells_of_a_heat_map_are_marked() -> None:
     root = wide(Figure("t", "heatmap", X, Y, "", matrix=((1.0, math.nan), (2.0,))))
     assert len(marks(root, "path", "fill-none-ground")) == 2

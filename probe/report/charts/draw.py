@@ -12,8 +12,8 @@ from matplotlib import figure as mpl
 from matplotlib import style
 from matplotlib.axes import Axes
 
-from probe.core.document import Figure
-from probe.report.charts import heatmap, marks
+from probe.core.document import Axis, Figure
+from probe.report.charts import heatmap, marks, polar
 from probe.report.charts.looks import FONT, fit, settings, text_width
 from probe.report.charts.scales import drawable, names_fit, set_axis
 
@@ -43,6 +43,8 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
     if figure.kind == "bar":
         # bars of one width have no place on a log axis
         figure = replace(figure, x=replace(figure.x, scale="linear"))
+    if figure.kind == "polar":
+        figure = replace(figure, x=Axis(figure.x.label), y=Axis(figure.y.label))
     unit = font / FONT
     across = 72 * width / unit
     with quiet(unit):
@@ -53,10 +55,12 @@ def drawing(figure: Figure, width: float, font: float) -> Drawing:
             down = _height(figure, across, flat)
         canvas = mpl.Figure((across * unit / 72, down * unit / 72), dpi=72, layout="constrained")
         canvas.get_layout_engine().set(w_pad=5 * unit / 72, h_pad=5 * unit / 72)  # type: ignore[union-attr, call-arg]
-        axes = canvas.add_subplot()
+        axes = canvas.add_subplot(projection="polar" if figure.kind == "polar" else None)
         chart = Drawing(canvas)
         if figure.kind == "heatmap":
             heatmap.fill(axes, figure, chart.sentences, across, down, unit)
+        elif figure.kind == "polar":
+            polar.fill(axes, figure, chart.sentences, across, unit)  # type: ignore[arg-type]
         elif flat:
             _scales(axes, figure, across, down, flat)
             marks.lying_bars(axes, figure, chart.sentences, unit)
@@ -90,7 +94,9 @@ def _names_turn(figure: Figure, across: float) -> bool:
 
 
 def _height(figure: Figure, across: float, flat: bool) -> float:
-    if flat:
+    if figure.kind == "polar":
+        down = min(polar.HEIGHT, across)
+    elif flat:
         down = 80 + (marks.thickness(figure) * marks.abreast(figure) + 9) * len(figure.x.categories)
     else:
         down = min(380.0, max(250.0, 0.44 * across)) + (60 if _names_turn(figure, across) else 0)

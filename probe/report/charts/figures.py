@@ -74,7 +74,13 @@ def undrawable(figure: Figure) -> int:
 
 def describe(figure: Figure) -> str:
     """Say in words what a chart shows: kind, axes, series with their first and last values."""
-    names = {"line": "Line chart", "bar": "Bar chart", "scatter": "Scatter plot", "heatmap": "Heat map"}
+    names = {
+        "line": "Line chart",
+        "bar": "Bar chart",
+        "scatter": "Scatter plot",
+        "polar": "Polar chart",
+        "heatmap": "Heat map",
+    }
     if figure.kind == "heatmap":
         rows, columns = len(figure.matrix), max(map(len, figure.matrix), default=0)
         value = figure.value_label or "value"

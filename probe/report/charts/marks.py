@@ -65,9 +65,9 @@ def fill(axes: Axes, figure: Figure, sentences: Sentences, across: float, unit: 
             rows = list(rows_of(figure, series))[:_POINTS_DRAWN]
             _intervals(axes, [row for row in rows if row[2] != row[3]], HUES[index % len(HUES)], 1.5 * unit)
             if every == 1:
-                sentences[f"point:{index}"] = [_sentence(figure, series, row) for row in rows]
+                sentences[f"point:{index}"] = [sentence(figure, series, row) for row in rows]
             xs, ys = [row[0] for row in rows], [row[1] for row in rows]
-            axes.plot(xs, ys, linestyle="none", **_marker(series, index, 8.4 * unit, unit))
+            axes.plot(xs, ys, linestyle="none", **marker(series, index, 8.4 * unit, unit))
 
 
 def _line(axes: Axes, figure: Figure, index: int, every: int, sentences: Sentences, unit: float) -> None:
@@ -80,14 +80,15 @@ def _line(axes: Axes, figure: Figure, index: int, every: int, sentences: Sentenc
         axes.fill_between(x, low, high, color=hue, alpha=0.16, linewidth=0, gid=f"band:{index}", **_FREE)
     finite = [place for place, row in enumerate(rows) if math.isfinite(row[1])]
     marked = finite if every <= 1 else [*finite[:-1:every], *finite[-1:]]
-    sentences[f"point:{index}"] = [_sentence(figure, series, rows[place]) for place in marked]
-    look = _marker(series, index, 6.4 * unit, unit)
+    sentences[f"point:{index}"] = [sentence(figure, series, rows[place]) for place in marked]
+    look = marker(series, index, 6.4 * unit, unit)
     if len(marked) > _CROWDED:
         look |= {"markerfacecolor": to_rgba(hue, 0), "markeredgecolor": to_rgba(PAPER, 0)}
     axes.plot(x, y, linestyle=DASHES[index % len(DASHES)], markevery=marked, **look)
 
 
-def _marker(series: Series, index: int, size: float, unit: float) -> dict[str, Any]:
+def marker(series: Series, index: int, size: float, unit: float) -> dict[str, Any]:
+    """Return the look of a series' line and points: the colour, shape and name by its place among the series."""
     return {
         "color": HUES[index % len(HUES)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -157,13 +158,13 @@ def _bars(
             drawn = axes.bar(places, lengths, 0.94 * bar_width, bottom=base, **look)
         for order, (bar, row) in enumerate(zip(drawn, rows, strict=True)):
             bar.set_gid(f"bar:{index}:{order}")
-            sentences[f"bar:{index}:{order}"] = [_sentence(figure, series, row)]
+            sentences[f"bar:{index}:{order}"] = [sentence(figure, series, row)]
         measured = [(x, *row[1:]) for x, row in zip(places, rows, strict=True) if row[2] != row[3]]
         for colour, thick in ((PAPER, 4.5), (INK, 1.5)):
             _intervals(axes, measured, colour, thick * unit, lying=lying)
 
 
-def _sentence(figure: Figure, series: Series, row: Row) -> str:
+def sentence(figure: Figure, series: Series, row: Row) -> str:
     """Say what is at one point: the value with its interval, then on a line of its own the place."""
     x, y, low, high = row
     value = f"{series.label or figure.y.label}: {number(y, 4, trim=True)}"

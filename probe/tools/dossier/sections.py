@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from probe.core.document import (
     Figure,
     Gallery,
     Note,
-    Picture,
     Report,
     Result,
     Section,
@@ -34,10 +33,8 @@ from probe.tools.dossier.measure import (
     Lesion,
 )
 from studies.ablation.evaluate import Comparison
-
-SIDE = 112
-_KINDS = (("", "most"), ("/least", "least"), ("/unit", "one unit"))
-"""Endings of the anchors of the features view, and what they show."""
+from studies.filters.cards import SIDE as CARD_SIDE
+from studies.filters.cards import card
 
 
 def most_changed(layer: Channels, most: int) -> tuple[int, ...]:
@@ -51,18 +48,17 @@ def channels_section(
 ) -> Section:
     """Return the section with the gallery of the channels changed most, and the table of all measured channels."""
     name, shown = layer.chosen.name, most_changed(layer, pictured)
-    pictures = {picture.anchor: picture for picture in _pictures(filters)}
-    strips = tuple(_strip(layer, channel, pictures) for channel in shown)
+    strips = tuple(_strip(layer, channel, filters) for channel in shown)
     blocks: list[Block] = []
     if any(strip.pictures for strip in strips):
         blocks.append(
             Gallery(
                 f"{name}: the {len(shown)} channels that the attack changes most",
                 strips,
-                "Images optimised to maximise the channel, to minimise it, and to maximise its central unit. Next to them, "
-                "how much the attack changes the channel and how silencing it changes the loss, with the rank among the "
-                f"{len(layer.channels)} measured channels.",
-                size=SIDE,
+                "The image optimised to maximise the channel, its tuning to the orientation of gratings where that was measured, and "
+                "its strongest patches. Next to them, how much the attack changes the channel and how silencing it changes the loss, with "
+                f"the rank among the {len(layer.channels)} measured channels.",
+                size=CARD_SIDE,
             )
         )
     else:
@@ -89,19 +85,7 @@ def channels_section(
     )
 
 
-def _pictures(report: Report) -> Iterator[Picture]:
-    for section in report.sections:
-        for block in section.blocks:
-            if isinstance(block, Gallery):
-                yield from (picture for strip in block.strips for picture in strip.pictures)
-
-
-def _strip(layer: Channels, channel: int, pictures: dict[str, Picture]) -> Strip:
-    shown = []
-    for ending, words in _KINDS:
-        picture = pictures.get(f"{layer.chosen.answers}/ch{channel}{ending}")
-        if picture is not None:
-            shown.append(Picture(picture.pixels, picture.alt, words, pixelated=picture.pixelated))
+def _strip(layer: Channels, channel: int, filters: Report) -> Strip:
     place = layer.channels.index(channel)
 
     def value_text(measure: str, form: str = "+.2g") -> str:
@@ -114,7 +98,10 @@ def _strip(layer: Channels, channel: int, pictures: dict[str, Picture]) -> Strip
         f"{value_text(CLEAN_LOSS_INCREASE)} nats on clean and {value_text(ATTACKED_LOSS_INCREASE)} on attacked images"
     )
     return Strip(
-        tuple(shown), label=f"Channel {channel}", note=note, anchor=f"{layer.chosen.name}/ch{channel}"
+        card(filters.sections, layer.chosen.answers, channel),
+        label=f"Channel {channel}",
+        note=note,
+        anchor=f"{layer.chosen.name}/ch{channel}",
     )
 
 

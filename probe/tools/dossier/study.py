@@ -146,7 +146,7 @@ def _filters(config: DossierConfig, measured: _Measurements) -> FiltersConfig:
     layers = tuple(layer.chosen.answers for layer in measured.layers)
     first = most_changed(measured.layers[0], _pictured(config)) if measured.layers else None
     return FiltersConfig(
-        views=("weights", "patches", "features"),
+        views=("weights", "patches", "features", *(() if config.quick else ("stimuli",))),
         layers=layers[:1] or None,
         channels=None if first is None else tuple(sorted(first)),
         steps=config.steps,

@@ -70,6 +70,11 @@ def features(space: FiltersWorkspace) -> Section:
     )
 
 
+def picture_anchor(layer: str, channel: int) -> str:
+    """Return the anchor of the picture that excites a channel most."""
+    return f"{layer}/ch{channel}"
+
+
 def _part(space: FiltersWorkspace, layer: str | None, advance: Advance) -> _Part:
     """Make the pictures of a layer, or of the classes; a layer that cannot be cut becomes a note."""
     traced = space.once("traced", lambda: traced_model(space.model, space.example))
@@ -155,7 +160,7 @@ def _strip(
                 to_uint8(picture),
                 f"Optimised picture that {alt.format(channel)}; value {value:.3g}",
                 f"ch {channel} · {value:.3g}",
-                anchor=f"{layer}/ch{channel}{suffix}",
+                anchor=picture_anchor(layer, channel) + suffix,
             )
             for picture, channel, value in zip(pictures, channels, values, strict=True)
         ),

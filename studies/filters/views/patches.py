@@ -39,6 +39,11 @@ def patches(space: FiltersWorkspace) -> Section:
     return Section("patches", "Strongest patches", summary, tuple(blocks))
 
 
+def patches_anchor(layer: str, channel: int) -> str:
+    """Return the anchor of the strip of a channel's patches."""
+    return f"{layer}/ch{channel}/patches"
+
+
 def strongest(observed: LayerObservation, channel: int) -> list[UnitLocation]:
     """Return the channel's strongest units, at most nine, one per image, strongest first.
 
@@ -92,7 +97,7 @@ def _layer(
         Strip(
             tuple(_tile(space, layer, unit, field, signals) for unit in units if unit.channel == channel),
             label=f"channel {channel}",
-            anchor=f"{layer}/ch{channel}/patches",
+            anchor=patches_anchor(layer, channel),
         )
         for channel in space.channels[layer]
     )

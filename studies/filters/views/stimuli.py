@@ -38,7 +38,8 @@ def stimuli(space: FiltersWorkspace) -> Section:
         tuning = every.part(slice(start, stop))
         start = stop
         blocks += [
-            _figure(layer, tuning, space.channels[layer]),
+            _orientations(layer, tuning, space.channels[layer]),
+            _frequencies(layer, tuning, space.channels[layer]),
             _preferred(layer, tuning),
             _table(layer, tuning),
         ]
@@ -79,27 +80,54 @@ def _middle(space: FiltersWorkspace, images: Tensor) -> Tensor:
     return torch.cat([each[:, :, each.shape[2] // 2, each.shape[3] // 2] for each in maps], 1)
 
 
-def _figure(layer: str, tuning: shown.Tuning, channels: Sequence[int]) -> Figure:
-    places = tuple(float(number) for number in range(len(shown.ORIENTATIONS)))
+def orientation_title(layer: str) -> str:
+    """Return the title of the chart of a layer's tuning to orientation; its series are called ``ch 17``."""
+    return f"{layer}: tuning to orientation"
+
+
+def _orientations(layer: str, tuning: shown.Tuning, channels: Sequence[int]) -> Figure:
+    # Stripes look the same after half a turn.
+    angles = (*shown.ORIENTATIONS, *(angle + 180 for angle in shown.ORIENTATIONS))
     series = []
     for channel in channels:
         curve = tuning.curves[channel]
-        best = curve[:, int(curve.max(0).argmax())]
-        scale = float(np.abs(best).max()) or 1.0
-        series.append(Series(f"ch {channel}", places, tuple(float(value / scale) for value in best)))
+        best = _relative(curve[:, int(curve.max(0).argmax())])
+        series.append(Series(f"ch {channel}", angles, best + best))
     reading = (
-        "The largest response over the phases at the channel's preferred frequency, relative to the channel's largest. A peak is a "
-        "preferred orientation; a flat line answers all alike, or to something that no grating has."
+        "The largest response over the phases at the channel's preferred frequency, relative to the channel's largest, at "
+        "the angle of the stripes and, as they look the same turned by half, opposite to it. A narrow bow tie is a preferred "
+        "orientation; a circle answers all alike, or to something that no grating has; responses below that to grey lie in the centre."
     )
-    categories = tuple(f"{angle:g}°" for angle in shown.ORIENTATIONS)
     return Figure(
-        f"{layer}: tuning to orientation",
-        "line",
-        Axis("orientation of the stripes (0° lies, 90° stands)", categories=categories),
+        orientation_title(layer),
+        "polar",
+        Axis("orientation of the stripes (0° lies, 90° stands)"),
         Axis("relative response"),
         reading,
         tuple(series),
     )
+
+
+def _frequencies(layer: str, tuning: shown.Tuning, channels: Sequence[int]) -> Figure:
+    series = []
+    for channel in channels:
+        curve = tuning.curves[channel]
+        best = _relative(curve[int(curve.max(1).argmax())])
+        series.append(Series(f"ch {channel}", tuning.frequencies, best))
+    return Figure(
+        f"{layer}: tuning to frequency",
+        "line",
+        Axis("cycles per pixel", "log"),
+        Axis("relative response"),
+        "The largest response over the phases at the channel's preferred orientation, relative to the channel's largest. Left are "
+        "broad stripes, right fine ones.",
+        tuple(series),
+    )
+
+
+def _relative(responses: shown.Array) -> tuple[float, ...]:
+    scale = float(np.abs(responses).max()) or 1.0
+    return tuple(float(value / scale) for value in responses)
 
 
 def _table(layer: str, tuning: shown.Tuning) -> Table:

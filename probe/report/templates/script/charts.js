@@ -64,7 +64,7 @@ for (const plot of all("svg.plot")) {
   const arrange = () => {
     const middle = ({ marks: [mark] }) => { const box = mark.getBBox(); return [box.x + box.width / 2, box.y]; };
     order = [...stops];
-    if (plot.dataset.kind !== "heatmap" && plot.dataset.kind !== "bar") order.sort((a, b) => middle(a)[0] - middle(b)[0]);
+    if (["line", "scatter"].includes(plot.dataset.kind)) order.sort((a, b) => middle(a)[0] - middle(b)[0]);
     if (plot.dataset.kind === "heatmap") wide = stops.filter((stop) => middle(stop)[1] === middle(stops[0])[1]).length;
   };
   drawing.tabIndex = 0;
