@@ -105,6 +105,7 @@ def adversarial(
     checks: Names | None = None,
     corruptions: Names = (),
     certify: Names = (),
+    threats: Names = (),
     show: int | Sequence[int] = 8,
     against: Model = None,
     transfer: Sequence[Model] = (),
@@ -121,7 +122,7 @@ def adversarial(
     ``attacks`` are names with options (``pgd?steps=100``, see ``probe.attacks``); none means APGD with two losses.
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
     ``random``. ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder in its layout.
-    ``certify``: ``bounds``, ``smoothing?sigma=0.25&n=1000``.
+    ``certify``: ``bounds``, ``smoothing?sigma=0.25&n=1000``. ``threats``: ``spatial``, ``colour``, ``universal``, ``patch``.
     ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     ``jobs`` processes (0: one per core), or a dask ``cluster``, attack the batches, with the same numbers.
@@ -139,6 +140,7 @@ def adversarial(
         checks=_names(checks),
         corruptions=_names(corruptions) or (),
         certify=_names(certify) or (),
+        threats=_names(threats) or (),
         images=show if isinstance(show, int) else tuple(show),
         batch_size=batch_size,
         save_images=_image_form(save_images),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from probe.attacks.base import ATTACKS, Attack, summary
 from probe.attacks.norms import Norm
 from probe.core.errors import UsageError
 from probe.core.option_string import parse_options
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,27 @@ def get_attack(text: str, **defaults: Any) -> SelectedAttack:
 
     Raises UsageError for unknown names and options and for invalid values, whether typed or from ``defaults``.
     """
+    name = text.strip().partition("?")[0]
+    return SelectedAttack(text.strip(), name, with_options(ATTACKS.get(name), "attack", text, **defaults))
+
+
+def with_options(kind: type[T], word: str, text: str, **defaults: Any) -> T:
+    """Return an object of a dataclass with the options in ``NAME?option=value&…``; ``word`` is what it is called in errors.
+
+    Raises UsageError for unknown options and for values of the wrong type, whether typed or from ``defaults``.
+    """
     name, mark, query = text.strip().partition("?")
-    kind = ATTACKS.get(name)
     options = parse_options(query, text) if mark else {}
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     for key in options:
         if key not in fields:
             known = f"Available: {', '.join(fields)}." if fields else "It has no options."
-            raise UsageError(f"The attack {name} has no option '{key}'. {known}")
+            raise UsageError(f"The {word} {name} has no option '{key}'. {known}")
     applicable = {key: value for key, value in defaults.items() if key in fields and value is not None}
     for key, value in {**applicable, **options}.items():
-        _check_value(f"The option {key} of the attack {name}", value, hints[key], fields[key].default)
-    return SelectedAttack(text.strip(), name, kind(**{**applicable, **options}))
+        _check_value(f"The option {key} of the {word} {name}", value, hints[key], fields[key].default)
+    return kind(**{**applicable, **options})
 
 
 def choose_attacks(

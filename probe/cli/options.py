@@ -191,6 +191,12 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         metavar="[A,B]",
         help="Prove robustness: bounds (small networks), smoothing?sigma=0.25&n=1000 (L2); alone: both.",
     ),
+    option(
+        "--threats",
+        type=NameList(),
+        metavar="A,B",
+        help="Try other threats than the norm: spatial, colour, universal, patch, or all; with options: spatial?degrees=10.",
+    ),
     option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),
     option(
         "--images", type=Numbers(int), default="4", help="Number of images to show, or their indices: 0,5,7."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from probe.attacks.threats._base import Threat
+from probe.attacks.threats.choose import parse_threats
 from probe.certify.options import Bounds, Smoothing, parse_certificates
 from probe.core.errors import UsageError
 from probe.data.corrupted_folder import kinds_or_folder
@@ -26,6 +28,7 @@ class AdversarialConfig:
     the attacks that have such options. ``views`` and ``checks``: names, or None for all.
     ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder of corrupted copies in its layout; none means a few kinds.
     ``certify``: what to prove, with options (``bounds``, ``smoothing?sigma=0.25``).
+    ``threats``: threat models beside the norm, with options (``spatial?degrees=10``), or ``all``.
     ``images``: how many pictures
     to show, or their indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it.
     ``save_images``: the format in which adversarial images are saved beside the report; None saves none. ``jobs``: processes
@@ -42,6 +45,7 @@ class AdversarialConfig:
     checks: tuple[str, ...] | None = None
     corruptions: tuple[str, ...] = ()
     certify: tuple[str, ...] = ()
+    threats: tuple[str, ...] = ()
     images: int | tuple[int, ...] = 4
     batch_size: int = 32
     bf16: bool | None = None
@@ -51,9 +55,10 @@ class AdversarialConfig:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown image format, unknown corruptions and certificates, and a number below 0."""
+        """Refuse an unknown image format, unknown corruptions, certificates and threats, and a number below 0."""
         kinds_or_folder(self.corruptions)
         parse_certificates(self.certify)
+        parse_threats(self.threats)
         if self.jobs < 0:
             raise UsageError(f"--jobs must be at least 0; got {self.jobs}.")
         if self.save_images not in (None, "png", "npz"):
@@ -63,3 +68,8 @@ class AdversarialConfig:
     def certificates(self) -> dict[str, Bounds | Smoothing]:
         """The certificates to make, by name, with their options."""
         return parse_certificates(self.certify)
+
+    @property
+    def threat_models(self) -> dict[str, Threat]:
+        """The threat models to try, by name, with their options."""
+        return parse_threats(self.threats)

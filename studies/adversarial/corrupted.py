@@ -57,6 +57,12 @@ class Corrupted:
         return counts
 
     @property
+    def worst(self) -> list[int]:
+        """How many images are right under every kind at severities up to 1 to 5: what a choice of the worst one leaves."""
+        counts: list[int] = np.logical_and.accumulate(self.right.all(1), axis=1).sum(0).tolist()
+        return counts
+
+    @property
     def benchmark(self) -> tuple[str, ...]:
         """The kinds over which errors are averaged: those of the benchmark, or all where there is none of them."""
         return tuple(kind for kind in self.kinds if kind in BENCHMARK) or self.kinds

@@ -88,6 +88,7 @@ def examine(
         "transfer": others.transfer,
         "against": others.against,
         **{name: name in config.certificates for name in CERTIFICATES},
+        "threats": config.threats,
     }
     unused = {name for name, given in wanted.items() if not given}
     views, checks = choose_views(VIEWS, config.views, unused), _chosen_checks(config)

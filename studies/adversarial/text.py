@@ -196,4 +196,7 @@ def references(
     """Return the papers behind the attacks, the checks and the sections that were made, each once."""
     papers = [attack.attack.traits.paper for attack in space.attacks]
     made = [paper for section in sections if not section.reason for paper in _OF_SECTIONS.get(section.id, ())]
+    tried = {section.id for section in sections if not section.reason}
+    threats = space.config.threat_models.values() if "threats" in tried else ()
+    made += [threat.paper for threat in threats]
     return tuple(dict.fromkeys([*papers, *(_CHECKING if checks else ()), *made, WILSON]))

@@ -145,3 +145,11 @@ def test_folders_without_the_layout_are_refused(tmp_path: Path) -> None:
         kinds_or_folder((str(root),))
     assert kinds_or_folder(("fog", "snow")) == ("fog", "snow")
     assert isinstance(kinds_or_folder((str(copies(tmp_path / "D")),)), CorruptedFolder)
+
+
+def test_the_worst_of_all_kinds_counts_what_no_kind_has_broken_by_a_severity() -> None:
+    right = np.ones((3, 2, 5), bool)
+    right[0, 0, 2] = False  # broken at 3 by one kind, right again at 4
+    right[1, 1, 4] = False
+    found = Corrupted((0, 1, 2), ("fog", "snow"), right, np.ones(3, bool), False, 0)
+    assert found.worst == [3, 3, 2, 2, 1]

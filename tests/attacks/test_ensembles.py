@@ -14,8 +14,8 @@ from torch import Tensor
 
 from probe.attacks.base import Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
-from probe.attacks.families.ensembles import Rand, Standard, _Ensemble
-from probe.attacks.families.fab import FabT
+from probe.attacks.families.ensembles import Plus, Rand, Standard, _Ensemble
+from probe.attacks.families.fab import Fab, FabT
 from probe.attacks.families.square import Square
 from probe.attacks.model import AttackedModel
 
@@ -67,6 +67,14 @@ def test_rand_has_the_published_members() -> None:
         (ApgdCE, 100, 1, 20),
         (ApgdDLR, 100, 1, 20),
     ]
+
+
+def test_plus_has_the_published_members() -> None:
+    # Croce and Hein 2020: untargeted attacks with five restarts, then the targeted ones.
+    members = list(Plus().members())
+    assert [type(member) for member in members] == [ApgdCE, ApgdDLR, Fab, Square, ApgdT, FabT]
+    assert [member.restarts for member in members[:3]] == [5, 5, 5]
+    assert [member.classes for member in members[4:]] == [9, 9]
 
 
 def test_options_reach_the_members() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.families.apgd import ApgdCE, ApgdDLR, ApgdT
-from probe.attacks.families.fab import FabT
+from probe.attacks.families.fab import Fab, FabT
 from probe.attacks.families.square import Square
 
 _TRAITS = Traits(
@@ -69,6 +69,32 @@ class Standard(_Ensemble):
         yield ApgdT(steps=self.steps, classes=self.classes)
         yield FabT(steps=self.steps, classes=self.classes, enough=True)
         yield Square(queries=self.queries)
+
+
+@ATTACKS.register("plus")
+@dataclass(frozen=True)
+class Plus(_Ensemble):
+    """AutoAttack's larger ensemble with the published parameters (Croce and Hein 2020).
+
+    APGD on cross-entropy and on the DLR loss and FAB, untargeted with ``restarts`` restarts each, Square, and targeted APGD and
+    FAB with ``classes`` target classes.
+    """
+
+    steps: int = 100
+    restarts: int = 5
+    classes: int = 9
+    queries: int = 5000
+
+    traits: ClassVar[Traits] = _TRAITS
+
+    def members(self) -> Iterator[Attack]:
+        """Yield APGD-CE, APGD-DLR, FAB, Square, APGD-T and FAB-T."""
+        yield ApgdCE(steps=self.steps, restarts=self.restarts)
+        yield ApgdDLR(steps=self.steps, restarts=self.restarts)
+        yield Fab(steps=self.steps, restarts=self.restarts, enough=True)
+        yield Square(queries=self.queries)
+        yield ApgdT(steps=self.steps, classes=self.classes)
+        yield FabT(steps=self.steps, classes=self.classes, enough=True)
 
 
 @ATTACKS.register("rand")

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from probe.attacks.threats import THREATS
 from probe.cli.console import Console
 from probe.cli.options import attacking, common, option
 from probe.cli.shared import command_line, finish, load, report_options, reporting
+from probe.core.registry import Registry
 from probe.data.corruptions import CORRUPTIONS
 from studies.adversarial.registries import CHECKS, VIEWS
 
@@ -21,16 +23,25 @@ Examples:
   probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
   probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
   probe adversarial -m zoo:lenet -d digits -n 20 --eps 0.01 --certify
+  probe adversarial -m zoo:lenet -d digits --eps 0.1 --threats spatial,patch
   probe adversarial --save-images npz --format json > results.json
 """
 
 
 def _lists() -> str:
-    views = "\n".join(f"  {e.name:<12} {e.summary}" for e in VIEWS.entries.values())
-    checks = "\n".join(f"  {e.name:<26} {e.summary}" for e in CHECKS.entries.values())
-    corruptions = "\n".join(f"  {e.name:<26} {e.summary}" for e in CORRUPTIONS.entries.values())
-    lists = f"Views:\n{views}\n\n\b\nChecks:\n{checks}\n\n\b\nCorruptions:\n{corruptions}"
-    return f"{_EXAMPLES}\n\b\n{lists}"
+    kinds: dict[str, Registry[Any]] = {
+        "Views": VIEWS,
+        "Checks": CHECKS,
+        "Threats": THREATS,
+        "Corruptions": CORRUPTIONS,
+    }
+    lists = []
+    for title, registry in kinds.items():
+        entries = registry.entries.values()
+        wide = max(len(entry.name) for entry in entries)
+        lines = "\n".join(f"  {entry.name:<{wide}} {entry.summary}" for entry in entries)
+        lists.append(f"\b\n{title}:\n{lines}")
+    return "\n\n".join([_EXAMPLES, *lists])
 
 
 @click.command("adversarial", epilog=_lists())

@@ -53,6 +53,10 @@ def _results(space: AdversarialWorkspace, found: Corrupted) -> list[Result]:
     for kind in found.kinds:
         add(f"corruption_error:{kind}", found.error(kind), "proportion")
         add(f"ce:{kind}", found.corruption_error(kind), "× AlexNet")
+    results += [
+        Result.proportion(f"{accuracy_word(space)}:worst_kind@{severity}", count, n, higher_is_better=True)
+        for severity, count in enumerate(found.worst, 1)
+    ]
     add("mean_corruption_error", found.mean_error(), "proportion")
     add("mce", found.mce(), "× AlexNet")
     add("relative_mce", found.relative_mce(), "× AlexNet")
@@ -216,6 +220,10 @@ def _table(space: AdversarialWorkspace, found: Corrupted, attacked: int) -> Tabl
         for kind in found.kinds
         for severity, correct in enumerate(found.counts(kind), 1)
     ]
+    rows += [
+        ("worst of all", severity, correct, n, correct / n, *wilson(correct, n))
+        for severity, correct in enumerate(found.worst, 1)
+    ]
     if space.config.target is None:
         name = f"attack, {space.words(space.epsilon)}"
         rows.append((name, None, attacked, n, attacked / n, *wilson(attacked, n)))
@@ -226,7 +234,7 @@ def _table(space: AdversarialWorkspace, found: Corrupted, attacked: int) -> Tabl
             Column("Severity", help="From 1, weakest, to 5."),
             Column(
                 "Correct" if space.images.labelled else "Same prediction",
-                help="Images whose prediction equals the reference.",
+                help="Images whose prediction equals the reference; for the worst of all, under every kind up to this severity.",
             ),
             Column("of", help="The number of images."),
             Column(measure_, proportion=True, help="With its 95% Wilson interval beside it."),
