@@ -55,7 +55,7 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
 def ablation_config(options: dict[str, Any]) -> AblationConfig:
     """Return the config for the options of ``probe ablate``; raises UsageError."""
     norm = get_norm(options["norm"])
-    recipe = {field.name for field in fields(RecipeOptions)} - {"batch_size"}
+    recipe = {field.name for field in fields(RecipeOptions)} - {"batch_size", "noise"}
     converted = {"recipe", "epsilon", "norm", "also", "depths", "remove", "swap"}
     unchanged = {field.name for field in fields(AblationConfig)} - converted
     return AblationConfig(

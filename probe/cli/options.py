@@ -19,7 +19,7 @@ def option(*names: str, **how: Any) -> Callable[[F], F]:
     return click.option(*names, show_default="default" in how, **how)
 
 
-_PATH = click.Path(path_type=Path)
+FILE_PATH = click.Path(path_type=Path)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _COMMON: tuple[Callable[[F], F], ...] = (
@@ -70,10 +70,10 @@ _COMMON: tuple[Callable[[F], F], ...] = (
         metavar="KEY",
         help="Key, field or position of the logits, where your own network returns several tensors.",
     ),
-    option("--labels", type=_PATH, metavar="FILE", help="Class names: one per line, or JSON."),
+    option("--labels", type=FILE_PATH, metavar="FILE", help="Class names: one per line, or JSON."),
     option(
         "--class-map",
-        type=_PATH,
+        type=FILE_PATH,
         metavar="FILE",
         help="The network's class of each class folder: lines FOLDER,CLASS, or JSON.",
     ),
@@ -219,7 +219,7 @@ OPTIMIZER = option(
     "--optimizer", "--optimiser", "optimiser", type=click.Choice(["sgd", "adamw"]), help="[default: adamw]"
 )
 
-_RECIPE: tuple[Callable[[F], F], ...] = (
+RECIPE: tuple[Callable[[F], F], ...] = (
     option("--epochs", type=click.IntRange(min=1), help="[default: depends on network and data]"),
     option("--lr", type=float, help="Peak learning rate [default: depends on the network]."),
     OPTIMIZER,
@@ -293,7 +293,7 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
     option("--eps", "epsilon", metavar="EPS", help="For --also robustness [default for Linf: 0.03]."),
     option("--norm", default="Linf", metavar="NORM", help="Linf, L2, L1 or L0, for --also robustness."),
     option("--train-samples", type=click.IntRange(min=2), metavar="N", help="Train on N images, a sample."),
-    *_RECIPE,
+    *RECIPE,
     option("--train-batch", type=click.IntRange(min=2), help="Batch size in training [default: 64]."),
     option(
         "--jobs",
@@ -309,78 +309,5 @@ _ABLATING: tuple[Callable[[F], F], ...] = (
 def ablating(function: F) -> F:
     """Add the options of the ablation study to a command."""
     for add in reversed(_ABLATING):
-        function = add(function)
-    return function
-
-
-_TRAINING: tuple[Callable[[F], F], ...] = (
-    option(
-        "-d",
-        "--data",
-        metavar="WHICH",
-        required=True,
-        help="digits, fashion-mnist, cifar10, or a folder with a subfolder for each class.",
-    ),
-    option(
-        "--adversarial", is_flag=True, help="Train on the worst-case perturbed images (Madry et al. 2018)."
-    ),
-    option("--norm", metavar="Linf|L2", help="Norm of the perturbation [default: Linf]."),
-    option(
-        "--eps",
-        "epsilon",
-        metavar="SIZE",
-        help="Size of the perturbation: 0.2 or 8/255 [default, Linf: digits 0.2, fashion-mnist 0.1, else 8/255].",
-    ),
-    option("--steps", type=click.IntRange(min=1), help="Gradient steps for each perturbation [default: 7]."),
-    option("--batch-size", "-b", type=click.IntRange(min=2), help="[default: 64, adversarial 32]"),
-    *_RECIPE,
-    option(
-        "-n",
-        "--num-samples",
-        type=click.IntRange(min=2),
-        metavar="N",
-        help="Train on N images, a seeded sample; the held-out part is not sampled.",
-    ),
-    option(
-        "--img-size", type=Size(), help="Input side length, or height,width [default: the network's, or 64]."
-    ),
-    option(
-        "--mean",
-        type=Numbers(float),
-        help="Mean of the normalisation, for pixels in [0, 1] [default: 0.5 per channel].",
-    ),
-    option("--std", type=Numbers(float), help="Standard deviation, like --mean [default: 0.5]."),
-    option("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps."),
-    option("--seed", type=click.IntRange(min=0), default=0),
-    option(
-        "--seeds",
-        type=click.IntRange(min=1),
-        default=1,
-        help="Train this many networks, with seeds from --seed on; the file's name says which.",
-    ),
-    option(
-        "--jobs",
-        type=click.IntRange(min=0),
-        default=0,
-        help="Processes that train them; 0: one per core.",
-    ),
-    CLUSTER,
-    option(
-        "--out",
-        type=_PATH,
-        metavar="FILE",
-        help="File for the weights, .safetensors [default: ./MODEL-DATA.safetensors].",
-    ),
-    option("--force", is_flag=True, help="Overwrite the file if it exists."),
-    option("--resume", is_flag=True, help="Continue the same training where it was interrupted or killed."),
-    option("--offline", is_flag=True, help="Never use the internet."),
-    option("-q", "--quiet", is_flag=True, help="Print the file's path only."),
-    option("--debug", is_flag=True, help="Show the traceback of an error."),
-)
-
-
-def training(function: F) -> F:
-    """Add the training options to a command."""
-    for add in reversed(_TRAINING):
         function = add(function)
     return function

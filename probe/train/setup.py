@@ -45,6 +45,7 @@ class RecipeOptions:
     schedule: str | None = None
     label_smoothing: float | None = None
     augment: tuple[str, ...] | None = None
+    noise: float | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the options that were set."""
@@ -128,6 +129,10 @@ def choose_recipe(
         base, epochs=min(base.epochs, fewer), bf16=bf16_pays(setup.network, device, setup.framing.input.size)
     )
     _check_words(words)
+    if words.noise and adversary is not None:
+        raise UsageError(
+            "Noise and adversarial training exclude each other: remove --noise or --adversarial."
+        )
     options = words.options()
     if words.augment == ("none",):
         options["augment"] = ()

@@ -29,6 +29,7 @@ class TrainedNetwork:
     """A trained network's file, and how it was trained.
 
     ``history`` is for the images trained on, which are perturbed if there is an ``adversary``.
+    ``overfitted`` is the epoch after which a fast adversarial training was found to have overfitted to its single step.
     ``images`` is their number, ``split`` describes how the held-out images were chosen.
     """
 
@@ -44,6 +45,7 @@ class TrainedNetwork:
     device: str
     seconds: float
     skipped: tuple[Skipped, ...] = ()
+    overfitted: int | None = None
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -54,6 +56,11 @@ class TrainedNetwork:
             lines.append(
                 f"Robust held-out accuracy at {robust.norm} {robust.epsilon:.4g}: {_with_interval(robust)} under "
                 f"PGD with {ROBUST_STEPS} steps; use probe adversarial for a reliable value."
+            )
+        if self.overfitted is not None:
+            lines.append(
+                f"Catastrophic overfitting after epoch {self.overfitted} of {self.recipe.epochs}: the network resisted the single step "
+                "of its training and less than half as often PGD; from then on it was trained with PGD."
             )
         if self.skipped:
             listed = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:_NAMED])
@@ -103,7 +110,10 @@ def _facts(trained: TrainedNetwork) -> dict[str, Any]:
         facts["adversary"] = {
             "norm": against.norm.name,
             "epsilon": against.epsilon,
+            "method": against.method,
             "steps": against.steps,
+            **({"beta": against.beta} if against.method == "trades" else {}),
+            **({} if trained.overfitted is None else {"overfitted after epoch": trained.overfitted}),
             "warm_up": against.warm_up,
             "steps of the robust accuracy": ROBUST_STEPS,
         }

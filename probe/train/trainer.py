@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,20 @@ from probe.models.measure import (
 from probe.models.source import Access
 from probe.models.weights.record import Record, Robust, Score
 from probe.train.adversarial import (
+    CHECKED_IMAGES,
     ROBUST_IMAGES,
     ROBUST_STEPS,
     Adversary,
     Passes,
     Perturbing,
+    PerturbingTrades,
     adversary,
     count_robust,
     no_adversary,
 )
 from probe.train.data import Parts, as_tensors, both_parts
-from probe.train.loop.fit import DivergedError, Recipe, count_correct, fit, reestimate_batch_norm
+from probe.train.loop.evaluation import count_correct, reestimate_batch_norm
+from probe.train.loop.fit import DivergedError, Recipe, fit
 from probe.train.loop.snapshots import SnapshotFile
 from probe.train.loop.watch import Epoch, Watch
 from probe.train.setup import RecipeOptions, Setup, choose_place, choose_recipe, set_up
@@ -57,16 +61,18 @@ _RECORDS = 50
 class TrainOptions:
     """The options of a training; None is the default, which depends on the network and the data.
 
-    ``norm``, ``epsilon`` (such as ``0.2`` or ``8/255``) and ``steps`` are for ``adversarial`` training. ``n`` is the
+    ``adversarial`` is the method (``pgd``, ``trades``, ``fast``); ``norm``, ``epsilon`` (such as ``0.2`` or ``8/255``), ``steps``
+    and ``beta`` are for it. ``n`` is the
     number of images to train on, ``held_out`` the share of a folder that is held out, ``out`` the file to write,
     in whose name the seed stands if it is ``numbered``.
     """
 
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
-    adversarial: bool = False
+    adversarial: str | None = None
     norm: str | None = None
     epsilon: str | None = None
     steps: int | None = None
+    beta: float | None = None
     n: int | None = None
     held_out: float | None = None
     img_size: tuple[int, int] | None = None
@@ -127,7 +133,7 @@ def train(model: str, data: str, options: TrainOptions, progress: Progress = SIL
     started = time.perf_counter()
     run, path = _prepare(model, data, options, progress)
     progress.say(_announcement(run))
-    history, score, robust, snapshots = _train_and_measure(run, options.resume, progress)
+    history, overfitted, score, robust, snapshots = _train_and_measure(run, options.resume, progress)
     parts = run.parts
     trained = TrainedNetwork(
         path=path,
@@ -135,6 +141,7 @@ def train(model: str, data: str, options: TrainOptions, progress: Progress = SIL
         recipe=run.recipe,
         adversary=run.adversary,
         history=history,
+        overfitted=overfitted,
         images=len(parts.training),
         split=parts.split,
         licence=parts.training.licence,
@@ -152,8 +159,8 @@ def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -
     """Check all options before starting, and return the run and the file to write."""
     device, _ = choose_device(options.device)
     architecture = find_architecture(model, Access(options.offline, progress))
-    if not options.adversarial:
-        no_adversary(options.norm, options.epsilon, options.steps)
+    if options.adversarial is None:
+        no_adversary(options.norm, options.epsilon, options.steps, options.beta)
     parts = both_parts(
         data,
         n=options.n,
@@ -163,10 +170,12 @@ def _prepare(model: str, data: str, options: TrainOptions, progress: Progress) -
         progress=progress,
     )
     against = None
-    if options.adversarial:
-        against = adversary(options.norm, options.epsilon, options.steps, parts.domain)
+    if options.adversarial is not None:
+        against = adversary(
+            options.norm, options.epsilon, options.steps, parts.domain, options.adversarial, options.beta
+        )
     seed = options.seed if options.numbered else None
-    path = choose_place(options.out, architecture, parts, options.adversarial, options.force, seed)
+    path = choose_place(options.out, architecture, parts, against is not None, options.force, seed)
     if options.img_size is not None:
         check_affordable((3, *options.img_size))
     with size_of_the_users_choice(options.img_size):
@@ -191,7 +200,7 @@ def _record(run: _TrainerRun, score: Score, robust: Robust | None) -> Record:
 
 def _train_and_measure(
     run: _TrainerRun, resume: bool, progress: Progress
-) -> tuple[tuple[Epoch, ...], Score, Robust | None, SnapshotFile]:
+) -> tuple[tuple[Epoch, ...], int | None, Score, Robust | None, SnapshotFile]:
     """Train, measure, and leave the network on the CPU in eval mode."""
     setup, spec = run.setup, run.setup.framing.input
     module = PixelModel(setup.network, setup.framing.mean, setup.framing.std)
@@ -200,7 +209,7 @@ def _train_and_measure(
     held_out, held_out_labels = as_tensors(run.parts.held_out, spec, "reading held-out images", progress)
     snapshots = _snapshots(run, images, labels, resume, progress)
     try:
-        history = _fit(run, module, images, labels, snapshots, progress)
+        history, overfitted = _fit(run, module, images, labels, snapshots, progress)
         module.requires_grad_(False).eval()
         correct = count_correct(module, held_out, held_out_labels, batch_size=128)
         robust = _robust(run, module, held_out, held_out_labels, progress)
@@ -212,7 +221,7 @@ def _train_and_measure(
         raise
     finally:
         setup.network.to("cpu").eval().requires_grad_(False)
-    return history, Score(correct, len(held_out_labels)), robust, snapshots
+    return history, overfitted, Score(correct, len(held_out_labels)), robust, snapshots
 
 
 def _snapshots(
@@ -243,12 +252,17 @@ def _fit(
     labels: Tensor,
     snapshots: SnapshotFile,
     progress: Progress,
-) -> tuple[Epoch, ...]:
+) -> tuple[tuple[Epoch, ...], int | None]:
+    """Train, and return the history and the epoch after which a fast training was overfitted, if it was."""
     recipe, passes = run.recipe, Passes(run.recipe.bf16, run.layout)
-    perturb = None
+    perturb, evaluate = None, None
     if run.adversary is not None:
         batches = recipe.epochs * -(-len(images) // recipe.batch_size)
-        perturb = Perturbing(run.adversary, batches, seeds.generator(run.seed, "adversary"), passes)
+        kind = PerturbingTrades if run.adversary.method == "trades" else Perturbing
+        perturb = kind(run.adversary, batches, seeds.generator(run.seed, "adversary"), passes)
+        if run.adversary.method == "fast":
+            chosen = torch.from_numpy(choose(len(labels), CHECKED_IMAGES, run.seed, labels.tolist()))
+            evaluate = partial(perturb.check, module, images[chosen], labels[chosen])
     with progress.task(f"training {run.label} on {run.parts.name}", recipe.epochs * len(images)) as advance:
         history = fit(
             module,
@@ -258,15 +272,16 @@ def _fit(
             generator=seeds.generator(run.seed, "training"),
             perturb=perturb,
             snapshots=snapshots,
+            evaluate=evaluate,
             watch=Watch(module, _RECORDS),
             advance=advance,
             memory_format=run.layout,
         )
-    if run.adversary is None:
+    if run.adversary is None and not recipe.noise:
         # The schedule ends long before slow running averages (momentum 0.01) have converged. After adversarial
-        # training they are those of perturbed images, and are kept.
+        # training they are those of perturbed images, and are kept, as they are after training on noisy ones.
         reestimate_batch_norm(module, torch.split(images, 128))
-    return history
+    return history, None if perturb is None else perturb.overfitted
 
 
 def _robust(
@@ -276,7 +291,7 @@ def _robust(
     if run.adversary is None:
         return None
     chosen = torch.from_numpy(choose(len(labels), ROBUST_IMAGES, run.seed, labels.tolist()))
-    against = replace(run.adversary, steps=ROBUST_STEPS)
+    against = replace(run.adversary, method="pgd", steps=ROBUST_STEPS)
     with progress.task("measuring robust accuracy", None):
         robust = count_robust(
             module,
@@ -290,7 +305,11 @@ def _robust(
 
 
 def _announcement(run: _TrainerRun) -> str:
-    against = f" against {run.adversary.shown}, {run.adversary.steps} steps" if run.adversary else ""
+    against = ""
+    if run.adversary is not None:
+        against = f" against {run.adversary.shown} ({run.adversary.method}, steps: {run.adversary.steps})"
+    elif run.recipe.noise:
+        against = f" with noise of {run.recipe.noise:g}"
     return (
         f"Training {run.label} from random weights on {len(run.parts.training):,} images of {run.parts.name}{against}, "
         f"{run.recipe.epochs} epochs on {run.device}; {len(run.parts.held_out):,} are held out ({run.parts.split})."

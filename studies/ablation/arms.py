@@ -25,7 +25,8 @@ from probe.graph.edit.cut import cut, find_sites, prepare
 from probe.graph.edit.fold import folded
 from probe.graph.edit.structure import get_structure
 from probe.models.loaded import PixelModel
-from probe.train.loop.fit import DivergedError, Recipe, fit, reestimate_batch_norm
+from probe.train.loop.evaluation import reestimate_batch_norm
+from probe.train.loop.fit import DivergedError, Recipe, fit
 from probe.train.loop.watch import Epoch, Fault, Watch, dead_units
 from studies.ablation.dropout.arm import measure_dropout
 from studies.ablation.landscape import IMAGES, landscape

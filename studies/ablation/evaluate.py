@@ -21,7 +21,7 @@ from probe.graph.edit.fold import folded
 from probe.graph.edit.prefix import SharedPass, mutates, variant
 from probe.graph.trace.trace import no_side_effects, shared_copy
 from probe.models.loaded import LoadedModel
-from probe.train.loop.fit import reestimate_batch_norm
+from probe.train.loop.evaluation import reestimate_batch_norm
 
 
 @dataclass(frozen=True)

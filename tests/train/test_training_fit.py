@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
-from probe.train.loop.fit import DivergedError, Recipe, count_correct, fit, reestimate_batch_norm
+from probe.train.loop.evaluation import count_correct, reestimate_batch_norm
+from probe.train.loop.fit import DivergedError, Recipe, fit
 
 PLAIN = Recipe(epochs=3, batch_size=4, lr=0.1, weight_decay=0.01, schedule="constant")
 

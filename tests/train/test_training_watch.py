@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 
 from probe.core.seeds import scoped
 from probe.core.state import fingerprint
-from probe.train.loop.fit import DivergedError, Recipe, count_correct, fit
+from probe.train.loop.evaluation import count_correct
+from probe.train.loop.fit import DivergedError, Recipe, fit
 from probe.train.loop.watch import (
     Epoch,
     Fault,

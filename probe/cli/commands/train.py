@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from probe.cli.console import Console, outcome
-from probe.cli.options import one_or_per_channel, training
+from probe.cli.options import one_or_per_channel
+from probe.cli.train_options import training
 from probe.core.errors import EXIT_SKIPPED
 
 _EXAMPLES = """\b

@@ -33,7 +33,8 @@ from probe.models.source import Architecture, Build, Preprocessing
 from probe.models.weights.cache import digits_file, write_state
 from probe.models.weights.checkpoint import CheckpointError, read_checkpoint
 from probe.models.weights.fit_names import load_into
-from probe.train.loop.fit import DivergedError, Recipe, count_correct, fit, reestimate_batch_norm
+from probe.train.loop.evaluation import count_correct, reestimate_batch_norm
+from probe.train.loop.fit import DivergedError, Recipe, fit
 
 CLASS_NAMES = tuple("0123456789")
 SIZE = 64

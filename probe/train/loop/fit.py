@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +39,15 @@ AUXILIARY = 0.3
 
 
 @runtime_checkable
+class Penalising(Protocol):
+    """A perturb function whose images are not trained on, but held against the clean ones by a penalty."""
+
+    def penalty(self, module: nn.Module, logits: Tensor, moved: Tensor) -> Tensor:
+        """Return what is added to the loss, given the logits of the clean images and the perturbed images."""
+        ...
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """A perturb function whose results depend on earlier calls; its state can be saved and restored."""
 
@@ -67,6 +76,8 @@ class Recipe:
     of the steps and falls to 0 along a cosine (Smith and Topin 2017), ``cosine`` only falls (Loshchilov
     and Hutter 2016). ``clip_norm`` bounds the gradient's L2 norm. ``bf16`` runs the forward pass with
     bfloat16 autocast; weights and loss stay in float32. ``augment`` are names of ``AUGMENTATIONS``, applied in order.
+    ``noise`` is the standard deviation of normal noise added to every image, in pixel units (Cohen et al. 2019 train so
+    what randomised smoothing then certifies).
     """
 
     epochs: int = 15
@@ -79,11 +90,14 @@ class Recipe:
     clip_norm: float | None = None
     bf16: bool = False
     augment: tuple[str, ...] = ()
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError for invalid values."""
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
             raise ValueError("a recipe needs at least 1 epoch, batches of at least 2, and a positive lr")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError("the noise of a recipe is a finite standard deviation of at least 0")
         augmentation(self.augment)
 
 
@@ -197,13 +211,20 @@ class _FitRun:
         x = images.to(y.device)
         if self.augment is not None:
             x = self.augment(x, self.generator)
-        if self.perturb is not None:
-            x = self.perturb(self.module, x, y)
+        if self.recipe.noise:
+            drawn = torch.randn(x.shape, generator=self.generator)
+            x = x + self.recipe.noise * drawn.to(x)
+        moved = x if self.perturb is None else self.perturb(self.module, x, y)
+        penalising = _penalising(self.perturb)
+        if penalising is None:
+            x = moved
         x = x.contiguous(memory_format=self.memory_format)
         lr = self.optimiser.param_groups[0]["lr"]
         trial = _trial(self.module, x, y, self.recipe, self.steps, epoch, lr)
         outputs = trial.forward()
         loss = trial.criterion(outputs)
+        if penalising is not None:
+            loss = loss + penalising.penalty(self.module, heads(outputs)[0], moved)
         _check_finite(loss, trial, self.recipe, self.watch)
         _step(loss, self.parameters, self.optimiser, trial, self.recipe, self.watch)
         self.schedule.step()
@@ -244,47 +265,15 @@ def _stateful(perturb: object) -> Stateful | None:
     return perturb if isinstance(perturb, Stateful) else None
 
 
+def _penalising(perturb: object) -> Penalising | None:
+    return perturb if isinstance(perturb, Penalising) else None
+
+
 def heads(outputs: Any) -> tuple[Tensor, ...]:
     """Return a module's logits, followed by its auxiliary logits, if it has any."""
     if isinstance(outputs, Tensor):
         return (outputs,)
     return tuple(output for output in outputs if output is not None)
-
-
-def count_correct(module: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> int:
-    """Return how many images the module classifies correctly in eval mode, without gradients; flags are restored."""
-    device = next(module.parameters()).device
-    with training_mode(module, False), torch.inference_mode():
-        return sum(
-            int((module(x.to(device)).argmax(1) == y.to(device)).sum())
-            for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-        )
-
-
-def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics of batch normalisation by those of the given images.
-
-    After few training steps, the running averages lag behind the weights (Wu and Johnson 2021,
-    "Rethinking 'Batch' in BatchNorm"). All other modules are in eval mode for this; flags and momenta are
-    restored. Modules without batch normalisation are not changed.
-    """
-    norms = [sub for sub in module.modules() if isinstance(sub, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
-    if not norms:
-        return
-    device = next(module.parameters()).device
-    momenta = [norm.momentum for norm in norms]
-    with training_mode(module, False), torch.no_grad():
-        try:
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None
-                norm.training = True
-            for images in batches:
-                module(images.to(device))
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
 
 
 def _batch_count(n: int, batch_size: int) -> int:
