@@ -8,6 +8,8 @@ differ, so beside the times stands Spearman's rank correlation over images × me
 - max-sensitivity: ours is relative to the map, quantus' to the image; both with the same number of noisy images;
 - deletion: ours removes square cells at eight shares, quantus flips seven groups of pixels one after the other; the area
   under the curve, the mean colour in place of what is removed on both sides;
+- pointing game: our share of the positive evidence in the quarter of a mosaic beside quantus' relevance mass in a mask, and
+- ROAD: our imputation of removed cells beside quantus' of removed pixels, on the same small images; both should be equal;
 - infidelity: ours after the best scale, as a share of the drops, for rectangles; quantus' is absolute, for squares.
 """
 
@@ -34,7 +36,8 @@ from studies.filters.attribution.attribute import (
     in_batches,
     prepare,
 )
-from studies.filters.attribution.bench import DRAWS, RADIUS, SHARES, Bench, area, gini
+from studies.filters.attribution.bench import DRAWS, RADIUS, SHARES, Bench, Mosaics, area, gini
+from studies.filters.attribution.cells import imputed
 
 IMAGES, SEED = 8, 0
 METHODS: tuple[Method, ...] = (Gradient(), IntegratedGradients(), GradCam())
@@ -78,6 +81,45 @@ def main() -> None:
         print(f"{name:<16} {seconds:8.2f} {longer:8.2f} {longer / seconds:6.1f}× {agreement:10.3f}")
         if name == "sparseness":
             print(f"{'':<16} largest difference {np.abs(mine - other).max():.1e}")
+    if theirs:
+        print(f"pointing game    largest difference {_pointing():.1e}")
+        print(f"ROAD imputation  largest difference {_imputation():.1e}")
+
+
+def _pointing() -> float:
+    """Return the largest difference of the shares of evidence in the quarters of mosaics."""
+    import quantus
+
+    evidence = torch.randn(8, 20, 20, generator=seeds.generator(SEED, "pointing"), dtype=torch.float64)
+    mosaics = Mosaics(torch.zeros(2, 3, 20, 20), torch.zeros(2, 4, dtype=torch.long))
+    masks = np.zeros((8, 1, 20, 20), dtype=bool)
+    for number in range(8):
+        row, column = divmod(number % 4, 2)
+        masks[number, 0, 10 * row : 10 * row + 10, 10 * column : 10 * column + 10] = True
+    metric = quantus.RelevanceMassAccuracy(
+        abs=False, normalise=False, disable_warnings=True, display_progressbar=False
+    )
+    positive = evidence.clamp_min(0)[:, None].numpy()
+    other = metric(
+        model=None,
+        x_batch=np.zeros((8, 3, 20, 20)),
+        y_batch=np.zeros(8, int),
+        a_batch=positive,
+        s_batch=masks,
+    )
+    return float(np.abs(mosaics.shares(evidence) - np.asarray(other)).max())
+
+
+def _imputation() -> float:
+    """Return the largest difference of images with imputed pixels."""
+    from quantus.functions.perturb_func import noisy_linear_imputation
+
+    rng, differences = np.random.default_rng(SEED), []
+    for _ in range(20):
+        image, gone = rng.random((3, 16, 16)), rng.random((16, 16)) < 0.4
+        theirs = noisy_linear_imputation(image, np.flatnonzero(gone), noise=0.0)
+        differences.append(np.abs(imputed(image, gone, np.zeros_like(image)) - theirs).max())
+    return float(max(differences))
 
 
 def _all(score: Score, maps: dict[Method, Tensor]) -> tuple[np.ndarray[Any, Any], float]:
