@@ -3,10 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all test-cuda hunt lint format bench bench-cuda bench-scale screenshots clean
+.PHONY: help demo docs test test-all test-cuda hunt lint format bench bench-cuda bench-scale screenshots clean
 
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
+	@echo "make docs        build the site into build/site, links checked"
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"
 	@echo "make test-cuda   run the tests that need a CUDA card"
@@ -27,6 +28,16 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/probe filters
+
+# The site has its own environment: mkdocs-material and torchattacks want different versions of requests.
+docs: .venv-docs/.installed
+	PYTHONPATH=. .venv-docs/bin/python -m mkdocs build --clean --quiet
+	@echo build/site/index.html
+
+.venv-docs/.installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@touch $@
 
 # One process a core with one thread each: faster than one process with all threads, on networks as small as the tests'.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
