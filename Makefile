@@ -31,7 +31,7 @@ demo: $(STAMP)
 
 # The site has its own environment: mkdocs-material and torchattacks want different versions of requests.
 docs: .venv-docs/.installed
-	PYTHONPATH=. .venv-docs/bin/python -m mkdocs build --clean --quiet
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --clean --quiet
 	@echo build/site/index.html
 
 .venv-docs/.installed: docs/requirements.txt
