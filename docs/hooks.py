@@ -140,4 +140,6 @@ def _kind(what: dict[str, Any]) -> str:
         return f"`{what['const']}`"
     kinds = what.get("type", [_kind(option) for option in what.get("anyOf", what.get("oneOf", []))])
     text = kinds if isinstance(kinds, str) else " or ".join(kinds)
-    return f"list of {_kind(what['items'])}" if text == "array" and isinstance(what.get("items"), dict) else text
+    return (
+        f"list of {_kind(what['items'])}" if text == "array" and isinstance(what.get("items"), dict) else text
+    )
