@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from probe.api.bars import BARS
 from probe.attacks.norms import get_norm, parse_epsilons
 from probe.core.allocator import kept_pages
 from probe.core.document import Report
@@ -57,7 +58,7 @@ def filters(
     cluster: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Look at the filters of a network and at what excites them.
 
@@ -114,7 +115,7 @@ def adversarial(
     cluster: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Attack a network, and test whether the result can be believed.
 
@@ -177,7 +178,7 @@ def ablate(
     cluster: str | None = None,
     batch_size: int = 128,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Remove parts of a network and measure their effect.
 
@@ -215,7 +216,7 @@ def anatomy(
     *,
     input_size: int | Sequence[int] | None = None,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Count what a network is made of: layers, parameters, MACs, memory, receptive fields, paths."""
     loaded = wrap(model, input_size=input_size) if isinstance(model, nn.Module) else _load(model, SILENT)
@@ -235,7 +236,7 @@ def doctor(
     precision: str = "float32",
     sweep: bool = True,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Watch a short training of a network and say what is wrong with it; nothing is kept of the training.
 
@@ -271,7 +272,7 @@ def dossier(
     jobs: int = 1,
     cluster: str | None = None,
     seed: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = BARS,
 ) -> Report:
     """Run the three studies on one network and relate their results; nothing is trained.
 
@@ -299,7 +300,7 @@ def compare(*runs: Report | str | os.PathLike[str]) -> Report:
 
 
 def pair(
-    model: Model, images: Images, *, seed: int = 0, strict: bool = True, progress: Progress = SILENT
+    model: Model, images: Images, *, seed: int = 0, strict: bool = True, progress: Progress = BARS
 ) -> tuple[LoadedModel, ImageSet]:
     """Return a model and images that fit each other (see ``load_both``); raises the loaders' errors."""
     by_name = isinstance(images, str | os.PathLike)

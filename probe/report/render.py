@@ -16,6 +16,7 @@ from probe.report.charts.export import FIGURES, figure_files
 from probe.report.files import write_together
 from probe.report.page import page
 from probe.report.results import SAMPLES, dumps, dumps_samples, schema, to_json
+from probe.report.text import visible
 from probe.report.thumbnail import THUMBNAIL, thumbnail
 
 PAGE = "report.html"
@@ -25,6 +26,9 @@ _INSIDE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*")
 """A path that stays inside its folder: no ``..``, no hidden files."""
 _LISTED = re.compile(r"(images|figures)/\w[\w.-]*")
 """What an earlier report's list may make us remove."""
+
+_FINDINGS = 3
+"""Sentences on the card of a notebook, at most."""
 
 _HEIGHT_LISTENER = """
 if (!window.probeReportListener) {
@@ -106,12 +110,18 @@ def _remove_empty(folder: Path) -> None:
 
 
 def notebook(report: Report) -> str:
-    """Return the same page for a notebook: an isolated frame as high as the page, within the window."""
+    """Return a card with the findings for a notebook, which opens the same page in an isolated frame, within the window."""
     inner = html.escape(page(report, beside=False), quote=True)
+    findings = "".join(
+        f"<li>{html.escape(visible(sentence))}</li>" for sentence in report.headline[:_FINDINGS]
+    )
     return (
+        '<div style="border:1px solid #8888;border-radius:6px;padding:0.6em 1em;max-width:70em">'
+        f"<strong>{html.escape(visible(report.title))}</strong><ul>{findings}</ul>"
+        '<details><summary style="cursor:pointer">Open the report</summary>'
         '<iframe class="probe-report" sandbox="allow-scripts" allow="clipboard-write" referrerpolicy="no-referrer" '
         f'title="{html.escape(report.study)} report" srcdoc="{inner}" '
-        'style="width:100%;height:80vh;min-height:200px;border:1px solid #8888;border-radius:6px"></iframe>'
+        'style="width:100%;height:80vh;min-height:200px;border:1px solid #8888;border-radius:6px"></iframe></details></div>'
         f"<script>{_HEIGHT_LISTENER}</script>"
     )
 

@@ -474,6 +474,9 @@ def test_notebook_frame_takes_the_pages_height(tmp_path: Path, open_tab: Open) -
         f"<!doctype html><meta charset=utf-8><title>n</title><body>{notebook(short)}", encoding="utf-8"
     )
     page = open_tab(file).page
+    expect(page.locator("iframe")).not_to_be_visible()
+    expect(page.get_by_role("listitem").first).to_have_text(short.headline[0])
+    page.get_by_text("Open the report").click()
     frame = page.frame_locator("iframe.probe-report")
     expect(frame.get_by_role("heading", level=1)).to_have_text("What efficientnet_lite0 has learned")
     page.wait_for_function("document.querySelector('iframe').style.height.endsWith('px')")
