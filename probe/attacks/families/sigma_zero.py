@@ -14,7 +14,7 @@ from probe.attacks.losses import ascent, broken, difference
 from probe.attacks.norms import per_image
 from probe.attacks.smallest import Smallest
 
-_PRUNED = 0.2
+_PRUNED, _MOST_PRUNED = 0.2, 50
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
 _LEAST_STEP = 0.1
 
@@ -27,7 +27,7 @@ class SigmaZero(Attack):
     The smooth number is the sum of q / (q + ``sigma``), where q is a pixel's sum of squared changes over the channels; the
     paper counts values instead. Changes below a threshold, ``threshold`` at first, become 0: the threshold grows by
     ``rate`` × the step where an image is adversarial, and falls elsewhere. ``step`` falls to a tenth along a cosine. The last
-    fifth of the ``steps`` passes reverts pixels that are not needed; ``prune=no`` is the attack of the paper.
+    fifth of the ``steps`` passes, at most 50, reverts pixels that are not needed; ``prune=False`` is the attack of the paper.
     """
 
     steps: int = 1000
@@ -47,7 +47,7 @@ class SigmaZero(Attack):
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         best = Smallest(inputs)
-        last = math.floor(self.steps * _PRUNED) if self.prune else 0
+        last = min(math.floor(self.steps * _PRUNED), _MOST_PRUNED) if self.prune else 0
         with inputs.model.in_float32():
             self._descend(inputs, best, self.steps - last)
             if last > 1:
