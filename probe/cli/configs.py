@@ -42,6 +42,7 @@ def adversarial_config(options: dict[str, Any]) -> AdversarialConfig:
         corruptions=options["corruptions"] or (),
         certify=options["certify"] or (),
         threats=options["threats"] or (),
+        adapt=options["adapt"],
         images=shown[0] if len(shown) == 1 else shown,
         batch_size=options["batch_size"],
         bf16=False if options["full_precision"] else None,

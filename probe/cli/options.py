@@ -197,6 +197,11 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         metavar="A,B",
         help="Try other threats than the norm: spatial, colour, universal, patch, or all; with options: spatial?degrees=10.",
     ),
+    option(
+        "--adapt",
+        is_flag=True,
+        help="Where checks fail, attack as they ask for: averaged gradients, around what masks them, logits, a search.",
+    ),
     option("--no-checks", is_flag=True, help="Do not check whether the evaluation can be trusted."),
     option(
         "--images", type=Numbers(int), default="4", help="Number of images to show, or their indices: 0,5,7."

@@ -147,6 +147,27 @@ def bootstrap(
     return float(low), float(high)
 
 
+def median_interval(
+    values: Sequence[float] | NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, tuple[float, float]]:
+    """Return the lower median and its distribution-free interval between two order statistics; values may be infinite.
+
+    The ranks lie as close together as makes the coverage of any distribution at least ``confidence``; with too few
+    values for that they are the first and the last. Raises ValueError when empty.
+    """
+    from scipy.stats import binom
+
+    data = np.sort(np.asarray(values, dtype=np.float64))
+    if data.size == 0:
+        raise ValueError("a median needs at least one value")
+    # The largest k with P(fewer than k of n values lie below the median) at most half of the remaining probability.
+    rank = int(binom.ppf((1 - confidence) / 2, data.size, 0.5))
+    if binom.cdf(rank, data.size, 0.5) > (1 - confidence) / 2:
+        rank -= 1
+    rank = max(rank, 0)
+    return float(data[(data.size - 1) // 2]), (float(data[rank]), float(data[data.size - 1 - rank]))
+
+
 def bootstrap_mean(
     values: Sequence[float], seed: int, confidence: float = 0.95, resamples: int = 10_000
 ) -> tuple[float, float]:

@@ -29,6 +29,7 @@ class AdversarialConfig:
     ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder of corrupted copies in its layout; none means a few kinds.
     ``certify``: what to prove, with options (``bounds``, ``smoothing?sigma=0.25``).
     ``threats``: threat models beside the norm, with options (``spatial?degrees=10``), or ``all``.
+    ``adapt``: where checks fail, attack again as they ask for.
     ``images``: how many pictures
     to show, or their indices. ``bf16``: gradients in bfloat16; None means where the processor is faster with it.
     ``save_images``: the format in which adversarial images are saved beside the report; None saves none. ``jobs``: processes
@@ -46,6 +47,7 @@ class AdversarialConfig:
     corruptions: tuple[str, ...] = ()
     certify: tuple[str, ...] = ()
     threats: tuple[str, ...] = ()
+    adapt: bool = False
     images: int | tuple[int, ...] = 4
     batch_size: int = 32
     bf16: bool | None = None
@@ -59,6 +61,8 @@ class AdversarialConfig:
         kinds_or_folder(self.corruptions)
         parse_certificates(self.certify)
         parse_threats(self.threats)
+        if self.adapt and self.checks == ():
+            raise UsageError("--adapt acts on the checks that fail: remove --no-checks.")
         if self.jobs < 0:
             raise UsageError(f"--jobs must be at least 0; got {self.jobs}.")
         if self.save_images not in (None, "png", "npz"):

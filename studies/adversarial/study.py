@@ -24,6 +24,7 @@ from probe.data.shards import reading
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
+from studies.adversarial.adapt import adapt, adapted_section
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
 from studies.adversarial.config import DEFAULT_ATTACKS, DEFAULT_L0_ATTACKS, AdversarialConfig
 from studies.adversarial.evidence import SAMPLE, Evidence
@@ -98,11 +99,19 @@ def examine(
         stuck = train_modes(model.module)
         memory = MicroBatcher(config.batch_size)
         space = _attack(model, images, config, others, memory, journal, progress, stack)
-        sections = run_views(views, space, config.seed, progress, "Computing the views")
-        results: tuple[Check, ...] = ()
-        if checks:
+
+        def checked(space: AdversarialWorkspace) -> tuple[Check, ...]:
             evidence = make_evidence(space, min(SAMPLE, memory.limit), modes, stuck)
-            results = run_checks(checks, evidence, progress)
+            return run_checks(checks, evidence, progress) if checks else ()
+
+        adapted = None
+        if config.adapt:
+            space, adapted = adapt(space, checked(space), checked)
+        sections = run_views(views, space, config.seed, progress, "Computing the views")
+        if adapted is None:
+            results = checked(space)
+        else:
+            sections, results = (adapted_section(space, adapted), *sections), adapted.checks_after
         saved = save_images(space, memory.limit) if config.save_images else None
     verdict = Reliability.of(results, len(CHECKS.names()))
     report = _report(space, sections, results, verdict, memory, command, time.perf_counter() - started)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack as PeerAttack
 
 from probe.attacks.base import ATTACKS, Traits
-from probe.attacks.families.minimum_norm import _L0FMN, _L2FMN
-from probe.attacks.foolbox_adapter import eagerpy
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L0, L1, L2, Linf
 from probe.attacks.torchattacks_adapter import TorchattacksAttack, WrappedInputs, run_wrapped
@@ -218,18 +216,6 @@ def test_foolbox_images_without_a_start_come_back_clean_and_the_others_do_not() 
     found = attack.perturb(model, images, labels, L2(), 1.0, rng(), targets)
     assert torch.equal(model.verdict(found).argmax(1), torch.tensor([2, 0, 2]))
     assert torch.equal(found[1], images[1])
-
-
-def test_projections_of_fmn_keep_to_their_radius() -> None:
-    start = torch.zeros(2, 3, 4, 4)
-    moved = torch.rand(2, 3, 4, 4, generator=rng()) + 0.1
-    radius = torch.tensor([0.5, 100.0])
-    shown = [eagerpy.astensor(value) for value in (moved, start, radius)]
-    sphere = _L2FMN(steps=1).project(*shown).raw
-    assert torch.allclose(L2().size(sphere), torch.tensor([0.5, float(L2().size(moved)[1])]))
-    count = eagerpy.astensor(torch.tensor([7.0, 48.0]))
-    kept = _L0FMN(steps=1).project(shown[0], shown[1], count).raw
-    assert (kept != 0).flatten(1).sum(1).tolist() == [7, 48]
 
 
 def test_pixle_takes_images_that_are_not_square() -> None:

@@ -46,6 +46,7 @@ SMALLER = (
     ("vgg11 --weights none$", "--views weights,activations,patches,features"),
     ("dossier .*zoo:resnet20", "--model zoo:resnet?depth=8"),
     ("dossier$", "--model zoo:lenet --data digits"),
+    ("attacks .*--bench", "-n 3 --steps 5 --attack fmn --model zoo:lenet"),
     ("--attack standard", "-n 1 --eps 3"),
     ("mifgsm", "--attack pgd?steps=2,mifgsm --eps 0:8/255:2 -n 1"),
     ("train .*--adversarial", "--steps 1"),

@@ -14,6 +14,7 @@ from probe.attacks.linearised import NearestBoundary
 from probe.attacks.losses import adversarial, ascent, difference, margin_to, pick
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import L1, L2, Linf, Norm, per_image
+from probe.attacks.smallest import Smallest
 
 
 def step_to_hyperplane(x: Tensor, normal: Tensor, deficit: Tensor, norm: Norm) -> Tensor:
@@ -85,6 +86,25 @@ def _l1(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
     return part * room
 
 
+def biased_step(
+    x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm, alpha: float, eta: float
+) -> Tensor:
+    """Move to a mean of the boundary's nearest points to ``x`` and to the original (equation 7 of FAB).
+
+    The boundary of ``x`` (N, C, H, W) is that of ``step_to_hyperplane``; ``alpha`` bounds the weight of the original's
+    point, and ``eta`` is the overshoot.
+    """
+    flat, base = x.flatten(1), origin.flatten(1)
+    from_origin = deficit + (normal * (flat - base)).sum(1)
+    both = step_to_hyperplane(
+        torch.cat([flat, base]), torch.cat([normal, normal]), torch.cat([deficit, from_origin]), norm
+    )
+    here, there = (part.reshape(x.shape) for part in both.chunk(2))
+    near, far = norm.size(here).clamp_min(1e-8), norm.size(there).clamp_min(1e-8)
+    pull = per_image((near / (near + far)).clamp(0, alpha), x)
+    return ((1 - pull) * (x + eta * here) + pull * (origin + eta * there)).clamp(0, 1)
+
+
 _TRAITS = Traits(
     norms=("Linf", "L2", "L1"),
     access="white-box",
@@ -92,19 +112,6 @@ _TRAITS = Traits(
     targeted=True,
     paper='Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", 2020',
 )
-
-
-@dataclass
-class _Best:
-    """The smallest adversarial image found for each of N images, and its size (inf: none)."""
-
-    images: Tensor
-    sizes: Tensor
-
-    def offer(self, where: Tensor, images: Tensor, sizes: Tensor) -> None:
-        """Keep the smaller image of each pair."""
-        better = sizes < self.sizes[where]
-        self.images[where[better]], self.sizes[where[better]] = images[better], sizes[better]
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class _Fab(Attack):
         labels: Tensor,
         norm: Norm,
         epsilon: float,
-        best: _Best,
+        best: Smallest,
         where: Tensor,
         start: Tensor,
         targets: Tensor | None,
@@ -144,11 +151,11 @@ class _Fab(Attack):
                 deficit, normal = nearest(x, own, model.verdict(x), where)
             else:
                 deficit, normal = self._boundary(model, x, own, targets, targeted)
-            x = self._step(x, origin, deficit, normal, norm)
+            x = biased_step(x, origin, deficit, normal, norm, self.alpha, self.eta)
             hit = adversarial(model.verdict(x), own, targets if targeted else None)
             if not bool(hit.any()):
                 continue
-            best.offer(where[hit], x[hit], norm.size(x[hit] - origin[hit]))
+            best.offer(hit, x, where)
             x[hit] = origin[hit] + (x[hit] - origin[hit]) * self.beta
             if self.enough:
                 alive = best.sizes[where] > epsilon
@@ -164,27 +171,12 @@ class _Fab(Attack):
 
         A targeted attack has to overtake the most likely other class, which need not be the label.
         """
-        loss = difference if targeted else _towards
+        loss = difference if targeted else towards
         _, gain, gradient = ascent(model, x, labels, targets, loss)
         return -gain, gradient.flatten(1)
 
-    def _step(self, x: Tensor, origin: Tensor, deficit: Tensor, normal: Tensor, norm: Norm) -> Tensor:
-        """Move to a mean of the boundary's nearest points to ``x`` and to the original (equation 7)."""
-        flat, base = x.flatten(1), origin.flatten(1)
-        from_origin = deficit + (normal * (flat - base)).sum(1)
-        both = step_to_hyperplane(
-            torch.cat([flat, base]),
-            torch.cat([normal, normal]),
-            torch.cat([deficit, from_origin]),
-            norm,
-        )
-        here, there = (part.reshape(x.shape) for part in both.chunk(2))
-        near, far = norm.size(here).clamp_min(1e-8), norm.size(there).clamp_min(1e-8)
-        pull = per_image((near / (near + far)).clamp(0, self.alpha), x)
-        return ((1 - pull) * (x + self.eta * here) + pull * (origin + self.eta * there)).clamp(0, 1)
-
     def _start(
-        self, images: Tensor, best: _Best, where: Tensor, norm: Norm, epsilon: float, g: torch.Generator
+        self, images: Tensor, best: Smallest, where: Tensor, norm: Norm, epsilon: float, g: torch.Generator
     ) -> Tensor:
         """Return a random start for another restart, half as far away as the best image so far."""
         radius = best.sizes[where].clamp_max(epsilon) / 2
@@ -193,13 +185,9 @@ class _Fab(Attack):
         return (images[where] + per_image(radius, images) * unit).clamp(0, 1)
 
 
-def _towards(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+def towards(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Return the target's logit minus the label's, (N,)."""
     return -margin_to(logits, labels, targets)
-
-
-def _empty_best(images: Tensor) -> _Best:
-    return _Best(images.clone(), images.new_full((len(images),), torch.inf))
 
 
 @ATTACKS.register("fab")
@@ -212,7 +200,7 @@ class Fab(_Fab):
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
-        best = _empty_best(images)
+        best = Smallest(inputs)
         every = torch.arange(len(images), device=images.device)
         with model.in_float32():
             for restart in range(self.restarts):
@@ -238,7 +226,7 @@ class FabT(_Fab):
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         model, images, labels, targets = inputs.model, inputs.images, inputs.labels, inputs.targets
         norm, epsilon, generator = inputs.norm, inputs.epsilon, inputs.generator
-        best, targeted = _empty_best(images), targets is not None
+        best, targeted = Smallest(inputs), targets is not None
         columns = (
             targets[:, None] if targets is not None else likeliest_others(model, images, labels, self.classes)
         )

@@ -1,4 +1,4 @@
-"""Gradient attacks that look for the smallest perturbation, run by foolbox."""
+"""Gradient attacks in L2 that look for the smallest perturbation, run by foolbox."""
 
 from __future__ import annotations
 
@@ -36,58 +36,6 @@ class DDN(FoolboxAttack):
 
     def _build(self, norm: Norm) -> Any:
         return foolbox.attacks.DDNAttack(init_epsilon=self.start, steps=self.steps, gamma=self.gamma)
-
-
-class _L2FMN(foolbox.attacks.L2FMNAttack):  # type: ignore[misc]
-    """FMN with projection to the sphere; foolbox divides a length by itself and never projects."""
-
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        delta = x.raw - x0.raw
-        length = L2().size(delta).clamp_min(1e-12)
-        factor = (epsilon.raw / length).clamp_max(1)
-        return x0 + eagerpy.astensor(delta * factor.reshape(-1, 1, 1, 1))
-
-
-class _L0FMN(foolbox.attacks.L0FMNAttack):  # type: ignore[misc]
-    """FMN that keeps epsilon values; foolbox keeps one more, and fails when epsilon is the number of values."""
-
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        delta = (x.raw - x0.raw).flatten(1)
-        rank = delta.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        sparse = torch.where(rank < epsilon.raw.reshape(-1, 1), delta, 0.0)
-        return x0 + eagerpy.astensor(sparse.reshape(x0.shape))
-
-
-@ATTACKS.register("fmn")
-@dataclass(frozen=True)
-class FMN(FoolboxAttack):
-    """Fast minimum norm: a ball whose radius follows the boundary (Pintor et al. 2021).
-
-    ``step`` is the first step's length, ``gamma`` the fraction by which the radius changes; both fall to a hundredth. In
-    L0 the search counts values, not pixels.
-    """
-
-    steps: int = 100
-    step: float = 1.0
-    gamma: float = 0.05
-
-    traits: ClassVar[Traits] = Traits(
-        norms=("L0", "L1", "L2", "Linf"),
-        access="white-box",
-        paper='Pintor et al., "Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints", 2021',
-        targeted=True,
-        minimum_norm=True,
-        origin="foolbox",
-    )
-
-    def _build(self, norm: Norm) -> Any:
-        peers = {
-            "L0": _L0FMN,
-            "L1": foolbox.attacks.L1FMNAttack,
-            "L2": _L2FMN,
-            "Linf": foolbox.attacks.LInfFMNAttack,
-        }
-        return peers[norm.name](steps=self.steps, max_stepsize=self.step, gamma=self.gamma)
 
 
 class _NewtonFool(foolbox.attacks.NewtonFoolAttack):  # type: ignore[misc]

@@ -1,0 +1,40 @@
+"""Logits in place of probabilities."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from studies.adversarial.remedies._case import REMEDIES, Case, Plan
+
+_CHECKS = (
+    "softmax-output",
+    "zero-gradients",
+    "unavailable-gradients",
+    "gradient-free",
+    "black-box-beats-white-box",
+)
+
+
+@REMEDIES.register("logits", order=1)
+def logits(case: Case, plan: Plan) -> None:
+    """Attack what the network computes before its softmax or another squashing of its outputs."""
+    if not case.any(*_CHECKS):
+        return
+    calls, final = case.seen
+    if not _probabilities(final):
+        return
+    for call in reversed(calls):
+        output = call.output
+        if output.shape != final.shape or _probabilities(output):
+            continue
+        if bool((output.argmax(1) == final.argmax(1)).all()) and case.alive(output, call.input):
+            plan.path.logits = call.name
+            plan.say(
+                [name for name in _CHECKS if name in case.failed],
+                f"the output of {call.name} is attacked in place of the probabilities made of it",
+            )
+            return
+
+
+def _probabilities(output: Tensor) -> bool:
+    return bool((output >= 0).all() and (output <= 1).all())

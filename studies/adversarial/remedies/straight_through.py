@@ -1,0 +1,38 @@
+"""Modules inside the network that have no gradient, such as a step in place of a ReLU."""
+
+from __future__ import annotations
+
+from studies.adversarial.remedies._case import REMEDIES, Case, Plan
+
+_CHECKS = (
+    "zero-gradients",
+    "unavailable-gradients",
+    "gradient-free",
+    "black-box-beats-white-box",
+    "unconstrained-failure",
+    "unbounded",
+)
+
+
+@REMEDIES.register("straight-through", order=3)
+def straight_through(case: Case, plan: Plan) -> None:
+    """Let gradients pass modules whose own gradient is zero or missing, as if these did nothing (Bengio et al. 2013)."""
+    if not case.any(*_CHECKS):
+        return
+    blocking = []
+    for call in case.seen.calls:
+        same = call.input.shape == call.output.shape
+        if (
+            same
+            and call.leaf
+            and not case.alive(call.output, call.input)
+            and bool((call.output != call.output.flatten()[0]).any())
+        ):
+            blocking.append(call.name)
+    if blocking:
+        plan.path.straight = tuple(dict.fromkeys(blocking))
+        listed = ", ".join(plan.path.straight[:3]) + (" …" if len(plan.path.straight) > 3 else "")
+        plan.say(
+            [name for name in _CHECKS if name in case.failed],
+            f"gradients pass {listed} as if nothing were done there",
+        )
