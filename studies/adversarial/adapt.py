@@ -13,7 +13,7 @@ from probe.core.place import HERE
 from probe.core.stats import wilson
 from studies.adversarial.evidence import SAMPLE
 from studies.adversarial.outcome import worst_of
-from studies.adversarial.remedies._case import REMEDIES, AdaptedGradients, Case, Plan
+from studies.adversarial.remedies._case import REMEDIES, AdaptedGradients, Case, GradientPath, Plan
 from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
 
@@ -71,7 +71,7 @@ def adapt(
         )
         for name in REMEDIES:
             REMEDIES.get(name)(case, plan)
-        if any(plan.attacks == earlier.attacks and plan.path == earlier.path for earlier in plans):
+        if any((plan.path, plan.eot) == (earlier.path, earlier.eot) for earlier in plans):
             break
         plans.append(plan)
         space = _attacked(space, plan, number)
@@ -85,11 +85,7 @@ def _name(check: Check) -> str:
 
 def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> AdversarialWorkspace:
     """Make the attacks of a plan at the reported epsilon, and return the workspace with the results of all so far."""
-    module = space.model.module
-    gradients = AdaptedGradients(module, plan.path) if plan.path.changed else None
-    attacked = AttackedModel(
-        module, memory_format=space.attacked.memory_format, bf16=False, gradient_module=gradients
-    )
+    attacked = _with_gradients(space, plan.path)
     targeted = space.config.target is not None
     size = space.model.input.size
     chosen = tuple(
@@ -106,9 +102,19 @@ def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> Adversari
     worst = worst_of([before.worst, found.worst])
     worst.totals[:] = before.worst.totals + found.worst.totals
     results = replace(before, attacks=attacks, worst=worst)
-    # The views and checks go on with the adapted gradients and with all attacks.
+    # The views and checks go on with the adapted gradients, without their noise, and with all attacks.
+    still = replace(plan.path, noise=0.0)
+    attacked = _with_gradients(space, still)
     return replace(
         space, run=replace(space.run, attacked=attacked, attacks=(*space.attacks, *chosen)), results=results
+    )
+
+
+def _with_gradients(space: AdversarialWorkspace, path: GradientPath) -> AttackedModel:
+    module = space.model.module
+    gradients = AdaptedGradients(module, path) if path.changed else None
+    return AttackedModel(
+        module, memory_format=space.attacked.memory_format, bf16=False, gradient_module=gradients
     )
 
 

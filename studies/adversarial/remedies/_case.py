@@ -24,8 +24,8 @@ class GradientPath:
     """Where gradients go another way than the network does; its answers stay the same, but for ``noise`` and ``logits``.
 
     ``front``: the module up to whose input the image is taken to pass unchanged (BPDA with the identity, Athalye et al. 2018), or
-    through ``stand_in``, a smooth function of the image with the shape of that input. ``straight``: modules that pass gradients
-    on as if they did nothing. ``logits``: the module whose output is attacked instead of the network's. ``noise``: the
+    through ``stand_in``, a smooth function of the image with the shape of that input. ``straight``: modules whose
+    slope is that of a wider range of their inputs. ``logits``: the module whose output is attacked instead of the network's. ``noise``: the
     standard deviation of noise added to the image at every pass.
     """
 
@@ -71,9 +71,19 @@ class AdaptedGradients(nn.Module):
         return found[-1] if found else outputs
 
 
-def _straight(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+_REACH = 0.25
+"""Over which part of the standard deviation of its inputs a function in steps is looked at for its slope."""
+
+
+def _straight(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Return the output with the slope that it has over a wider range, value by value."""
     first: Tensor = inputs[0]
-    return output.detach() + first - first.detach()
+    with torch.no_grad():
+        reach = _REACH * first.detach().std().clamp_min(1e-6)
+        above, below = (module.forward(first.detach() + sign * reach) for sign in (1, -1))
+        slope = (above - below) / (2 * reach)
+    passed: Tensor = output.detach() + slope * (first - first.detach())
+    return passed
 
 
 def _from_image(inputs: tuple[Any, ...], images: Tensor, stand_in: StandIn | None) -> tuple[Any, ...]:
@@ -87,7 +97,7 @@ def _from_image(inputs: tuple[Any, ...], images: Tensor, stand_in: StandIn | Non
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One call of a submodule during a pass: its name, first input and output (only tensors are noted)."""
 
     name: str
@@ -101,10 +111,10 @@ class Call:
         return next(self.module.children(), None) is None
 
 
-class Seen(NamedTuple):
+class ModulePass(NamedTuple):
     """A pass: the calls of submodules in the order in which they begin, and the outputs of the network, (M, K)."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[ModuleCall, ...]
     final: Tensor
 
 
@@ -130,7 +140,7 @@ class Case:
         return not self.failed.isdisjoint(checks)
 
     @cached_property
-    def seen(self) -> Seen:
+    def seen(self) -> ModulePass:
         """One pass over the images, with gradients at the inputs of all submodules, whether or not they reach the pixels."""
         begun: list[tuple[str, nn.Module, Tensor]] = []
         done: dict[int, Tensor] = {}
@@ -162,7 +172,7 @@ class Case:
                     stack.callback(module.register_forward_pre_hook(before(name)).remove)
                     stack.callback(module.register_forward_hook(after).remove)
             final = self.module(self.images.detach().clone().requires_grad_())
-        return Seen(tuple(Call(*begun[place], done[place]) for place in sorted(done)), final)
+        return ModulePass(tuple(ModuleCall(*begun[place], done[place]) for place in sorted(done)), final)
 
     def reaches_pixels(self) -> bool:
         """Tell whether the outputs have gradients at the pixels."""

@@ -20,7 +20,9 @@ def effort(case: Case, plan: Plan) -> None:
     if not case.failed:
         return
     passes = f"&eot={plan.eot}" if plan.eot > 1 else ""
-    plan.attacks.append(f"pgd?loss=margin&steps={_STEPS}&restarts={_RESTARTS}{passes}")
+    # Where answers are random, the first success may be luck: the loss is raised to the end.
+    to_the_end = "&stop=False" if case.any("randomised-forward") else ""
+    plan.attacks.append(f"pgd?loss=margin&steps={_STEPS}&restarts={_RESTARTS}{passes}{to_the_end}")
     if case.norm != "L0":
         plan.attacks.append(f"apgd-dlr?steps={_STEPS}{passes}")
     plan.say(sorted(case.failed), f"the margin and the DLR loss are attacked with {_STEPS} steps")

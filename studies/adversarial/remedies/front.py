@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from probe.core.seeds import generator
-from studies.adversarial.remedies._case import REMEDIES, Call, Case, Plan
+from studies.adversarial.remedies._case import REMEDIES, Case, ModuleCall, Plan
 
 _CHECKS = (
     "zero-gradients",
@@ -26,6 +27,9 @@ _CHECKS = (
 )
 _STEPS, _RATE, _WIDTH = 300, 0.01, 32
 
+_BETTER = 0.25
+"""Up to this part of the error of the identity, a fitted network stands in for what has the image's shape."""
+
 
 @REMEDIES.register("front", order=2)
 def front(case: Case, plan: Plan) -> None:
@@ -39,20 +43,22 @@ def front(case: Case, plan: Plan) -> None:
     if found is None:
         return
     asked = [name for name in _CHECKS if name in case.failed]
-    if found.input.shape[1] == case.images.shape[1]:
-        plan.path.front = found.name
+    plan.path.front = found.name
+    same = found.input.shape[1] == case.images.shape[1]
+    stand_in, error = _fitted(case, found.name, 5 if same else 1)
+    if same and error > _BETTER:
         plan.say(
             asked,
             f"gradients of {found.name} are taken for those of the image: what is before it is passed unchanged",
         )
         return
-    plan.path.front, plan.path.stand_in = found.name, _fitted(case, found.name)
+    plan.path.stand_in = stand_in
     plan.say(
         asked, f"what is before {found.name} is replaced, for gradients only, by a small network fitted to it"
     )
 
 
-def _first_alive(case: Case, calls: Sequence[Call]) -> Call | None:
+def _first_alive(case: Case, calls: Sequence[ModuleCall]) -> ModuleCall | None:
     """Return the first part that takes pictures and has gradients; in later rounds the last such that takes the image's channels."""
     pictures = [call for call in calls if call.input.dim() == 4 and call.input.shape[0] == len(case.images)]
     pictures = [call for call in pictures if case.alive(case.seen.final, call.input)]
@@ -62,8 +68,11 @@ def _first_alive(case: Case, calls: Sequence[Call]) -> Call | None:
     return pictures[0] if pictures else None
 
 
-def _fitted(case: Case, name: str) -> nn.Module:
-    """Return a network of 1 × 1 convolutions that says from the image what the input of a module is."""
+def _fitted(case: Case, name: str, kernel: int) -> tuple[nn.Module, float]:
+    """Return a small network that says from the image what the input of a module is.
+
+    Also its mean squared error, as a part of that of the image itself where that has the same shape.
+    """
     inputs: list[Tensor] = []
     module = case.module.get_submodule(name)
     draws = generator(case.seed, "adapt", "stand-in")
@@ -84,7 +93,7 @@ def _fitted(case: Case, name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
         net = nn.Sequential(
-            nn.Conv2d(x.shape[1], _WIDTH, 1),
+            nn.Conv2d(x.shape[1], _WIDTH, kernel, padding=kernel // 2),
             nn.SiLU(),
             nn.Conv2d(_WIDTH, _WIDTH, 1),
             nn.SiLU(),
@@ -96,4 +105,6 @@ def _fitted(case: Case, name: str) -> nn.Module:
             optimiser.zero_grad(set_to_none=True)
             F.mse_loss(net(x), y).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    return net.requires_grad_(False)
+        error = float(F.mse_loss(net(x), y))
+    unchanged = float(F.mse_loss(x, y)) if x.shape == y.shape else 0.0
+    return net.requires_grad_(False), error / unchanged if unchanged > 0 else math.inf

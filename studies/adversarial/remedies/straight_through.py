@@ -16,7 +16,7 @@ _CHECKS = (
 
 @REMEDIES.register("straight-through", order=3)
 def straight_through(case: Case, plan: Plan) -> None:
-    """Let gradients pass modules whose own gradient is zero or missing, as if these did nothing (Bengio et al. 2013)."""
+    """Let gradients pass modules whose own gradient is zero or missing, by their slope over a wider range."""
     if not case.any(*_CHECKS):
         return
     blocking = []
@@ -34,5 +34,5 @@ def straight_through(case: Case, plan: Plan) -> None:
         listed = ", ".join(plan.path.straight[:3]) + (" …" if len(plan.path.straight) > 3 else "")
         plan.say(
             [name for name in _CHECKS if name in case.failed],
-            f"gradients pass {listed} as if nothing were done there",
+            f"gradients pass {listed} by their slope over a wider range",
         )
