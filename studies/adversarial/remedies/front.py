@@ -105,6 +105,6 @@ def _fitted(case: Case, name: str, kernel: int) -> tuple[nn.Module, float]:
             optimiser.zero_grad(set_to_none=True)
             F.mse_loss(net(x), y).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        error = float(F.mse_loss(net(x), y))
+        error = float(F.mse_loss(net(x), y).detach())
     unchanged = float(F.mse_loss(x, y)) if x.shape == y.shape else 0.0
     return net.requires_grad_(False), error / unchanged if unchanged > 0 else math.inf
