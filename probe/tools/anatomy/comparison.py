@@ -99,7 +99,9 @@ def headline(a: Examined, b: Examined) -> tuple[str, ...]:
 
 
 def _times(value: int, of: int) -> str:
-    return f"{value / of:.3g} times" if of else "–"
+    if not of:
+        return "–"
+    return "exactly" if value == of else f"{value / of:.3g} times"
 
 
 def _totals_section(a: Examined, b: Examined) -> Section:

@@ -110,11 +110,16 @@ def _where(network: Examined) -> list[str]:
     heavy = max(parts, key=lambda stage: stage.parameters)
     ties = sum(row.macs == dear.macs for row in census.layers) - 1
     same = f", as much as each of {ties} other{'' if ties == 1 else 's'}" if ties else ""
-    return [
+    lines = [
         f"The part with the most MACs is {large.name} ({percent(large.macs / census.macs)}), that with the most parameters "
-        f"{heavy.name} ({percent(heavy.parameters / max(census.parameters, 1))}). Of the {len(census.layers)} layers, "
-        f"{row_name(dear)}, a {kind(dear)}, has the most MACs, {percent(dear.macs / census.macs)} of them{same}."
+        f"{heavy.name} ({percent(heavy.parameters / max(census.parameters, 1))})."
     ]
+    if row_name(dear) != large.name:
+        lines[0] += (
+            f" Of the {len(census.layers)} layers, {row_name(dear)}, a {kind(dear)}, has the most MACs, "
+            f"{percent(dear.macs / census.macs)} of them{same}."
+        )
+    return lines
 
 
 def _connected(network: Examined) -> list[str]:
