@@ -3,11 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo docs test test-all test-cuda hunt lint format bench bench-cuda bench-scale screenshots clean
+.PHONY: help demo docs gallery lowest test test-all test-cuda hunt lint format bench bench-cuda bench-scale screenshots clean
 
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
 	@echo "make docs        build the site into build/site, links checked"
+	@echo "make gallery     make the reports of the site's gallery (some ten minutes)"
+	@echo "make lowest      run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"
 	@echo "make test-cuda   run the tests that need a CUDA card"
@@ -33,6 +35,17 @@ demo: $(STAMP)
 docs: .venv-docs/.installed
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --clean --quiet
 	@echo build/site/index.html
+
+# Real reports beside the site, which links them.
+gallery: $(STAMP) docs
+	$(BIN)/python docs/gallery.py
+
+# The oldest versions that pyproject.toml allows: the quick tests of everything but browsers.
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-lowest/constraints.txt
+	PYTHONPATH=. OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist loadfile --ignore tests/browser -W default $(PYTEST_ARGS)
 
 .venv-docs/.installed: docs/requirements.txt
 	$(PYTHON) -m venv .venv-docs
