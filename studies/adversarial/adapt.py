@@ -89,7 +89,7 @@ def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> Adversari
     targeted = space.config.target is not None
     size = space.model.input.size
     chosen = tuple(
-        SelectedAttack(f"{selected.text} (adapted {number})", selected.name, selected.attack)
+        SelectedAttack(f"{selected.name}, adapted {number}", selected.name, selected.attack)
         for selected in choose_attacks(tuple(plan.attacks), space.norm, targeted=targeted, size=size)
     )
     task = replace(space.run.task, epsilons=(space.epsilon,), extra_epsilons=())

@@ -30,7 +30,7 @@ class GradientPath:
     """
 
     front: str | None = None
-    stand_in: StandIn | None = None
+    stand_in: StandIn | None = field(default=None, compare=False)
     straight: tuple[str, ...] = ()
     logits: str | None = None
     noise: float = 0.0
