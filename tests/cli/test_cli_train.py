@@ -64,7 +64,7 @@ def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
     options = asked["options"]
     assert options == TrainOptions(
         recipe=RecipeOptions(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip")),
-        adversarial=True,
+        adversarial="pgd",
         norm="L2",
         epsilon="8/255",
         steps=4,
