@@ -55,16 +55,17 @@ def test_few_words_ask_for_the_defaults(asked: dict[str, Any]) -> None:
 
 def test_every_word_reaches_the_training(asked: dict[str, Any]) -> None:
     text = (
-        "train resnet20?shortcut=False -d dir --adversarial --norm L2 --eps 8/255 --steps 4 --epochs 3 --lr 0.5 -b 7 "
+        "train resnet20?shortcut=False -d dir --adversarial trades --beta 3 --norm L2 --eps 8/255 --steps 4 --epochs 3 --lr 0.5 -b 7 "
         "--optimiser sgd --schedule cosine --weight-decay 0.1 --label-smoothing 0.2 --held-out 0.3 -n 50 "
         "--img-size 32,48 --mean 0.1,0.2,0.3 --std 0.5 --device cpu --seed 5 --out x.safetensors --force --offline "
-        "--augment cutout,flip --resume"
+        "--augment cutout,flip --noise 0.1 --resume"
     )
     assert cli.run(text.split()) == 1
     options = asked["options"]
     assert options == TrainOptions(
-        recipe=RecipeOptions(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip")),
-        adversarial="pgd",
+        recipe=RecipeOptions(3, 7, "sgd", 0.5, 0.1, "cosine", 0.2, ("cutout", "flip"), 0.1),
+        adversarial="trades",
+        beta=3.0,
         norm="L2",
         epsilon="8/255",
         steps=4,
