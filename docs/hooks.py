@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 LISTS = {
     "Attacks": ("attack", "probe.attacks.families"),
+    "Remedies of --adapt": ("remedy", "studies.adversarial.remedies"),
     "Threat models": ("threat model", "probe.attacks.threats"),
     "Validity checks": ("check", "studies.adversarial.checks"),
     "Views of probe adversarial": ("view", "studies.adversarial.views"),
@@ -30,10 +31,6 @@ LISTS = {
     "Sources of data": ("data source", "probe.data.sources"),
 }
 """Heading → what its entries are called, and the package that registers them."""
-
-REMEDIES = ROOT / "studies" / "adversarial" / "remedies"
-if REMEDIES.exists():
-    LISTS["Remedies of --adapt"] = ("remedy", "studies.adversarial.remedies")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
