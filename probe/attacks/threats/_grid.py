@@ -1,9 +1,8 @@
-"""Threats with a few parameters: all points of a grid are tried, from the smallest change to the largest."""
+"""Threats with a few parameters: within each budget all points of a grid are tried."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -30,44 +29,36 @@ class GridThreat(Threat):
     @property
     def work(self) -> int:
         """The number of changes."""
-        return len(self.grid)
+        return len(BUDGETS) * len(self.grid)
 
     @property
     def grid(self) -> list[tuple[float, ...]]:
-        """All changes but none at all, the smallest first."""
+        """All changes of the largest budget but none at all, the smallest first."""
         axes = [torch.linspace(-1, 1, count).tolist() if count > 1 else [0.0] for count in self.counts]
         points = [point for point in product(*axes) if any(abs(value) > 1e-6 for value in point)]
-        return sorted(points, key=size_of)
+        return sorted(points, key=lambda point: max(map(abs, point)))
 
     def attack(self, subject: ThreatSubject) -> ThreatOutcome:
-        """Try the whole grid on every image; the control is one change drawn evenly within each budget."""
+        """Try a whole grid within each budget on every image; the control is one change drawn evenly within it."""
         self.check(subject)
-
-        def fixed(images: Tensor, point: Sequence[float]) -> Tensor:
-            return self.change(images, images.new_tensor(point).expand(len(images), -1))
-
         outcome = blank(subject, torch.arange(len(subject.images), device=subject.images.device), BUDGETS)
-        for point in self.grid:
-            left = outcome.smallest.isinf().nonzero()[:, 0]
-            if len(left) == 0:
-                break
-            subject.advance(1)
-            changed = fixed(subject.images[left], point)
-            outcome.record(left, subject.broken(changed, left), changed, size_of(point))
-        columns = []
+        wrong, columns = outcome.smallest == 0, []
         for budget in BUDGETS:
+            for point in self.grid:
+                subject.advance(1)
+                left = outcome.smallest.isinf().nonzero()[:, 0]
+                if len(left) == 0:
+                    continue
+                images = subject.images[left]
+                changed = self.change(images, budget * images.new_tensor(point).expand(len(left), -1))
+                outcome.record(left, subject.broken(changed, left), changed, budget)
             drawn = torch.rand(
                 len(outcome.rows), len(self.counts), generator=subject.draws(self.title, str(budget))
             )
             drawn = (budget * (2 * drawn - 1)).to(subject.images)
-            columns.append(subject.broken(self.change(subject.images, drawn), outcome.rows))
+            columns.append(wrong | subject.broken(self.change(subject.images, drawn), outcome.rows))
         outcome.control = torch.stack(columns, 1)
         return outcome
 
     def check(self, subject: ThreatSubject) -> None:
         """Raise NotApplicableError where the images cannot be changed so."""
-
-
-def size_of(point: Sequence[float]) -> float:
-    """Return the size of a change: its largest parameter."""
-    return max(map(abs, point))

@@ -19,14 +19,14 @@ from probe.core.errors import NotApplicableError
 class Colour(GridThreat):
     """Hue and saturation of the whole image, the worst of a grid (Hosseini and Poovendran 2018).
 
-    ``degrees``: the largest turn of the hue; ``saturation``: the largest relative change of the saturation; ``hues`` and
-    ``saturations``: points of the grid, 155 in all by default. Brightness (the value of HSV) and so all edges of it stay.
+    ``degrees``: the largest turn of the hue; ``saturation``: its largest relative change; ``hues`` and
+    ``saturations``: points of the grid within each of four budgets, 93 by default. Brightness (the value of HSV) and so all edges of it stay.
     """
 
     degrees: float = 180.0
     saturation: float = 0.5
     hues: int = 31
-    saturations: int = 5
+    saturations: int = 3
 
     title: ClassVar[str] = "Hue and saturation"
     axis: ClassVar[str] = "part of the largest turn of hue and change of saturation"
@@ -63,8 +63,9 @@ class Colour(GridThreat):
     def how(self) -> str:
         """How the worst one was looked for."""
         return (
-            f"All {self.hues * self.saturations} combinations of {self.hues} hues and {self.saturations} saturations of the whole "
-            "image were tried. The control is one of them drawn at random for each image."
+            f"Within each budget all {self.hues * self.saturations} combinations of {self.hues} hues and {self.saturations} saturations of "
+            "the whole image were tried. The control is one drawn evenly within the budget for each image; one that is wrong without "
+            "counts as broken."
         )
 
 

@@ -20,18 +20,19 @@ class Spatial(GridThreat):
     """Rotations and shifts, the worst of a grid (Engstrom et al. 2019).
 
     ``degrees``: the largest rotation; ``shift``: the largest shift along each side, as a part of it; ``rotations`` and
-    ``shifts``: points of the grid, 775 in all by default. What comes into the image from outside is black.
+    ``shifts``: points of the grid within each of four budgets, 189 by default (the paper has one budget with 31 × 5 × 5). What
+    comes into the image from outside is black.
     """
 
     degrees: float = 30.0
     shift: float = 0.1
-    rotations: int = 31
-    shifts: int = 5
+    rotations: int = 21
+    shifts: int = 3
 
     title: ClassVar[str] = "Rotations and shifts"
     axis: ClassVar[str] = "part of the largest rotation and shift"
     paper: ClassVar[str] = (
-        'Engstrom et al., "Exploring the Landscape of Spatial Robustness", 2019; grid and black borders as there'
+        'Engstrom et al., "Exploring the Landscape of Spatial Robustness", 2019; black borders as there'
     )
 
     @property
@@ -64,6 +65,7 @@ class Spatial(GridThreat):
     def how(self) -> str:
         """How the worst one was looked for."""
         return (
-            f"All {self.rotations * self.shifts**2} combinations of {self.rotations} rotations and {self.shifts} × {self.shifts} "
-            "shifts were tried; black comes in from outside. The control is one of them drawn at random for each image."
+            f"Within each budget all {self.rotations * self.shifts**2} combinations of {self.rotations} rotations and {self.shifts} × "
+            f"{self.shifts} shifts were tried; black comes in from outside. The control is one rotation and shift drawn evenly within "
+            "the budget for each image; one that is wrong without counts as broken."
         )

@@ -54,13 +54,15 @@ class Universal(Threat):
         budgets = tuple(factor * subject.epsilon for factor in _FACTORS)
         rows = torch.arange(len(tested), device=tested.device)
         outcome = blank(subject, tested, budgets)
+        wrong = outcome.smallest == 0
         delta = torch.zeros_like(subject.images[:1])
         columns = []
         for before, budget in zip((budgets[0], *budgets), budgets, strict=False):
             delta = self._optimised(fit, delta * (budget / before), budget)
             changed = (test.images + delta).clamp(0, 1)
             outcome.record(rows, test.broken(changed, rows), changed, budget)
-            columns.append(test.broken((test.images + self._control(subject, budget)).clamp(0, 1), rows))
+            noisy = (test.images + self._control(subject, budget)).clamp(0, 1)
+            columns.append(wrong | test.broken(noisy, rows))
         outcome.control = torch.stack(columns, 1)
         return outcome
 

@@ -34,7 +34,7 @@ def tolerance(n: int) -> int:
 
 
 def exceeds_chance(hits: int, n: int) -> bool:
-    """Tell whether ``found`` of ``n`` images are more than chance."""
+    """Tell whether ``hits`` of ``n`` images are more than chance."""
     return hits > tolerance(n)
 
 
