@@ -62,6 +62,18 @@ def mean_proportion(values: Sequence[float], n: int, confidence: float = 0.95) -
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def error_of_proportion(mean: float, interval: tuple[float, float], n: int) -> float:
+    """Return the standard error of a mean of ``n`` proportions, from the interval of ``mean_proportion``; NaN for another.
+
+    An end x of that interval fulfils (mean − x)² = q² x(1 − x) / worth, and the error is √(mean(1 − mean) / worth).
+    """
+    square = t_quantile(n) ** 2
+    for end in interval:
+        if 0 < end < 1 and end != mean:
+            return math.sqrt(mean * (1 - mean) * (mean - end) ** 2 / (square * end * (1 - end)))
+    return math.nan
+
+
 def t_quantile(n: int, confidence: float = 0.95) -> float:
     """Return the half-width of Student's interval for the mean of ``n`` ≥ 2 values, in standard errors."""
     from scipy.stats import t

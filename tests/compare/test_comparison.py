@@ -10,6 +10,7 @@ import pytest
 from helpers.comparison_runs import EPSILONS, adversarial, document, proportion, write
 from scipy.stats import binomtest, fisher_exact, ttest_ind
 
+from probe.core import stats
 from probe.core.document import Report, Table
 from probe.report.render import write_report
 from probe.report.results import schema, to_json
@@ -125,21 +126,27 @@ def test_p_values_are_corrected_over_all_runs(tmp_path: Path) -> None:
     assert {one["run"] for one in report.extra["differences"]} == {"B", "C"}
 
 
-def over_seeds(values: list[float]) -> dict[str, Any]:
-    from probe.core.stats import t_interval
-
+def over_seeds(values: list[float], interval: tuple[float, float]) -> dict[str, Any]:
     mean = sum(values) / len(values)
     return {
         **proportion("retrain_accuracy:intact", 0, 1),
         "value": mean,
         "n": len(values),
-        "ci": list(t_interval(values)),
+        "ci": list(interval),
     }
 
 
-def test_means_over_seeds_are_compared_by_welch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proportions", [False, True], ids=["Student", "proportions"])
+def test_means_over_seeds_are_compared_by_welch(tmp_path: Path, proportions: bool) -> None:
     a, b = [0.9, 0.92, 0.95], [0.97, 0.99, 0.98]
-    runs = [(document([over_seeds(values)], "ablation"), None) for values in (a, b)]
+    # Of so many images that the seeds differ by more than they do by chance.
+    intervals = [
+        stats.mean_proportion(values, 5000) if proportions else stats.t_interval(values) for values in (a, b)
+    ]
+    runs = [
+        (document([over_seeds(values, interval)], "ablation"), None)
+        for values, interval in zip((a, b), intervals, strict=True)
+    ]
     one = told(compared(tmp_path, *runs))["B:retrain_accuracy:intact"]
     expected = ttest_ind(b, a, equal_var=False)
     assert one["how"] == "seeds"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import comb, sqrt
+from math import comb, isnan, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.core import stats
@@ -209,3 +209,19 @@ def test_the_bootstrap_of_a_mean_covers_it_even_with_few_values() -> None:
     assert stats.bootstrap_mean([1.0, 1.0], 0) == (1.0, 1.0)
     with pytest.raises(ValueError, match="two values"):
         stats.bootstrap_mean([1.0], 0)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, 199), min_size=2, max_size=6).filter(lambda counts: len(set(counts)) > 1))
+def test_the_error_of_a_mean_of_proportions_comes_back_from_its_interval(counts: list[int]) -> None:
+    values = np.array(counts) / 200
+    interval = stats.mean_proportion(values.tolist(), 200)
+    error = stats.error_of_proportion(float(values.mean()), interval, len(values))
+    spread = float(values.std(ddof=1)) / len(values) ** 0.5
+    # With less spread than that of 200 images, the interval is that of 200 images.
+    least = (float(values.mean() * (1 - values.mean())) / 200) ** 0.5
+    assert error == pytest.approx(max(spread, least), rel=1e-6)
+
+
+def test_an_interval_of_another_kind_has_no_such_error() -> None:
+    assert isnan(stats.error_of_proportion(1.0, (1.0, 1.0), 3))

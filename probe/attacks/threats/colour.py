@@ -20,7 +20,7 @@ class Colour(GridThreat):
     """Hue and saturation of the whole image, the worst of a grid (Hosseini and Poovendran 2018).
 
     ``degrees``: the largest turn of the hue; ``saturation``: its largest relative change; ``hues`` and
-    ``saturations``: points of the grid within each of four budgets, 93 by default. Brightness (the value of HSV) and so all edges of it stay.
+    ``saturations``: points of the grid within each of four budgets, 93 by default. The value of HSV, brightness, stays.
     """
 
     degrees: float = 180.0

@@ -125,7 +125,7 @@ def _depths(runs: Sequence[Run]) -> Iterator[Figure]:
             "line",
             Axis("depth (layers with weights)"),
             Axis("held-out accuracy"),
-            "Mean over seeds with its 95% t-interval.",
+            "Mean over seeds with its 95% interval.",
             tuple(drawn),
         )
 

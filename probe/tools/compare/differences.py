@@ -25,7 +25,7 @@ HOW: dict[How, str] = {
 }
 LEVEL = 0.05
 _OVER_SEEDS = "retrain_"
-"""Results of the ablation study whose n is the number of trainings and whose interval is Student's."""
+"""Results of the ablation study whose n is the number of trainings."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +230,14 @@ def _over_seeds(plain: Difference) -> Difference:
 
 
 def _moments(result: Result) -> tuple[float, float, int]:
-    """Return mean, standard error and n of a result with a t-interval; NaN as the error if there is no such interval."""
+    """Return mean, standard error and n of a result over seeds, from its interval; NaN as the error if it has none of ours.
+
+    That is Student's where it is symmetric, else the one of a mean of proportions (``stats.mean_proportion``).
+    """
     value, n = float(result.value or 0), result.n or 0
     if n < 2 or result.ci is None:
         return value, math.nan, n
     low, high = result.ci
-    if not math.isclose(low + high, 2 * value, abs_tol=1e-6 * max(1.0, abs(low), abs(high))):
-        return value, math.nan, n
-    return value, (high - low) / 2 / stats.t_quantile(n), n
+    if math.isclose(low + high, 2 * value, abs_tol=1e-6 * max(1.0, abs(low), abs(high))):
+        return value, (high - low) / 2 / stats.t_quantile(n), n
+    return value, stats.error_of_proportion(value, (low, high), n), n
