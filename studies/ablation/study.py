@@ -101,12 +101,12 @@ def run(
     report = _report(run, sections, intact, command, time.perf_counter() - started)
     extra = {} if retrained is None else {"learning_curves": learning_curves(retrained)}
     cut = tuple(result.structure.name for result in lesions if not result.structure.no_effect_reason)
-    calibration = sum(map(len, bench.calibration))
+    calibrated = sum(map(len, bench.calibration)), training is not None
     return dataclasses.replace(
         report,
         samples=run.samples(lesions, retrained),
         extra=extra,
-        methods=methods(report.model, report.data, config, cut, calibration, retrained),
+        methods=methods(report.model, report.data, config, cut, calibrated, retrained),
         references=references(cut, retrained),
     )
 

@@ -30,10 +30,14 @@ def methods(
     data: DataInfo,
     config: AblationConfig,
     lesioned: tuple[str, ...],
-    calibration: int,
+    calibrated: tuple[int, bool],
     retrained: RetrainResult | None,
 ) -> tuple[str, ...]:
-    """Return the sentences of the paragraph; ``lesioned`` are the names of the structures that were cut."""
+    """Return the sentences of the paragraph; ``lesioned`` are the names of the structures that were cut.
+
+    ``calibrated``: on how many images batch-norm statistics were estimated again, and whether these were others than the studied ones.
+    """
+    calibration, others = calibrated
     sentences = [subject(model, data)]
     if lesioned:
         sentences.append(
@@ -43,10 +47,8 @@ def methods(
         )
         if calibration:
             sentences.append(
-                f"Statistics of batch normalisation were also estimated again, on {calibration:,} images that "
-                "were not evaluated."
-                if data.labelled
-                else f"Statistics of batch normalisation were also estimated again, on {calibration:,} images."
+                f"Statistics of batch normalisation were also estimated again, on {calibration:,} "
+                f"{'images that were not evaluated' if others else 'of the evaluated images'}."
             )
     if retrained is not None:
         setting, recipe = retrained.setting, retrained.setting.recipe

@@ -17,8 +17,8 @@ from probe.graph.trace.ops import is_weighted
 from probe.graph.trace.trace import tensors
 
 _MOST = 4.0
-_CLOSE = 0.01
-"""Parameters may differ by this part; single channels allow no better in small networks."""
+_CLOSE = 0.05
+"""Parameters may differ by this part; single channels allow no better in small networks. A check warns above 1%."""
 
 
 def widen_to(
@@ -42,7 +42,7 @@ def widen_to(
             low = factor
         else:
             high = factor
-    if least > max(_CLOSE, 0.05) * target:
+    if least > _CLOSE * target:
         raise NotApplicableError(
             f"No width gives about {target:,} parameters; the closest differs by {least:,}."
         )
