@@ -125,6 +125,7 @@ def adversarial(
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
     ``random``. ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder in its layout.
     ``certify``: ``bounds``, ``smoothing?sigma=0.25&n=1000``. ``threats``: ``spatial``, ``colour``, ``universal``, ``patch``.
+    ``adapt``: where checks fail, attack as they ask for.
     ``against`` is a second network for a paired comparison,
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     ``jobs`` processes (0: one per core), or a dask ``cluster``, attack the batches, with the same numbers.
