@@ -71,12 +71,18 @@ def adapt(
         )
         for name in REMEDIES:
             REMEDIES.get(name)(case, plan)
-        if any((plan.path, plan.eot) == (earlier.path, earlier.eot) for earlier in plans):
+        if any(_covers(earlier, plan) for earlier in plans):
             break
         plans.append(plan)
         space = _attacked(space, plan, number)
         now = check_again(space)
     return space, Adapted(tuple(plans), first.results, checks, space.results, now)
+
+
+def _covers(earlier: Plan, plan: Plan) -> bool:
+    """Tell whether an earlier round made all attacks of a plan, with the same gradients."""
+    same = (earlier.path, earlier.eot) == (plan.path, plan.eot)
+    return same and set(plan.attacks) <= set(earlier.attacks)
 
 
 def _name(check: Check) -> str:

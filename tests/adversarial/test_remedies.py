@@ -15,7 +15,8 @@ from probe.core.document import Report, Table
 from probe.core.errors import UsageError
 from probe.models.load import load_model
 from studies.adversarial import AdversarialConfig
-from studies.adversarial.remedies._case import AdaptedGradients, Case, GradientPath
+from studies.adversarial.adapt import _covers
+from studies.adversarial.remedies._case import AdaptedGradients, Case, GradientPath, Plan
 
 EPSILON, IMAGES, STEPS = 0.1, 40, 20
 
@@ -166,3 +167,11 @@ def test_the_first_part_that_has_gradients_is_found() -> None:
     assert alive[0] == "decode"
     assert isinstance(net, Thermometer)
     assert case.seen.calls[0].input.shape == (3, Thermometer.LEVELS, 8, 8)
+
+
+def test_a_round_is_the_last_when_its_attacks_were_made_with_the_same_gradients() -> None:
+    earlier = Plan(GradientPath(front="inner"), 20, ["pgd", "square"])
+    assert _covers(earlier, Plan(GradientPath(front="inner"), 20, ["pgd"]))
+    assert not _covers(earlier, Plan(GradientPath(front="inner"), 20, ["pgd", "apgd-dlr"]))
+    assert not _covers(earlier, Plan(GradientPath(), 20, ["pgd"]))
+    assert not _covers(earlier, Plan(GradientPath(front="inner"), 1, ["pgd"]))
