@@ -12,12 +12,7 @@ import probe
 from probe.core.document import Figure, Gallery, Note
 from probe.core.errors import UsageError
 from probe.core.stats import wilson
-from probe.data.images import ImageSet
 from studies.adversarial import AdversarialConfig, run
-
-
-def scene() -> tuple[object, ImageSet]:
-    return loaded(), pictures(10)
 
 
 def options(**more: object) -> AdversarialConfig:

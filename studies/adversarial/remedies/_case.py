@@ -135,9 +135,9 @@ class Case:
     seed: int
     round: int = 1
 
-    def any(self, *checks: str) -> bool:
-        """Tell whether any of these checks failed."""
-        return not self.failed.isdisjoint(checks)
+    def asked(self, *checks: str) -> list[str]:
+        """Return which of these checks failed."""
+        return [name for name in checks if name in self.failed]
 
     @cached_property
     def seen(self) -> ModulePass:

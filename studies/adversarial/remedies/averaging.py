@@ -11,6 +11,6 @@ PASSES = 20
 @REMEDIES.register("averaging", order=4)
 def averaging(case: Case, plan: Plan) -> None:
     """Average gradients over passes of a randomised network (expectation over transformation, Athalye et al. 2018)."""
-    if case.any("randomised-forward"):
+    if case.asked("randomised-forward"):
         plan.eot = PASSES
         plan.say(["randomised-forward"], f"every gradient is the mean of {PASSES} passes")

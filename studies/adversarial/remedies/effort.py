@@ -21,14 +21,14 @@ def effort(case: Case, plan: Plan) -> None:
         return
     passes = f"&eot={plan.eot}" if plan.eot > 1 else ""
     # Where answers are random, the first success may be luck: the loss is raised to the end.
-    to_the_end = "&stop=False" if case.any("randomised-forward") else ""
+    to_the_end = "&stop=False" if case.asked("randomised-forward") else ""
     plan.attacks.append(f"pgd?loss=margin&steps={_STEPS}&restarts={_RESTARTS}{passes}{to_the_end}")
     if case.norm != "L0":
         plan.attacks.append(f"apgd-dlr?steps={_STEPS}{passes}")
     plan.say(sorted(case.failed), f"the margin and the DLR loss are attacked with {_STEPS} steps")
-    if case.any(*_SEARCH) and case.norm in ("Linf", "L2"):
+    if case.asked(*_SEARCH) and case.norm in ("Linf", "L2"):
         plan.attacks.append(f"square?queries={_QUERIES}")
         plan.say(
-            [name for name in _SEARCH if name in case.failed],
+            case.asked(*_SEARCH),
             f"Square attack searches with {_QUERIES} queries",
         )

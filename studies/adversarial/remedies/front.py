@@ -34,7 +34,7 @@ _BETTER = 0.25
 @REMEDIES.register("front", order=2)
 def front(case: Case, plan: Plan) -> None:
     """Let gradients pass what is done to the image before the first part of the network that they can be computed for."""
-    if not case.any(*_CHECKS):
+    if not case.asked(*_CHECKS):
         return
     calls, _ = case.seen
     if not calls or (case.round == 1 and case.reaches_pixels()):
@@ -42,7 +42,7 @@ def front(case: Case, plan: Plan) -> None:
     found = _first_alive(case, calls)
     if found is None:
         return
-    asked = [name for name in _CHECKS if name in case.failed]
+    asked = case.asked(*_CHECKS)
     plan.path.front = found.name
     same = found.input.shape[1] == case.images.shape[1]
     stand_in, error = _fitted(case, found.name, 5 if same else 1)

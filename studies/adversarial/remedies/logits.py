@@ -18,7 +18,7 @@ _CHECKS = (
 @REMEDIES.register("logits", order=1)
 def logits(case: Case, plan: Plan) -> None:
     """Attack what the network computes before its softmax or another squashing of its outputs."""
-    if not case.any(*_CHECKS):
+    if not case.asked(*_CHECKS):
         return
     calls, final = case.seen
     if not _probabilities(final):
@@ -30,7 +30,7 @@ def logits(case: Case, plan: Plan) -> None:
         if bool((output.argmax(1) == final.argmax(1)).all()) and case.alive(output, call.input):
             plan.path.logits = call.name
             plan.say(
-                [name for name in _CHECKS if name in case.failed],
+                case.asked(*_CHECKS),
                 f"the output of {call.name} is attacked in place of the probabilities made of it",
             )
             return

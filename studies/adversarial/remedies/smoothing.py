@@ -19,12 +19,12 @@ _PART = 0.5
 @REMEDIES.register("smoothing", order=5)
 def smoothing(case: Case, plan: Plan) -> None:
     """Average gradients over noise of half of epsilon, which shows the slope of a loss that is rough at small scale."""
-    if case.norm != "Linf" or not case.any(*_CHECKS):
+    if case.norm != "Linf" or not case.asked(*_CHECKS):
         return
     if case.round == 1 and plan.path.changed:
         return  # the gradients have another path now: whether they are rough is seen with it
     plan.path.noise, plan.eot = _PART * case.epsilon, max(plan.eot, PASSES)
     plan.say(
-        [name for name in _CHECKS if name in case.failed],
+        case.asked(*_CHECKS),
         f"every gradient is the mean of {plan.eot} passes with noise of half of epsilon",
     )

@@ -17,7 +17,7 @@ _CHECKS = (
 @REMEDIES.register("straight-through", order=3)
 def straight_through(case: Case, plan: Plan) -> None:
     """Let gradients pass modules whose own gradient is zero or missing, by their slope over a wider range."""
-    if not case.any(*_CHECKS):
+    if not case.asked(*_CHECKS):
         return
     blocking = []
     for call in case.seen.calls:
@@ -33,6 +33,6 @@ def straight_through(case: Case, plan: Plan) -> None:
         plan.path.straight = tuple(dict.fromkeys(blocking))
         listed = ", ".join(plan.path.straight[:3]) + (" …" if len(plan.path.straight) > 3 else "")
         plan.say(
-            [name for name in _CHECKS if name in case.failed],
+            case.asked(*_CHECKS),
             f"gradients pass {listed} by their slope over a wider range",
         )
