@@ -58,7 +58,9 @@ def adapt(
         if not failed or not space.sample or bool(space.results.worst.success(space.epsilon).all()):
             break
         places = space.sample[:SAMPLE]
-        plan, module = Plan(), space.model.module
+        # What the gradients already pass stays open; whether they need averages is asked again.
+        path = replace(plans[-1].path, noise=0.0) if plans else GradientPath()
+        plan, module = Plan(path), space.model.module
         case = Case(
             module,
             space.pixels(places),

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 import torch
-from helpers.broken_defences import NAMES, Thermometer, defended
+from helpers.broken_defences import CODED, NAMES, Thermometer, defended
 from torch import Tensor, nn
 
 import probe
@@ -73,17 +73,33 @@ def test_a_quantised_network_falls_where_it_seemed_to_stand() -> None:
     assert report["robust_accuracy"].n == IMAGES
 
 
+SEEMED_TO_HOLD = {"quantised", "thermometer", "jpeg", "median", "gated", "stepped", "saturated"}
+"""Those whose gradients are zero or missing: without adapting, most images seem robust."""
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_eleven_of_twelve_broken_defences_fall_as_far_as_the_network_behind_them() -> None:
-    found = {name: broken(name)[:2] for name in NAMES}
-    print(undefended(), found)
-    assert len(found) == 12
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+def test_broken_defences_fall_as_far_as_the_network_behind_them(name: str) -> None:
+    """All but one: of randomly pruned activations, whose best attack averages more passes, a few points more are left."""
     assert undefended() <= 0.2
-    fallen = [name for name, (_, after) in found.items() if after <= undefended() + 0.05]
-    assert len(fallen) >= 11
-    # Some of them seemed to hold: else nothing had to be adapted.
-    assert sum(before >= undefended() + 0.3 for before, _ in found.values()) >= 5
+    before, after, _ = broken(name)
+    print(name, before, after)
+    assert after <= undefended() + (0.2 if name == "pruned" else 0.05)
+    assert (before >= undefended() + 0.3) or name not in SEEMED_TO_HOLD
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", CODED)
+def test_what_is_done_in_the_code_of_a_network_is_passed_too(name: str) -> None:
+    """Nothing of it is a module; 16 levels of grey and a stretched contrast change the network itself a little."""
+    before, after, report = broken(name)
+    print(name, before, after)
+    assert before >= undefended() + 0.5
+    assert after <= undefended() + 0.1
+    section = next(section for section in report.sections if section.id == "adapted")
+    assert "network's own code" in str(section) or "softmax" in str(section)
 
 
 def test_where_no_check_fails_nothing_is_run_again() -> None:
@@ -145,7 +161,7 @@ def test_gradients_pass_a_step_by_its_slope_over_a_wider_range() -> None:
     logits = AdaptedGradients(net, GradientPath(straight=("1",)))(x)
     assert torch.allclose(logits, net(x), atol=1e-5)
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), x)
-    reach = 0.25 * x.detach().std()
+    reach = 0.25 * x.detach().std(correction=0)
     slope = (x.detach().abs() < reach).float() / reach
     assert torch.allclose(gradient.flatten(1), net[2].weight[0] * slope.flatten(1), rtol=1e-4, atol=1e-5)
 

@@ -154,6 +154,52 @@ class Pruned(nn.Module):
         return torch.where(mask, x / keep.view_as(x).clamp_min(1e-3), 0.0)
 
 
+class Hidden(nn.Module):
+    """A network in whose code something is done, with no module of torch in sight."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.nets = [net.requires_grad_(False)]
+
+
+class Rounding(Hidden):
+    """Pixels become integers and lose four bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.nets[0](((255 * x).to(torch.uint8) >> 4).float() / 15)
+        return logits
+
+
+class Levels(Hidden):
+    """Pixels are the share of thresholds that they pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        passed = [torch.where(x > (level + 0.5) / 10, 0.1, 0.0) for level in range(10)]
+        logits: Tensor = self.nets[0](torch.stack(passed).sum(0))
+        return logits
+
+
+class Unwatched(Hidden):
+    """Pixels are stretched where torch does not follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        with torch.no_grad():
+            stretched = (1.1 * x - 0.05).clamp(0, 1)
+        logits: Tensor = self.nets[0](stretched.detach())
+        return logits
+
+
+class Softened(Hidden):
+    """Probabilities that are exactly 0 and 1, made in the code itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return probabilities."""
+        return F.softmax(30 * self.nets[0](x), 1)
+
+
 def with_activations(net: nn.Module, kind: type[nn.Module]) -> nn.Module:
     """Return the network with other activations in place of its ReLUs or hyperbolic tangents."""
     for module in list(net.modules()):
@@ -176,8 +222,16 @@ WRAPPED: dict[str, type[Before]] = {
 }
 INSIDE: dict[str, type[nn.Module]] = {"stepped": Stepped, "winners": Winners, "pruned": Pruned}
 NAMES = (*WRAPPED, *INSIDE)
+CODED: dict[str, type[Hidden]] = {
+    "rounding": Rounding,
+    "levels": Levels,
+    "unwatched": Unwatched,
+    "softened": Softened,
+}
+"""Those that no module shows."""
 
 
 def defended(net: nn.Module, name: str) -> nn.Module:
     """Return the network with one of the defences; ``net`` itself may be changed."""
-    return WRAPPED[name](net).eval() if name in WRAPPED else with_activations(net, INSIDE[name]).eval()
+    whole = {**WRAPPED, **CODED}
+    return whole[name](net).eval() if name in whole else with_activations(net, INSIDE[name]).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from probe.core.registry import Registry
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
+from studies.adversarial.remedies._operations import OpenGradients, SquashedInputs, wider_slope, with_slope
 
 StandIn = Callable[[Tensor], Tensor]
 
@@ -25,14 +26,18 @@ class GradientPath:
 
     ``front``: the module up to whose input the image is taken to pass unchanged (BPDA with the identity, Athalye et al. 2018), or
     through ``stand_in``, a smooth function of the image with the shape of that input. ``straight``: modules whose
-    slope is that of a wider range of their inputs. ``logits``: the module whose output is attacked instead of the network's. ``noise``: the
-    standard deviation of noise added to the image at every pass.
+    slope is that of a wider range of their inputs. ``operations``: whether steps, thresholds and detached tensors inside a
+    ``forward`` are passed likewise. ``logits``: the module whose output is attacked instead of the network's;
+    ``squashed``: whether what went into the last softmax or sigmoid is. ``noise``: the standard deviation of noise added to the image at
+    every pass.
     """
 
     front: str | None = None
     stand_in: StandIn | None = field(default=None, compare=False)
     straight: tuple[str, ...] = ()
+    operations: bool = False
     logits: str | None = None
+    squashed: bool = False
     noise: float = 0.0
 
     @property
@@ -67,23 +72,20 @@ class AdaptedGradients(nn.Module):
                     lambda _module, _inputs, output: found.append(output)
                 )
                 stack.callback(hook.remove)
+            squashed = SquashedInputs()
+            stack.enter_context(squashed if path.squashed else nullcontext())
+            if path.operations:
+                stack.enter_context(OpenGradients())
+                noisy = noisy.clone()  # a leaf must not be changed in place, which no_grad would have allowed
             outputs: Tensor = self.module(noisy)
-        return found[-1] if found else outputs
-
-
-_REACH = 0.25
-"""Over which part of the standard deviation of its inputs a function in steps is looked at for its slope."""
+        before = squashed.logits_of(outputs)
+        return found[-1] if found else outputs if before is None else before
 
 
 def _straight(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     """Return the output with the slope that it has over a wider range, value by value."""
     first: Tensor = inputs[0]
-    with torch.no_grad():
-        reach = _REACH * first.detach().std().clamp_min(1e-6)
-        above, below = (module.forward(first.detach() + sign * reach) for sign in (1, -1))
-        slope = (above - below) / (2 * reach)
-    passed: Tensor = output.detach() + slope * (first - first.detach())
-    return passed
+    return with_slope(output, wider_slope(module.forward, first), first)
 
 
 def _from_image(inputs: tuple[Any, ...], images: Tensor, stand_in: StandIn | None) -> tuple[Any, ...]:
@@ -174,11 +176,41 @@ class Case:
             final = self.module(self.images.detach().clone().requires_grad_())
         return ModulePass(tuple(ModuleCall(*begun[place], done[place]) for place in sorted(done)), final)
 
-    def reaches_pixels(self) -> bool:
-        """Tell whether the outputs have gradients at the pixels."""
+    def reaches_pixels(self, path: GradientPath | None = None) -> bool:
+        """Tell whether the outputs have gradients at the pixels, on a path or on the network's own."""
         with self._ready():
             x = self.images.detach().clone().requires_grad_()
-            return self.alive(self.module(x), x)
+            return self.alive((self.module if path is None else AdaptedGradients(self.module, path))(x), x)
+
+    def operations(self) -> list[str]:
+        """Return the operations inside a ``forward`` that stop gradients and can be passed, in order; none where that fails.
+
+        What is passed must leave the answers as they were, and no graph in the network's buffers.
+        """
+        with self._ready():
+            plain = self.module(self.images)
+            x = self.images.detach().clone().requires_grad_()
+            try:
+                with OpenGradients() as mode:
+                    opened = self.module(x.clone())
+            except (
+                Exception
+            ):  # any code of the user's may refuse tensors that it did not expect: then it is left alone
+                return []
+            left = [buffer for buffer in self.module.buffers() if buffer.requires_grad]
+            for buffer in left:
+                buffer.detach_()
+            same = opened.shape == plain.shape and bool(
+                (opened.argmax(1) == plain.argmax(1)).float().mean() > 0.5
+            )
+            return list(mode.opened) if same and not left and self.alive(opened, x) else []
+
+    def squashed(self) -> bool:
+        """Tell whether the outputs are those of a softmax or sigmoid whose inputs have gradients at the pixels."""
+        with self._ready(), SquashedInputs() as mode:
+            x = self.images.detach().clone().requires_grad_()
+            before = mode.logits_of(self.module(x))
+            return before is not None and self.alive(before, x)
 
     def alive(self, output: Tensor, to: Tensor) -> bool:
         """Tell whether a random combination of ``output`` has a gradient at ``to`` for most images, finite and not 0."""

@@ -8,7 +8,7 @@ PASSES = 20
 """As in AutoAttack's ``rand`` (Croce and Hein 2020)."""
 
 
-@REMEDIES.register("averaging", order=4)
+@REMEDIES.register("averaging", order=5)
 def averaging(case: Case, plan: Plan) -> None:
     """Average gradients over passes of a randomised network (expectation over transformation, Athalye et al. 2018)."""
     if case.asked("randomised-forward"):

@@ -31,19 +31,19 @@ _BETTER = 0.25
 """Up to this part of the error of the identity, a fitted network stands in for what has the image's shape."""
 
 
-@REMEDIES.register("front", order=2)
+@REMEDIES.register("front", order=3)
 def front(case: Case, plan: Plan) -> None:
     """Let gradients pass what is done to the image before the first part of the network that they can be computed for."""
     if not case.asked(*_CHECKS):
         return
     calls, _ = case.seen
-    if not calls or (case.round == 1 and case.reaches_pixels()):
+    if not calls or (case.round == 1 and case.reaches_pixels(plan.path)):
         return
     found = _first_alive(case, calls)
     if found is None:
         return
     asked = case.asked(*_CHECKS)
-    plan.path.front = found.name
+    plan.path.front, plan.path.stand_in = found.name, None
     same = found.input.shape[1] == case.images.shape[1]
     stand_in, error = _fitted(case, found.name, 5 if same else 1)
     if same and error > _BETTER:

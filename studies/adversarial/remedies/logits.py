@@ -34,6 +34,11 @@ def logits(case: Case, plan: Plan) -> None:
                 f"the output of {call.name} is attacked in place of the probabilities made of it",
             )
             return
+    if case.squashed():
+        plan.path.squashed = True
+        plan.say(
+            case.asked(*_CHECKS), "what goes into the last softmax is attacked in place of the probabilities"
+        )
 
 
 def _probabilities(output: Tensor) -> bool:

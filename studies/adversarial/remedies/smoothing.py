@@ -16,7 +16,7 @@ PASSES = 20
 _PART = 0.5
 
 
-@REMEDIES.register("smoothing", order=5)
+@REMEDIES.register("smoothing", order=6)
 def smoothing(case: Case, plan: Plan) -> None:
     """Average gradients over noise of half of epsilon, which shows the slope of a loss that is rough at small scale."""
     if case.norm != "Linf" or not case.asked(*_CHECKS):

@@ -14,10 +14,10 @@ _CHECKS = (
 )
 
 
-@REMEDIES.register("straight-through", order=3)
+@REMEDIES.register("straight-through", order=4)
 def straight_through(case: Case, plan: Plan) -> None:
     """Let gradients pass modules whose own gradient is zero or missing, by their slope over a wider range."""
-    if not case.asked(*_CHECKS):
+    if not case.asked(*_CHECKS) or plan.path.operations:
         return
     blocking = []
     for call in case.seen.calls:

@@ -1,0 +1,26 @@
+"""Operations inside a ``forward`` that have no gradient: rounding, thresholds, integers, detached tensors."""
+
+from __future__ import annotations
+
+from studies.adversarial.remedies._case import REMEDIES, Case, Plan
+
+_CHECKS = (
+    "zero-gradients",
+    "unavailable-gradients",
+    "gradient-free",
+    "black-box-beats-white-box",
+    "unconstrained-failure",
+    "unbounded",
+)
+
+
+@REMEDIES.register("operations", order=2)
+def operations(case: Case, plan: Plan) -> None:
+    """Let gradients pass rounding, thresholds, integers and detached tensors inside the code of a network."""
+    asked = case.asked(*_CHECKS)
+    if not asked or (case.round == 1 and case.reaches_pixels(plan.path)):
+        return
+    found = case.operations()
+    if found:
+        plan.path.operations = True
+        plan.say(asked, f"gradients pass {', '.join(found)} inside the network's own code")
