@@ -127,6 +127,7 @@ def test_targets_follow_the_images_they_belong_to() -> None:
         ("gen-attack", {"steps": 50}, Linf(), 0.3),
         ("ddn", {}, L2(), 0.0),
         ("fmn", {}, L1(), 0.0),
+        ("alma", {"steps": 200}, L2(), 0.0),
         ("pointwise", {"starts": 100}, L0(), 0.0),
     ],
 )
@@ -162,6 +163,7 @@ FLAT = [
     "newtonfool",
     "virtual-adversarial",
     "fmn",
+    "alma",
     "ddn",
     "jitter",
 ]
@@ -192,6 +194,7 @@ def test_minimum_norm_attacks_find_the_distance_to_a_plane() -> None:
     for name, options, slack in [
         ("ddn", {"steps": 300}, 0.05),
         ("fmn", {"steps": 300}, 0.05),
+        ("alma", {"steps": 300}, 0.05),
         ("hopskipjump", {"steps": 30}, 0.3),
     ]:
         attack = ATTACKS.get(name)(**options)

@@ -29,7 +29,7 @@ from probe.core.state import frozen_parameters
 
 IMAGES = {100: 60, 1000: 40}
 ORDER = {"Linf": float("inf"), "L2": 2, "L1": 1, "L0": 0}
-OURS = {"Linf": ("fmn",), "L2": ("fmn", "ddn"), "L1": ("fmn",), "L0": ("fmn", "sigma-zero")}
+OURS = {"Linf": ("fmn",), "L2": ("fmn", "alma", "ddn"), "L1": ("fmn", "alma"), "L0": ("fmn", "sigma-zero")}
 Work = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 

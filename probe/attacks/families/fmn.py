@@ -56,7 +56,7 @@ class FMN(Attack):
 
     def _perturb(self, inputs: AttackInputs) -> Tensor:
         with inputs.model.in_float32():
-            search = _BoundarySearch(inputs)
+            search = BoundarySearch(inputs)
             left = self.steps
             if inputs.norm.name in ("Linf", "L2"):
                 left -= self._explore(search, inputs)
@@ -69,7 +69,7 @@ class FMN(Attack):
                 search.polish(last)
         return search.best.images
 
-    def _explore(self, search: _BoundarySearch, inputs: AttackInputs) -> int:
+    def _explore(self, search: BoundarySearch, inputs: AttackInputs) -> int:
         """Walk to several classes' boundaries; returns the number of steps."""
         share = int(self.steps * _EXPLORED)
         count = min(self.classes, share // _CLASS_STEPS)
@@ -81,7 +81,7 @@ class FMN(Attack):
         return share // len(columns) * len(columns)
 
 
-class _BoundarySearch:
+class BoundarySearch:
     """A search for the smallest perturbations; every image that it looks at is offered to ``best``."""
 
     def __init__(self, inputs: AttackInputs) -> None:
