@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -34,7 +36,7 @@ LISTS = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and the pictures of README."""
+    """Add the generated pages, the pictures of README, and the examples as notebooks."""
     pages = {
         "reference/cli.md": _cli(),
         "reference/python.md": _python(),
@@ -45,7 +47,41 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content="\n".join(lines) + "\n"))
     for picture in (ROOT / "reports").glob("*.webp"):
         files.append(File.generated(config, f"assets/{picture.name}", abs_src_path=str(picture)))
+    for script in (ROOT / "examples").glob("*.py"):
+        files.append(File.generated(config, f"notebooks/{script.stem}.ipynb", content=_notebook(script)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put a link to its notebook below every example that a page shows."""
+    up = "../" * page.file.src_uri.count("/")
+    return re.sub(
+        r'^```python\n--8<-- "examples/(\w+)\.py"\n```$',
+        rf"\g<0>\n\n[As a notebook]({up}notebooks/\1.ipynb){{: download=\"\" }}",
+        markdown,
+        flags=re.MULTILINE,
+    )
+
+
+def _notebook(script: Path) -> str:
+    """Return a notebook with the script's first line as text and the rest as a cell."""
+    text = script.read_text(encoding="utf-8")
+    _, title, code = text.split('"""', 2)
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "id": "what", "metadata": {}, "source": title},
+        {
+            "cell_type": "code",
+            "id": "how",
+            "metadata": {},
+            "source": code.strip(),
+            "execution_count": None,
+            "outputs": [],
+        },
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return json.dumps(
+        {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False
+    )
 
 
 def _cli() -> Iterator[str]:

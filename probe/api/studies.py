@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from probe.api import given
 from probe.api.bars import BARS
-from probe.attacks.norms import get_norm, parse_epsilons
+from probe.api.given import Images, Model, Names
+from probe.attacks.norms import get_norm
 from probe.core.allocator import kept_pages
 from probe.core.document import Report
-from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Progress
-from probe.data.images import ImageSet
-from probe.data.memory import images as make_images
 from probe.models.load import load_model
-from probe.models.loaded import LoadedModel
-from probe.models.match import match_labels
-from probe.models.pair import DEFAULT_MODEL, default_data, load_both, say_matching
-from probe.models.wrap import fitted, wrap, wrap_for
+from probe.models.wrap import wrap
 from probe.tools import anatomy as anatomy_tool
 from probe.tools import compare as compare_tool
 from probe.tools import doctor as doctor_tool
 from probe.tools import dossier as dossier_tool
-from probe.train.data import Parts, both_parts, match_parts, split
 from probe.train.setup import RecipeOptions
 from studies import ablation as ablation_study
 from studies import adversarial as adversarial_study
 from studies import filters as filters_study
 from studies.filters.config import STEPS
-
-Model = str | LoadedModel | nn.Module | None
-"""A name, a loaded or wrapped network, or a module; None is the embedded ImageNet network."""
-
-Images = Any
-"""What ``probe.images`` takes; None is the data that fits the network's task."""
-
-Names = str | Sequence[str]
 
 
 @kept_pages()
@@ -68,11 +55,11 @@ def filters(
     ``masks/CONCEPT``. ``jobs`` processes (0: one per core), or a
     dask ``cluster``, share the work. Raises UsageError for unknown names and CannotRunError when no image can be read.
     """
-    loaded, data = pair(model, images, seed=seed, progress=progress)
+    loaded, data = given.pair(model, images, seed=seed, progress=progress)
     config = filters_study.FiltersConfig(
-        views=_names(views),
-        layers=_names(layers),
-        channels=None if channels is None else _numbers(channels),
+        views=given.names(views),
+        layers=given.names(layers),
+        channels=None if channels is None else given.numbers(channels),
         images=show if isinstance(show, int) else tuple(show),
         steps=steps,
         concepts=None if concepts is None else os.fspath(concepts),
@@ -87,7 +74,7 @@ def filters(
         data,
         config,
         progress=progress,
-        against=None if against is None else _like(against, loaded, data),
+        against=None if against is None else given.like(against, loaded, data),
     )
 
 
@@ -130,31 +117,31 @@ def adversarial(
     ``transfer`` are networks that adversarial images are carried over to. ``save_images``: ``png`` or ``npz``.
     ``jobs`` processes (0: one per core), or a dask ``cluster``, attack the batches, with the same numbers.
     """
-    loaded, data = pair(model, images, seed=seed, progress=progress)
+    loaded, data = given.pair(model, images, seed=seed, progress=progress)
     kind = get_norm(norm)
     config = adversarial_study.AdversarialConfig(
-        epsilons=_epsilons(eps, norm),
+        epsilons=given.epsilons(eps, norm),
         norm=kind.name,
-        attacks=_names(attacks) or (),
+        attacks=given.names(attacks) or (),
         target=None if target is None else str(target),
         restarts=restarts,
         steps=steps,
-        views=_names(views),
-        checks=_names(checks),
-        corruptions=_names(corruptions) or (),
-        certify=_names(certify) or (),
-        threats=_names(threats) or (),
+        views=given.names(views),
+        checks=given.names(checks),
+        corruptions=given.names(corruptions) or (),
+        certify=given.names(certify) or (),
+        threats=given.names(threats) or (),
         adapt=adapt,
         images=show if isinstance(show, int) else tuple(show),
         batch_size=batch_size,
-        save_images=_image_form(save_images),
+        save_images=given.image_form(save_images),
         seed=seed,
         jobs=jobs,
         cluster=cluster,
     )
     others = adversarial_study.ComparisonModels(
-        tuple(_like(other, loaded, data) for other in transfer),
-        None if against is None else _like(against, loaded, data),
+        tuple(given.like(other, loaded, data) for other in transfer),
+        None if against is None else given.like(against, loaded, data),
     )
     return adversarial_study.run(loaded, data, config, others=others, progress=progress)
 
@@ -192,25 +179,29 @@ def ablate(
     """
     if model is None:
         model, images = "zoo:resnet20", "digits" if images is None else images
-    loaded, data = pair(model, images, seed=seed, progress=progress)
-    removed = _names(remove) or (() if swap else ("shortcut",))
+    loaded, data = given.pair(model, images, seed=seed, progress=progress)
+    removed = given.names(remove) or (() if swap else ("shortcut",))
     config = ablation_study.AblationConfig(
         remove=removed,
-        swap=_names(swap) or (),
+        swap=given.names(swap) or (),
         mode=mode,  # type: ignore[arg-type]
-        sites=_names(sites),
+        sites=given.names(sites),
         seeds=seeds,
         recipe=RecipeOptions(epochs=epochs, lr=lr),
         depths=tuple(depths),
-        also=_names(also) or (),
+        also=given.names(also) or (),
         norm=get_norm(norm).name,
-        epsilon=_epsilons(eps, norm)[-1],
+        epsilon=given.epsilons(eps, norm)[-1],
         jobs=jobs,
         cluster=cluster,
         batch_size=batch_size,
         seed=seed,
     )
-    parts, reason = (None, "") if mode == "lesion" else _parts(loaded, data, images, training, held_out, seed)
+    parts, reason = (
+        (None, "")
+        if mode == "lesion"
+        else given.parts_to_train(loaded, data, images, training, held_out, seed)
+    )
     return ablation_study.run(loaded, data, config, training=parts, untrainable=reason, progress=progress)
 
 
@@ -222,7 +213,7 @@ def anatomy(
     progress: Progress = BARS,
 ) -> Report:
     """Count what a network is made of: layers, parameters, MACs, memory, receptive fields, paths."""
-    loaded = wrap(model, input_size=input_size) if isinstance(model, nn.Module) else _load(model, SILENT)
+    loaded = wrap(model, input_size=input_size) if isinstance(model, nn.Module) else given.load(model, SILENT)
     return anatomy_tool.run(loaded, anatomy_tool.AnatomyConfig(seed=seed), progress=progress)
 
 
@@ -249,7 +240,7 @@ def doctor(
     if model is None or isinstance(model, str):
         model = load_model(model or "zoo:resnet20", weights="none", seed=seed)
         images = "digits-train" if images is None else images
-    loaded, data = pair(model, images, seed=seed, strict=False, progress=progress)
+    loaded, data = given.pair(model, images, seed=seed, strict=False, progress=progress)
     config = doctor_tool.DoctorConfig(
         lr=lr,
         steps=steps,
@@ -281,9 +272,9 @@ def dossier(
 
     ``jobs`` processes (0: one per core), or a dask ``cluster``, share the work.
     """
-    loaded, data = pair(model, images, seed=seed, progress=progress)
+    loaded, data = given.pair(model, images, seed=seed, progress=progress)
     config = dossier_tool.DossierConfig(
-        epsilon=_epsilons(eps, norm)[-1],
+        epsilon=given.epsilons(eps, norm)[-1],
         norm=get_norm(norm).name,
         quick=quick,
         seed=seed,
@@ -302,99 +293,4 @@ def compare(*runs: Report | str | os.PathLike[str]) -> Report:
     return compare_tool.compare(compare_tool.runs_of(sources))
 
 
-def pair(
-    model: Model, images: Images, *, seed: int = 0, strict: bool = True, progress: Progress = BARS
-) -> tuple[LoadedModel, ImageSet]:
-    """Return a model and images that fit each other (see ``load_both``); raises the loaders' errors."""
-    by_name = isinstance(images, str | os.PathLike)
-    if (model is None or isinstance(model, str)) and (images is None or by_name):
-        name = None if images is None else os.fspath(images)
-        return load_both(model, name, seed=seed, strict=strict, progress=progress)
-    data = None if images is None else make_images(images, seed=seed, progress=progress)
-    count = None if data is None else data.num_classes
-    loaded = _load(model, progress, count, data)
-    if data is None:
-        data = make_images(default_data(loaded), seed=seed, progress=progress)
-        if data.num_classes != loaded.num_classes:
-            data = data.unlabelled()
-    loaded = fitted(loaded, data)
-    data = match_labels(loaded, data, strict=strict)
-    say_matching(data, progress)
-    return loaded, data
-
-
-def _load(
-    model: Model, progress: Progress, num_classes: int | None = None, images: ImageSet | None = None
-) -> LoadedModel:
-    if isinstance(model, LoadedModel):
-        return model
-    if isinstance(model, nn.Module):
-        return wrap(model) if images is None else wrap_for(model, images)
-    return load_model(
-        model or DEFAULT_MODEL,
-        num_classes=num_classes,
-        image_size=None if images is None else images.common_size(),
-        progress=progress,
-    )
-
-
-def _like(other: Model, model: LoadedModel, data: ImageSet) -> LoadedModel:
-    """Return another network for the same images."""
-    return fitted(_load(other, SILENT, model.num_classes, data), data)
-
-
-def _parts(
-    model: LoadedModel,
-    data: ImageSet,
-    images: Images,
-    training: Images,
-    held_out: float | None,
-    seed: int,
-) -> tuple[Parts | None, str]:
-    """Return labelled images to train on and to measure on, or None and why there are none."""
-    if training is None and not data.labelled:
-        return None, f"Nothing was retrained: the images of {data.name} have no labels to learn."
-    try:
-        if training is not None:
-            learn = match_labels(model, make_images(training, seed=seed))
-            return Parts(learn.name, learn, data, "training= and the images studied"), ""
-        if isinstance(images, str | os.PathLike):
-            parts = both_parts(
-                os.fspath(images), n=None, held_out=held_out, seed=seed, offline=False, progress=SILENT
-            )
-            return match_parts(model, parts), ""
-        return split(data, held_out, seed), ""
-    except UsageError as error:
-        return None, f"Nothing was retrained: {error}"
-
-
-def _names(value: Names | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    given: object = value
-    if not isinstance(given, Iterable):
-        raise UsageError(
-            f"Give names, as a text or a list of texts, not {value!r}: None means all, an empty list none."
-        )
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(value)
-
-
-def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)
-
-
-def _epsilons(value: float | str | Sequence[float], norm: str) -> tuple[float, ...]:
-    kind = get_norm(norm)
-    if isinstance(value, str):
-        return parse_epsilons(value, kind)
-    values = [value] if isinstance(value, int | float) else list(value)
-    return parse_epsilons(",".join(repr(float(epsilon)) for epsilon in values), kind)
-
-
-def _image_form(value: str | None) -> Any:
-    if value not in (None, "png", "npz"):
-        raise UsageError(f"save_images is 'png' or 'npz', not '{value}'.")
-    return value
-
-
-__all__ = ["ablate", "adversarial", "anatomy", "compare", "doctor", "dossier", "filters", "pair"]
+__all__ = ["ablate", "adversarial", "anatomy", "compare", "doctor", "dossier", "filters"]
