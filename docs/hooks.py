@@ -57,7 +57,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     up = "../" * page.file.src_uri.count("/")
     return re.sub(
         r'^```python\n--8<-- "examples/(\w+)\.py"\n```$',
-        rf"\g<0>\n\n[As a notebook]({up}notebooks/\1.ipynb){{: download=\"\" }}",
+        rf"\g<0>\n\n[As a notebook]({up}notebooks/\1.ipynb){{: download='' }}",
         markdown,
         flags=re.MULTILINE,
     )

@@ -110,7 +110,7 @@ def adversarial(
     ``eps`` in units of the pixel range, such as 8/255; several, ascending, make a curve and the last one is reported.
     ``attacks`` are names with options (``pgd?steps=100``, see ``probe.attacks``); none means APGD with two losses.
     ``views`` and ``checks`` are names; None means all of them, an empty list none. ``target``: a class, ``least-likely`` or
-    ``random``. ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder in its layout.
+    ``random``. ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder laid out as ImageNet-C or CIFAR-10-C.
     ``certify``: ``bounds``, ``smoothing?sigma=0.25&n=1000``. ``threats``: ``spatial``, ``colour``, ``universal``, ``patch``.
     ``adapt``: where checks fail, attack as they ask for.
     ``against`` is a second network for a paired comparison,

@@ -181,7 +181,7 @@ _ATTACKING: tuple[Callable[[F], F], ...] = (
         "--corruptions",
         type=NameList(),
         metavar="A,B",
-        help="Kinds of corruption, all (the 15 of ImageNet-C), or a folder in ImageNet-C's layout [default: 6 kinds].",
+        help="Kinds of corruption, all (the 15 of ImageNet-C), or a folder laid out as ImageNet-C or CIFAR-10-C [default: 6 kinds].",
     ),
     option(
         "--certify",

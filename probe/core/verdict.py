@@ -21,11 +21,13 @@ class Verdict:
     why: str
 
 
-def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verdict:
+def verdict(
+    checks: Iterable[tuple[str, str]], n_all: int | None = None, sufficient: bool = True
+) -> Verdict:
     """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*.
 
     ``n_all`` is how many checks there are against which an evaluation is called reliable (None: no such set). The word
-    *reliable* is only used where all of them were made and apply.
+    *reliable* is only used where all of them are among ``checks``, made or not applicable, and are ``sufficient``.
     """
     pairs = list(checks)
     made = [(name, status) for name, status in pairs if status in ("pass", "warn", "fail")]
@@ -34,7 +36,7 @@ def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verd
     if not made:
         why = "no check applies to this run" if pairs or not n_all else f"none of the {n_all} checks was made"
         return Verdict("not applicable", "Not checked", why)
-    complete = n_all is not None and len(made) >= n_all
+    complete = sufficient and n_all is not None and len(pairs) >= n_all
     share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
     left_out = _left_out(len(made), len(pairs), n_all)
     if failed:

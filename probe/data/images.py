@@ -65,7 +65,9 @@ def array_items(
     """
 
     def make(i: int) -> Item:
-        return Item(names(i), int(labels[i]), lambda: Image.fromarray(pixels[i]))
+        return Item(
+            names(i), int(labels[i]), lambda: Image.fromarray(pixels[i]), published=(i, int(labels[i]))
+        )
 
     return LazyItems(len(pixels), make)
 

@@ -81,13 +81,15 @@ class Item:
 
     ``read`` returns a Pillow image of mode ``L`` or ``RGB`` (0 to 255) or ``F`` (grey in [0, 1], for more than 8
     bits), or an array (C, H, W) float32 in [0, 1], or raises UnreadableError. ``path`` is the image's own file, if it
-    has one.
+    has one, ``published`` its place and label in a data set that is one array (the label stays where classes
+    are numbered anew).
     """
 
     name: str
     label: int | None
     read: Callable[[], Image.Image | NDArray[np.float32]]
     path: Path | None = None
+    published: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

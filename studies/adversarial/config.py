@@ -9,7 +9,7 @@ from probe.attacks.threats._base import Threat
 from probe.attacks.threats.choose import parse_threats
 from probe.certify.options import Bounds, Smoothing, parse_certificates
 from probe.core.errors import UsageError
-from probe.data.corrupted_folder import kinds_or_folder
+from probe.data.corrupted_copies import kinds_or_folder
 
 ImageForm = Literal["png", "npz"]
 
@@ -26,7 +26,8 @@ class AdversarialConfig:
     none means APGD on two losses, or PGD where APGD does not support the norm. ``target``: a class name or number,
     ``least-likely`` or ``random``; None is untargeted. ``restarts`` and ``steps`` go to
     the attacks that have such options. ``views`` and ``checks``: names, or None for all.
-    ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder of corrupted copies in its layout; none means a few kinds.
+    ``corruptions``: kinds, ``all`` of ImageNet-C, or a folder laid out as ImageNet-C or
+    CIFAR-10-C; none means a few kinds.
     ``certify``: what to prove, with options (``bounds``, ``smoothing?sigma=0.25``).
     ``threats``: threat models beside the norm, with options (``spatial?degrees=10``), or ``all``.
     ``adapt``: where checks fail, attack again as they ask for.

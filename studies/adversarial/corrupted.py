@@ -14,7 +14,7 @@ from torch import Tensor
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import derive, generator
 from probe.core.stats import bootstrap_mean
-from probe.data.corrupted_folder import CorruptedFolder, kinds_or_folder
+from probe.data.corrupted_copies import CorruptedCopies, kinds_or_folder
 from probe.data.corruptions import BENCHMARK, CORRUPTIONS
 from probe.data.corruptions._base import LARGE, Family
 from probe.data.spec import UnreadableError
@@ -155,7 +155,7 @@ def measure(space: AdversarialWorkspace) -> Corrupted:
     places = space.readable(sorted(order[:MOST]))
     if not places:
         raise NotApplicableError("None of the images can be read any more.")
-    if isinstance(source, CorruptedFolder):
+    if isinstance(source, CorruptedCopies):
         kinds, left_out = source.kinds, _without_copies(space, source, places)
         places = tuple(place for place in places if place not in left_out)
         if not places:
@@ -184,7 +184,7 @@ def measure(space: AdversarialWorkspace) -> Corrupted:
 
 def _parts(
     space: AdversarialWorkspace,
-    source: tuple[str, ...] | CorruptedFolder,
+    source: tuple[str, ...] | CorruptedCopies,
     kinds: tuple[str, ...],
     places: tuple[int, ...],
 ) -> Iterator[tuple[range, str, int, Tensor]]:
@@ -196,7 +196,7 @@ def _parts(
         indices = [int(space.results.clean.index[place]) for place in part]
         for kind in kinds:
             for severity in SEVERITIES:
-                if isinstance(source, CorruptedFolder):
+                if isinstance(source, CorruptedCopies):
                     copies = [_copy(space, source, place, kind, severity) for place in part]
                     yield rows, kind, severity, torch.stack(copies).to(images.device)
                 else:
@@ -207,14 +207,14 @@ def _parts(
 
 
 def _copy(
-    space: AdversarialWorkspace, source: CorruptedFolder, place: int, kind: str, severity: int
+    space: AdversarialWorkspace, source: CorruptedCopies, place: int, kind: str, severity: int
 ) -> Tensor:
     item = space.images.items[int(space.results.clean.index[place])]
     return source.copy_of(item, kind, severity, space.model.input, space.images.framed)
 
 
 def _without_copies(
-    space: AdversarialWorkspace, source: CorruptedFolder, places: tuple[int, ...]
+    space: AdversarialWorkspace, source: CorruptedCopies, places: tuple[int, ...]
 ) -> dict[int, str]:
     """Return the images that lack a copy that can be read, and why."""
     found: dict[int, str] = {}

@@ -247,6 +247,7 @@ def _report(
         results=_results(space, results, verdict),
         checks=checks,
         n_checks=len(CHECKS.names()),
+        independent=INDEPENDENT,
         warnings=(*model.provenance.notes, *space.images.cautions, *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image
 from scipy.stats import norm
 
 from probe.core.errors import UsageError
-from probe.data.corrupted_folder import CorruptedFolder, kinds_or_folder, open_corrupted
+from probe.data.corrupted_copies import CorruptedArrays, CorruptedFolder, kinds_or_folder, open_corrupted
 from probe.data.corruptions import BENCHMARK, FEW
+from probe.data.images import array_items
 from probe.data.pictures import read_picture
 from probe.data.spec import InputSpec, Item, UnreadableError
 from studies.adversarial.corrupted import ALEXNET_CLEAN, Corrupted
@@ -145,6 +147,49 @@ def test_folders_without_the_layout_are_refused(tmp_path: Path) -> None:
         kinds_or_folder((str(root),))
     assert kinds_or_folder(("fog", "snow")) == ("fog", "snow")
     assert isinstance(kinds_or_folder((str(copies(tmp_path / "D")),)), CorruptedFolder)
+
+
+def arrays(root: Path, count: int = 4) -> Path:
+    """Fog and brightness in CIFAR-10-C's layout: image i at severity s is of grey 40 s + i."""
+    root.mkdir()
+    levels = np.array([[40 * severity + i for i in range(count)] for severity in range(1, 6)]).reshape(-1)
+    for kind in ("fog", "brightness"):
+        np.save(
+            root / f"{kind}.npy",
+            np.broadcast_to(levels[:, None, None, None], (5 * count, 32, 32, 3)).astype(np.uint8),
+        )
+    np.save(root / "labels.npy", np.tile(np.arange(count), 5))
+    return root
+
+
+def test_arrays_are_read_by_the_place_in_the_data_set(tmp_path: Path) -> None:
+    found = kinds_or_folder((str(arrays(tmp_path / "C")),))
+    assert isinstance(found, CorruptedArrays)
+    assert found.kinds == ("fog", "brightness")
+    clean = array_items(np.zeros((5, 32, 32, 3), np.uint8), np.array([0, 1, 2, 9, 4]), str)
+    numbered_anew = replace(clean[2], label=7)
+    read = found.copy_of(numbered_anew, "fog", 3, InputSpec((3, 32, 32), as_is=True), framed=True)
+    np.testing.assert_allclose(read.numpy(), 122 / 255, atol=1e-6)
+    for item, reason in (
+        (clean[3], "label 3, not 9"),
+        (clean[4], "not one"),
+        (Item("a", 0, clean[0].read), "not one"),
+    ):
+        with pytest.raises(UnreadableError, match=reason):
+            found.copy_of(item, "fog", 1, InputSpec((3, 32, 32)), framed=True)
+
+
+def test_arrays_that_are_not_five_severities_of_bytes_are_refused(tmp_path: Path) -> None:
+    root = arrays(tmp_path / "C")
+    np.save(root / "fog.npy", np.zeros((6, 32, 32, 3), np.uint8))
+    with pytest.raises(UsageError, match="not five severities"):
+        open_corrupted(root)
+    np.save(root / "fog.npy", np.zeros((40, 32, 32, 3), np.uint8))
+    with pytest.raises(UsageError, match="20 labels for the 40 images"):
+        open_corrupted(root)
+    (root / "fog.npy").write_bytes(b"no array")
+    with pytest.raises(UsageError, match="Could not read"):
+        open_corrupted(root)
 
 
 def test_the_worst_of_all_kinds_counts_what_no_kind_has_broken_by_a_severity() -> None:

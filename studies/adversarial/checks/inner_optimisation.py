@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from probe.core.document import Check
-from probe.core.errors import NotApplicableError
+from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 from studies.adversarial.checks._common import hint, sample
 from studies.adversarial.evidence import Evidence
@@ -51,7 +51,7 @@ def _record_calls(calls: list[CodeType]) -> Iterator[None]:
     gradient_codes = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     before: Any = sys.getprofile()
     if before is not None and not callable(before):
-        raise NotApplicableError("A profiler is running, which the check would have to switch off.")
+        raise CannotRunError("a profiler is running, which the check would have to switch off")
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code in gradient_codes:

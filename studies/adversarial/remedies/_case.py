@@ -17,6 +17,16 @@ from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.remedies._operations import OpenGradients, SquashedInputs, wider_slope, with_slope
 
+MASKED = (
+    "zero-gradients",
+    "unavailable-gradients",
+    "gradient-free",
+    "black-box-beats-white-box",
+    "unconstrained-failure",
+    "unbounded",
+)
+"""Checks that fail where gradients are missing or hidden."""
+
 StandIn = Callable[[Tensor], Tensor]
 
 

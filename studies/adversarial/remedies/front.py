@@ -10,15 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from probe.core.seeds import generator
-from studies.adversarial.remedies._case import REMEDIES, Case, ModuleCall, Plan
+from studies.adversarial.remedies._case import MASKED, REMEDIES, Case, ModuleCall, Plan
 
 _CHECKS = (
-    "zero-gradients",
-    "unavailable-gradients",
-    "gradient-free",
-    "black-box-beats-white-box",
-    "unconstrained-failure",
-    "unbounded",
+    *MASKED,
     "random-noise",
     "transfer-failure",
     "unstable-predictions",

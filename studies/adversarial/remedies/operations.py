@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from studies.adversarial.remedies._case import REMEDIES, Case, Plan
-
-_CHECKS = (
-    "zero-gradients",
-    "unavailable-gradients",
-    "gradient-free",
-    "black-box-beats-white-box",
-    "unconstrained-failure",
-    "unbounded",
-)
+from studies.adversarial.remedies._case import MASKED, REMEDIES, Case, Plan
 
 
 @REMEDIES.register("operations", order=2)
 def operations(case: Case, plan: Plan) -> None:
     """Let gradients pass rounding, thresholds, integers and detached tensors inside the code of a network."""
-    asked = case.asked(*_CHECKS)
+    asked = case.asked(*MASKED)
     if not asked or (case.round == 1 and case.reaches_pixels(plan.path)):
         return
     found = case.operations()

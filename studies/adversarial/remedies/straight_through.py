@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from studies.adversarial.remedies._case import REMEDIES, Case, Plan
-
-_CHECKS = (
-    "zero-gradients",
-    "unavailable-gradients",
-    "gradient-free",
-    "black-box-beats-white-box",
-    "unconstrained-failure",
-    "unbounded",
-)
+from studies.adversarial.remedies._case import MASKED, REMEDIES, Case, Plan
 
 
 @REMEDIES.register("straight-through", order=4)
 def straight_through(case: Case, plan: Plan) -> None:
     """Let gradients pass modules whose own gradient is zero or missing, by their slope over a wider range."""
-    if not case.asked(*_CHECKS) or plan.path.operations:
+    if not case.asked(*MASKED) or plan.path.operations:
         return
     blocking = []
     for call in case.seen.calls:
@@ -33,6 +24,6 @@ def straight_through(case: Case, plan: Plan) -> None:
         plan.path.straight = tuple(dict.fromkeys(blocking))
         listed = ", ".join(plan.path.straight[:3]) + (" …" if len(plan.path.straight) > 3 else "")
         plan.say(
-            case.asked(*_CHECKS),
+            case.asked(*MASKED),
             f"gradients pass {listed} by their slope over a wider range",
         )

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from probe.core.document import Axis, Cell, Column, Figure, Note, Result, Section, Table, percent
 from probe.core.stats import wilson
-from probe.data.corrupted_folder import CorruptedFolder, kinds_or_folder
+from probe.data.corrupted_copies import CorruptedCopies, kinds_or_folder
 from probe.data.corruptions import FEW
 from studies.adversarial.corrupted import Corrupted, Interval, alexnet_error, family_of, measure, title_of
 from studies.adversarial.registries import VIEWS
@@ -105,8 +105,9 @@ def _how(space: AdversarialWorkspace, found: Corrupted) -> str:
     words = space.config.corruptions
     side = min(space.model.input.size[1:])
     large = side >= 85
-    if isinstance(kinds_or_folder(words), CorruptedFolder):
-        text = "The corrupted images were read from a folder in ImageNet-C's layout. "
+    source = kinds_or_folder(words)
+    if isinstance(source, CorruptedCopies):
+        text = f"The corrupted images were read from {source.layout}. "
     else:
         scaled = "" if side in (224, 32) else f" with lengths scaled by {side / (224 if large else 32):.3g}"
         text = (
