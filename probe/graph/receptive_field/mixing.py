@@ -216,6 +216,8 @@ RULES: dict[str, Rule] = {
         (
             "_prelu_kernel", "floor_divide", "hardswish", "log_sigmoid_forward", "masked_fill", "prelu",
             "rrelu_with_noise", "rsub",
+            # Before torch 2.12 these, or their forms that work in place, are not tagged as pointwise.
+            "celu", "elu", "hardsigmoid", "hardtanh", "leaky_relu", "selu",
         ),
         pointwise,
     ),
