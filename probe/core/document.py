@@ -20,7 +20,7 @@ from probe.core import stats
 from probe.core.errors import CannotRunError, unknown
 from probe.core.rendering import renderer
 from probe.core.subject import DataInfo, ModelInfo
-from probe.core.verdict import CheckStatus, Verdict, verdict
+from probe.core.verdict import CheckStatus, Verdict, verdict_of
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -302,7 +302,8 @@ class Report:
     image, in the order of the images; ``files`` are further files that belong beside the report, such as
     ``images/index.json``: their paths with ``/`` (no ``..``) and their contents. ``key`` are ids of sections: the
     first of them that has a chart or pictures holds what stands beside the headline. ``n_checks`` is how many checks
-    an evaluation of this kind must pass to be called reliable; None for studies without such a set.
+    an evaluation of this kind must pass or not be subject to so that it is called reliable, and ``independent`` are the
+    names of those of which at least one must have been made; None for studies without such a set.
     """
 
     study: str
@@ -329,6 +330,7 @@ class Report:
     files: Mapping[str, bytes] = field(default_factory=dict)
     key: tuple[str, ...] = ()
     n_checks: int | None = None
+    independent: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Result:
         """Return the result called ``name``; raises UsageError, with close names, when there is none."""
@@ -340,7 +342,7 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """Whether the report can be believed, by its checks: its status, in a word, and why."""
-        return verdict(((check.name, check.status) for check in self.all_checks), self.n_checks)
+        return verdict_of(self.all_checks, self.n_checks, self.independent)
 
     def to_dataframe(self) -> Any:
         """Return all results as a pandas DataFrame: name, value, low, high, n, unit; needs pandas."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from probe.core.document import Check
 
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
@@ -21,11 +24,11 @@ class Verdict:
     why: str
 
 
-def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verdict:
+def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None, sufficient: bool = True) -> Verdict:
     """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*.
 
     ``n_all`` is how many checks there are against which an evaluation is called reliable (None: no such set). The word
-    *reliable* is only used where all of them were made and apply.
+    *reliable* is only used where all of them are among ``checks``, made or not applicable, and are ``sufficient``.
     """
     pairs = list(checks)
     made = [(name, status) for name, status in pairs if status in ("pass", "warn", "fail")]
@@ -34,7 +37,7 @@ def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verd
     if not made:
         why = "no check applies to this run" if pairs or not n_all else f"none of the {n_all} checks was made"
         return Verdict("not applicable", "Not checked", why)
-    complete = n_all is not None and len(made) >= n_all
+    complete = sufficient and n_all is not None and len(pairs) >= n_all
     share = f"of {len(made)} check{'' if len(made) == 1 else 's'}"
     left_out = _left_out(len(made), len(pairs), n_all)
     if failed:
@@ -48,6 +51,17 @@ def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None) -> Verd
     count = "the only check made" if len(made) == 1 else f"none of the {len(made)} checks"
     found = "found no fault" if len(made) == 1 else "found a fault"
     return Verdict("pass", "Reliable" if complete else "No fault found", f"{count} {found}{left_out}")
+
+
+def verdict_of(checks: Sequence[Check], n_all: int | None, independent: Sequence[str] = ()) -> Verdict:
+    """Return the verdict of a study's checks out of ``n_all``, at least one of ``independent`` made if there are any.
+
+    A warning without a value is a check that applies and could not be made: then nothing is called reliable either.
+    """
+    undecided = [check.name for check in checks if check.status == "warn" and check.value is None]
+    made = {check.name for check in checks if check.status != "not applicable"}.difference(undecided)
+    sufficient = not undecided and (not independent or not made.isdisjoint(independent))
+    return verdict(((check.name, check.status) for check in checks), n_all, sufficient)
 
 
 def _left_out(n_made: int, n_listed: int, n_all: int | None) -> str:

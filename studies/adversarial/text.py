@@ -10,19 +10,22 @@ import torch
 
 from probe.attacks.norms import shown
 from probe.core.document import Check, Section, percent
-from probe.core.verdict import verdict
+from probe.core.verdict import verdict_of
 from probe.models.chain import data_info
 from studies.adversarial.refine import ACCURACY, END, STEPS
 from studies.adversarial.workspace import AdversarialWorkspace, accuracy_of_sizes, refines
 from studies.base import WILSON, subject, tools
+
+INDEPENDENT = ("Gradient free", "Black box beats white box")
+"""The checks that search without gradients: they alone can tell that the gradients mislead all other attacks."""
 
 
 @dataclass(frozen=True)
 class Reliability:
     """Whether the evaluation can be trusted.
 
-    ``reliable`` is False when a check failed, True when all of the study's checks were made and none failed, and None
-    otherwise: then nothing is said about it.
+    ``reliable`` is False when a check failed; True when none did, all of the study's checks that apply were made, and
+    among them one of ``INDEPENDENT``; and None otherwise: then nothing is said about it.
     """
 
     reliable: bool | None
@@ -32,7 +35,7 @@ class Reliability:
     @classmethod
     def of(cls, checks: Sequence[Check], n_all: int) -> Reliability:
         """Return the verdict of these checks out of ``n_all``."""
-        overall = verdict(((check.name, check.status) for check in checks), n_all)
+        overall = verdict_of(checks, n_all, INDEPENDENT)
         reasons = tuple(check.name for check in checks if check.status == overall.status)
         reliable = (
             False if overall.status == "fail" else True if overall.word.startswith("Reliable") else None

@@ -130,12 +130,15 @@ def test_without_a_check_that_was_made_nothing_is_called_reliable(checks: tuple[
     assert "not checked" in found.text
 
 
-def test_only_all_checks_make_an_evaluation_reliable() -> None:
+def test_all_checks_that_apply_and_a_search_without_gradients_make_an_evaluation_reliable() -> None:
     passed, absent = Check("A", "pass", 0, ""), Check("B", "not applicable", None, "")
-    assert Reliability.of((passed, passed), 2).reliable is True
-    assert Reliability.of((passed, passed), 3).reliable is None
-    assert Reliability.of((passed, absent), 2).reliable is None
-    assert "reliable" not in Reliability.of((passed, absent), 2).text
+    search = Check("Gradient free", "pass", 0, "")
+    no_search = dataclasses.replace(search, status="not applicable", value=None)
+    assert Reliability.of((passed, search), 2).reliable is True
+    assert Reliability.of((passed, search, absent), 3).reliable is True
+    assert Reliability.of((passed, search), 3).reliable is None
+    assert Reliability.of((passed, no_search), 2).reliable is None
+    assert "reliable" not in Reliability.of((passed, no_search), 2).text
     warned, failed = Check("C", "warn", 1, ""), Check("D", "fail", 1, "")
     assert Reliability.of((passed, warned), 2).reasons == ("C",)
     assert Reliability.of((absent, warned, failed), 3).reliable is False
