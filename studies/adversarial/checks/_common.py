@@ -24,6 +24,11 @@ def sample(evidence: Evidence) -> int:
     return evidence.n
 
 
+def unguided(evidence: Evidence) -> str:
+    """Return the option of an attack without gradients that the run's norm has, empty for L1, which has none."""
+    return {"L0": "`--attack pixle`", "L1": ""}.get(evidence.norm.name, "`--attack square`")
+
+
 def undecided(name: str, reason: str) -> Check:
     """Return a check that applies and could not be made: a warning without a value, unlike one that does not apply."""
     return Check(name, "warn", None, f"This check could not be made: {reason}")
