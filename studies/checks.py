@@ -72,7 +72,10 @@ def check_batch_dependence(model: LoadedModel, images: Tensor, seed: int) -> Che
     largest = together.abs().amax(1).clamp_min(1e-12)
     drift = torch.maximum((again - together).abs().amax(1), (last - together).abs().amax(1))
     if bool((drift > ACCEPTED * largest).any()):
-        reason = "The same batch gets different logits in repeated passes, so the influence of other images cannot be told."
+        reason = (
+            "The outputs are random or drift: the same batch gets different logits in repeated passes, so that the influence "
+            "of other images cannot be told."
+        )
         return Check(BATCH, "not applicable", None, reason)
     different = (alone - together).abs().amax(1) > ACCEPTED * largest
     n_different, n_changed = int(different.sum()), int((alone.argmax(1) != together.argmax(1)).sum())

@@ -20,7 +20,7 @@ from probe.core import stats
 from probe.core.errors import CannotRunError, unknown
 from probe.core.rendering import renderer
 from probe.core.subject import DataInfo, ModelInfo
-from probe.core.verdict import CheckStatus, Verdict, verdict
+from probe.core.verdict import CheckStatus, Verdict, verdict_of
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -291,20 +291,6 @@ class Check:
     status: CheckStatus
     value: Cell
     detail: str
-
-    @property
-    def undecided(self) -> bool:
-        """Whether it applies and could not be made, which is a warning without a value."""
-        return self.status == "warn" and self.value is None
-
-
-def verdict_of(checks: Sequence[Check], n_all: int | None, independent: Sequence[str] = ()) -> Verdict:
-    """Return the verdict of ``checks`` out of ``n_all``; nothing is called reliable if none of ``independent`` was made."""
-    decided = [check.name for check in checks if check.status != "not applicable" and not check.undecided]
-    sufficient = not any(check.undecided for check in checks) and (
-        not independent or any(name in independent for name in decided)
-    )
-    return verdict(((check.name, check.status) for check in checks), n_all, sufficient)
 
 
 @dataclass(frozen=True)

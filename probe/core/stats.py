@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1_000_000
+"""How many values a bootstrap draws at once."""
+
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval for a proportion (Wilson 1927); (0, 1) when n is 0.
@@ -193,7 +196,10 @@ def bootstrap_mean(
     if data.size < 2:
         raise ValueError("the bootstrap interval of a mean needs at least two values")
     rng = np.random.default_rng(seed)
-    means = data[rng.integers(0, data.size, (resamples, data.size))].mean(1)
+    # In parts, as ten thousand resamples of ten thousand images at once are a gigabyte.
+    rows = max(1, _AT_ONCE // data.size)
+    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+    means = np.concatenate([data[rng.integers(0, data.size, (size, data.size))].mean(1) for size in sizes])
     quantile = t_quantile(data.size, confidence) * math.sqrt(data.size / (data.size - 1))
     tail = float(norm.cdf(-quantile))
     low, high = np.quantile(means, [tail, 1 - tail])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from probe.core.document import Check
 
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
@@ -21,9 +24,7 @@ class Verdict:
     why: str
 
 
-def verdict(
-    checks: Iterable[tuple[str, str]], n_all: int | None = None, sufficient: bool = True
-) -> Verdict:
+def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None, sufficient: bool = True) -> Verdict:
     """Return the verdict of (name, status) pairs: a single failed check suffices for *not to be trusted*.
 
     ``n_all`` is how many checks there are against which an evaluation is called reliable (None: no such set). The word
@@ -50,6 +51,17 @@ def verdict(
     count = "the only check made" if len(made) == 1 else f"none of the {len(made)} checks"
     found = "found no fault" if len(made) == 1 else "found a fault"
     return Verdict("pass", "Reliable" if complete else "No fault found", f"{count} {found}{left_out}")
+
+
+def verdict_of(checks: Sequence[Check], n_all: int | None, independent: Sequence[str] = ()) -> Verdict:
+    """Return the verdict of a study's checks out of ``n_all``, at least one of ``independent`` made if there are any.
+
+    A warning without a value is a check that applies and could not be made: then nothing is called reliable either.
+    """
+    undecided = [check.name for check in checks if check.status == "warn" and check.value is None]
+    made = {check.name for check in checks if check.status != "not applicable"}.difference(undecided)
+    sufficient = not undecided and (not independent or not made.isdisjoint(independent))
+    return verdict(((check.name, check.status) for check in checks), n_all, sufficient)
 
 
 def _left_out(n_made: int, n_listed: int, n_all: int | None) -> str:

@@ -343,8 +343,8 @@ def _summary(retrained: RetrainResult, depth: int | None) -> str:
         rows = [trained.norms[0] for trained in retrained.of(variant, depth) if len(trained.norms)]
         if rows:
             logs = np.log10(np.maximum(np.stack(rows), _LEAST)).mean(0)
-            parts.append(f"{label_of(variant)} {10 ** float(logs[-1] - logs[0]):.2g}")
+            parts.append(f"{label_of(variant)} {10 ** float(logs[0] - logs[-1]):.2g}")
     return (
-        "Ratio of the last layer's gradient norm to the first layer's at the first step (geometric mean over "
-        f"seeds): {', '.join(parts)}."
+        "First layer's gradient norm over the last layer's, at the first step (geometric mean over seeds): "
+        f"{', '.join(parts)}. Far below 1, gradients vanish towards the input; far above 1, they explode."
     )

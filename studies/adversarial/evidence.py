@@ -23,6 +23,7 @@ from probe.core.document import Check
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.results import Results
+from studies.adversarial.sparse_search import SparseSearch
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.checks import SAMPLE as IN_A_BATCH
 from studies.checks import check_batch_dependence
@@ -221,24 +222,23 @@ class Evidence:
         return self.broken_by(Noise(draws=10), self.epsilon, "noise")
 
     @cached_property
-    def gradient_free_left(self) -> Tensor | None:
-        """Images that Square attack with 300 queries breaks among those that the run's white-box attacks did not.
-
-        None for the norms in which it is not defined.
-        """
-        return self._square(~self.chosen_with_gradients, "gradient-free")
+    def gradient_free_left(self) -> Tensor:
+        """Images that the search without gradients breaks among those that the run's white-box attacks did not."""
+        return self._searched(~self.chosen_with_gradients, "gradient-free")
 
     @cached_property
-    def gradient_free(self) -> Tensor | None:
-        """Images of the whole sample that Square attack breaks; None for the norms in which it is not defined."""
-        square = self.gradient_free_left
-        square_rest = self._square(self.chosen_with_gradients, "gradient-free, the rest")
-        return None if square is None or square_rest is None else square | square_rest
+    def gradient_free(self) -> Tensor:
+        """Images of the whole sample that the search without gradients breaks."""
+        return self.gradient_free_left | self._searched(self.chosen_with_gradients, "gradient-free, the rest")
 
-    def _square(self, mask: Tensor, key: str) -> Tensor | None:
-        attack = Square(queries=QUERIES, rescale=True)
-        if self.norm.name not in attack.traits.norms:
-            return None
+    @property
+    def search(self) -> str:
+        """The search without gradients that is defined in the run's norm, by name."""
+        return "Square attack" if self.norm.name in Square.traits.norms else "Sparse random search"
+
+    def _searched(self, mask: Tensor, key: str) -> Tensor:
+        square = self.norm.name in Square.traits.norms
+        attack = Square(queries=QUERIES, rescale=True) if square else SparseSearch(queries=QUERIES)
         return self.broken_by(attack, self.epsilon, key, mask.nonzero()[:, 0])
 
     @cached_property

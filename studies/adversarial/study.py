@@ -33,7 +33,7 @@ from studies.adversarial.microbatch import MicroBatcher
 from studies.adversarial.registries import CHECKS, VIEWS
 from studies.adversarial.results import Results
 from studies.adversarial.targets import parse_target
-from studies.adversarial.text import Reliability, headline, methods, references
+from studies.adversarial.text import INDEPENDENT, Reliability, headline, methods, references
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import Checker, choose_views, run_checks, run_views
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from probe.attacks.norms import shown
-from probe.core.document import Check, Section, percent, verdict_of
+from probe.core.document import Check, Section, percent
+from probe.core.verdict import verdict_of
 from probe.models.chain import data_info
 from studies.adversarial.refine import ACCURACY, END, STEPS
 from studies.adversarial.workspace import AdversarialWorkspace, accuracy_of_sizes, refines
 from studies.base import WILSON, subject, tools
-
 
 INDEPENDENT = ("Gradient free", "Black box beats white box")
 """The checks that search without gradients: they alone can tell that the gradients mislead all other attacks."""

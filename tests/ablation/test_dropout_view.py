@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ablation_networks as nets
-from scipy.stats import binom, pearsonr
+from scipy.stats import binom, norm, pearsonr, t
 from test_evaluate import bench_of, model_of
 from test_retrain import same, setting
 from torch import Tensor, fx, nn
@@ -32,6 +32,7 @@ from studies.ablation.dropout.coadaptation import (
 )
 from studies.ablation.dropout.coadaptation_report import _MEASURES, _verdict
 from studies.ablation.dropout.mc_dropout import Sampler, Tally, ensemble, mc_dropout, thin_out
+from studies.ablation.dropout.mc_dropout_report import _mean
 from studies.ablation.dropout.report import dropout_sections, loaded_dropout_sections
 from studies.ablation.dropout.tail import Tail
 from studies.ablation.retrain import RetrainResult
@@ -389,6 +390,19 @@ def test_trained_arms_become_sections(arms: RetrainResult) -> None:
 
 def test_other_structures_have_no_such_sections(arms: RetrainResult) -> None:
     assert dropout_sections(dataclasses.replace(arms, variants=((),))) == []
+
+
+def test_the_loss_of_few_images_has_an_interval_as_wide_as_students() -> None:
+    losses = norm.ppf((np.arange(8) + 0.5) / 8)
+    middle, n, ci = _mean(losses)
+    assert (middle, n) == (pytest.approx(0, abs=1e-12), 8)
+    assert ci is not None
+    half = t.ppf(0.975, 7) * losses.std(ddof=1) / np.sqrt(8)
+    assert ci == (
+        pytest.approx(-half, rel=0.1),
+        pytest.approx(half, rel=0.1),
+    )  # plain percentiles: 0.78 of it
+    assert _mean(losses[:1]) == (losses[0], 1, None)
 
 
 def test_verdicts_follow_the_interval(arms: RetrainResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,8 @@ from probe.train.loop.fit import Recipe
 from studies.ablation import arms
 from studies.ablation.arms import Arm, Setting, TrainedArm, build, from_arrays, to_arrays, train_arm
 from studies.ablation.evaluate import paired_difference
-from studies.ablation.retrain import variants_of
+from studies.ablation.retrain import RetrainResult, variants_of
+from studies.ablation.side_reports import gradients_section
 from studies.ablation.widen import widen_to
 
 
@@ -178,6 +180,25 @@ def test_widening_changes_nothing_in_the_network() -> None:
 def test_variants() -> None:
     assert variants_of(["a"]) == ((), ("a",))
     assert variants_of(["a", "b"]) == ((), ("a",), ("b",), ("a", "b"))
+
+
+def test_the_gradients_ratio_is_of_the_first_layer_over_the_last_and_small_where_they_vanish() -> None:
+    made = setting()
+    trained = train_arm((made, Arm((), seed=0)))
+    layers = trained.norms.shape[1]
+    # Geometric means over two seeds: 1e-6 over 1e-1, and 1e2 over 1e-1.
+    vanishing = [np.geomspace(first, last, layers)[None] for first, last in ((1e-7, 1e-2), (1e-5, 1.0))]
+    exploding = [np.geomspace(first, last, layers)[None] for first, last in ((1e1, 1e-2), (1e3, 1.0))]
+    arms_of = {
+        variant: tuple(dataclasses.replace(trained, norms=each, steps=(0,)) for each in norms)
+        for variant, norms in (((), vanishing), (("relu",), exploding))
+    }
+    retrained = RetrainResult(
+        ((), ("relu",)), (None,), {(variant, None): arms for variant, arms in arms_of.items()}, made, ""
+    )
+    words = gradients_section(retrained).summary.lower()
+    assert "first layer's gradient norm over the last layer's" in words
+    assert re.search(r"intact (\S+), without relu (\S+)\.", words).groups() == ("1e-05", "1e+03")  # type: ignore[union-attr]
 
 
 def test_differences_leave_out_seeds_that_diverged() -> None:

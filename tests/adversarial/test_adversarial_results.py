@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 from probe.core.document import Check
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.results import Clean, Results, quartiles
 from studies.adversarial.text import Reliability
+from studies.adversarial.views.attention import _similarity_result
 
 VALUES = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=30)
 
@@ -127,12 +130,15 @@ def test_without_a_check_that_was_made_nothing_is_called_reliable(checks: tuple[
     assert "not checked" in found.text
 
 
-def test_only_all_checks_make_an_evaluation_reliable() -> None:
+def test_all_checks_that_apply_and_a_search_without_gradients_make_an_evaluation_reliable() -> None:
     passed, absent = Check("A", "pass", 0, ""), Check("B", "not applicable", None, "")
-    assert Reliability.of((passed, passed), 2).reliable is True
-    assert Reliability.of((passed, passed), 3).reliable is None
-    assert Reliability.of((passed, absent), 2).reliable is None
-    assert "reliable" not in Reliability.of((passed, absent), 2).text
+    search = Check("Gradient free", "pass", 0, "")
+    no_search = dataclasses.replace(search, status="not applicable", value=None)
+    assert Reliability.of((passed, search), 2).reliable is True
+    assert Reliability.of((passed, search, absent), 3).reliable is True
+    assert Reliability.of((passed, search), 3).reliable is None
+    assert Reliability.of((passed, no_search), 2).reliable is None
+    assert "reliable" not in Reliability.of((passed, no_search), 2).text
     warned, failed = Check("C", "warn", 1, ""), Check("D", "fail", 1, "")
     assert Reliability.of((passed, warned), 2).reasons == ("C",)
     assert Reliability.of((absent, warned, failed), 3).reliable is False
@@ -143,3 +149,12 @@ def test_a_blank_outcome_has_found_nothing() -> None:
     assert not blank.success(1e9).any()
     assert blank.prediction.tolist() == [-1] * 3
     assert (blank.queries, blank.gradients, blank.seconds, blank.rescued) == (0, 0, 0, 0)
+
+
+def test_the_rank_correlation_of_few_maps_has_an_interval_as_wide_as_students() -> None:
+    similar = 0.3 + 0.1 * norm.ppf((np.arange(8) + 0.5) / 8)
+    space = SimpleNamespace(config=SimpleNamespace(seed=0), words=str, epsilon=0.1)
+    result, _ = _similarity_result(space, similar.tolist(), 0, 8)  # type: ignore[arg-type]
+    half = t.ppf(0.975, 7) * similar.std(ddof=1) / np.sqrt(8)
+    assert (result.value, result.n) == (pytest.approx(0.3), 8)
+    assert result.ci == (pytest.approx(0.3 - half, abs=0.1 * half), pytest.approx(0.3 + half, abs=0.1 * half))

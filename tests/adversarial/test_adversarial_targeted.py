@@ -178,3 +178,12 @@ def test_pictures_of_what_was_not_attacked_do_not_apply() -> None:
     assert not reasons["attacks"]
     for name in ("pictures", "attention"):
         assert "None of the requested images was attacked" in reasons[name]
+
+
+def test_a_targeted_run_can_be_called_reliable() -> None:
+    """Guessing is not defined for targets, and no attack of the run uses the DLR loss: both checks fall away by definition."""
+    report = study(dataclasses.replace(TARGETED, attacks=("pgd",), views=("curve",), checks=None))
+    absent = {check.name for check in report.checks if check.status == "not applicable"}
+    assert absent == {"Unbounded", "Too few classes"}
+    assert report.verdict.word.startswith("Reliable")
+    assert report.extra["verdict"]["reliable"] is True

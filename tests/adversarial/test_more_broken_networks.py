@@ -99,11 +99,11 @@ def linear() -> nn.Module:
     return network
 
 
-def attacked(network: nn.Module) -> Report:
+def attacked(network: nn.Module, **how: Any) -> Report:
     images, labels = batch(n=16)
     model = probe.wrap(network.eval(), mean=0, std=1, input_size=(1, 8, 8))
     data = images if isinstance(network, nn.Sequential) else (images, labels)
-    return probe.adversarial(model, data, eps=0.1, views=["curve"])
+    return probe.adversarial(model, data, **{"eps": 0.1, "views": ["curve"], **how})
 
 
 def alarms(report: Report) -> dict[str, Check]:
@@ -163,3 +163,16 @@ def test_with_fewer_checks_nothing_is_called_reliable() -> None:
     assert "not made" in report.verdict.why
     assert report.extra["verdict"]["reliable"] is None
     assert not any("reliable" in line.lower() for line in report.headline)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L1", 1.5), ("L0", 3)])
+def test_a_search_without_gradients_is_made_in_every_norm(norm: str, eps: float) -> None:
+    # In L0 the search breaks one image that PGD does not, which is a reservation.
+    assert attacked(GroupNorms(), eps=eps, norm=norm).verdict.word.startswith("Reliable")
+
+
+def test_reversed_gradients_are_seen_in_l0() -> None:
+    report = attacked(ReversedGradient(), eps=3, norm="L0")
+    assert alarms(report)["Gradient free"].status == "fail"
+    assert "square" not in alarms(report)["Gradient free"].detail
+    assert report.verdict.status == "fail"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from math import comb
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from probe.tools.anatomy.cost_report import by_resolution, stages
 from probe.tools.anatomy.examine import Examined, examine
 from probe.tools.anatomy.paths_report import base_of, binomial
 from probe.tools.anatomy.rows import (
+    Total,
     amount,
     bar,
     console_rows,
@@ -162,8 +164,6 @@ class Deciding(nn.Module):
 
 
 def test_what_cannot_be_traced_still_has_its_layers(resnet: LoadedModel) -> None:
-    import dataclasses
-
     from probe.models.loaded import PixelModel
 
     module = PixelModel(Deciding(), (0.0,) * 3, (1.0,) * 3).eval().requires_grad_(False)
@@ -211,3 +211,45 @@ def test_sizes_and_bars() -> None:
     assert [memory(n) for n in (0, 512, 3 * 2**20)] == ["0", "0.5 KiB", "3 MiB"]
     assert [bar(share, 4) for share in (0, 1e-9, 0.5, 0.53, 1)] == ["    ", "▏   ", "██  ", "██▏ ", "████"]
     assert torch.tensor([len(bar(i / 97)) == 10 for i in range(98)]).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "difference", "ratio"),
+    [
+        ((6, 9), 3, 1.5),
+        ((2**27, 1), None, "2^−27.0"),
+        ((1, 2**27), None, "2^27.0"),
+        ((2**27, 2**28), None, 2.0),
+        ((2**2000, 2**2000), None, 1.0),
+        ((2**2000, 3 * 2**2000), None, 3.0),
+        ((2**27, 0), None, 0.0),
+    ],
+)
+def test_numbers_of_paths_that_are_powers_have_a_ratio_and_no_difference(
+    counts: tuple[int, int], difference: int | None, ratio: float | str
+) -> None:
+    first, second = (Total("paths", count, power(count), paths=True) for count in counts)
+    assert first.to(second) == (difference, ratio)
+    # Any other number has both, however large.
+    macs = [dataclasses.replace(total, paths=False).to(total) for total in (first, second)]
+    assert macs == [(0, 1.0), (0, 1.0 if counts[1] else None)]
+    assert Total("MACs", 2**60, "").to(Total("MACs", 2**60 + 1, ""))[0] == 1
+
+
+def test_networks_of_one_name_are_a_and_b_in_headings_once(resnet: LoadedModel) -> None:
+    report = anatomy.compare(resnet, resnet)
+    tables = [block for section in report.sections for block in section.blocks if isinstance(block, Table)]
+    assert [column.name for column in tables[0].columns] == ["Quantity", "A", "B", "B − A", "B / A"]
+    assert [section.title for section in report.sections][-2:] == ["Layers of A", "Layers of B"]
+    helps = {column.name: column.help for column in tables[1].columns}
+    assert len(set(helps.values())) == 4  # the two networks' columns share one
+    assert helps["MACs of A"] == helps["MACs of B"]
+
+
+def test_a_network_without_a_map_leaves_no_sentence_on_receptive_fields(
+    resnet: LoadedModel, examined: Examined
+) -> None:
+    flat = dataclasses.replace(examined, operations=dataclasses.replace(examined.operations, rows=()))
+    for pair in ((flat, examined), (examined, flat)):
+        lines = anatomy.compare(resnet, resnet, both=pair).headline
+        assert not any("receptive field" in line for line in lines)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from math import comb, isnan, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 from probe.core import stats
 
@@ -209,6 +211,20 @@ def test_the_bootstrap_of_a_mean_covers_it_even_with_few_values() -> None:
     assert stats.bootstrap_mean([1.0, 1.0], 0) == (1.0, 1.0)
     with pytest.raises(ValueError, match="two values"):
         stats.bootstrap_mean([1.0], 0)
+
+
+def test_the_bootstrap_of_a_mean_of_many_values_needs_little_memory() -> None:
+    data = np.random.default_rng(1).exponential(size=20_000)
+    tracemalloc.start()
+    try:
+        low, high = stats.bootstrap_mean(data.tolist(), 3, resamples=500)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6  # all draws and their values at once: 160 MB
+    places = np.random.default_rng(3).integers(0, data.size, (500, data.size))
+    tail = norm.cdf(-t.ppf(0.975, data.size - 1) * sqrt(data.size / (data.size - 1)))
+    assert (low, high) == pytest.approx(tuple(np.quantile(data[places].mean(1), [tail, 1 - tail])))
 
 
 @settings(max_examples=60)

@@ -26,6 +26,7 @@ from probe.tools.doctor.checkup import collect_layer_stats, examine, make_plan
 from probe.tools.doctor.labels import outside, trivial_loss
 from probe.tools.doctor.operations import first_bad
 from probe.tools.doctor.registries import CAUSES
+from probe.tools.doctor.report_sections import gradients_section, results
 from probe.tools.doctor.training_run import judge, run_training
 
 
@@ -290,6 +291,17 @@ def test_first_steps_that_fail_are_not_swept() -> None:
 def test_saturation_is_seen_where_activations_are_functions() -> None:
     found = examine(dense(12, nn.Tanh, gain=0.05), *data(), optimiser="sgd", steps=20, batch_size=16)
     assert found.cause == "vanishing-gradients"
+
+
+def test_the_gradients_ratio_is_of_the_first_layer_over_the_last_and_small_where_they_vanish() -> None:
+    found = examine(dense(12, nn.Sigmoid), *data(), optimiser="sgd", steps=20, batch_size=16)
+    shares = [share for _, _, share in found.evidence.gradients]
+    assert shares[0] < 1e-4 * shares[-1]
+    words = gradients_section(found).summary.lower()
+    assert "first layer's gradient norm over the last layer's" in words
+    assert f": {shares[0] / shares[-1]:.2g}. " in words
+    (number,) = (result for result in results(found) if result.name == "gradient_first_to_last_layer")
+    assert number.value == shares[0] / shares[-1]
 
 
 def test_what_is_unusual_and_does_no_harm_is_a_risk() -> None:

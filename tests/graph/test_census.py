@@ -175,6 +175,51 @@ def test_receptive_fields_are_the_gradients_support() -> None:
                 assert centre == reach.start[axis] + middle[axis] * reach.jump[axis], name
 
 
+class SpatialCrossMapLRN(nn.Module):
+    """The formula of Krizhevsky et al. (2012) over 4 channels; only its name says what it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_neighbours(x)
+
+
+class Unnamed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return over_neighbours(x)
+
+
+def over_neighbours(x: Tensor) -> Tensor:
+    squares = F.pad((x * x).unsqueeze(1), (0, 0, 0, 0, 2, 1))
+    return x / (F.avg_pool3d(squares, (4, 1, 1), stride=1).squeeze(1) * 1e-4 + 1.0) ** 0.75
+
+
+class Function(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.local_response_norm(x, 4)
+
+
+@pytest.mark.parametrize("norm", [nn.LocalResponseNorm(4), SpatialCrossMapLRN(), Function()])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_local_response_norm_is_one_row_with_the_cost_of_its_formula(norm: nn.Module, device: str) -> None:
+    def network(middle: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 6, 3), middle, nn.ReLU(), nn.AvgPool2d(2)).to(device)
+
+    image = torch.rand(1, 3, 8, 8)
+    assert torch.allclose(norm(image), over_neighbours(image))
+    found = operation_table(network(norm), image.to(device))
+    spelled = operation_table(network(Unnamed()), image.to(device))
+    assert [row.kind for row in found.rows] == ["conv", "LRN", "elementwise", "average pool"]
+    assert [row.name for row in found.layers] == ["0", "1", "3"]
+    lrn, steps = found.rows[1], spelled.rows[1:-2]
+    assert (lrn.input, lrn.output, lrn.window, lrn.macs, lrn.parameters) == ((6, 6, 6), (6, 6, 6), None, 0, 0)
+    assert len(steps) == 7
+    # Six maps of the input's size and a padded one.
+    assert lrn.activations == sum(row.activations for row in steps) == 4 * 36 * (6 * 6 + (6 + 3))
+    if device == "cpu":
+        assert lrn.reach == found.rows[0].reach
+        assert lrn.reach is not None
+        assert lrn.reach.size == (3, 3)
+
+
 class Odd(nn.Module):
     """Functions instead of modules, a module called twice, weights that are computed, a scale, what is never run."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probe.core.verdict import verdict
+from probe.core.document import Check
+from probe.core.verdict import CheckStatus, verdict, verdict_of
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ from probe.core.verdict import verdict
             [("a", "pass"), ("b", "pass"), ("c", "not applicable")],
             3,
             "pass",
-            "No fault found",
+            "Reliable",
             "none of the 2 checks found a fault; 1 does not apply",
         ),
         ([("a", "pass"), ("b", "warn")], 2, "warn", "Reliable, with reservations", "1 of 2 checks warns – b"),
@@ -65,3 +66,36 @@ from probe.core.verdict import verdict
 def test_verdict(checks: list[tuple[str, str]], n_all: int | None, status: str, word: str, why: str) -> None:
     found = verdict(checks, n_all)
     assert (found.status, found.word, found.why) == (status, word, why)
+
+
+PASSED, ABSENT, FAILED = ("pass", 0), ("not applicable", None), ("fail", 1)
+WARNED, UNDECIDED = ("warn", 1), ("warn", None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "independent", "word"),
+    [
+        (PASSED, ABSENT, (), "Reliable"),
+        (PASSED, ABSENT, ("first",), "Reliable"),
+        (PASSED, ABSENT, ("second",), "No fault found"),
+        (PASSED, ABSENT, ("first", "second"), "Reliable"),
+        (WARNED, ABSENT, ("first",), "Reliable, with reservations"),
+        (WARNED, ABSENT, ("second",), "With reservations"),
+        (PASSED, UNDECIDED, ("first",), "With reservations"),
+        (UNDECIDED, PASSED, ("first",), "With reservations"),
+        (FAILED, PASSED, ("first",), "Not to be trusted"),
+        (ABSENT, ABSENT, ("first",), "Not checked"),
+    ],
+)
+def test_what_applies_must_be_made_and_one_of_the_independent_checks(
+    first: tuple[CheckStatus, int | None],
+    second: tuple[CheckStatus, int | None],
+    independent: tuple[str, ...],
+    word: str,
+) -> None:
+    checks = [
+        Check(name, status, value, "") for name, (status, value) in (("first", first), ("second", second))
+    ]
+    assert verdict_of(checks, 2, independent).word == word
+    # A check that is not among them was not made.
+    assert not verdict_of(checks, 3, independent).word.startswith("Reliable")

@@ -11,13 +11,13 @@ from torch import Tensor
 
 Kind = Literal[
     "conv", "transposed conv", "linear", "matmul", "attention", "max pool", "average pool", "global pool", "pad",
-    "resample", "norm", "elementwise", "join", "other",
+    "resample", "LRN", "norm", "elementwise", "join", "other",
 ]  # fmt: skip
 Numbers = tuple[int, ...]
 
 WEIGHTED: frozenset[Kind] = frozenset({"conv", "transposed conv", "linear", "matmul", "attention"})
 WINDOWED: frozenset[Kind] = frozenset({"conv", "transposed conv", "max pool", "average pool"})
-LAYERS = WEIGHTED | WINDOWED | {"global pool", "pad", "resample"}
+LAYERS = WEIGHTED | WINDOWED | {"global pool", "pad", "resample", "LRN"}
 """The kinds that a table of layers lists; all others are only summed up."""
 
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm"})

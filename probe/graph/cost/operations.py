@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from probe.core.errors import NotApplicableError
@@ -27,6 +29,7 @@ from probe.graph.cost.operation_rules import (
 )
 from probe.graph.receptive_field.field import FieldMode, packed
 from probe.graph.receptive_field.spans import Field
+from probe.graph.trace.leaves import is_lrn
 from probe.graph.trace.trace import no_side_effects, shared_copy
 
 
@@ -54,7 +57,7 @@ class OperationRow:
     ``name``: the module that contains it, "" for the network's own code; ``call``: 2 if that module runs for
     the second time. Shapes are without the batch; ``input`` is () if the operation has several inputs. ``parameters``
     are those that no earlier row has counted, ``shared`` the others. ``macs`` for one image. ``activations``: bytes of
-    the output if it needs its own memory. ``reach`` is known for layers whose output is a map.
+    the output if it needs its own memory, and of all steps of an LRN. ``reach`` is known for layers whose output is a map.
     """
 
     name: str
@@ -72,7 +75,7 @@ class OperationRow:
 
     @property
     def is_layer(self) -> bool:
-        """Whether the row is a layer with a window or a matrix of weights, not a norm or elementwise."""
+        """Whether the row is a layer with a window or a matrix of weights, or LRN; not another norm or elementwise."""
         return self.kind in LAYERS
 
     @property
@@ -97,7 +100,7 @@ class OperationTable:
 
     @property
     def layers(self) -> tuple[OperationRow, ...]:
-        """The rows that are layers: convolutions, products, poolings, padding, resampling."""
+        """The rows that are layers: convolutions, products, poolings, padding, resampling, LRN."""
         return tuple(row for row in self.rows if row.is_layer)
 
     @property
@@ -125,14 +128,15 @@ def operation_table(network: nn.Module, example: Tensor, *, field: bool = True) 
     """Run a network once on the first image of ``example`` (N, C, H, W), in eval mode, and list its operations.
 
     The network need not be traceable and is not changed. Functions count as layers just like modules; a module that is
-    called twice has two rows. Without ``field``, and on the meta device, there are no receptive fields.
+    called twice has two rows. A local response normalisation, which torch computes by padding and pooling over the
+    channels, is one row. Without ``field``, and on the meta device, there are no receptive fields.
     """
     refuse_torchscript(network)
     copy, image = shared_copy(network), example[:1].clone()
     mode = _Counting(copy, image, field and not image.is_meta)
     with no_side_effects(copy), without_fused_attention():
         mode.watch(copy)
-        with mode:
+        with _WholeNorms(mode), mode:
             copy(image)
     used = sum(mode.sizes[parameter] for parameter in mode.claimed)
     total = sum(mode.sizes.values())
@@ -164,6 +168,8 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak = 0
+        self.norms = 0
+        """How many local response normalisations are running, one inside the other."""
         # Parameters that a tensor is computed from, where it is computed from nothing else; empty for constants.
         self.sources: MutableMapping[Tensor, frozenset[int]] = WeakTensorKeyDictionary()
         for parameter in network.parameters():
@@ -176,10 +182,11 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         """Add hooks to the private copy that track which module is running and how often it has been called."""
 
         def enter(name: str) -> Any:
-            def hook(_module: nn.Module, _args: Any) -> None:
+            def hook(module: nn.Module, _args: Any) -> None:
                 self.calls[name] += 1
                 self.inside.append(name)
                 starts.append(len(self.rows))
+                self.norms += is_lrn(module)
 
             return hook
 
@@ -188,6 +195,9 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
             start = starts.pop()
             if isinstance(module, nn.Linear) and isinstance(output, Tensor):
                 self.rows[start:] = _as_one(self.rows[start:], tuple(output.shape[1:]))
+            if is_lrn(module):
+                self.norms -= 1
+                self.rows[start:] = _as_one_norm(self.rows[start:])
 
         starts: list[int] = []
         for name, sub in copy.named_modules():
@@ -228,10 +238,11 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
     ) -> None:
         name = self.inside[-1] if self.inside else ""
         output = outputs[0]
+        shown: Kind = "LRN" if self.norms else kind
         row = OperationRow(
             name=name,
             call=self.calls[name],
-            kind=kind,
+            kind=shown,
             operation=str(func.overloadpacket.__name__),
             input=_shape(data[0]) if len(data) == 1 else (),
             output=_shape(output),
@@ -240,7 +251,7 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
             shared=sum(self.sizes[parameter] for parameter in parts & self.claimed),
             macs=macs_of(kind, values, output),
             activations=activations,
-            reach=_reach(field, output, self.image) if kind in LAYERS else None,
+            reach=_reach(field, output, self.image) if shown in LAYERS else None,
         )
         self.claimed |= parts
         self.rows.append(row)
@@ -259,6 +270,26 @@ class _Counting(FieldMode):  # type: ignore[no-untyped-call]
         for key in gone:
             del self.alive[key]
         return sum(size for _, size in self.alive.values())
+
+
+class _WholeNorms(TorchFunctionMode):
+    """Record a call of ``F.local_response_norm``, from whatever module, as one row."""
+
+    def __init__(self, counting: _Counting) -> None:
+        super().__init__()
+        self.counting = counting
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the function, and merge the rows of a local response normalisation."""
+        if func is not F.local_response_norm:
+            return func(*args, **(kwargs or {}))
+        start = len(self.counting.rows)
+        self.counting.norms += 1
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.counting.norms -= 1
+            self.counting.rows[start:] = _as_one_norm(self.counting.rows[start:])
 
 
 def _reach(field: Field | None, output: Tensor, image: tuple[int, int]) -> Reach | None:
@@ -287,15 +318,27 @@ def _as_one(rows: list[OperationRow], shape: Numbers) -> list[OperationRow]:
     products = [row for row in rows if row.kind == "linear"]
     if len(products) != 1:
         return rows
-    whole = replace(
-        products[0],
-        input=(*shape[:-1], products[0].input[-1]),
-        output=shape,
+    return [_sum(rows, replace(products[0], input=(*shape[:-1], products[0].input[-1]), output=shape))]
+
+
+def _as_one_norm(rows: list[OperationRow]) -> list[OperationRow]:
+    """Merge the rows of a local response normalisation; its input has the shape of its output, which the last has."""
+    if not rows:
+        return rows
+    return [
+        _sum(rows, replace(rows[-1], operation="local_response_norm", input=rows[-1].output, window=None))
+    ]
+
+
+def _sum(rows: list[OperationRow], whole: OperationRow) -> OperationRow:
+    """Return the row of a layer with the cost of all its operations."""
+    return replace(
+        whole,
         parameters=sum(row.parameters for row in rows),
         shared=sum(row.shared for row in rows),
+        macs=sum(row.macs for row in rows),
         activations=sum(row.activations for row in rows),
     )
-    return [whole]
 
 
 def _shape(tensor: Tensor) -> Numbers:

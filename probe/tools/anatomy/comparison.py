@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from probe.core.document import Axis, Cell, Column, Figure, Report, Result, Section, Series, Table
 from probe.core.progress import SILENT, Progress
@@ -38,7 +39,7 @@ def compare(
         dataclasses.replace(
             layers_section(network),
             id=f"layers-{letter}",
-            title=f"Layers of {letter.upper()}, {network.name}",
+            title=f"Layers of {_labelled(letter.upper(), network)}",
         )
         for letter, network in (("a", a), ("b", b))
     ]
@@ -75,9 +76,7 @@ def headline(a: Examined, b: Examined) -> tuple[str, ...]:
         f"{b.name} has {_times(second.parameters, first.parameters)} the parameters of {a.name} "
         f"({second.parameters:,} vs {first.parameters:,}) and {_times(second.macs, first.macs)} its MACs "
         f"({amount(second.macs)} vs {amount(first.macs)}).",
-        f"The receptive field of the last map is {field_text(second.reach)} pixels in both."
-        if field_text(second.reach) == field_text(first.reach)
-        else f"The receptive field of the last map is {field_text(second.reach)} pixels, vs {field_text(first.reach)}.",
+        *_field_lines(*(field_text(table.reach) for table in (first, second) if table.reach is not None)),
         f"Activations: {memory(second.activations)} vs {memory(first.activations)} in total, {memory(second.peak)} vs "
         f"{memory(first.peak)} at peak.",
     ]
@@ -104,12 +103,24 @@ def _times(value: int, of: int) -> str:
     return "exactly" if value == of else f"{value / of:.3g} times"
 
 
+def _field_lines(*fields: str) -> Iterator[str]:
+    """Yield a sentence on the receptive fields, none unless both networks have one."""
+    if len(fields) == 2:
+        rest = "pixels in both" if fields[0] == fields[1] else f"pixels, vs {fields[0]}"
+        yield f"The receptive field of the last map is {fields[1]} {rest}."
+
+
+def _labelled(letter: str, network: Examined) -> str:
+    """Return the letter of a network with its name, unless the letter is all the name that it has."""
+    return letter if network.name == letter else f"{letter}: {network.name}"
+
+
 def _totals_section(a: Examined, b: Examined) -> Section:
     columns = (
         Column("Quantity", help="What is counted."),
-        Column(f"A: {a.name}", help="The first network."),
-        Column(f"B: {b.name}", help="The second network."),
-        Column("B − A", help="The difference."),
+        Column(_labelled("A", a), help="The first network."),
+        Column(_labelled("B", b), help="The second network."),
+        Column("B − A", help="The difference; none between numbers of paths that are written as powers."),
         Column("B / A", digits=4, help="The ratio; below 1 if the second network has less."),
     )
     rows = tuple(_total_row(*pair) for pair in zip(totals(a), totals(b), strict=True))
@@ -125,12 +136,17 @@ def _places_section(a: Examined, b: Examined) -> Section:
     parts = [{stage.name: stage for stage in by_resolution(network.operations.rows)} for network in (a, b)]
     names = tuple(dict.fromkeys([*parts[0], *parts[1]]))
     names = tuple(sorted(names, key=_area, reverse=True))
-    columns = tuple(
-        Column(title, help="The resolution of the maps, or the kind of layer.")
-        for title in (
-            *("Map", "Layers of A", "Layers of B", "Parameters of A", "Parameters of B"),
-            *("MACs of A", "MACs of B"),
-        )
+    columns = (
+        Column("Map", help="The size of the output maps, height × width."),
+        *(
+            Column(f"{quantity} of {letter}", help=what)
+            for quantity, what in (
+                ("Layers", "The number of layers whose output maps have this size."),
+                ("Parameters", "Weights and biases, each counted once."),
+                ("MACs", "Multiply-accumulates for one image; FLOPs are twice as many."),
+            )
+            for letter in ("A", "B")
+        ),
     )
     rows = tuple((name, *_pair(parts, name)) for name in names)
     table = Table(

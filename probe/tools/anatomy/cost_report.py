@@ -222,7 +222,7 @@ def _table(
             lambda _, row: row.macs / total or None,
         ),
         (
-            Column("Activations", "KiB", "Memory of the output in float32."),
+            Column("Activations", "KiB", "Memory of the output in float32; for LRN, of all its steps."),
             lambda _, row: row.activations / 1024,
         ),
         (

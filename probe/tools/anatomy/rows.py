@@ -14,6 +14,8 @@ from probe.report.results import jsonable
 from probe.tools.anatomy.examine import Examined
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_IN_FULL = 10**7
+"""Numbers of paths below this are written in full, others as powers."""
 
 ABOUT_UNITS = (
     "A MAC is one multiply-accumulate, a FLOP one multiplication or one addition: FLOPs = 2 × MACs. Some papers use FLOPs "
@@ -56,7 +58,7 @@ def power(count: int, blocks: int = 0) -> str:
     """Format a number of paths: in full, as a power with exponent ``blocks``, or approximately as 2^x."""
     base = root(count, blocks) or 0
     exact = base > 1
-    if count < 10**7:
+    if count < _IN_FULL:
         return f"{base}^{blocks} = {count:,}" if exact and blocks > 1 else f"{count:,}"
     if exact:
         return f"{base}^{blocks}" if base == 2 else f"{base}^{blocks} ≈ 2^{math.log2(count):.1f}"
@@ -97,22 +99,27 @@ def field_text(reach: Reach | None) -> str:
 
 @dataclass(frozen=True)
 class Total:
-    """A number of a network (None if it is not known) and its text. ``stored`` is True for a number of bytes."""
+    """A number of a network (None if it is not known) and its text: of bytes if ``stored``, of paths if ``paths``."""
 
     name: str
     value: int | None
     shown: str
     stored: bool = False
+    paths: bool = False
 
     def to(self, other: Total) -> tuple[Cell, Cell]:
-        """Return the difference and ratio of the other network's number to this one, None where undefined."""
+        """Return the difference and ratio of the other network's number to this one, None where undefined.
+
+        Numbers of paths that are written as powers have a ratio only.
+        """
         if self.value is None or other.value is None:
             return None, None
-        difference = other.value - self.value
-        huge = max(abs(self.value), abs(other.value)) >= 10**15
         ratio = None if not self.value else _ratio(other.value, self.value)
-        sign = "+" if difference > 0 else ""
-        return (sign + memory(difference) if self.stored else "–" if huge else difference), ratio
+        difference = other.value - self.value
+        if self.stored:
+            return ("+" if difference > 0 else "") + memory(difference), ratio
+        huge = self.paths and max(self.value, other.value) >= _IN_FULL
+        return None if huge else difference, ratio
 
 
 def totals(network: Examined) -> tuple[Total, ...]:
@@ -147,14 +154,14 @@ def _count(name: str, value: int | None) -> Total:
 
 
 def _paths(name: str, value: int | None, blocks: int) -> Total:
-    return Total(name, value, power(value, blocks) if value else "–")
+    return Total(name, value, power(value, blocks) if value else "–", paths=True)
 
 
 def _ratio(value: int, of: int) -> Cell:
-    """Return a ratio as a number, or as a power of two if it is too large."""
-    if value <= 0 or max(value, of) < 10**15:
+    """Return a ratio as a number, or as a power of two if one number is more than ten million times the other."""
+    if _IN_FULL * min(value, of) >= max(value, of) or value <= 0:
         return value / of
-    return f"2^{math.log2(value) - math.log2(of):.1f}"
+    return f"2^{math.log2(value) - math.log2(of):.1f}".replace("-", "−")
 
 
 def console_rows(
@@ -204,14 +211,14 @@ def console_totals(a: Examined, b: Examined) -> tuple[tuple[str, ...], list[tupl
     """Return headings and rows of the totals of two networks with differences and ratios."""
     pairs = list(zip(totals(a), totals(b), strict=True))
     changes = [first.to(second) for first, second in pairs]
-    columns = {
-        "total": [first.name for first, _ in pairs],
-        a.name: _right([first.shown for first, _ in pairs]),
-        f"{b.name} " if a.name == b.name else b.name: _right([second.shown for _, second in pairs]),
-        "difference": _right([f"{d:+,}" if isinstance(d, int) else str(d or "–") for d, _ in changes]),
-        "ratio": _right([f"{r:.4g}" if isinstance(r, float) else str(r or "–") for _, r in changes]),
-    }
-    return tuple(columns), list(zip(*columns.values(), strict=True))
+    columns = (
+        [first.name for first, _ in pairs],
+        _right([first.shown for first, _ in pairs]),
+        _right([second.shown for _, second in pairs]),
+        _right([f"{d:+,}" if isinstance(d, int) else str(d or "–") for d, _ in changes]),
+        _right([f"{r:.4g}" if isinstance(r, float) else str(r or "–") for _, r in changes]),
+    )
+    return ("total", a.name, b.name, "difference", "ratio"), list(zip(*columns, strict=True))
 
 
 def unlisted(network: Examined) -> str:

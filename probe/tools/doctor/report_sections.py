@@ -130,7 +130,10 @@ def gradients_section(findings: Findings) -> Section:
     )
     blocks = (first, _heat(course, [name for name, _, _ in gradients]))
     ratio = gradients[0][2] / max(gradients[-1][2], TINY)
-    words = f"Relative to the weights, the first layer's gradient starts at {ratio:.2g} times the last one's."
+    words = (
+        "First layer's gradient norm over the last layer's, at the first step (each relative to the norm of the layer's "
+        f"weights): {ratio:.2g}. Far below 1, gradients vanish towards the input; far above 1, they explode."
+    )
     return Section("gradients", "Gradients", words, blocks)
 
 

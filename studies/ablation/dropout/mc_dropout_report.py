@@ -224,11 +224,11 @@ def _row(name: str, how: str, answer: Answer, test: tuple[int, int, float] | Non
 
 
 def _mean(values: NDArray[np.float64]) -> tuple[float | None, int, tuple[float, float] | None]:
-    """Return the mean over images, their number, and the mean's bootstrap interval; None where it is not finite."""
+    """Return the mean over images, their number, and the mean's bootstrap interval; None where these are not known."""
     n, middle = len(values), float(values.mean())
-    if not np.isfinite(values).all():
+    if n < 2 or not np.isfinite(values).all():
         return finite(middle), n, None
-    return middle, n, stats.bootstrap(values.tolist(), lambda some: float(some.mean()), seed=0)
+    return middle, n, stats.bootstrap_mean(values.tolist(), seed=0)
 
 
 def _mcnemar(votes: McDropoutVotes) -> tuple[int, int, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.verdict import CheckStatus
 from studies.adversarial.evidence import Evidence
@@ -21,6 +22,16 @@ def sample(evidence: Evidence) -> int:
     if evidence.epsilon <= 0:
         raise NotApplicableError("Epsilon is 0: no attack may change anything.")
     return evidence.n
+
+
+def unguided(evidence: Evidence) -> str:
+    """Return the option of an attack without gradients that the run's norm has, empty for L1, which has none."""
+    return {"L0": "`--attack pixle`", "L1": ""}.get(evidence.norm.name, "`--attack square`")
+
+
+def undecided(name: str, reason: str) -> Check:
+    """Return a check that applies and could not be made: a warning without a value, unlike one that does not apply."""
+    return Check(name, "warn", None, f"This check could not be made: {reason}")
 
 
 def count(mask: Tensor) -> int:

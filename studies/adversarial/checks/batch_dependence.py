@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probe.core.document import Check
+from studies.adversarial.checks._common import undecided
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -14,4 +15,7 @@ def batch_dependence(evidence: Evidence) -> Check:
     An attack that changes all images of a batch would change the answer for each of them through the others. The value
     is the number of images whose logits differ.
     """
-    return evidence.batch
+    found = evidence.batch
+    if found.status == "not applicable" and evidence.results.n > 1:
+        return undecided(found.name, found.detail)
+    return found

@@ -5,7 +5,15 @@ from __future__ import annotations
 from probe.core.document import Check
 from probe.core.errors import NotApplicableError
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import count, exceeds_chance, fail_or_warn, hint, images, sample
+from studies.adversarial.checks._common import (
+    count,
+    exceeds_chance,
+    fail_or_warn,
+    hint,
+    images,
+    sample,
+    unguided,
+)
 from studies.adversarial.evidence import QUERIES, Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -14,7 +22,7 @@ NAME = "Black box beats white box"
 
 @CHECKS.register("black-box-beats-white-box")
 def black_box_beats_white_box(evidence: Evidence) -> Check:
-    """Count the images that Square attack breaks and the run's white-box attacks did not.
+    """Count the images that a search without gradients breaks and the run's white-box attacks did not.
 
     A flag of AutoAttack (Croce and Hein 2020), which any such image raises. The value is the number of these images.
     """
@@ -30,23 +38,24 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
             f"All {images(n)} were broken by the white-box attacks, so none is left to break.",
         )
     square = evidence.gradient_free_left
-    if square is None:
-        raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
     n_broken = count(square)
     status: CheckStatus = "pass"
     more = ""
     if n_broken:
         status = fail_or_warn(evidence) if exceeds_chance(n_broken, n) else "warn"
         weak = not exceeds_chance(count(square & ~evidence.iterative), n)
-        more = (
-            ": a plain PGD breaks these too, so the run's attacks are weak: use `--attack standard`"
+        stronger = "use `--attack sigma-zero`" if evidence.norm.name == "L0" else "use `--attack standard`"
+        attack = unguided(evidence)
+        more = hint(
+            True,
+            f"a plain PGD breaks these too, so the run's attacks are weak: {stronger}"
             if weak
-            else ": search without gradients goes further here, which points to masked gradients: use `--attack standard` or "
-            "add `--attack square`"
+            else "search without gradients goes further here, which points to masked gradients: "
+            f"{stronger}{f' or add {attack}' if attack else ''}",
+            evidence,
         )
-        more = hint(True, more.removeprefix(": "), evidence)
     detail = (
-        f"Square attack with {QUERIES} queries broke {n_broken} of the {count(unbroken)} that the white-box attacks did "
+        f"{evidence.search} with {QUERIES} queries broke {n_broken} of the {count(unbroken)} that the white-box attacks did "
         f"not break, out of {images(n)} (accepted: none; a single one gives a warning){more}."
     )
     return Check(NAME, status, n_broken, detail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from probe.core.document import Check
-from probe.core.errors import NotApplicableError
 from studies.adversarial.checks._common import (
     count,
     criterion_text,
@@ -13,6 +12,7 @@ from studies.adversarial.checks._common import (
     hint,
     images,
     sample,
+    unguided,
 )
 from studies.adversarial.evidence import QUERIES, STEPS, Evidence
 from studies.adversarial.registries import CHECKS
@@ -22,38 +22,38 @@ NAME = "Gradient free"
 
 @CHECKS.register("gradient-free")
 def gradient_free(evidence: Evidence) -> Check:
-    """Compare the success of Square attack with that of the best gradient-based attack.
+    """Compare the success of a search without gradients with that of the best gradient-based attack.
 
     Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. The run's
     white-box attacks and the reference PGD are compared and the better one counts, so that a weak choice of attack is
-    not mistaken for masked gradients. The value is an upper bound of the number of images by which Square leads.
+    not mistaken for masked gradients. The search is Square attack, in L0 and L1 a sparse random search. The value is an
+    upper bound of the number of images by which it leads.
     """
     n = sample(evidence)
     ours = evidence.chosen_with_gradients
     if bool(ours.all()):
         return Check(NAME, "pass", 0, f"White-box attacks broke all {images(n)}: no attack can do better.")
     alone = evidence.gradient_free_left
-    if alone is None:
-        raise NotApplicableError(f"Square attack is not defined for {evidence.norm.name}.")
     if not exceeds_chance(count(alone), n):
         detail = (
-            f"Square attack with {QUERIES} queries broke {count(alone)} of the {count(~ours)} that the white-box "
+            f"{evidence.search} with {QUERIES} queries broke {count(alone)} of the {count(~ours)} that the white-box "
             f"attacks did not break, out of {images(n)}, so it cannot lead by more ({criterion_text(n)})."
         )
         return Check(NAME, "pass", count(alone), detail)
     with_gradients = max(count(ours), count(evidence.iterative))
-    without = count(alone if evidence.gradient_free is None else evidence.gradient_free)
+    without = count(evidence.gradient_free)
     ahead = max(without - with_gradients, 0)
     fired = exceeds_chance(ahead, n)
+    attack = unguided(evidence)
     more = hint(
         fired,
-        "search without gradients goes further here, which points to masked gradients: use `--attack square` or "
-        "differentiate around the part that masks them",
+        "search without gradients goes further here, which points to masked gradients: "
+        f"{f'use {attack} or ' if attack else ''}differentiate around the part that masks them",
         evidence,
     )
     detail = (
-        f"Square attack with {QUERIES} queries broke {fraction_text(without, n)}, and the best attack with "
-        f"gradients (the run's or a PGD with {STEPS} steps) broke {with_gradients}, so Square leads by {ahead} "
+        f"{evidence.search} with {QUERIES} queries broke {fraction_text(without, n)}, and the best attack with "
+        f"gradients (the run's or a PGD with {STEPS} steps) broke {with_gradients}, so the search leads by {ahead} "
         f"({criterion_text(n)}){more}."
     )
     return Check(NAME, fail_or_warn(evidence) if fired else "pass", ahead, detail)

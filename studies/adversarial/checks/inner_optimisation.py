@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from probe.core.document import Check
-from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import hint, sample
+from studies.adversarial.checks._common import hint, sample, undecided
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
+
+NAME = "Inner optimisation"
 
 
 @CHECKS.register("inner-optimisation")
@@ -27,6 +28,8 @@ def inner_optimisation(evidence: Evidence) -> Check:
     of calls.
     """
     sample(evidence)
+    if sys.getprofile() is not None and not callable(sys.getprofile()):
+        return undecided(NAME, "A profiler is running, which the check would have to switch off.")
     calls: list[CodeType] = []
     image = evidence.images[:1].detach().clone()
     with scoped(evidence.seed, "check", "inner"), _record_calls(calls):
@@ -42,7 +45,7 @@ def inner_optimisation(evidence: Evidence) -> Check:
         f"The network called autograd {n_calls} times inside two forward passes of one image, one with and one without "
         f"gradients (accepted: never){more}."
     )
-    return Check("Inner optimisation", "warn" if n_calls else "pass", n_calls, detail)
+    return Check(NAME, "warn" if n_calls else "pass", n_calls, detail)
 
 
 @contextmanager
@@ -50,8 +53,6 @@ def _record_calls(calls: list[CodeType]) -> Iterator[None]:
     """Record every call of autograd inside the block; an existing profile function keeps running and is restored."""
     gradient_codes = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     before: Any = sys.getprofile()
-    if before is not None and not callable(before):
-        raise CannotRunError("a profiler is running, which the check would have to switch off")
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code in gradient_codes:

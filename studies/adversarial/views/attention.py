@@ -12,7 +12,7 @@ from probe.attacks.judge import Judgement
 from probe.core.document import Gallery, Picture, Result, Section, Strip, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import derive
-from probe.core.stats import bootstrap
+from probe.core.stats import bootstrap_mean
 from probe.graph.trace.class_activation import gradcam
 from probe.graph.trace.layers import last_map_layer
 from probe.graph.trace.trace import shared_copy
@@ -128,7 +128,7 @@ def _similarity_result(
     if len(similar) < 2:
         return Result("gradcam_rank_correlation", None, len(similar)), text if n else ""
     mean = float(np.mean(similar))
-    low, high = bootstrap(similar, lambda v: float(v.mean()), derive(space.config.seed, "attention"))
+    low, high = bootstrap_mean(similar, derive(space.config.seed, "attention"))
     text += (
         f"For the other {len(similar)} of these images the map under attack has a rank correlation of {mean:.2f} [{low:.2f}, "
         f"{high:.2f}] (mean, 95% bootstrap interval over images) "
