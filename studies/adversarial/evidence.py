@@ -13,6 +13,7 @@ from torch import Tensor
 from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.gradient import FGSM, PGD, Trace
 from probe.attacks.families.noise import Noise
+from probe.attacks.families.sparse_rs import SparseRS
 from probe.attacks.families.square import Square
 from probe.attacks.judge import Judgement
 from probe.attacks.losses import pick
@@ -23,7 +24,6 @@ from probe.core.document import Check
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 from studies.adversarial.results import Results
-from studies.adversarial.sparse_search import SparseSearch
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.checks import SAMPLE as IN_A_BATCH
 from studies.checks import check_batch_dependence
@@ -234,11 +234,11 @@ class Evidence:
     @property
     def search(self) -> str:
         """The search without gradients that is defined in the run's norm, by name."""
-        return "Square attack" if self.norm.name in Square.traits.norms else "Sparse random search"
+        return "Square attack" if self.norm.name in Square.traits.norms else "Sparse-RS"
 
     def _searched(self, mask: Tensor, key: str) -> Tensor:
         square = self.norm.name in Square.traits.norms
-        attack = Square(queries=QUERIES, rescale=True) if square else SparseSearch(queries=QUERIES)
+        attack = Square(queries=QUERIES, rescale=True) if square else SparseRS(queries=QUERIES)
         return self.broken_by(attack, self.epsilon, key, mask.nonzero()[:, 0])
 
     @cached_property

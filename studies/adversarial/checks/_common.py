@@ -25,8 +25,8 @@ def sample(evidence: Evidence) -> int:
 
 
 def unguided(evidence: Evidence) -> str:
-    """Return the option of an attack without gradients that the run's norm has, empty for L1, which has none."""
-    return {"L0": "`--attack pixle`", "L1": ""}.get(evidence.norm.name, "`--attack square`")
+    """Return the option of an attack without gradients that supports the run's norm."""
+    return f"`--attack {'square' if evidence.norm.name in ('Linf', 'L2') else 'sparse-rs'}`"
 
 
 def undecided(name: str, reason: str) -> Check:

@@ -44,11 +44,10 @@ def gradient_free(evidence: Evidence) -> Check:
     without = count(evidence.gradient_free)
     ahead = max(without - with_gradients, 0)
     fired = exceeds_chance(ahead, n)
-    attack = unguided(evidence)
     more = hint(
         fired,
         "search without gradients goes further here, which points to masked gradients: "
-        f"{f'use {attack} or ' if attack else ''}differentiate around the part that masks them",
+        f"use {unguided(evidence)} or differentiate around the part that masks them",
         evidence,
     )
     detail = (

@@ -12,7 +12,7 @@ import torch
 
 from probe.core.document import Check
 from probe.core.seeds import scoped
-from studies.adversarial.checks._common import hint, sample, undecided
+from studies.adversarial.checks._common import hint, sample, undecided, unguided
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -39,7 +39,7 @@ def inner_optimisation(evidence: Evidence) -> Check:
     n_calls = len(calls)
     more = hint(
         n_calls > 0,
-        "the attack may not see through it, so attack the network without that step too, and add `--attack square`",
+        f"the attack may not see through it, so attack the network without that step too, and add {unguided(evidence)}",
     )
     detail = (
         f"The network called autograd {n_calls} times inside two forward passes of one image, one with and one without "

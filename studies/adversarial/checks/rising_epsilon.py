@@ -5,7 +5,14 @@ from __future__ import annotations
 from probe.attacks.norms import shown
 from probe.core.document import Check
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import criterion_text, exceeds_chance, fail_or_warn, images, sample
+from studies.adversarial.checks._common import (
+    criterion_text,
+    exceeds_chance,
+    fail_or_warn,
+    images,
+    sample,
+    unguided,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -25,9 +32,7 @@ def rising_epsilon(evidence: Evidence) -> Check:
     more = ""
     if exceeds_chance(largest, n):
         status = fail_or_warn(evidence) if exceeds_chance(within, n) else "warn"
-        more = (
-            ": the attack gets worse with a larger epsilon: add `--attack square` and more steps and restarts"
-        )
+        more = f": the attack gets worse with a larger epsilon: add {unguided(evidence)} and more steps and restarts"
     counts = ", ".join(
         f"{n_broken} at {shown(epsilon, evidence.norm)}" for epsilon, n_broken in evidence.rising
     )

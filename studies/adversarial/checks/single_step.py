@@ -11,6 +11,7 @@ from studies.adversarial.checks._common import (
     fraction_text,
     hint,
     sample,
+    unguided,
 )
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
@@ -31,7 +32,7 @@ def single_step(evidence: Evidence) -> Check:
     fired = exceeds_chance(max(missed, surplus), n)
     remedy = (
         "many small steps lead less far than one, which points to gradients that mislead away from the images: add "
-        "`--attack fgsm` and `--attack square`"
+        f"`--attack fgsm` and {unguided(evidence)}"
         if exceeds_chance(surplus, n)
         else "the run's attacks are weaker than one step: raise `--steps` or use `--attack standard`"
     )

@@ -15,6 +15,7 @@ from studies.adversarial.checks._common import (
     fail_or_warn,
     hint,
     sample,
+    unguided,
 )
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
@@ -33,7 +34,7 @@ def transfer_failure(evidence: Evidence) -> Check:
     believed = _believed(evidence)
     n_failed = count(believed & ~verdict.success)
     fired = exceeds_chance(n_failed, n)
-    remedy = "attacks stop at images that the network itself classifies correctly: make both behave alike, or use `--attack square`"
+    remedy = f"attacks stop at images that the network itself classifies correctly: make both behave alike, or use {unguided(evidence)}"
     if fired and evidence.model.approximate and not exceeds_chance(_failed_in_float32(evidence), n):
         remedy = "in float32 both agree, so the faster gradients are misleading: add `--full-precision`"
     detail = (

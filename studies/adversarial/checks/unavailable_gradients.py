@@ -6,7 +6,13 @@ import torch
 
 from probe.core.document import Check
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
+from studies.adversarial.checks._common import (
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    sample,
+    unguided,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -25,7 +31,7 @@ def unavailable_gradients(evidence: Evidence) -> Check:
     more = ""
     if n_missing:
         status = fail_or_warn(evidence) if exceeds_chance(n_missing, n) else "warn"
-        more = ": the attack cannot take a step: use an attack without gradients (`--attack square`)"
+        more = f": the attack cannot take a step: use an attack without gradients ({unguided(evidence)})"
     detail = (
         "At its random start the reference PGD has a gradient of the margin that is zero or not finite for "
         f"{fraction_text(n_missing, n)} (accepted: none; a single one gives a warning){more}."

@@ -11,6 +11,7 @@ from studies.adversarial.checks._common import (
     fraction_text,
     hint,
     sample,
+    unguided,
 )
 from studies.adversarial.evidence import STEPS, Evidence
 from studies.adversarial.registries import CHECKS
@@ -30,7 +31,9 @@ def unbounded(evidence: Evidence) -> Check:
     guessing = 1 / max(evidence.num_classes, 1)
     fired = n_unbroken > guessing * n and exceeds_chance(n_unbroken, n)
     more = hint(
-        fired, "something hinders the attack: look for masked gradients and use `--attack square`", evidence
+        fired,
+        f"something hinders the attack: look for masked gradients and use {unguided(evidence)}",
+        evidence,
     )
     detail = (
         f"Under a PGD with {STEPS} steps without bound, {fraction_text(n_unbroken, n)} remain correct: "

@@ -19,6 +19,7 @@ from studies.adversarial.checks._common import (
     fraction_text,
     sample,
     undecided,
+    unguided,
 )
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
@@ -60,11 +61,11 @@ def unstable_predictions(evidence: Evidence) -> Check:
             ": the network's outputs are random: average gradients with `pgd?eot=20` or `--attack rand`"
             if bool(evidence.randomised.any())
             else ": the network is deterministic, but its loss jumps or oscillates within a hundredth of epsilon, so that gradients "
-            "say little: add `--attack square`"
+            f"say little: add {unguided(evidence)}"
         )
     elif ratio > LIMIT or exceeds_chance(constant, n):
         status = "warn"
-        more = ": the loss changes in jumps, where gradients say little: add `--attack square`"
+        more = f": the loss changes in jumps, where gradients say little: add {unguided(evidence)}"
     detail = (
         f"At the attack's start noise of epsilon/100 changes the margin by {100 * ratio:.2g}% of what noise of size "
         f"epsilon does (accepted: {100 * LIMIT:.0f}%; a smooth loss gives 1%), and not at all for {fraction_text(constant, n)} "

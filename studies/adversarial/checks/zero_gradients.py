@@ -12,7 +12,13 @@ from probe.core.document import Check
 from probe.core.seeds import scoped
 from probe.core.state import frozen_parameters
 from probe.core.verdict import CheckStatus
-from studies.adversarial.checks._common import exceeds_chance, fail_or_warn, fraction_text, sample
+from studies.adversarial.checks._common import (
+    exceeds_chance,
+    fail_or_warn,
+    fraction_text,
+    sample,
+    unguided,
+)
 from studies.adversarial.evidence import Evidence
 from studies.adversarial.registries import CHECKS
 
@@ -30,7 +36,7 @@ def zero_gradients(evidence: Evidence) -> Check:
     more = ""
     if margin:
         status = fail_or_warn(evidence) if exceeds_chance(margin, n) else "warn"
-        more = ": attacks cannot follow such a gradient: use one that needs none (`--attack square`) or differentiate around the cause"
+        more = f": attacks cannot follow such a gradient: use one that needs none ({unguided(evidence)}) or differentiate around the cause"
     elif entropy:
         status = fail_or_warn(evidence) if _only_entropy(evidence) else "warn"
         more = ": the logits saturate the softmax: attack the margin with `pgd?loss=margin` or `apgd-dlr`"

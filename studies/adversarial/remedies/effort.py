@@ -26,9 +26,7 @@ def effort(case: Case, plan: Plan) -> None:
     if case.norm != "L0":
         plan.attacks.append(f"apgd-dlr?steps={_STEPS}{passes}")
     plan.say(sorted(case.failed), f"the margin and the DLR loss are attacked with {_STEPS} steps")
-    if case.asked(*_SEARCH) and case.norm in ("Linf", "L2"):
-        plan.attacks.append(f"square?queries={_QUERIES}")
-        plan.say(
-            case.asked(*_SEARCH),
-            f"Square attack searches with {_QUERIES} queries",
-        )
+    if case.asked(*_SEARCH):
+        search = "square" if case.norm in ("Linf", "L2") else "sparse-rs"
+        plan.attacks.append(f"{search}?queries={_QUERIES}")
+        plan.say(case.asked(*_SEARCH), f"{search} searches without gradients, with {_QUERIES} queries")

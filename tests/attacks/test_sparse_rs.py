@@ -1,4 +1,4 @@
-"""The search without gradients for L0 and L1, on linear networks whose answer is known."""
+"""Sparse-RS on linear networks whose answer is known."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from probe.attacks.families.sparse_rs import SparseRS
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
-from studies.adversarial.sparse_search import SparseSearch
 
 
 class OnePixel(nn.Module):
@@ -35,9 +35,7 @@ def test_the_one_pixel_that_matters_is_found_without_gradients(
     images, labels = torch.full((4, 1, 4, 4), 0.5), torch.zeros(4, dtype=torch.long)
     network = OnePixel(weight)
     draws = torch.Generator().manual_seed(0)
-    moved = SparseSearch(queries=300).perturb(
-        AttackedModel(network), images, labels, NORMS[norm], epsilon, draws
-    )
+    moved = SparseRS(queries=300).perturb(AttackedModel(network), images, labels, NORMS[norm], epsilon, draws)
     assert network.asked <= 300 * 4
     assert (NORMS[norm].size(moved - images) <= epsilon + 1e-6).all()
     assert 0 <= float(moved.min()) <= float(moved.max()) <= 1
@@ -51,7 +49,7 @@ def test_every_pixel_may_be_chosen() -> None:
     images, labels = torch.full((2, 3, 2, 2), 0.5), torch.tensor([0, 0])
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     for norm, epsilon in (("L0", 9.0), ("L1", 100.0), ("L1", 0.1)):
-        moved = SparseSearch(queries=5).perturb(
+        moved = SparseRS(queries=5).perturb(
             AttackedModel(network), images, labels, NORMS[norm], epsilon, torch.Generator().manual_seed(0)
         )
         assert (NORMS[norm].size(moved - images) <= epsilon + 1e-6).all()

@@ -1,4 +1,4 @@
-"""Random search with few pixels: the search without gradients for L0 and L1, where Square is not defined."""
+"""Sparse-RS: random search with few pixels that needs only logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probe.attacks.base import Attack, AttackInputs, Traits
+from probe.attacks.base import ATTACKS, Attack, AttackInputs, Traits
 from probe.attacks.judge import margin
 from probe.attacks.losses import pick
 
@@ -16,15 +16,16 @@ _FIRST = 0.8
 """The part of the chosen pixels that the first queries exchange; it falls to one pixel."""
 
 
+@ATTACKS.register("sparse-rs")
 @dataclass(frozen=True)
-class SparseSearch(Attack):
-    """Exchange some of the chosen pixels and their colours at random, and keep what lowers the margin.
+class SparseRS(Attack):
+    """Sparse-RS: random pixels and colours that are kept when they help (Croce et al. 2022).
 
-    After Sparse-RS (Croce et al. 2022). Colours are corners of the colour cube. In L1 as many pixels are chosen as the
+    At most ``queries`` passes per image. Colours are corners of the colour cube. In L1 as many pixels are chosen as the
     radius pays for at half of the range for each value; the result is projected into the ball.
     """
 
-    queries: int = 300
+    queries: int = 5000
 
     traits: ClassVar[Traits] = Traits(
         norms=("L0", "L1"),
