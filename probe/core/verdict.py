@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-if TYPE_CHECKING:
-    from probe.core.document import Check
+from typing import Any, Literal, Protocol, get_args
 
 CheckStatus = Literal["pass", "warn", "fail", "not applicable"]
 
@@ -53,7 +50,23 @@ def verdict(checks: Iterable[tuple[str, str]], n_all: int | None = None, suffici
     return Verdict("pass", "Reliable" if complete else "No fault found", f"{count} {found}{left_out}")
 
 
-def verdict_of(checks: Sequence[Check], n_all: int | None, independent: Sequence[str] = ()) -> Verdict:
+class CheckOutcome(Protocol):
+    """What a verdict needs to know of a check."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def status(self) -> CheckStatus:
+        """What came of it."""
+
+    @property
+    def value(self) -> object:
+        """What was measured, None where nothing was."""
+
+
+def verdict_of(checks: Sequence[CheckOutcome], n_all: int | None, independent: Sequence[str] = ()) -> Verdict:
     """Return the verdict of a study's checks out of ``n_all``, at least one of ``independent`` made if there are any.
 
     A warning without a value is a check that applies and could not be made: then nothing is called reliable either.

@@ -13,12 +13,13 @@ from torch import Tensor
 from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.gradient import FGSM, PGD, Trace
 from probe.attacks.families.noise import Noise
+from probe.attacks.families.sigma_zero import SigmaZero
 from probe.attacks.families.sparse_rs import SparseRS
 from probe.attacks.families.square import Square
 from probe.attacks.judge import Judgement
 from probe.attacks.losses import pick
 from probe.attacks.model import AttackedModel
-from probe.attacks.norms import Norm
+from probe.attacks.norms import L0, Norm
 from probe.attacks.select import SelectedAttack
 from probe.core.document import Check
 from probe.core.seeds import generator, scoped
@@ -208,6 +209,15 @@ class Evidence:
     def iterative(self) -> Tensor:
         """Images that the reference PGD broke."""
         return self.reference_run.verdict.success
+
+    @cached_property
+    def with_gradients(self) -> Tensor:
+        """Images that the reference PGD breaks, in L0, where PGD is weak, or σ-zero."""
+        if not isinstance(self.norm, L0):
+            return self.iterative
+        remaining = (~self.iterative).nonzero()[:, 0]
+        attack = SigmaZero(steps=3 * STEPS)
+        return self.iterative | self.broken_by(attack, self.epsilon, "sigma-zero", remaining)
 
     @cached_property
     def longer(self) -> Tensor:

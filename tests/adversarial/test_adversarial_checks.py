@@ -233,7 +233,7 @@ def test_no_check_fires_on_a_healthy_network(epsilon: float) -> None:
     [
         (("apgd-ce", "apgd-dlr"), 0.6, "L2"),
         (("apgd-ce", "apgd-dlr"), 2.0, "L1"),
-        (("pgd?steps=150&restarts=3&loss=margin",), 3.0, "L0"),
+        (("sigma-zero?steps=300", "fmn?steps=300"), 3.0, "L0"),
         (("fab", "deepfool"), 0.1, "Linf"),
         (("standard?steps=10&queries=100",), 0.1, "Linf"),
         (("pgd",), 0.1, "Linf"),
@@ -245,6 +245,14 @@ def test_no_check_fires_on_it_with_other_norms_and_attacks(
     evidence = evidence_of(Wrapped(), attacks, epsilon, norm=norm)
     assert 0 < int(evidence.chosen.sum()) < evidence.n
     assert fired(evidence) == {}
+
+
+def test_a_weak_attack_in_l0_is_called_weak_and_gradients_are_not_blamed() -> None:
+    """PGD's step in L0 is no good one: σ-zero and a search without gradients go further."""
+    found = fired(evidence_of(Wrapped(), ("pgd?steps=150&restarts=3&loss=margin",), 3.0, norm="L0"))
+    assert set(found) == {"black-box-beats-white-box"}
+    assert "σ-zero breaks these too" in found["black-box-beats-white-box"]
+    assert "sigma-zero" in found["black-box-beats-white-box"]
 
 
 def test_no_check_fires_with_targets_or_reduced_precision() -> None:

@@ -43,11 +43,11 @@ def black_box_beats_white_box(evidence: Evidence) -> Check:
     more = ""
     if n_broken:
         status = fail_or_warn(evidence) if exceeds_chance(n_broken, n) else "warn"
-        weak = not exceeds_chance(count(square & ~evidence.iterative), n)
+        weak = not exceeds_chance(count(square & ~evidence.with_gradients), n)
         stronger = "use `--attack sigma-zero`" if evidence.norm.name == "L0" else "use `--attack standard`"
         more = hint(
             True,
-            f"a plain PGD breaks these too, so the run's attacks are weak: {stronger}"
+            f"{'σ-zero' if evidence.norm.name == 'L0' else 'a plain PGD'} breaks these too, so the run's attacks are weak: {stronger}"
             if weak
             else "search without gradients goes further here, which points to masked gradients: "
             f"{stronger} or add {unguided(evidence)}",

@@ -40,10 +40,11 @@ def gradient_free(evidence: Evidence) -> Check:
             f"attacks did not break, out of {images(n)}, so it cannot lead by more ({criterion_text(n)})."
         )
         return Check(NAME, "pass", count(alone), detail)
-    with_gradients = max(count(ours), count(evidence.iterative))
+    with_gradients = max(count(ours), count(evidence.with_gradients))
     without = count(evidence.gradient_free)
     ahead = max(without - with_gradients, 0)
     fired = exceeds_chance(ahead, n)
+    reference = "σ-zero" if evidence.norm.name == "L0" else f"a PGD with {STEPS} steps"
     more = hint(
         fired,
         "search without gradients goes further here, which points to masked gradients: "
@@ -52,7 +53,7 @@ def gradient_free(evidence: Evidence) -> Check:
     )
     detail = (
         f"{evidence.search} with {QUERIES} queries broke {fraction_text(without, n)}, and the best attack with "
-        f"gradients (the run's or a PGD with {STEPS} steps) broke {with_gradients}, so the search leads by {ahead} "
+        f"gradients (the run's, or {reference}) broke {with_gradients}, so the search leads by {ahead} "
         f"({criterion_text(n)}){more}."
     )
     return Check(NAME, fail_or_warn(evidence) if fired else "pass", ahead, detail)
