@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,8 +30,8 @@ class Quantised(nn.Module):
         return logits
 
 
-def reports() -> dict[str, probe.Report]:
-    """Return the reports by the names of their folders."""
+def reports() -> Iterator[tuple[str, probe.Report]]:
+    """Yield the names of folders and their reports."""
     digits = probe.load_images("digits", n=100)
     plain = load_model("zoo:lenet", weights="digits")
     torch.manual_seed(0)
@@ -38,19 +39,17 @@ def reports() -> dict[str, probe.Report]:
     train("zoo:lenet", "digits", TrainOptions(adversarial="pgd", out=weights, force=True))
     robust = load_model("zoo:lenet", weights=weights)
     broken = probe.wrap(Quantised(plain.network), input_size=(1, 32, 32))
-    return {
-        "filters": probe.filters(),
-        "adversarial": probe.adversarial(eps=0.03),
-        "ablation": probe.ablate(remove="shortcut"),
-        "dossier": probe.dossier("zoo:resnet20", "digits"),
-        "defended": probe.adversarial(robust, digits, eps=EPSILON, against=plain),
-        "broken": probe.adversarial(broken, digits, eps=0.1, adapt=True),
-    }
+    yield "filters", probe.filters()
+    yield "adversarial", probe.adversarial(eps=0.03)
+    yield "ablation", probe.ablate(remove="shortcut")
+    yield "dossier", probe.dossier("zoo:resnet20", "digits")
+    yield "defended", probe.adversarial(robust, digits, eps=EPSILON, against=plain)
+    yield "broken", probe.adversarial(broken, digits, eps=0.1, adapt=True)
 
 
 def main() -> None:
     """Write every report into its folder."""
-    for name, report in reports().items():
+    for name, report in reports():
         print(report.save(FOLDER / name), file=sys.stderr)
 
 
