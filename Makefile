@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make demo        run probe filters on the embedded ImageNet network and print the report's path"
 	@echo "make docs        build the site into build/site, links checked"
-	@echo "make gallery     make the reports of the site's gallery (some ten minutes)"
+	@echo "make gallery     make the reports of the site's gallery (many minutes)"
 	@echo "make lowest      run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make test        run the test suite"
 	@echo "make test-all    run it with the slow tests"

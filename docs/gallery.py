@@ -1,4 +1,4 @@
-"""Make the gallery: real reports in build/site/gallery, linked from the site (``make gallery``, some ten minutes on two cores)."""
+"""Make the gallery: real reports in build/site/gallery, linked from the site (``make gallery``, many minutes)."""
 
 from __future__ import annotations
 

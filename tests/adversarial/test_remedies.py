@@ -84,7 +84,6 @@ def test_broken_defences_fall_as_far_as_the_network_behind_them(name: str) -> No
     """All but one: of randomly pruned activations, whose best attack averages more passes, a few points more are left."""
     assert undefended() <= 0.2
     before, after, _ = broken(name)
-    print(name, before, after)
     assert after <= undefended() + (0.2 if name == "pruned" else 0.05)
     assert (before >= undefended() + 0.3) or name not in SEEMED_TO_HOLD
 
@@ -95,7 +94,6 @@ def test_broken_defences_fall_as_far_as_the_network_behind_them(name: str) -> No
 def test_what_is_done_in_the_code_of_a_network_is_passed_too(name: str) -> None:
     """Nothing of it is a module; 16 levels of grey and a stretched contrast change the network itself a little."""
     before, after, report = broken(name)
-    print(name, before, after)
     assert before >= undefended() + 0.5
     assert after <= undefended() + 0.1
     section = next(section for section in report.sections if section.id == "adapted")

@@ -26,7 +26,7 @@ def gradient_free(evidence: Evidence) -> Check:
 
     Carlini et al. 2019: an attack that may use gradients does at least as well as one that may not. The run's
     white-box attacks and the reference PGD are compared and the better one counts, so that a weak choice of attack is
-    not mistaken for masked gradients. The search is Square attack, in L0 and L1 a sparse random search. The value is an
+    not mistaken for masked gradients. The search is Square attack, in L0 and L1 Sparse-RS. The value is an
     upper bound of the number of images by which it leads.
     """
     n = sample(evidence)

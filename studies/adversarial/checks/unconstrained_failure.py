@@ -32,7 +32,7 @@ def unconstrained_failure(evidence: Evidence) -> Check:
         status = fail_or_warn(evidence) if exceeds_chance(n_unbroken, n) else "warn"
         remedy = (
             "every image can become one of another class, so the attack failed: try `pgd?loss=margin`, restarts, or "
-            f"{unguided(evidence)}"
+            + unguided(evidence)
         )
         more = hint(True, remedy, evidence)
     words = "the target class" if evidence.targets is not None else "a wrong class"

@@ -203,13 +203,13 @@ class Case:
             try:
                 with OpenGradients() as mode:
                     opened = self.module(x.clone())
-            except (
-                Exception
-            ):  # any code of the user's may refuse tensors that it did not expect: then it is left alone
+            except Exception:
+                # Any code of the user's may refuse tensors that it did not expect: then it is left alone.
                 return []
-            left = [buffer for buffer in self.module.buffers() if buffer.requires_grad]
-            for buffer in left:
-                buffer.detach_()
+            finally:
+                left = [buffer for buffer in self.module.buffers() if buffer.requires_grad]
+                for buffer in left:
+                    buffer.detach_()
             same = opened.shape == plain.shape and bool(
                 (opened.argmax(1) == plain.argmax(1)).float().mean() > 0.5
             )
