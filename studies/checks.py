@@ -11,6 +11,7 @@ from probe.core.document import Check
 from probe.core.errors import CannotRunError
 from probe.core.seeds import scoped
 from probe.core.state import kept_buffers, training_mode
+from probe.core.stats import wilson
 from probe.core.subject import DataInfo
 from probe.data.images import ImageSet
 from probe.models.loaded import LoadedModel
@@ -34,6 +35,18 @@ def check_preprocessing(info: DataInfo) -> Check:
         f"{preprocessing.text}; if the network was trained otherwise, set {preprocessing.how_to_fix}."
     )
     return Check(name, "warn", n, detail)
+
+
+def guessing(model: LoadedModel, correct: int, n: int) -> tuple[str, ...]:
+    """Caution where a trained network is not measurably better than guessing on ``n`` labelled images; else empty."""
+    chance = 1 / model.num_classes
+    if not n or wilson(correct, n)[0] > chance or model.provenance.weights.startswith("random"):
+        return ()
+    return (
+        f"{correct} of {n} images are classified correctly: not measurably more than guessing among {model.num_classes} "
+        f"classes would ({100 * chance:.2g}%). Normalisation, resizing, the order of the classes or the weights may not be "
+        "those of the training (see --mean, --std, --resize, --class-map, --weights).",
+    )
 
 
 def first_images(model: LoadedModel, images: ImageSet, n: int = SAMPLE) -> Tensor:

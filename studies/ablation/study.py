@@ -44,7 +44,7 @@ from studies.ablation.retrain_report import learning_curves, retrain_section
 from studies.ablation.side_reports import also_sections, gradients_section, ledger_section
 from studies.ablation.text import held_out_samples, lesion_samples, methods, references
 from studies.base import failure
-from studies.checks import study_checks
+from studies.checks import guessing, study_checks
 
 DEFAULTS = AblationConfig()
 RETRAIN_TITLE = "Retrain: built without the structure, trained again"
@@ -312,6 +312,8 @@ def _report(
     info = data_info(model, images, run.bench.n)
     headline = _headline(run, sections, intact)
     chosen, sections = _main(sections)
+    correct = round(intact.value * run.bench.n) if isinstance(intact.value, float) else 0
+    cautions = guessing(model, correct, run.bench.n) if images.labelled else ()
     return assemble(
         study="ablation",
         title=f"Contribution of each part of {model.name}",
@@ -327,7 +329,7 @@ def _report(
         sections=tuple(sections),
         results=(intact, *chosen),
         checks=study_checks(model, images, info, config.seed),
-        warnings=(*model.provenance.notes, *images.cautions),
+        warnings=(*model.provenance.notes, *images.cautions, *cautions),
         key=("retrain", *(section.id for section in sections)),
     )
 
@@ -378,7 +380,7 @@ def _headline(run: _AblationRun, sections: list[Section], intact: Result) -> tup
     if images.labelled and intact.ci is not None and intact.ci[0] <= 1 / model.num_classes:
         lines.insert(
             0,
-            f"Intact, {model.name} is no better than guessing on these images: lesions cannot lower its accuracy, "
+            f"Intact, {model.name} is not measurably better than guessing on these images: lesions cannot lower its accuracy, "
             "and only changed predictions and changes of the loss show what a part does.",
         )
     lines += [f"{part.title}: {part.reason}" for part in sections if part.reason and not part.failed]

@@ -36,6 +36,7 @@ from studies.adversarial.targets import parse_target
 from studies.adversarial.text import INDEPENDENT, Reliability, headline, methods, references
 from studies.adversarial.workspace import AdversarialWorkspace
 from studies.base import Checker, choose_views, run_checks, run_views
+from studies.checks import guessing
 
 DEFAULTS = AdversarialConfig()
 
@@ -248,13 +249,19 @@ def _report(
         checks=checks,
         n_checks=len(CHECKS.names()),
         independent=INDEPENDENT,
-        warnings=(*model.provenance.notes, *space.images.cautions, *memory.messages),
+        warnings=(*model.provenance.notes, *space.images.cautions, *_guessing(space), *memory.messages),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
         references=references(space, checks, sections),
         key=("curve",),
     )
+
+
+def _guessing(space: AdversarialWorkspace) -> tuple[str, ...]:
+    if not space.images.labelled:
+        return ()
+    return guessing(space.model, int(space.results.clean_correct.sum()), space.results.n)
 
 
 def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble
 from studies.base import bands, choose_views, run_views
-from studies.checks import study_checks
+from studies.checks import guessing, study_checks
 from studies.filters.cards import with_cards
 from studies.filters.choose import answering_layer, choose_channels, choose_images, choose_layers
 from studies.filters.concepts import load_concepts
@@ -81,7 +81,10 @@ def run(
                 run_views(views, space, config.seed, progress, "Computing the views"), space.channels
             )
     results = _accuracy(space.observed)
-    warnings = (*model.provenance.notes, *images.cautions, *bands(model.input.size[0]))
+    cautions = [
+        caution for result in results for caution in guessing(model, space.observed.correct, result.n or 0)
+    ]
+    warnings = (*model.provenance.notes, *images.cautions, *cautions, *bands(model.input.size[0]))
     info = data_info(model, images, space.observed.n)
     return assemble(
         study="filters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from helpers.broken_networks import (
     Patient,
     data,
     dense,
+    healthy_small_rate,
     small,
     with_large_rate,
     with_zero_by_zero,
@@ -57,6 +59,21 @@ def test_a_healthy_network_has_no_fault(make: Callable[[], Patient]) -> None:
     assert found.text.startswith("No fault found in ")
     assert "would not have been" in found.text
     assert fingerprint(patient.module) == before
+
+
+def test_a_better_rate_is_named_where_one_was_tried() -> None:
+    """The rates are trained at again, one by one."""
+    patient = healthy_small_rate()
+    found = patient.examine()
+    rate, after = re.search(r"learning rate of (\S+): to ([\d.e-]+), at 0.0002 to", found.text).groups()
+    steps = found.evidence.sweep.steps
+    losses = {}
+    for lr in (2e-4, float(rate)):
+        course = healthy_small_rate().examine(lr=lr, steps=steps).course
+        losses[lr] = course.after
+    assert losses[float(rate)] == pytest.approx(float(after), rel=0.02)
+    assert losses[float(rate)] < losses[2e-4]
+    assert "falls further" not in patient.examine(lr=float(rate)).text
 
 
 def test_every_cause_has_a_patient_that_it_alone_explains() -> None:

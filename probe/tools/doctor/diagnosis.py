@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from probe.tools.doctor.plan import DoctorConfig
-from probe.tools.doctor.training_run import TrainingRun
+from probe.tools.doctor.training_run import LEARNED, TrainingRun
 
 if TYPE_CHECKING:
     from probe.tools.doctor.evidence import TrainingEvidence
-    from probe.tools.doctor.training_run import TrainingRun
 
 
 Grade = Literal["fault", "risk", "clear", "unknown"]
@@ -180,8 +179,22 @@ def _without_fault(findings: Findings) -> str:
         )
     return (
         f"No fault found in {len(course.losses)} steps: {words}, at a learning rate of {course.lr:.3g}, and none of the "
-        f"{looked} causes that were tested was found. A fault that appears later, or on other images, would not have been "
-        "detected."
+        f"{looked} causes that were tested was found. {_better_rate(findings)}A fault that appears later, or on other "
+        "images, would not have been detected."
+    )
+
+
+def _better_rate(findings: Findings) -> str:
+    """Say at which of the tried rates the loss falls clearly further; empty where at none."""
+    course, tried = findings.course, findings.evidence.sweep
+    if course is None or tried is None or tried.best is None:
+        return ""
+    here = tried.at(course.lr)
+    if here is None or not here.after - tried.best.after > LEARNED * tried.before:
+        return ""
+    return (
+        f"In {tried.steps} steps the loss falls further at a learning rate of {tried.best.lr:.2g}: to "
+        f"{tried.best.after:.3g}, at {course.lr:.3g} to {here.after:.3g}. "
     )
 
 

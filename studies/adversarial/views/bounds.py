@@ -88,9 +88,10 @@ def _section(
         )
     at = min(range(len(epsilons)), key=lambda i: abs(epsilons[i] - space.epsilon))
     low, high = int(proved[at]), int(survived[at])
+    are = "is" if high - low == 1 else "are"
     finding = (
         f"At {space.words(epsilons[at])}, {space.phrases.measure} lies between {percent(low / n, wilson(low, n))}, which is "
-        f"proved, and {percent(high / n, wilson(high, n))}, which no attack broke; {high - low} of {n} images are undecided."
+        f"proved, and {percent(high / n, wilson(high, n))}, which no attack broke; {high - low} of {n} images {are} undecided."
     )
     figure = Figure(
         "Robustness from both sides",

@@ -296,4 +296,5 @@ def _finding(convolution: ConvolutionInfo, bank: FilterBank, space: FiltersWorks
     if fired is None:
         return f"{text} (cosine above {ALIKE})."
     never = int((fired == 0).sum())
-    return f"{text} (cosine above {ALIKE}) and {never or 'none'} never fire on any of the {space.observed.n} images."
+    fire = "fires" if never == 1 else "fire"
+    return f"{text} (cosine above {ALIKE}) and {never or 'none'} never {fire} on any of the {space.observed.n} images."
