@@ -17,6 +17,9 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+COLUMNS = 80
+"""Width of the helps: what fits beside the site's two lists of contents."""
+
 LISTS = {
     "Attacks": ("attack", "probe.attacks.families"),
     "Remedies of --adapt": ("remedy", "studies.adversarial.remedies"),
@@ -89,14 +92,14 @@ def _cli() -> Iterator[str]:
 
     yield "# Command line\n"
     yield "What `probe --help` and `probe COMMAND --help` print.\n"
-    context = click.Context(cli, info_name="probe", terminal_width=100, max_content_width=100)
+    context = click.Context(cli, info_name="probe", terminal_width=COLUMNS, max_content_width=COLUMNS)
     yield f"```text\n{cli.get_help(context)}\n```\n"
     for name in COMMANDS:
         command = cli.get_command(context, name)
         if command is None:
             raise RuntimeError(f"there is no command {name}")
-        own = click.Context(command, info_name=name, parent=context, max_content_width=100)
-        own.terminal_width = 100
+        own = click.Context(command, info_name=name, parent=context, max_content_width=COLUMNS)
+        own.terminal_width = COLUMNS
         yield f"## probe {name}\n"
         yield f"```text\n{command.get_help(own)}\n```\n"
 
@@ -126,9 +129,11 @@ def _lists() -> Iterator[str]:
     for heading, (kind, package) in LISTS.items():
         registry: Registry[Any] = Registry(kind, package)
         yield f"## {heading}\n"
+        yield f"In the package `{package}`.\n"
         yield f"| {kind} | what it is | module |\n|---|---|---|"
         for entry in registry.entries.values():
-            yield f"| `{entry.name}` | {entry.summary.replace('|', '&#124;')} | `{entry.module}` |"
+            module = entry.module.removeprefix(f"{package}.")
+            yield f"| `{entry.name}` | {entry.summary.replace('|', '&#124;')} | `{module}` |"
         yield ""
 
 
