@@ -18,7 +18,7 @@ from studies.adversarial import AdversarialConfig
 from studies.adversarial.adapt import _covers
 from studies.adversarial.remedies._case import AdaptedGradients, Case, GradientPath, Plan
 
-EPSILON, IMAGES, STEPS = 0.1, 40, 20
+EPSILON, IMAGES, FEW, STEPS = 0.1, 40, 10, 20
 
 
 class Scaled(nn.Module):
@@ -39,9 +39,9 @@ def lenet() -> nn.Module:
     return load_model("zoo:lenet", weights="digits", device="cpu").network
 
 
-def evaluated(net: nn.Module, adapt: bool = True) -> Report:
+def evaluated(net: nn.Module, adapt: bool = True, n: int = IMAGES) -> Report:
     wrapped = probe.wrap(net, input_size=(1, 32, 32), device="cpu")
-    images = probe.load_images("digits", n=IMAGES)
+    images = probe.load_images("digits", n=n)
     return probe.adversarial(wrapped, images, eps=EPSILON, adapt=adapt, views=[], steps=STEPS)
 
 
@@ -50,12 +50,12 @@ def robust(report: Report, name: str = "robust_accuracy") -> float:
 
 
 @cache
-def undefended() -> float:
-    return robust(evaluated(Scaled(copy.deepcopy(lenet())), adapt=False))
+def undefended(n: int = IMAGES) -> float:
+    return robust(evaluated(Scaled(copy.deepcopy(lenet())), False, n))
 
 
-def broken(name: str) -> tuple[float, float, Report]:
-    report = evaluated(defended(Scaled(copy.deepcopy(lenet())), name))
+def broken(name: str, n: int = IMAGES) -> tuple[float, float, Report]:
+    report = evaluated(defended(Scaled(copy.deepcopy(lenet())), name), n=n)
     known = {result.name for result in report.all_results}
     before = (
         "robust_accuracy_before_adapting" if "robust_accuracy_before_adapting" in known else "robust_accuracy"
@@ -64,13 +64,13 @@ def broken(name: str) -> tuple[float, float, Report]:
 
 
 def test_a_quantised_network_falls_where_it_seemed_to_stand() -> None:
-    before, after, report = broken("quantised")
+    before, after, report = broken("quantised", FEW)
     assert before >= 0.9
-    assert after <= undefended() + 0.05
+    assert after <= undefended(FEW) + 1 / FEW
     section = next(section for section in report.sections if section.id == "adapted")
     changes = next(block for block in section.blocks if isinstance(block, Table) and "changed" in block.title)
     assert any("zero-gradients" in str(row[1]) for row in changes.rows)
-    assert report["robust_accuracy"].n == IMAGES
+    assert report["robust_accuracy"].n == FEW
 
 
 SEEMED_TO_HOLD = {"quantised", "thermometer", "jpeg", "median", "gated", "stepped", "saturated"}

@@ -12,11 +12,13 @@ _SEARCH = (
     "random-noise",
 )
 _STEPS, _RESTARTS, _QUERIES = 100, 2, 1000
+_TARGETED_STEPS, _TARGETED_CLASSES = 50, 4
+"""Steps towards each of nine likely classes, and how many classes the targeted DLR loss needs."""
 
 
 @REMEDIES.register("effort", order=9)
 def effort(case: Case, plan: Plan) -> None:
-    """Attack the margin and the DLR loss with more steps and restarts, and search without gradients where they are masked."""
+    """Attack the margin and the DLR loss with more steps, also towards likely classes, and search without gradients."""
     if not case.failed:
         return
     passes = f"&eot={plan.eot}" if plan.eot > 1 else ""
@@ -26,6 +28,12 @@ def effort(case: Case, plan: Plan) -> None:
     if case.norm != "L0":
         plan.attacks.append(f"apgd-dlr?steps={_STEPS}{passes}")
     plan.say(sorted(case.failed), f"the margin and the DLR loss are attacked with {_STEPS} steps")
+    if case.norm != "L0" and case.seen.final.shape[-1] >= _TARGETED_CLASSES:
+        plan.attacks.append(f"apgd-t?steps={_TARGETED_STEPS}{passes}")
+        plan.say(
+            sorted(case.failed),
+            f"images that are left are moved to likely classes, with {_TARGETED_STEPS} steps each",
+        )
     if case.asked(*_SEARCH):
         search = "square" if case.norm in ("Linf", "L2") else "sparse-rs"
         plan.attacks.append(f"{search}?queries={_QUERIES}")
