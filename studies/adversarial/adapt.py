@@ -180,8 +180,9 @@ def _nothing(space: AdversarialWorkspace, adapted: Adapted) -> str:
         return "No check was made, so that none could ask for another attack."
     if bool(space.results.worst.success(space.epsilon).all()):
         return "Every image is broken already: no other attack could break more."
-    if any(check.status in ("fail", "warn") for check in adapted.checks_before):
-        return "No attack answers the checks that failed: what they found has to be changed."
+    found = [check.name for check in adapted.checks_before if check.status in ("fail", "warn")]
+    if found:
+        return f"No other attack answers what was found ({', '.join(found)}): that has to be changed by hand."
     return "No check failed, so that nothing had to be adapted."
 
 

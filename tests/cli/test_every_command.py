@@ -35,6 +35,7 @@ SMALL = {
 
 SMALLER = (
     ("filters (?!.*--channels)", "--channels 0"),
+    ("filters .*(all|trust)", "--model zoo:lenet --data digits"),
     ("filters .*(all|importance|concept|trust)", "-n 12"),
     ("resnet50.*--remove", "--img-size 32"),
     ("ablate .*--depths", "--depths 8,14"),
@@ -48,6 +49,7 @@ SMALLER = (
     ("dossier$", "--model zoo:lenet --data digits"),
     ("attacks .*--bench", "-n 3 --steps 5 --attack fmn --model zoo:lenet"),
     ("--attack standard", "-n 1 --eps 3"),
+    ("--certify", "-n 1"),
     ("mifgsm", "--attack pgd?steps=2,mifgsm --eps 0:8/255:2 -n 1"),
     ("train .*--adversarial", "--steps 1"),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from probe.core.errors import UsageError
 from probe.core.state import fingerprint
 from probe.tools.doctor.checkup import collect_layer_stats, examine, make_plan
+from probe.tools.doctor.diagnosis import Findings
 from probe.tools.doctor.labels import outside, trivial_loss
 from probe.tools.doctor.operations import first_bad
 from probe.tools.doctor.registries import CAUSES
@@ -32,20 +35,33 @@ from probe.tools.doctor.report_sections import gradients_section, results
 from probe.tools.doctor.training_run import judge, run_training
 
 
+class Examined(NamedTuple):
+    """What was found of a patient, and whether its module and torch's random state stayed as they were."""
+
+    patient: Patient
+    found: Findings
+    unchanged: bool
+
+
+@cache
+def examined(make: Callable[[], Patient]) -> Examined:
+    patient = make()
+    before, state = fingerprint(patient.module), torch.get_rng_state()
+    found = patient.examine()
+    same = fingerprint(patient.module) == before and torch.equal(torch.get_rng_state(), state)
+    return Examined(patient, found, same)
+
+
 @pytest.mark.parametrize("make", SICK, ids=lambda make: make.__name__)
 def test_the_planted_cause_is_the_first_and_only_one(make: Callable[[], Patient]) -> None:
-    patient = make()
-    before = fingerprint(patient.module)
-    state = torch.get_rng_state()
-    found = patient.examine()
+    patient, found, unchanged = examined(make)
     assert found.cause == patient.cause
     assert [one.cause for one in found.faults] == [patient.cause]
     assert not found.healthy
     assert found.faults[0].advice
     assert any(letter.isdigit() for letter in found.faults[0].text)
     assert found.faults[0].text in found.text
-    assert fingerprint(patient.module) == before
-    assert torch.equal(torch.get_rng_state(), state)
+    assert unchanged
 
 
 @pytest.mark.parametrize("make", HEALTHY, ids=lambda make: make.__name__)
@@ -81,7 +97,7 @@ def test_every_cause_has_a_patient_that_it_alone_explains() -> None:
 
 
 def test_what_is_named_is_where_it_was_planted() -> None:
-    texts = {make.__name__: make().examine().faults[0].text for make in SICK}
+    texts = {make.__name__: examined(make).found.faults[0].text for make in SICK}
     assert "images 37," in texts["with_nan_pixel"]
     assert "24 of 96 labels" in texts["with_label_outside"]
     assert "1 of the 576 values of 3.weight" in texts["with_nan_weight"]
