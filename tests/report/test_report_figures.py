@@ -87,6 +87,15 @@ def test_log_axes_are_logarithmic() -> None:
         assert steps == pytest.approx([steps[0]] * 3, abs=0.05)
 
 
+@given(st.integers(-30, 30), st.integers(1, 60), st.floats(1, 9))
+def test_every_tick_of_a_log_axis_is_a_number_of_ours(start: int, decades: int, factor: float) -> None:
+    values = (factor * 10.0**start, factor * 10.0 ** (start + decades))
+    for root in drawn(line(Series("s", (0.0, 1.0), values), y=Axis("y", "log"))):
+        texts = ["".join(text.itertext()) for text in root.iter("text") if text.get("text-anchor") == "end"]
+        assert texts
+        assert all(re.fullmatch(r"[\d.,]+|(\d × )?10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", text) for text in texts), texts
+
+
 def test_what_a_log_axis_cannot_show_is_counted() -> None:
     shown = chart(line(Series("s", (1.0, 2.0, 3.0), (1.0, 0.0, -1.0)), y=Axis("y", "log")), "f")
     assert shown.notes == ("2 values cannot be drawn: see the table.",)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import Formatter, LogLocator, MaxNLocator
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullLocator
 
 from probe.core.document import Axis
 from probe.report.charts.looks import fit, lines, text_width
@@ -131,7 +131,7 @@ def _set_log(axes: Axes, which: str, low: float, high: float, room: int) -> None
         low, high = low / 2, high * 2
     few = math.log10(high) - math.log10(low) <= room / 3
     own.set_major_locator(LogLocator(10, (1, 2, 5) if few else (1,), numticks=room))
-    own.set_minor_locator(LogLocator(10, (), numticks=2))
+    own.set_minor_locator(NullLocator())
     margin = (high / low) ** 0.02
     _limit(axes, which, low / margin, high * margin)
 
