@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 import probe
@@ -34,7 +33,6 @@ def reports() -> Iterator[tuple[str, probe.Report]]:
     """Yield the names of folders and their reports."""
     digits = probe.load_images("digits", n=100)
     plain = load_model("zoo:lenet", weights="digits")
-    torch.manual_seed(0)
     weights = FOLDER.parent / "robust.safetensors"
     train("zoo:lenet", "digits", TrainOptions(adversarial="pgd", out=weights, force=True))
     robust = load_model("zoo:lenet", weights=weights)
