@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +29,9 @@ from probe.graph.trace.trace import trace
 
 ROWS = 64
 """Coefficient vectors that go backwards together."""
+
+KEPT = 8_000_000
+"""How many coefficients of the first layers are kept for the next image: 64 MB."""
 
 SLACK = 1e-4
 """A margin counts as positive above this part of the largest logit: the network itself rounds to float32."""
@@ -64,6 +68,7 @@ class BoundedNetwork:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self.graph = copy.deepcopy(trace(module, example)).double()
+        self._first: dict[int, list[_Affine]] = {}
         with torch.no_grad():
             probed = _Bounder(self.graph, Ball(example[:1].double(), 0.0, "Linf"), measure=True)
             probed.run(example[:1].double())
@@ -90,7 +95,7 @@ class BoundedNetwork:
 
     def _margins(self, image: Tensor, label: Tensor, epsilon: float, norm: str) -> Tensor:
         ball = Ball(image, epsilon, norm)
-        bounder = _Bounder(self.graph, ball)
+        bounder = _Bounder(self.graph, ball, first=self._first)
         rows = min(ROWS, max(1, self.neurons))
         pixels = image.expand(rows, *image.shape[1:]).clone().requires_grad_()
         bounder.pixels = pixels
@@ -109,12 +114,31 @@ class BoundedNetwork:
         return bounder.lower(logits, a).min()[None] - SLACK * size
 
 
-class _Bounder(fx.Interpreter):
-    """Run the graph on copies of one image; bound the input of each relaxed operation before it is applied."""
+class _Affine(NamedTuple):
+    """Affine functions of the pixels: coefficients (K, C, H, W) and constants (K,)."""
 
-    def __init__(self, graph: fx.GraphModule, ball: Ball, measure: bool = False) -> None:
+    coefficients: Tensor
+    constants: Tensor
+
+
+class _Bounder(fx.Interpreter):
+    """Run the graph on copies of one image; bound the input of each relaxed operation before it is applied.
+
+    ``first`` has the values before the first relaxed operation, by how many neurons come before them: they are the same
+    affine functions for every image and ball.
+    """
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        ball: Ball,
+        measure: bool = False,
+        first: dict[int, list[_Affine]] | None = None,
+    ) -> None:
         super().__init__(graph)
         self.ball, self.measure = ball, measure
+        self._first = {} if first is None else first
+        self._relaxed = False
         self.sink = Sink()
         self.pixels: Tensor | None = None
         self.neurons = 0
@@ -123,17 +147,35 @@ class _Bounder(fx.Interpreter):
 
     def lower(self, z: Tensor, a: Tensor) -> Tensor:
         """Return lower bounds of the linear functions ``a`` (K, values) of ``z``'s values for one image, (K,)."""
+        found = [self._at_least(part) for part in self._backwards(z, torch.split(a, len(z)))]
+        return torch.cat(found)
+
+    def _at_least(self, part: _Affine) -> Tensor:
+        return part.constants + self.ball.least(part.coefficients, len(part.constants))
+
+    def _backwards(self, z: Tensor, parts: Iterable[Tensor]) -> Iterator[_Affine]:
+        """Yield affine functions of the pixels that lie below linear functions (K, values) of ``z``'s values, K ≤ len(z)."""
         assert self.pixels is not None
-        rows, flat = len(z), z.flatten(1)
-        found = []
-        for part in torch.split(a, rows):
-            grads = F.pad(part, (0, 0, 0, rows - len(part)))
+        flat = z.flatten(1)
+        for part in parts:
+            grads = F.pad(part, (0, 0, 0, len(z) - len(part)))
             self.sink.total = 0.0
             (down,) = torch.autograd.grad(flat, self.pixels, grads, retain_graph=True)
             constant = (grads * flat.detach()).sum(1) + self.sink.total
             constant = constant - (down * self.pixels.detach()).flatten(1).sum(1)
-            found.append((constant + self.ball.least(down, rows))[: len(part)])
-        return torch.cat(found).detach()
+            yield _Affine(down[: len(part)].detach(), constant[: len(part)].detach())
+
+    def _of_pixels(self, z: Tensor, place: int) -> Iterable[_Affine]:
+        """Return the values of ``z`` as affine functions of the pixels, where nothing is relaxed before them."""
+        assert self.pixels is not None
+        if place in self._first:
+            return self._first[place]
+        count = z[0].numel()
+        found = self._backwards(z, _units(count, len(z), z))
+        if count * self.pixels[0].numel() > KEPT:
+            return found
+        self._first[place] = list(found)
+        return self._first[place]
 
     def _bounds(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of the values of ``z``, of its shape."""
@@ -142,12 +184,15 @@ class _Bounder(fx.Interpreter):
         if self.measure:
             return z, z
         low, high = [], []
-        for start in range(0, count, len(z)):
-            size = min(len(z), count - start)
-            a = torch.zeros(size, count, dtype=z.dtype, device=z.device)
-            a[range(size), range(start, start + size)] = 1
-            low.append(self.lower(z, a))
-            high.append(-self.lower(z, -a))
+        if self._relaxed:
+            for a in _units(count, len(z), z):
+                low.append(self.lower(z, a))
+                high.append(-self.lower(z, -a))
+        else:
+            for part in self._of_pixels(z, self.neurons):
+                low.append(self._at_least(part))
+                high.append(-self._at_least(_Affine(-part.coefficients, -part.constants)))
+        self._relaxed = True
         bounds = torch.stack([torch.cat(low), torch.cat(high)])
         least, most = (side.view(1, *z.shape[1:]).expand_as(z) for side in bounds)
         return least, most
@@ -240,6 +285,15 @@ class _Bounder(fx.Interpreter):
             raise _unknown(n, "max pooling that returns places")
         low, high = self._known[id(z)][1:] if id(z) in self._known else self._bounds(z)
         return max_pool2d(z, low, high, pool, self.sink)
+
+
+def _units(count: int, rows: int, like: Tensor) -> Iterator[Tensor]:
+    """Yield the rows of the identity matrix of ``count`` rows, ``rows`` at a time."""
+    for start in range(0, count, rows):
+        size = min(rows, count - start)
+        a = torch.zeros(size, count, dtype=like.dtype, device=like.device)
+        a[range(size), range(start, start + size)] = 1
+        yield a
 
 
 def _unknown(n: fx.Node, what: str) -> NotApplicableError:
