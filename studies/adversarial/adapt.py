@@ -92,7 +92,10 @@ def _name(check: Check) -> str:
 
 
 def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> AdversarialWorkspace:
-    """Make the attacks of a plan at the reported epsilon, and return the workspace with the results of all so far."""
+    """Make the attacks of a plan, and return the workspace with the results of all so far.
+
+    They are made at the reported epsilon; what is left goes on to larger ones, so that the curve falls as far as it can.
+    """
     attacked = _with_gradients(space, plan.path)
     targeted = space.config.target is not None
     size = space.model.input.size
@@ -100,7 +103,7 @@ def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> Adversari
         SelectedAttack(f"{selected.name}, adapted {number}", selected.name, selected.attack)
         for selected in choose_attacks(tuple(plan.attacks), space.norm, targeted=targeted, size=size)
     )
-    task = replace(space.run.task, epsilons=(space.epsilon,), extra_epsilons=())
+    task = replace(space.run.task, epsilons=(space.epsilon,))
     run = replace(
         space.run, attacked=attacked, attacks=chosen, task=task, journal=NOTHING, keep=False, place=HERE
     )
