@@ -68,7 +68,7 @@ class BoundedNetwork:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
         self.graph = copy.deepcopy(trace(module, example)).double()
-        self._first: dict[int, list[_Affine]] = {}
+        self._first: list[_Affine] = []
         with torch.no_grad():
             probed = _Bounder(self.graph, Ball(example[:1].double(), 0.0, "Linf"), measure=True)
             probed.run(example[:1].double())
@@ -124,8 +124,8 @@ class _Affine(NamedTuple):
 class _Bounder(fx.Interpreter):
     """Run the graph on copies of one image; bound the input of each relaxed operation before it is applied.
 
-    ``first`` has the values before the first relaxed operation, by how many neurons come before them: they are the same
-    affine functions for every image and ball.
+    ``first`` has the input of the first relaxed operation, empty until it is known: the same affine functions of the pixels
+    for every image and ball.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class _Bounder(fx.Interpreter):
         graph: fx.GraphModule,
         ball: Ball,
         measure: bool = False,
-        first: dict[int, list[_Affine]] | None = None,
+        first: list[_Affine] | None = None,
     ) -> None:
         super().__init__(graph)
         self.ball, self.measure = ball, measure
-        self._first = {} if first is None else first
+        self._first = [] if first is None else first
         self._relaxed = False
         self.sink = Sink()
         self.pixels: Tensor | None = None
@@ -165,17 +165,17 @@ class _Bounder(fx.Interpreter):
             constant = constant - (down * self.pixels.detach()).flatten(1).sum(1)
             yield _Affine(down[: len(part)].detach(), constant[: len(part)].detach())
 
-    def _of_pixels(self, z: Tensor, place: int) -> Iterable[_Affine]:
+    def _of_pixels(self, z: Tensor) -> Iterable[_Affine]:
         """Return the values of ``z`` as affine functions of the pixels, where nothing is relaxed before them."""
         assert self.pixels is not None
-        if place in self._first:
-            return self._first[place]
+        if self._first:
+            return self._first
         count = z[0].numel()
         found = self._backwards(z, _units(count, len(z), z))
         if count * self.pixels[0].numel() > KEPT:
             return found
-        self._first[place] = list(found)
-        return self._first[place]
+        self._first.extend(found)
+        return self._first
 
     def _bounds(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of the values of ``z``, of its shape."""
@@ -189,7 +189,7 @@ class _Bounder(fx.Interpreter):
                 low.append(self.lower(z, a))
                 high.append(-self.lower(z, -a))
         else:
-            for part in self._of_pixels(z, self.neurons):
+            for part in self._of_pixels(z):
                 low.append(self._at_least(part))
                 high.append(-self._at_least(_Affine(-part.coefficients, -part.constants)))
         self._relaxed = True

@@ -32,7 +32,7 @@ def effort(case: Case, plan: Plan) -> None:
         plan.attacks.append(f"apgd-t?steps={_TARGETED_STEPS}{passes}")
         plan.say(
             sorted(case.failed),
-            f"images that are left are moved to likely classes, with {_TARGETED_STEPS} steps each",
+            f"the DLR loss towards each of up to nine likely classes is attacked with {_TARGETED_STEPS} steps",
         )
     if case.asked(*_SEARCH):
         search = "square" if case.norm in ("Linf", "L2") else "sparse-rs"
