@@ -58,7 +58,7 @@ Getting started (none of these needs an internet connection):
   probe ablate --remove shortcut                 remove parts of a network and measure their effect
   probe dossier                                  these three on one network, and how their results relate
   probe anatomy --model resnet18                 its layers: sizes, parameters, MACs, receptive fields
-  probe doctor                                   find out why a network does not train
+  probe doctor -m zoo:resnet20 -d digits         find out why a network does not train
   probe train zoo:resnet20 --data digits         train a network and save its weights
   probe corrupt my_folder --out my_folder-C      write the corruptions of ImageNet-C
 

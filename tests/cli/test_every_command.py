@@ -1,4 +1,4 @@
-"""Every command line that README and the helps show: with small numbers here, and as it stands among the slow tests.
+"""Every command line that README, the site and the helps show: with small numbers here, as it stands among the slow tests.
 
 Each runs in a folder with the files that it names (``tests.helpers.command_scene`` says what is in place of what). The slow
 tests run on a machine without weights and without network: there resnet18 and convnext_atto are trained on digits, as
@@ -113,10 +113,15 @@ def test_with_small_numbers(line: str, scene: Path, monkeypatch: pytest.MonkeyPa
     check(run(line, small(line)))
 
 
+LONG = [line for line in LINES if small(line)]
+"""The lines that small numbers make quicker; the others ran as they stand."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("line", LINES, ids=LINES)
-def test_as_it_stands(line: str, scene: Path) -> None:
+@pytest.mark.parametrize("line", LONG, ids=LONG)
+def test_as_it_stands(line: str, scene: Path, trained_digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE_CACHE", str(trained_digits))
     if re.search(r"--out \w+\.safetensors", line):
         _remove_trained()
     threads = torch.get_num_threads()

@@ -45,8 +45,11 @@ def test_every_family_runs_through_every_study(family: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_learns_digits(family: str) -> None:
+def test_every_family_learns_digits(
+    family: str, trained_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training happens when weights are asked for, and their provenance says what came of it."""
+    monkeypatch.setenv("PROBE_CACHE", str(trained_digits))
     model = load_model(f"zoo:{family}", weights="digits", device="cpu", offline=True)
     images = load_images("digits")
     right = sum(

@@ -22,10 +22,9 @@ DEFAULT_MODEL, DEFAULT_DATA = "zoo:resnet20", "digits"
 
 _EXAMPLES = """\b
 Examples:
-  probe doctor
+  probe doctor -m zoo:resnet20 -d digits
   probe doctor -m zoo:alexnet -d fashion-mnist --optimizer sgd --lr 0.5
-  probe doctor -m my_net.py:net -d my_folder --mean 0.5 --std 0.25
-  probe doctor -m my_net.py:net -d my_folder --loss my_losses.py:focal
+  probe doctor -m my_net.py:net -d my_folder --lr 0.1 --loss my_losses.py:focal
 """
 
 

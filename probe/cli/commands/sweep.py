@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\b
 Examples:
-  probe sweep sweep.yaml --out sweep
+  probe sweep sweep.yaml
   probe sweep sweep.yaml --out sweep --jobs 4
 
 \b

@@ -13,9 +13,9 @@ from probe.core.errors import EXIT_SKIPPED
 
 _EXAMPLES = """\b
 Examples:
-  probe train zoo:resnet20 --data digits --out resnet20.safetensors
+  probe train zoo:resnet20 --data digits
   probe train zoo:resnet20 --data digits --seeds 3 --epochs 2
-  probe train zoo:resnet20 --data digits --adversarial --norm Linf --eps 0.2
+  probe train zoo:resnet20 -d digits --adversarial --eps 0.2 --out robust.safetensors
   probe train "resnet20?shortcut=False" --data my_folder --held-out 0.25 --epochs 20
 """
 
