@@ -12,7 +12,7 @@ from probe.core.journal import NOTHING
 from probe.core.place import HERE
 from probe.core.stats import wilson
 from studies.adversarial.evidence import SAMPLE
-from studies.adversarial.outcome import worst_of
+from studies.adversarial.outcome import Outcome, worst_of
 from studies.adversarial.remedies._case import REMEDIES, AdaptedGradients, Case, GradientPath, Plan
 from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
@@ -76,7 +76,10 @@ def adapt(
         if any(_covers(earlier, plan) for earlier in plans):
             break
         plans.append(plan)
-        space = _attacked(space, plan, number)
+        made = [
+            outcome for name, outcome in space.results.attacks.items() if name not in first.results.attacks
+        ]
+        space = _attacked(space, plan, number, made)
         now = check_again(space)
     return space, Adapted(tuple(plans), first.results, checks, space.results, now)
 
@@ -91,10 +94,13 @@ def _name(check: Check) -> str:
     return check.name.lower().replace(" ", "-")
 
 
-def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> AdversarialWorkspace:
+def _attacked(
+    space: AdversarialWorkspace, plan: Plan, number: int, earlier: Sequence[Outcome]
+) -> AdversarialWorkspace:
     """Make the attacks of a plan, and return the workspace with the results of all so far.
 
-    They are made at the reported epsilon; what is left goes on to larger ones, so that the curve falls as far as it can.
+    They are made at the reported epsilon, each on what the adapted ones before it left; what is left by all goes on to larger
+    ones, so that the curve falls as far as it can.
     """
     attacked = _with_gradients(space, plan.path)
     targeted = space.config.target is not None
@@ -103,12 +109,18 @@ def _attacked(space: AdversarialWorkspace, plan: Plan, number: int) -> Adversari
         SelectedAttack(f"{selected.name}, adapted {number}", selected.name, selected.attack)
         for selected in choose_attacks(tuple(plan.attacks), space.norm, targeted=targeted, size=size)
     )
-    task = replace(space.run.task, epsilons=(space.epsilon,))
+    before = space.results
     run = replace(
-        space.run, attacked=attacked, attacks=chosen, task=task, journal=NOTHING, keep=False, place=HERE
+        space.run,
+        attacked=attacked,
+        attacks=chosen,
+        task=replace(space.run.task, epsilons=(space.epsilon,)),
+        before=replace(before, worst=worst_of(earlier) if earlier else Outcome.blank(before.n)),
+        journal=NOTHING,
+        keep=False,
+        place=HERE,
     )
     found = run.run()
-    before = space.results
     attacks = {**before.attacks, **found.attacks}
     worst = worst_of([before.worst, found.worst])
     worst.totals[:] = before.worst.totals + found.worst.totals

@@ -55,7 +55,8 @@ and single values of it by more than 1% of the largest.
 class AttackRun:
     """A run: the network, the images, the attacks and their options. ``keep``: keep the adversarial images, too.
 
-    ``place`` says where the batches are attacked: in this process unless it names workers.
+    ``place`` says where the batches are attacked: in this process unless it names workers. ``before`` are earlier results of
+    the same images: each attack goes on with what their worst case and the attacks before it left at the reported epsilon.
     """
 
     model: LoadedModel
@@ -70,6 +71,7 @@ class AttackRun:
     progress: Progress
     keep: bool = False
     place: Place = HERE
+    before: Results | None = None
 
     def run(self) -> Results:
         """Attack all images and return the results; raises CannotRunError when no image can be judged."""
@@ -159,7 +161,15 @@ class AttackRun:
         if len(attackable):
             chosen = labels[keep], pick(targets, keep)
             bench = BatchAttack(
-                self.attacked, attackable, *chosen, self.task, self.memory, key, logits[keep], keep=self.keep
+                self.attacked,
+                attackable,
+                *chosen,
+                self.task,
+                self.memory,
+                key,
+                logits[keep],
+                keep=self.keep,
+                before=None if self.before is None else self.before.worst_at(clean.index),
             )
         for name, outcome in self._outcomes(bench):
             arrays |= to_arrays(name, outcome)

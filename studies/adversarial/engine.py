@@ -22,7 +22,7 @@ from probe.attacks.select import SelectedAttack
 from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.outcome import MEASURES, Outcome, best_attack, just_beyond, worst_of
+from studies.adversarial.outcome import MEASURES, Outcome, best_attack, broken_by, just_beyond, worst_of
 from studies.adversarial.refine import RefineInputs, is_refined, leapt, refined
 
 _BISECTIONS = 5
@@ -48,7 +48,8 @@ class BatchAttack:
 
     ``done`` (N,) marks images that are misclassified already, or in their target class. ``logits`` (N, K) are those
     without attack, where they are known. With ``keep``, ``adversarial_images`` (N, C, H, W) has the adversarial image
-    that the worst case describes; the image itself where there is none within the reported epsilon.
+    that the worst case describes; the image itself where there is none within the reported epsilon. Where ``before`` is given,
+    each attack goes on with what ``before`` and the attacks before it left at that epsilon, and includes what they broke.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class BatchAttack:
         key: str,
         logits: Tensor | None = None,
         keep: bool = False,
+        before: Outcome | None = None,
     ) -> None:
         self.model, self.images, self.labels, self.targets = model, images, labels, targets
-        self.task, self.memory, self.key = task, memory, key
+        self.task, self.memory, self.key, self.before = task, memory, key, before
         if logits is None:
             rows = torch.arange(len(images), device=images.device)
             (logits,) = memory.map(rows, lambda part: [model.verdict(images[part])])
@@ -81,7 +83,7 @@ class BatchAttack:
         described: list[Tensor] = []
         for selected in chosen:
             with _count_cost(self.model) as totals:
-                outcome = self._attack(selected)
+                outcome = self._attack(selected, tuple(outcomes.values()))
             outcome.totals[:] = totals
             outcomes[selected.text] = outcome
             if self._described is not None:
@@ -99,8 +101,10 @@ class BatchAttack:
         worst.totals[:] = totals
         yield "worst", worst
 
-    def _attack(self, selected: SelectedAttack) -> Outcome:
+    def _attack(self, selected: SelectedAttack, earlier: Sequence[Outcome]) -> Outcome:
         outcome = Outcome.blank(len(self.images))
+        if self.before is not None:
+            outcome = broken_by((self.before, *earlier), self.task.epsilon)
         outcome.smallest[_numpy(self.done)] = 0.0
         if self._described is not None:
             self._described = self.images.clone()

@@ -120,3 +120,12 @@ def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
         for name in ("outside", "invalid")
     }
     return Outcome(totals=np.zeros(4), **columns, **flags)
+
+
+def broken_by(outcomes: Sequence[Outcome], epsilon: float) -> Outcome:
+    """Return what some attacks found where they broke an image within ``epsilon``, and nothing elsewhere; totals are 0."""
+    found = worst_of(outcomes)
+    outcome, broken = Outcome.blank(len(found.smallest)), found.success(epsilon)
+    for name in ("smallest", "prediction", *MEASURES):
+        getattr(outcome, name)[broken] = getattr(found, name)[broken]
+    return outcome

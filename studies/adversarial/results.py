@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,18 @@ class Results:
     def clean_correct(self) -> Bools:
         """Images whose prediction without attack is their reference class, in a targeted run too."""
         return np.asarray(self.clean.prediction == self.clean.label)
+
+    def worst_at(self, index: NDArray[Any]) -> Outcome:
+        """Return the worst case of the images that have these numbers in the set, in their order."""
+        rows = [int(np.flatnonzero(self.clean.index == number)[0]) for number in index]
+        return Outcome(
+            totals=np.zeros(4),
+            **{
+                field.name: getattr(self.worst, field.name)[rows]
+                for field in fields(Outcome)
+                if field.name != "totals"
+            },
+        )
 
     def robust(self, outcome: Outcome, epsilon: float) -> Bools:
         """Return which images remain correct (targeted: outside the target class) within ``epsilon``, (N,)."""

@@ -18,6 +18,7 @@ from probe.attacks.base import Attack, AttackInputs
 from probe.attacks.families.apgd import ApgdCE, ApgdT
 from probe.attacks.families.ensembles import Rand
 from probe.attacks.families.gradient import FGSM, PGD
+from probe.attacks.families.noise import Noise
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack
@@ -26,6 +27,7 @@ from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack
 from studies.adversarial.microbatch import MicroBatcher
+from studies.adversarial.outcome import Outcome
 from studies.adversarial.refine import ACCURACY, END, RefineInputs, leapt
 from studies.adversarial.results import Results
 from studies.adversarial.study import examine
@@ -186,6 +188,33 @@ def test_the_smallest_perturbations_of_a_linear_network_are_its_distances(
     for epsilon in (*task.epsilons, *task.extra_epsilons):
         clear = np.abs(distances - epsilon) > END * epsilon
         np.testing.assert_array_equal(worst.success(epsilon)[clear], (distances <= epsilon)[clear])
+
+
+def test_what_was_broken_before_is_counted_and_not_attacked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a linear network; at the reported epsilon only, and each attack counts what those before it broke."""
+    model, images, labels, distances = linear_network("Linf")
+    reported = float(np.quantile(distances, 0.75))
+    within, beyond = np.flatnonzero((distances > 0) & (distances < 0.5 * reported))[:2]
+    before = Outcome.blank(len(images))
+    before.smallest[within], before.smallest[beyond] = 0.9 * reported, 1.1 * reported
+    task = dataclasses.replace(make_task((reported,), NORMS["Linf"], (1, 4, 4), 0), epsilons=(reported,))
+    bench = BatchAttack(model, images, labels, None, task, MicroBatcher(8), "test", before=before)
+    attacked: dict[type[Attack], int] = {}
+    plain = Attack.run
+
+    def run(self: Attack, inputs: AttackInputs) -> Tensor:
+        attacked[type(self)] = len(inputs.images)
+        return plain(self, inputs)
+
+    monkeypatch.setattr(Attack, "run", run)
+    first, second = SelectedAttack("pgd", "pgd", PGD()), SelectedAttack("noise", "noise", Noise())
+    outcomes = dict(bench.run([first, second]))
+    pgd, noise = outcomes["pgd"], outcomes["noise"]
+    assert pgd.smallest[within] == np.float32(0.9 * reported)
+    assert pgd.smallest[beyond] <= distances[beyond] * (1 + END) + 1e-6
+    assert (noise.success(reported) >= pgd.success(reported)).all()
+    wrong = int((distances <= 0).sum())
+    assert attacked == {PGD: len(images) - wrong - 1, Noise: int((~pgd.success(reported)).sum())}
 
 
 @pytest.mark.parametrize("attacks", [("deepfool",), ("fab", "pgd")])

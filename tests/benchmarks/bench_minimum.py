@@ -1,9 +1,10 @@
 """Minimum-norm attacks against adv-lib's and foolbox' in one run: the median smallest size at equal budgets of steps.
 
-Run with ``make bench`` or ``python tests/benchmarks/bench_minimum.py [Linf|L2|L1|L0 …] [STEPS …]``. adv-lib is not a
-dependency, because visdom, which it imports, has to be built: ``pip install --target DIR --no-deps adv-lib``, with DIR at the
-end of PYTHONPATH; an empty visdom stands in here. Without it only foolbox is compared. Unbroken images count as infinite. L0
-counts pixels; ``grey`` attacks one channel, where values are pixels, as adv-lib counts them.
+Run with ``make bench`` or ``python tests/benchmarks/bench_minimum.py [Linf|L2|L1|L0 …] [STEPS …] [NAME …]``; with names, ours
+are compared only with the attacks whose name has one of them. adv-lib is not a dependency, because visdom, which it imports,
+has to be built: ``pip install --target DIR --no-deps adv-lib``, with DIR at the end of PYTHONPATH; an empty visdom stands in
+here. Without it only foolbox is compared. Unbroken images count as infinite. L0 counts pixels; ``grey`` attacks one channel,
+where values are pixels, as adv-lib counts them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from probe.attacks.torchattacks_adapter import silent
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 
-IMAGES = {100: 60, 1000: 40}
+IMAGES = {100: 120, 1000: 40}
 ORDER = {"Linf": float("inf"), "L2": 2, "L1": 1, "L0": 0}
 OURS = {"Linf": ("fmn",), "L2": ("fmn", "alma", "ddn"), "L1": ("fmn", "alma"), "L0": ("fmn", "sigma-zero")}
 Work = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -115,10 +116,13 @@ def advlib_works(norm: str, steps: int) -> dict[str, Work]:
     return works
 
 
-def compare(module: nn.Module, x: Tensor, y: Tensor, norm: str, steps: int) -> None:
+def compare(
+    module: nn.Module, x: Tensor, y: Tensor, norm: str, steps: int, names: Sequence[str] = ()
+) -> None:
     """Print each attack's median size, its ratio to the best, and how many images it left unbroken."""
     works = {f"probe {name}": ours(name, norm, steps) for name in OURS[norm]}
-    works |= foolbox_works(norm, steps) | advlib_works(norm, steps)
+    peers = foolbox_works(norm, steps) | advlib_works(norm, steps)
+    works |= {name: work for name, work in peers.items() if not names or any(word in name for word in names)}
     rows = []
     for name, work in works.items():
         with silent(), scoped(0, "bench"), frozen_parameters(module):
@@ -137,7 +141,8 @@ def compare(module: nn.Module, x: Tensor, y: Tensor, norm: str, steps: int) -> N
 
 
 def main(words: Sequence[str]) -> None:
-    """Compare in the norms and at the steps named, by default in all and at both."""
+    """Compare in the norms, at the steps and with the attacks named, by default in all, at both and with all."""
+    names = [word for word in words if not word.isdigit() and word not in NORMS]
     data, model, x, y = network_and_images(max(IMAGES.values()))
     print(f"resnet20 on {data}, trained here; {called()}")
     module = model.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -145,9 +150,9 @@ def main(words: Sequence[str]) -> None:
         if str(steps) not in words and any(word.isdigit() for word in words):
             continue
         for norm in [name for name in NORMS if name in words] or list(NORMS):
-            compare(module, x[:n].contiguous(), y[:n], norm, steps)
+            compare(module, x[:n].contiguous(), y[:n], norm, steps, names)
             if norm == "L0":
-                compare(Grey(module), x[:n, :1].contiguous(), y[:n], norm, steps)
+                compare(Grey(module), x[:n, :1].contiguous(), y[:n], norm, steps, names)
 
 
 if __name__ == "__main__":

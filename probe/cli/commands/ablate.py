@@ -16,7 +16,7 @@ Examples:
   probe ablate --remove shortcut
   probe ablate --remove dropout,lrn
   probe ablate --remove shortcut --mode retrain --depths 8,20,56
-  probe ablate --swap "kernel?to=stacked,activation?to=sigmoid"
+  probe ablate --swap "activation?to=sigmoid"
   probe ablate --remove sharing,locality
   probe ablate -m torchvision:resnet50 --weights none --remove block --mode lesion -d imagenet-samples
   probe ablate -m my_net.py:net --weights my.pth -d my_folder --remove norm --also robustness,calibration

@@ -19,7 +19,7 @@ Examples:
   probe filters -m resnet18
   probe filters -m timm:convnext_atto --views patches,features --layers stages.2 --channels 3,17
   probe filters -m my_net.py:net --weights my.pth -d my_folder --mean 0.5 --std 0.25
-  probe filters -m zoo:resnet20 -d digits --views similarity --against zoo:lenet
+  probe filters -m zoo:resnet20 -d digits --views similarity,probes --against zoo:lenet
   probe filters -m torchvision:vgg11 --weights none --views weights --format json
 """
 

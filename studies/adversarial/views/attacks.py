@@ -41,6 +41,10 @@ _SIZES = (
     ),
 )
 
+_ADAPTED = (
+    " Each adapted attack goes on with what the adapted ones before it left, and counts what they broke."
+)
+
 
 @VIEWS.register("attacks", order=1)
 def attacks(space: AdversarialWorkspace) -> Section:
@@ -56,7 +60,8 @@ def attacks(space: AdversarialWorkspace) -> Section:
             tuple(rows),
             "An attack that breaks far fewer images than another is weak here; it does not show that the network "
             "is robust. The worst case counts an image as broken if any attack breaks it: only that row "
-            "describes the network.",
+            "describes the network."
+            + (_ADAPTED if any(", adapted " in attack.text for attack in space.attacks) else ""),
         ),
         Table(
             "Successful perturbations",
