@@ -18,7 +18,7 @@ _EXAMPLES = """\b
 Examples:
   probe adversarial --eps 0.03
   probe adversarial -m resnet18 -d imagenet-samples --eps 8/255
-  probe adversarial -m zoo:resnet20 -d digits -n 30 --attack standard --norm L2 --eps 0.1
+  probe adversarial -m zoo:resnet20 -d digits -n 10 --attack standard --norm L2 --eps 0.1
   probe adversarial --eps 0:8/255:9 --attack "pgd?steps=100,mifgsm" --target least-likely
   probe adversarial -m zoo:resnet20 --weights robust.safetensors --against zoo:resnet20 --eps 0.2
   probe adversarial -m my_net.py:net --weights my.pth -d my_folder --fail-under robust_accuracy=0.4
