@@ -12,7 +12,7 @@ from probe.core.journal import NOTHING
 from probe.core.place import HERE
 from probe.core.stats import wilson
 from studies.adversarial.evidence import SAMPLE
-from studies.adversarial.outcome import Outcome, worst_of
+from studies.adversarial.outcome import THEN, Outcome, worst_of
 from studies.adversarial.remedies._case import REMEDIES, AdaptedGradients, Case, GradientPath, Plan
 from studies.adversarial.results import Results
 from studies.adversarial.workspace import AdversarialWorkspace
@@ -106,8 +106,14 @@ def _attacked(
     targeted = space.config.target is not None
     size = space.model.input.size
     chosen = tuple(
-        SelectedAttack(f"{selected.name}, adapted {number}", selected.name, selected.attack)
-        for selected in choose_attacks(tuple(plan.attacks), space.norm, targeted=targeted, size=size)
+        SelectedAttack(
+            f"{THEN if earlier or place else ''}{selected.name}, adapted {number}",
+            selected.name,
+            selected.attack,
+        )
+        for place, selected in enumerate(
+            choose_attacks(tuple(plan.attacks), space.norm, targeted=targeted, size=size)
+        )
     )
     before = space.results
     run = replace(

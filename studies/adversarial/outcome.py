@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 _ROUNDING = 1e-6
 
+THEN = "then "
+"""Begins the name of an attack that goes on with what the attacks before it left, and counts what they broke."""
+
 MEASURES = ("confidence", "linf", "l2", "l1", "l0", "ssim")
 
 

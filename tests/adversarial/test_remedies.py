@@ -16,6 +16,7 @@ from probe.core.errors import UsageError
 from probe.models.load import load_model
 from studies.adversarial import AdversarialConfig
 from studies.adversarial.adapt import _covers
+from studies.adversarial.outcome import THEN
 from studies.adversarial.remedies._case import AdaptedGradients, Case, GradientPath, Plan
 
 EPSILON, IMAGES, FEW, STEPS = 0.1, 40, 10, 20
@@ -71,6 +72,13 @@ def test_a_quantised_network_falls_where_it_seemed_to_stand() -> None:
     changes = next(block for block in section.blocks if isinstance(block, Table) and "changed" in block.title)
     assert any("zero-gradients" in str(row[1]) for row in changes.rows)
     assert report["robust_accuracy"].n == FEW
+    # Each adapted attack but the first goes on with what is left, and counts what was broken.
+    chain = [result for result in report.all_results if ", adapted " in result.name]
+    assert [THEN in result.name for result in chain] == [False, *[True] * (len(chain) - 1)]
+    left = [float(result.value) for result in chain]
+    assert len(chain) >= 3
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == after
 
 
 SEEMED_TO_HOLD = {"quantised", "thermometer", "jpeg", "median", "gated", "stepped", "saturated"}

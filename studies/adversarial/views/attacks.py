@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from probe.core.document import Cell, Column, Note, Section, Table, percent
-from studies.adversarial.outcome import Outcome
+from studies.adversarial.outcome import THEN, Outcome
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.results import Phrases
 from studies.adversarial.workspace import AdversarialWorkspace
@@ -41,9 +41,7 @@ _SIZES = (
     ),
 )
 
-_ADAPTED = (
-    " Each adapted attack goes on with what the adapted ones before it left, and counts what they broke."
-)
+_CHAIN = f" An attack with “{THEN.strip()}” goes on with what the adapted attacks above it left, and its row counts what they broke."
 
 
 @VIEWS.register("attacks", order=1)
@@ -61,7 +59,7 @@ def attacks(space: AdversarialWorkspace) -> Section:
             "An attack that breaks far fewer images than another is weak here; it does not show that the network "
             "is robust. The worst case counts an image as broken if any attack breaks it: only that row "
             "describes the network."
-            + (_ADAPTED if any(", adapted " in attack.text for attack in space.attacks) else ""),
+            + (_CHAIN if any(attack.text.startswith(THEN) for attack in space.attacks) else ""),
         ),
         Table(
             "Successful perturbations",
@@ -124,7 +122,9 @@ def _summary(space: AdversarialWorkspace) -> str:
     results = space.results
     counts = {name: int(outcome.success(space.epsilon).sum()) for name, outcome in results.attacks.items()}
     leaders = [name for name, count in counts.items() if count == max(counts.values())]
-    best = leaders[0]
+    best, chain = leaders[0], [name for name in counts if name.startswith(THEN)]
+    # What comes later in the chain has broken nothing more.
+    leaders = [name for name in leaders if name not in chain or name == best]
     rate = results.success_rate(results.attacks[best], space.epsilon)
     if rate.value is None:
         return space.phrases.nothing_to_do
@@ -132,6 +132,8 @@ def _summary(space: AdversarialWorkspace) -> str:
     within = f"within {space.words(space.epsilon)}"
     if len(counts) == 1:
         return f"The only attack, {best}, {done}, {within}."
+    if best in chain:
+        return f"The chain of adapted attacks up to {best.removeprefix(THEN)}, {done}, {within}."
     if len(leaders) > 1:
         names = f"{', '.join(leaders[:-1])} and {leaders[-1]}"
         return f"The strongest single attacks on these images, {names}, tied: each {done}, {within}."
