@@ -22,7 +22,7 @@ from probe.attacks.select import SelectedAttack
 from probe.core.seeds import generator
 from probe.core.ssim import ssim
 from studies.adversarial.microbatch import MicroBatcher
-from studies.adversarial.outcome import MEASURES, Outcome, best_attack, broken_by, just_beyond, worst_of
+from studies.adversarial.outcome import MEASURES, THEN, Outcome, best_attack, broken_by, just_beyond, worst_of
 from studies.adversarial.refine import RefineInputs, is_refined, leapt, refined
 
 _BISECTIONS = 5
@@ -188,9 +188,9 @@ class BatchAttack:
         first = int(rows[0])
 
         def proposals(part: Tensor) -> Tensor:
-            draws = generator(
-                self.task.seed, "attack", selected.text, self.key, str(epsilon), int(part[0]) - first
-            )
+            # An attack draws the same whether others came before it or not.
+            name = selected.text.removeprefix(THEN)
+            draws = generator(self.task.seed, "attack", name, self.key, str(epsilon), int(part[0]) - first)
             return selected.attack.run(self._inputs(part, epsilon, draws))
 
         self._record(selected, rows, allowed, proposals, outcome)
