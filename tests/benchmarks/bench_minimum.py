@@ -28,7 +28,7 @@ from probe.attacks.torchattacks_adapter import silent
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters
 
-IMAGES = {100: 120, 1000: 40}
+IMAGES = {100: 60, 1000: 40}
 ORDER = {"Linf": float("inf"), "L2": 2, "L1": 1, "L0": 0}
 OURS = {"Linf": ("fmn",), "L2": ("fmn", "alma", "ddn"), "L1": ("fmn", "alma"), "L0": ("fmn", "sigma-zero")}
 Work = Callable[[nn.Module, Tensor, Tensor], Tensor]
