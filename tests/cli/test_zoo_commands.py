@@ -1,6 +1,7 @@
 """Every family of the zoo through every study from the command line, with weights trained on digits.
 
-The slow tests take the command line's defaults; with small numbers tests/contracts/test_zoo_studies.py runs the studies.
+The slow tests take the command line's defaults, but for the number of attacked images; with small numbers
+tests/contracts/test_zoo_studies.py runs the studies.
 """
 
 from __future__ import annotations
