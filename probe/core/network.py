@@ -38,7 +38,7 @@ def downloading(url: str, progress: Progress, timeouts: Timeouts = DEFAULT_TIMEO
     before = socket.getdefaulttimeout()
     with ExitStack() as stack:
         if not bars:
-            stack.enter_context(progress.task(f"downloading {url.rpartition('/')[2]}", None))
+            stack.enter_context(progress.task(f"Downloading {url.rpartition('/')[2]}", None))
             stack.enter_context(redirect_stderr(io.StringIO()))
         stack.callback(socket.setdefaulttimeout, before)
         socket.setdefaulttimeout(timeouts.silence)

@@ -205,8 +205,8 @@ def _train_and_measure(
     setup, spec = run.setup, run.setup.framing.input
     module = PixelModel(setup.network, setup.framing.mean, setup.framing.std)
     module.requires_grad_(True).to(device=run.device, memory_format=run.layout)  # type: ignore[call-overload]
-    images, labels = as_tensors(run.parts.training, spec, "reading images to train on", progress)
-    held_out, held_out_labels = as_tensors(run.parts.held_out, spec, "reading held-out images", progress)
+    images, labels = as_tensors(run.parts.training, spec, "Reading images to train on", progress)
+    held_out, held_out_labels = as_tensors(run.parts.held_out, spec, "Reading held-out images", progress)
     snapshots = _snapshots(run, images, labels, resume, progress)
     try:
         history, overfitted = _fit(run, module, images, labels, snapshots, progress)
@@ -263,7 +263,7 @@ def _fit(
         if run.adversary.method == "fast":
             chosen = torch.from_numpy(choose(len(labels), CHECKED_IMAGES, run.seed, labels.tolist()))
             evaluate = partial(perturb.check, module, images[chosen], labels[chosen])
-    with progress.task(f"training {run.label} on {run.parts.name}", recipe.epochs * len(images)) as advance:
+    with progress.task(f"Training {run.label} on {run.parts.name}", recipe.epochs * len(images)) as advance:
         history = fit(
             module,
             images,
@@ -292,7 +292,7 @@ def _robust(
         return None
     chosen = torch.from_numpy(choose(len(labels), ROBUST_IMAGES, run.seed, labels.tolist()))
     against = replace(run.adversary, method="pgd", steps=ROBUST_STEPS)
-    with progress.task("measuring robust accuracy", None):
+    with progress.task("Measuring robust accuracy", None):
         robust = count_robust(
             module,
             images[chosen],

@@ -44,7 +44,7 @@ def test_a_good_file(
     download(f"{server.url}/net-a.pth", target, SHA[:8], console, QUICK)
     assert target.read_bytes() == BODY
     assert left_in(tmp_path) == ["net-a.pth"]
-    assert console.tasks == [["downloading net-a.pth", None, 0.0]]
+    assert console.tasks == [["Downloading net-a.pth", None, 0.0]]
     assert capfd.readouterr() == ("", "")
 
 

@@ -120,7 +120,7 @@ def test_a_download_lands_in_the_cache(endpoint: Server, console: Console) -> No
     path = hub.fetch_from_hub(FILE, Access(progress=console), QUICK)
     assert path.read_bytes() == content
     assert hub.hub_cache() in path.parents
-    assert console.tasks[0][0] == "downloading model.safetensors"
+    assert console.tasks[0][0] == "Downloading model.safetensors"
     hits = len(endpoint.hits)
     assert hub.fetch_from_hub(FILE, Access()) == path
     assert len(endpoint.hits) == hits

@@ -293,8 +293,8 @@ def test_what_is_said_and_kept(robust: tuple[TrainedNetwork, Console]) -> None:
     assert "Linf 0.1" in done.headline[1]
     assert "of 200" in done.headline[1]
     assert "probe adversarial" in done.headline[1]
-    label, total, units = next(task for task in console.tasks if "training" in str(task[0]))
-    assert (label, total, units) == ("training lenet on digits", 240, 240)
+    label, total, units = next(task for task in console.tasks if "Training" in str(task[0]))
+    assert (label, total, units) == ("Training lenet on digits", 240, 240)
     with safe_open(done.path, "pt") as file:
         metadata = file.metadata()
     assert metadata["format"] == "probe weights"

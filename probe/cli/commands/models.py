@@ -31,9 +31,10 @@ def command(query: str, debug: bool) -> None:
     from probe.models.load import catalogue
 
     rows = catalogue(query)
-    table(("name", "source", "weights", "come from", "here"), [_model_row(row) for row in rows])
+    # The lists of weights, of very different lengths, stand where nothing has to be aligned after them.
+    table(("name", "source", "here", "come from", "weights"), [_model_row(row) for row in rows])
     line(f"{len(rows)} {'model' if len(rows) == 1 else 'models'}")
 
 
 def _model_row(row: ModelRow) -> tuple[str, ...]:
-    return row.name, row.source, ", ".join(row.weights) or "–", row.origin, ", ".join(row.present) or "no"
+    return row.name, row.source, ", ".join(row.present) or "no", row.origin, ", ".join(row.weights) or "–"

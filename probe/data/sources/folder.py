@@ -153,7 +153,7 @@ def _like_splits(classes: list[str], root: Path) -> tuple[str, ...]:
 def _scan(root: Path, progress: Progress) -> _Scan:
     """List a folder, depth first in byte order of the names; only names are stored."""
     scan = _Scan()
-    with progress.task(f"looking through {printable(root.name)}", None) as advance:
+    with progress.task(f"Looking through {printable(root.name)}", None) as advance:
         pending = [iter(_entries(root, "", scan))]
         while pending:
             relative = next(pending[-1], None)

@@ -197,7 +197,7 @@ def _train(
     test_images, test_labels = _digits("digits", framing.input)
     generator = seeds.generator(_SEED, "digits training")
     try:
-        with progress.task(f"training {name} on digits", recipe.epochs * len(images)) as advance:
+        with progress.task(f"Training {name} on digits", recipe.epochs * len(images)) as advance:
             fit(
                 module,
                 images,

@@ -41,7 +41,10 @@ _SIZES = (
     ),
 )
 
-_CHAIN = f" An attack with “{THEN.strip()}” goes on with what the adapted attacks above it left, and its row counts what they broke."
+_CHAIN = (
+    f" An attack with “{THEN.strip()}” goes on with what the adapted attacks above it left, and its rows, here and below, "
+    "count what they broke."
+)
 
 
 @VIEWS.register("attacks", order=1)
