@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from probe.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from probe.core.blocks import Column as Column
+    from probe.core.blocks import Figure as Figure
+    from probe.core.blocks import Gallery as Gallery
+    from probe.core.blocks import Note as Note
+    from probe.core.blocks import Table as Table
     from probe.core.document import Check as Check
-    from probe.core.document import Column as Column
-    from probe.core.document import Figure as Figure
-    from probe.core.document import Gallery as Gallery
-    from probe.core.document import Note as Note
     from probe.core.document import Report as Report
     from probe.core.document import Result as Result
     from probe.core.document import Section as Section
-    from probe.core.document import Table as Table
     from probe.core.errors import CannotRunError as CannotRunError
     from probe.core.errors import NotApplicableError as NotApplicableError
     from probe.core.errors import ProbeError as ProbeError
@@ -28,14 +28,14 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Check": "probe.core.document",
-        "Column": "probe.core.document",
-        "Figure": "probe.core.document",
-        "Gallery": "probe.core.document",
-        "Note": "probe.core.document",
+        "Column": "probe.core.blocks",
+        "Figure": "probe.core.blocks",
+        "Gallery": "probe.core.blocks",
+        "Note": "probe.core.blocks",
         "Report": "probe.core.document",
         "Result": "probe.core.document",
         "Section": "probe.core.document",
-        "Table": "probe.core.document",
+        "Table": "probe.core.blocks",
         "ProbeError": "probe.core.errors",
         "UsageError": "probe.core.errors",
         "CannotRunError": "probe.core.errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from probe.core.document import Block, Gallery, Picture, SteppedGallery, Strip
+from probe.core.blocks import Block, Gallery, Picture, SteppedGallery, Strip
 from probe.report import pictures
 from probe.report.templating import Anchors
 

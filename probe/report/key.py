@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from probe.core.document import Figure, Gallery, Report, SteppedGallery, Strip
+from probe.core.blocks import Figure, Gallery, SteppedGallery, Strip
+from probe.core.document import Report
 from probe.report.charts.draw import has_marks
 
 _STRIPS, _PICTURES, _SIDE = 3, 4, 88

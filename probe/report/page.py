@@ -8,7 +8,8 @@ from itertools import repeat
 from typing import Any
 
 import probe
-from probe.core.document import Cell, Check, Column, Figure, Gallery, Note, Picture, Report, Section, Table
+from probe.core.blocks import Cell, Column, Figure, Gallery, Note, Picture, Table
+from probe.core.document import Check, Report, Section
 from probe.core.subject import Skipped
 from probe.core.verdict import unremarkable
 from probe.report import pictures

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from probe.core.document import Picture
+from probe.core.blocks import Picture
 
 _PALETTE = 256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Real
 
-from probe.core.document import Cell, Column, Table
+from probe.core.blocks import Cell, Column, Table
 from probe.report import text
 
 _MOST_PADDING = 6

@@ -17,7 +17,8 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from probe.core.document import Cell, Check, Column, Result, percent
+from probe.core.blocks import Cell, Column
+from probe.core.document import Check, Result, percent
 from probe.report import text
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9._/-]+")

@@ -7,7 +7,8 @@ import re
 from datetime import datetime
 from numbers import Integral
 
-from probe.core.document import Cell, Column, Result, percent
+from probe.core.blocks import Cell, Column
+from probe.core.document import Result, percent
 
 EMPTY = "–"
 MINUS = "−"

@@ -9,7 +9,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from probe.core.document import Figure, Gallery, Picture, Report, SteppedGallery, Strip
+from probe.core.blocks import Figure, Gallery, Picture, SteppedGallery, Strip
+from probe.core.document import Report
 from probe.report.charts.draw import draw, has_marks, quiet
 from probe.report.key import find_key
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from probe.core import stats
-from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Table
+from probe.core.document import Result, Section
 from studies.ablation.arms import TrainedArm
 from studies.ablation.evaluate import mean, paired_difference
 from studies.ablation.landscape import IMAGES, REACH, rise, steps

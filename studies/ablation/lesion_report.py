@@ -7,20 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from probe.core import stats
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Column,
-    Figure,
-    Note,
-    Result,
-    Section,
-    Series,
-    Table,
-    finite,
-    percent,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Result, Section, finite, percent
 from studies.ablation.evaluate import Comparison
 from studies.ablation.lesion import LesionResult
 from studies.ablation.plan import names

@@ -8,20 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Column,
-    Figure,
-    Note,
-    Result,
-    Section,
-    Series,
-    Table,
-    finite,
-    percent,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Result, Section, finite, percent
 from probe.graph.edit.structure import SWAP
 from studies.ablation.arms import TrainedArm
 from studies.ablation.evaluate import mean, paired_difference, proportion_interval
@@ -338,6 +326,6 @@ def _results(retrained: RetrainResult) -> tuple[Result, ...]:
                 difference, ci, p = paired_difference(
                     retrained.accuracies((), depth), retrained.accuracies(variant, depth)
                 )
-                results.append(Result(f"retrain_worth:{name}", difference, len(accuracy), ci, "proportion"))
+                results.append(Result.points(f"retrain_worth:{name}", difference, len(accuracy), ci))
                 results.append(Result(f"retrain_worth_p:{name}", finite(p), len(accuracy)))
     return tuple(results)

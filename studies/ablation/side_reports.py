@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import stats
-from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, Section, percent
 from probe.graph.cost.summary import Anatomy
 from studies.ablation.arms import ROBUST_STEPS, TrainedArm
 from studies.ablation.evaluate import bounded_interval, mean, paired_difference, proportion_interval

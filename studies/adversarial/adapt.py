@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from probe.attacks.model import AttackedModel
 from probe.attacks.select import SelectedAttack, choose_attacks
-from probe.core.document import Cell, Check, Column, Note, Result, Section, Table, percent
+from probe.core.blocks import Cell, Column, Note, Table
+from probe.core.document import Check, Result, Section, percent
 from probe.core.journal import NOTHING
 from probe.core.place import HERE
 from probe.core.stats import wilson

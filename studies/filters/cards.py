@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.document import Block, Figure, Gallery, Picture, Section, Series, Strip
+from probe.core.blocks import Block, Figure, Gallery, Picture, Series, Strip
+from probe.core.document import Section
 from studies.filters.views.features import picture_anchor
 from studies.filters.views.patches import patches_anchor
 from studies.filters.views.stimuli import orientation_title

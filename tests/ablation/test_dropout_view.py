@@ -384,6 +384,13 @@ def test_trained_arms_become_sections(arms: RetrainResult) -> None:
     difference = results["coadaptation_correlation:difference"]
     assert difference.value == pytest.approx(parts[0] - parts[1])
     assert difference.n == 2
+    falls = [100 * np.nanmean(units_of(item.dropout).removed_accuracy, axis=1).mean() for item in arms.of(())]
+    fall = results["coadaptation_removed_accuracy:with_dropout"]
+    assert (fall.value, fall.unit) == (pytest.approx(np.mean(falls)), "points")
+    # Student's interval, which may reach below 0: without a unit a network can be better.
+    half = t.ppf(0.975, 1) * np.std(falls, ddof=1) / np.sqrt(2)
+    assert fall.ci == (pytest.approx(np.mean(falls) - half), pytest.approx(np.mean(falls) + half))
+    assert results["coadaptation_dead:difference"].unit == "points"
     words = units.findings[0]
     assert "not significant" in words or "support" in words or "opposite" in words
 

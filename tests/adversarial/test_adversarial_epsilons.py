@@ -23,7 +23,7 @@ from probe.attacks.families.noise import Noise
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
 from probe.attacks.select import SelectedAttack
-from probe.core.document import Table
+from probe.core.blocks import Table
 from studies.adversarial import AdversarialConfig, ComparisonModels
 from studies.adversarial.attack_run import AttackRun, make_task
 from studies.adversarial.engine import BatchAttack

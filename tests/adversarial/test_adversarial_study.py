@@ -22,7 +22,8 @@ from probe.attacks.families.gradient import PGD
 from probe.attacks.judge import judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import NORMS
-from probe.core.document import Figure, Report, SteppedGallery, Table
+from probe.core.blocks import Figure, SteppedGallery, Table
+from probe.core.document import Report
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.journal import FileJournal
 from probe.core.seeds import generator

@@ -15,7 +15,8 @@ from helpers.adversarial_runs import NONE, QUICK, image_set, model_of, study, va
 from torch import Tensor, nn
 
 from probe.attacks.norms import NORMS
-from probe.core.document import Figure, Report, Table
+from probe.core.blocks import Figure, Table
+from probe.core.document import Report
 from probe.core.errors import CannotRunError
 from probe.core.journal import NOTHING, FileJournal, Journal
 from probe.core.progress import SILENT

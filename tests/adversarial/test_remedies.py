@@ -11,7 +11,8 @@ from helpers.broken_defences import CODED, NAMES, Thermometer, defended
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Report, Table
+from probe.core.blocks import Table
+from probe.core.document import Report
 from probe.core.errors import UsageError
 from probe.models.load import load_model
 from studies.adversarial import AdversarialConfig

@@ -9,7 +9,7 @@ import torch
 from helpers.filters_models import loaded, pictures
 
 import probe
-from probe.core.document import Figure, Gallery, Note
+from probe.core.blocks import Figure, Gallery, Note
 from probe.core.errors import UsageError
 from probe.core.stats import wilson
 from studies.adversarial import AdversarialConfig, run

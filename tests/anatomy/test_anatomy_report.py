@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from probe.core.document import Report, Table
+from probe.core.blocks import Table
+from probe.core.document import Report
 from probe.core.state import fingerprint
 from probe.graph.cost.paths import Paths
 from probe.models.load import load_model

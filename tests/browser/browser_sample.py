@@ -11,22 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.core.document import (
+from probe.core.blocks import (
     Axis,
-    Check,
     Column,
     Figure,
     Gallery,
     Note,
     Picture,
-    Report,
-    Result,
-    Section,
     Series,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.document import Check, Report, Result, Section
 from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 Pixels = NDArray[np.uint8]

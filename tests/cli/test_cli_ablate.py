@@ -125,6 +125,11 @@ def test_a_users_network_and_folder_end_in_a_report(
         "coadaptation_correlation:difference",
     ):
         assert name in names, name
+    values = {one["name"]: one for one in found["results"]}
+    worth = values["retrain_worth:shortcut"]
+    lost = values["retrain_accuracy:intact"]["value"] - values["retrain_accuracy:shortcut"]["value"]
+    assert worth["unit"] == "points"
+    assert worth["value"] == pytest.approx(100 * lost)
     page = (Path("out") / "report.html").read_text()
     assert "has no lrn to remove" in page
     assert "Dropout works while a network is trained" in page

@@ -11,7 +11,8 @@ from helpers.comparison_runs import EPSILONS, adversarial, document, proportion,
 from scipy.stats import binomtest, fisher_exact, ttest_ind
 
 from probe.core import stats
-from probe.core.document import Report, Table
+from probe.core.blocks import Table
+from probe.core.document import Report
 from probe.report.render import write_report
 from probe.report.results import schema, to_json
 from probe.tools.compare import compare, read_runs

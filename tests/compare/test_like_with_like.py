@@ -12,7 +12,8 @@ from helpers.comparison_runs import document, proportion, write
 from scipy.stats import binomtest
 
 from probe.core import stats
-from probe.core.document import Report, Table
+from probe.core.blocks import Table
+from probe.core.document import Report
 from probe.tools.compare import compare, read_runs
 
 OPTIONS = {"apgd-ce": {"steps": 100, "restarts": 1}, "apgd-dlr": {"steps": 100, "restarts": 1}}

@@ -46,7 +46,8 @@ def always_fine(evidence: Evidence) -> Check:
     return Check("Always fine", "pass", None, "Nothing was looked at.")
 ''',
     "studies/filters/views/mine_view.py": '''
-from probe.core.document import Note, Section
+from probe.core.blocks import Note
+from probe.core.document import Section
 from studies.filters.registries import VIEWS
 from studies.filters.workspace import FiltersWorkspace
 

@@ -8,7 +8,8 @@ import torch
 from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
-from probe.core.document import Figure, Gallery, Section, Table
+from probe.core.blocks import Figure, Gallery, Table
+from probe.core.document import Section
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint

@@ -14,7 +14,8 @@ from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Figure, Note, Report, Section, Table
+from probe.core.blocks import Figure, Note, Table
+from probe.core.document import Report, Section
 from probe.core.errors import NotApplicableError
 from probe.core.progress import SILENT, Advance
 from probe.core.seeds import generator

@@ -14,7 +14,8 @@ from helpers.attribution_networks import Moody, Residual
 from PIL import Image
 from torch import nn
 
-from probe.core.document import Figure, Gallery, Note, Section, Table
+from probe.core.blocks import Figure, Gallery, Note, Table
+from probe.core.document import Section
 from probe.core.errors import CannotRunError
 from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import generator, scoped

@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from probe.core.document import Report, Section, Table
+from probe.core.blocks import Table
+from probe.core.document import Report, Section
 from probe.core.errors import UsageError
 from probe.core.state import fingerprint
 from probe.data.images import ImageSet, Item

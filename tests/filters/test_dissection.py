@@ -13,7 +13,8 @@ from helpers.filters_models import loaded, pictures
 from PIL import Image
 from torch import Tensor, nn
 
-from probe.core.document import Report, Section, Table
+from probe.core.blocks import Table
+from probe.core.document import Report, Section
 from probe.core.errors import NotApplicableError, UsageError
 from probe.core.state import fingerprint
 from probe.models.loaded import LoadedModel

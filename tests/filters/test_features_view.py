@@ -13,7 +13,8 @@ from helpers.filters_models import SmallNet, loaded, pictures
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Gallery, Note, Section, Strip, Table
+from probe.core.blocks import Gallery, Note, Strip, Table
+from probe.core.document import Section
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT, Advance, Progress
 from probe.core.seeds import scoped

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import probe
 from probe.core import seeds
-from probe.core.document import Figure, Report, Section, Table
+from probe.core.blocks import Figure, Table
+from probe.core.document import Report, Section
 from probe.core.errors import UsageError
 from probe.core.progress import SILENT
 from probe.models.loaded import LoadedModel

@@ -21,7 +21,8 @@ from helpers.spelled_networks import (
 )
 from torch import Tensor, nn
 
-from probe.core.document import Report, Table
+from probe.core.blocks import Table
+from probe.core.document import Report
 from probe.core.state import fingerprint
 from probe.graph.edit.spelled import spelled
 from probe.graph.receptive_field.field import receptive_fields

@@ -12,7 +12,7 @@ from helpers.filters_models import loaded, pictures
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Gallery, Series, Table
+from probe.core.blocks import Gallery, Series, Table
 from studies.filters import FiltersConfig, forms, run, stimuli
 from studies.filters.cards import card, tuning_picture
 

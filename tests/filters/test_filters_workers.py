@@ -19,7 +19,8 @@ from torch import Tensor
 
 from probe.cli import main as cli
 from probe.cli.configs import journal_for
-from probe.core.document import Gallery, Report
+from probe.core.blocks import Gallery
+from probe.core.document import Report
 from probe.core.errors import CannotRunError, UsageError
 from probe.core.place import Place
 from probe.core.progress import SILENT

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import probe
 from probe.core import stats
-from probe.core.document import Report, Section, Table
+from probe.core.blocks import Table
+from probe.core.document import Report, Section
 from probe.core.progress import SILENT
 from probe.core.state import fingerprint
 from studies.filters import FiltersConfig, run

@@ -14,7 +14,8 @@ from helpers.filters_models import loaded, pictures
 from torch import Tensor, nn
 
 import probe
-from probe.core.document import Gallery, Note, Report, Section, Strip, Table
+from probe.core.blocks import Gallery, Note, Strip, Table
+from probe.core.document import Report, Section
 from probe.core.journal import FileJournal
 from probe.core.progress import SILENT
 from probe.core.seeds import scoped

@@ -8,22 +8,19 @@ from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 
-from probe.core.document import (
+from probe.core.blocks import (
     Axis,
-    Check,
     Column,
     Figure,
     Gallery,
     Note,
     Picture,
-    Report,
-    Result,
-    Section,
     Series,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.document import Check, Report, Result, Section
 from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 HOSTILE = (

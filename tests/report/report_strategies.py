@@ -9,22 +9,19 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from probe.core.document import (
+from probe.core.blocks import (
     Axis,
-    Check,
     Column,
     Figure,
     Gallery,
     Note,
     Picture,
-    Report,
-    Result,
-    Section,
     Series,
     SteppedGallery,
     Strip,
     Table,
 )
+from probe.core.document import Check, Report, Result, Section
 from probe.core.subject import DataInfo, ModelInfo, Skipped
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)

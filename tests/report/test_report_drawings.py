@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from report_samples import small_report
 
-from probe.core.document import Axis, Figure, Section, Series
+from probe.core.blocks import Axis, Figure, Series
+from probe.core.document import Section
 from probe.core.errors import CannotRunError, UsageError
 from probe.report.charts import looks
 from probe.report.charts.export import figure_files, find_figure, write_figures

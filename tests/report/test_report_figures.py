@@ -19,7 +19,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from report_strategies import figures
 
-from probe.core.document import Axis, Figure, Series
+from probe.core.blocks import Axis, Figure, Series
 from probe.report.charts import figures as module
 from probe.report.charts.draw import draw
 from probe.report.charts.figures import chart

@@ -12,7 +12,8 @@ from PIL import Image
 from report_html import check_page
 from report_samples import small_report
 
-from probe.core.document import Check, Figure, Gallery, Note, Picture, Section, SteppedGallery, Strip
+from probe.core.blocks import Figure, Gallery, Note, Picture, SteppedGallery, Strip
+from probe.core.document import Check, Section
 from probe.core.verdict import unremarkable
 from probe.report.key import find_key
 from probe.report.page import page

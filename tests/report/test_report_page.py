@@ -15,19 +15,8 @@ from report_html import Page, check_page
 from report_samples import HOSTILE, checkerboard, small_report, with_texts
 from report_strategies import reports
 
-from probe.core.document import (
-    Check,
-    Column,
-    Gallery,
-    Note,
-    Picture,
-    Report,
-    Result,
-    Section,
-    SteppedGallery,
-    Strip,
-    Table,
-)
+from probe.core.blocks import Column, Gallery, Note, Picture, SteppedGallery, Strip, Table
+from probe.core.document import Check, Report, Result, Section
 from probe.core.subject import Skipped
 from probe.report.page import LIMIT, page
 from probe.report.text import visible

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.core.document import Picture
+from probe.core.blocks import Picture
 from probe.report.pictures import STEPS, encode, encode_all
 
 Pixels = NDArray[np.uint8]

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.document import Column, Result
+from probe.core.blocks import Column
+from probe.core.document import Result
 from probe.report import text
-from probe.report.templating import Anchors, fragment
+from probe.report.templating import Anchors, fragment, interval_bar
 
 anything = st.text(st.characters(codec=None, exclude_categories=()))
 
@@ -119,6 +120,15 @@ def test_results() -> None:
     assert text.result_interval(Result("x", 1.0, ci=(math.nan, 2.0))) == ""
     assert text.result_value(Result("time", 1.50, unit="s")) == "1.5 s"
     assert text.result_value(Result("none", None)) == "–"
+
+
+def test_differences_of_proportions_are_points() -> None:
+    worth = Result.points("worth", 0.9 - 0.49, 5, (-0.05, 0.87))
+    assert (worth.value, worth.unit) == (41.0, "points")
+    assert text.result_value(worth) == "41 points"
+    assert text.result_interval(worth) == "−5 to 87"
+    assert interval_bar(worth) == ""  # a line from 0 to 1 has no place for it
+    assert Result.points("worth", None, 1).value is None
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,8 @@ from PIL import Image
 from report_samples import small_report
 from report_strategies import reports
 
-from probe.core.document import (
-    Axis,
-    Block,
-    Figure,
-    Gallery,
-    Picture,
-    Report,
-    Section,
-    Series,
-    SteppedGallery,
-    Strip,
-)
+from probe.core.blocks import Axis, Block, Figure, Gallery, Picture, Series, SteppedGallery, Strip
+from probe.core.document import Report, Section
 from probe.report.thumbnail import SIZE, thumbnail
 
 

@@ -12,7 +12,7 @@ from matplotlib import figure as mpl
 from matplotlib import style
 from matplotlib.axes import Axes
 
-from probe.core.document import Axis, Figure
+from probe.core.blocks import Axis, Figure
 from probe.report.charts import heatmap, marks, polar
 from probe.report.charts.looks import FONT, fit, settings, text_width
 from probe.report.charts.scales import drawable, names_fit, set_axis

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from probe.core.document import Figure, Report
+from probe.core.blocks import Figure
+from probe.core.document import Report
 from probe.core.errors import CannotRunError, UsageError
 from probe.report.charts.draw import draw, has_marks, quiet
 from probe.report.files import safe_name, write_together

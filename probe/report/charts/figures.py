@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from probe.core.document import Axis, Cell, Column, Figure, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
 from probe.report.charts.draw import drawing, has_marks
 from probe.report.charts.inline import inline
 from probe.report.charts.looks import FONT, HUES

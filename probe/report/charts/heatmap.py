@@ -12,7 +12,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from probe.core.document import Figure
+from probe.core.blocks import Figure
 from probe.report.charts.looks import MISSING, ON_DARK, ON_LIGHT, fit, lines, text_width
 from probe.report.charts.marks import Sentences, position
 from probe.report.charts.scales import TickNumbers, drawable, names_fit, set_names

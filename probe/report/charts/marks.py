@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
-from probe.core.document import Axis, Figure, Series
+from probe.core.blocks import Axis, Figure, Series
 from probe.report.charts.looks import DASHES, HUES, INK, MARKERS, PAPER, STRONG_LINE
 from probe.report.charts.scales import drawable
 from probe.report.text import number

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
-from probe.core.document import Figure
+from probe.core.blocks import Figure
 from probe.report.charts.looks import DASHES, HUES, LINE, SOFT, STRONG_LINE, fit
 from probe.report.charts.marks import Sentences, marker, rows_of, sentence
 from probe.report.charts.scales import TickNumbers

@@ -9,7 +9,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullLocator
 
-from probe.core.document import Axis
+from probe.core.blocks import Axis
 from probe.report.charts.looks import fit, lines, text_width
 from probe.report.text import MINUS, number, visible
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from probe.core.document import Axis, Cell, Column, Figure, Report, Result, Section, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Report, Result, Section
 from probe.core.progress import SILENT, Progress
 from probe.models.loaded import LoadedModel
 from probe.report.assemble import assemble

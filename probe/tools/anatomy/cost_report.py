@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
-from probe.core.document import Axis, Cell, Column, Figure, Note, Section, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Section
 from probe.graph.cost.operations import OperationRow
 from probe.tools.anatomy.examine import Examined
 from probe.tools.anatomy.rows import ABOUT_UNITS, along, kind, memory, row_name, unlisted, windows

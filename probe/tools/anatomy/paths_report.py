@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from math import comb
 
-from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Section, Series, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Section
 from probe.graph.cost.paths import Paths
 from probe.tools.anatomy.examine import Examined
 from probe.tools.anatomy.rows import power, root

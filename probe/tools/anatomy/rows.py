@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probe.core.document import Cell
+from probe.core.blocks import Cell
 from probe.graph.cost.operations import OperationRow, Reach
 from probe.report.results import jsonable
 from probe.tools.anatomy.examine import Examined

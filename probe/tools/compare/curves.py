@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from probe.core.document import Axis, Figure, Json, Result, Series
+from probe.core.blocks import Axis, Figure, Series
+from probe.core.document import Json, Result
 from probe.tools.compare.outcomes import number
 from probe.tools.compare.runs import Run
 

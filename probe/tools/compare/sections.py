@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.core.document import Block, Cell, Column, Note, Section, Table
+from probe.core.blocks import Block, Cell, Column, Note, Table
+from probe.core.document import Section
 from probe.report.text import result_interval, result_value
 from probe.tools.compare.curves import curves
 from probe.tools.compare.differences import HOW, LEVEL, Difference, joint_level

@@ -246,15 +246,12 @@ def _results(compared: Sequence[Difference]) -> tuple[Result, ...]:
     """Return the differences; those of proportions in points, because they are not proportions themselves."""
     results = []
     for difference in compared:
-        parts = difference.second.unit == "proportion"
-        scale, unit = (100, "points") if parts else (1, difference.second.unit)
-        # Rounded, because the difference of equal numbers can be off by the last bit.
-        value = round(scale * difference.value, 12)
-        ci = None if difference.ci is None else (scale * difference.ci[0], scale * difference.ci[1])
+        name = f"difference_{difference.run.letter}:{difference.name}"
+        n, unit = difference.second.n, difference.second.unit
         results.append(
-            Result(
-                f"difference_{difference.run.letter}:{difference.name}", value, difference.second.n, ci, unit
-            )
+            Result.points(name, difference.value, n, difference.ci)
+            if unit == "proportion"
+            else Result(name, round(difference.value, 12), n, difference.ci, unit)
         )
     return tuple(results)
 

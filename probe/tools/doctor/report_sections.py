@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.document import Axis, Block, Column, Figure, Result, Section, Series, Table, finite
+from probe.core.blocks import Axis, Block, Column, Figure, Series, Table
+from probe.core.document import Result, Section, finite
 from probe.tools.doctor.diagnosis import Findings, course_in_words, status_of
 from probe.tools.doctor.evidence import TINY, short
 from probe.tools.doctor.training_run import Hits, TrainingRun

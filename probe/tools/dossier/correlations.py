@@ -10,7 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from probe.core import stats
-from probe.core.document import Axis, Block, Column, Figure, Note, Result, Section, Series, Table
+from probe.core.blocks import Axis, Block, Column, Figure, Note, Series, Table
+from probe.core.document import Result, Section
 from probe.core.seeds import derive
 from probe.tools.dossier.measure import (
     ACTIVATION_CHANGE,

@@ -6,23 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Column,
-    Figure,
-    Gallery,
-    Note,
-    Report,
-    Result,
-    Section,
-    Series,
-    Strip,
-    Table,
-    finite,
-    percent,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Gallery, Note, Series, Strip, Table
+from probe.core.document import Report, Result, Section, finite, percent
 from probe.core.stats import holm
 from probe.tools.dossier.measure import (
     ACTIVATION_CHANGE,

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probe.core.document import Block, Column, Note, Report, Result, Section, Table, percent
+from probe.core.blocks import Block, Column, Note, Table
+from probe.core.document import Report, Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.journal import NOTHING, Journal, Within
 from probe.core.progress import SILENT, Progress

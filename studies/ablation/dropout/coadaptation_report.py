@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, Section
 from studies.ablation.dropout.arm import units_of
 from studies.ablation.dropout.coadaptation import BINS, Units
 from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference
@@ -21,10 +22,14 @@ _Pairs = list[tuple[int, Units, Units]]
 
 @dataclass(frozen=True)
 class _Measure:
-    """A measure of each site, and the effect that dropout is expected to have on it."""
+    """A measure of each site, and the effect that dropout is expected to have on it.
+
+    ``unit`` is that of a result: proportion, points for a difference of proportions, nats, or none.
+    """
 
     name: str
     key: str
+    unit: str
     values: Callable[[Units], NDArray[np.float64]]
     help: str
     expected: str = ""
@@ -35,6 +40,7 @@ _MEASURES = (
     _Measure(
         "Mean |r|",
         "correlation",
+        "",
         lambda units: units.correlation,
         "Mean absolute Pearson correlation between live units over the held-out images.",
         "lower",
@@ -43,6 +49,7 @@ _MEASURES = (
     _Measure(
         "Loss without a unit",
         "removed_loss",
+        "nats",
         lambda units: _row_means(units.removed_loss),
         "Rise of the mean negative log-likelihood, in nats, when one unit is set to 0; mean over units.",
         "lower",
@@ -51,18 +58,21 @@ _MEASURES = (
     _Measure(
         "Accuracy without a unit",
         "removed_accuracy",
+        "points",
         lambda units: _row_means(units.removed_accuracy),
         "Fall of the accuracy, as a proportion, when one unit is set to 0; mean over units.",
     ),
     _Measure(
         "Loss without the worst unit",
         "removed_loss_worst",
+        "nats",
         lambda units: np.fmax.reduce(units.removed_loss, axis=1),
         "Rise of the loss without the unit whose removal costs most.",
     ),
     _Measure(
         "Dead units",
         "dead",
+        "proportion",
         lambda units: units.dead,
         "Part of the units that have the same value for all images.",
     ),
@@ -249,22 +259,18 @@ def _results(pairs: _Pairs) -> tuple[Result, ...]:
     results = []
     for measure in _MEASURES:
         first, second = _by_seed(pairs, measure)
-        unit = "nats" if "loss" in measure.key else "proportion" if measure.key != "correlation" else ""
+        name = f"coadaptation_{measure.key}"
         for label, values in (("with_dropout", first.tolist()), ("without_dropout", second.tolist())):
-            name = f"coadaptation_{measure.key}:{label}"
-            results.append(
-                Result(
-                    name,
-                    mean(values),
-                    len(values),
-                    (interval if unit == "nats" else bounded_interval)(values),
-                    unit,
-                    False,
-                )
-            )
+            ci = interval(values) if measure.unit in ("nats", "points") else bounded_interval(values)
+            results.append(_result(f"{name}:{label}", measure.unit, mean(values), len(values), ci))
         difference, ci, p = paired_difference(first, second)
-        results.append(
-            Result(f"coadaptation_{measure.key}:difference", difference, len(pairs), ci, unit, False)
-        )
-        results.append(Result(f"coadaptation_{measure.key}_p:difference", p, len(pairs)))
+        unit = "points" if measure.unit == "proportion" else measure.unit
+        results.append(_result(f"{name}:difference", unit, difference, len(pairs), ci))
+        results.append(Result(f"{name}_p:difference", p, len(pairs)))
     return tuple(results)
+
+
+def _result(name: str, unit: str, value: float | None, n: int, ci: tuple[float, float] | None) -> Result:
+    if unit == "points":
+        return Result.points(name, value, n, ci, higher_is_better=False)
+    return Result(name, value, n, ci, unit, False)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import stats
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, finite, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, Section, finite, percent
 from studies.ablation.dropout.arm import votes_of
 from studies.ablation.dropout.mc_dropout import PASSES, McDropoutVotes, ensemble, mc_dropout
 from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from probe.core.document import Series
+from probe.core.blocks import Series
 from probe.core.stats import wilson
 from studies.adversarial.workspace import AdversarialWorkspace
 

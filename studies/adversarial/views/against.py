@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from probe.attacks.norms import shown
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Series, Table, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.stats import holm, mcnemar_exact, newcombe_paired, wilson
 from studies.adversarial.registries import VIEWS
@@ -134,13 +135,12 @@ def _section(
         f"= {tests[reported]:.2g}, {corrected[reported]:.2g} after Holm's correction over {len(tests)} epsilons)."
     )
     results = tuple(
-        Result(
+        Result.points(
             f"difference@{e:.6g}",
             float(x.mean() - y.mean()),
             len(x),
             _interval(x, y, 1),
-            "proportion",
-            True,
+            higher_is_better=True,
         )
         for e, (x, y) in zip(ours.epsilons, pairs, strict=True)
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.document import Cell, Column, Note, Section, Table, percent
+from probe.core.blocks import Cell, Column, Note, Table
+from probe.core.document import Section, percent
 from studies.adversarial.outcome import THEN, Outcome
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.results import Phrases

@@ -9,7 +9,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from probe.attacks.judge import Judgement
-from probe.core.document import Gallery, Picture, Result, Section, Strip, percent
+from probe.core.blocks import Gallery, Picture, Strip
+from probe.core.document import Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import derive
 from probe.core.stats import bootstrap_mean

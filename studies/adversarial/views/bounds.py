@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from probe.attacks.norms import shown
 from probe.certify.bounds import BoundedNetwork
 from probe.certify.options import Bounds
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Table
+from probe.core.document import Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson

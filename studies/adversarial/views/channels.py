@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from probe.attacks.families.apgd import boundary_start
-from probe.core.document import Axis, Cell, Column, Figure, Section, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Section
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.state import captured, last_map

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.core.document import Cell, Column, Section, Table
+from probe.core.blocks import Cell, Column, Table
+from probe.core.document import Section
 from probe.core.errors import NotApplicableError
 from probe.core.stats import wilson
 from studies.adversarial.registries import VIEWS

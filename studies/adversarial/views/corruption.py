@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from probe.core.document import Axis, Cell, Column, Figure, Note, Result, Section, Table, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Note, Table
+from probe.core.document import Result, Section, percent
 from probe.core.stats import wilson
 from probe.data.corrupted_copies import CorruptedCopies, kinds_or_folder
 from probe.data.corruptions import FEW

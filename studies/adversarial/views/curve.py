@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from probe.attacks.norms import shown
-from probe.core.document import Axis, Cell, Column, Figure, Section, Series, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Section
 from studies.adversarial.outcome import Outcome
 from studies.adversarial.registries import VIEWS
 from studies.adversarial.workspace import AdversarialWorkspace, accuracy_of_sizes, refines, refines_attack

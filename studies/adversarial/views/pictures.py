@@ -6,7 +6,8 @@ from torch import Tensor
 
 from probe.attacks.judge import Judgement
 from probe.attacks.norms import shown
-from probe.core.document import Picture, Section, SteppedGallery, Strip, percent
+from probe.core.blocks import Picture, SteppedGallery, Strip
+from probe.core.document import Section, percent
 from probe.core.errors import NotApplicableError
 from probe.report.raster import magnified
 from studies.adversarial.registries import VIEWS

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from probe.certify.options import Smoothing
 from probe.certify.smoothing import ABSTAINED, attacked, certificate, predict
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Table
+from probe.core.document import Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson

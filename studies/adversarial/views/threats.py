@@ -8,21 +8,8 @@ from dataclasses import replace
 import torch
 
 from probe.attacks.threats._base import Threat, ThreatOutcome, ThreatSubject
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Column,
-    Figure,
-    Gallery,
-    Note,
-    Picture,
-    Result,
-    Section,
-    Strip,
-    Table,
-    percent,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Gallery, Note, Picture, Strip, Table
+from probe.core.document import Result, Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters

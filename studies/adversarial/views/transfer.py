@@ -11,7 +11,8 @@ from torch import Tensor
 from probe.attacks.base import AttackInputs
 from probe.attacks.families.gradient import PGD
 from probe.attacks.losses import adversarial, pick
-from probe.core.document import Axis, Cell, Column, Figure, Result, Section, Table
+from probe.core.blocks import Axis, Cell, Column, Figure, Table
+from probe.core.document import Result, Section
 from probe.core.errors import NotApplicableError
 from probe.core.seeds import generator
 from probe.core.stats import wilson

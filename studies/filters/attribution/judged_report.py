@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.core.document import Axis, Cell, Column, Figure, Result, Series, Table, percent
+from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, percent
 from studies.filters.attribution.bench import SHARES
 from studies.filters.attribution.controls import Centre, Edges, RandomMap
 from studies.filters.attribution.judge import (

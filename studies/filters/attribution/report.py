@@ -7,21 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from probe.core.document import (
-    Axis,
-    Cell,
-    Check,
-    Column,
-    Figure,
-    Gallery,
-    Picture,
-    Result,
-    Series,
-    Strip,
-    Table,
-    finite,
-    percent,
-)
+from probe.core.blocks import Axis, Cell, Column, Figure, Gallery, Picture, Series, Strip, Table
+from probe.core.document import Check, Result, finite, percent
 from probe.core.verdict import CheckStatus
 from probe.report.raster import PERCENTILE, SIDE, picture, thumbnail
 from studies.filters.attribution.attribute import Method

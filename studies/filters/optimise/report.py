@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from probe.core.document import Check, Column, Result, Table, finite
+from probe.core.blocks import Column, Table
+from probe.core.document import Check, Result, finite
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probe.core.document import Gallery, Picture, Section, Strip
+from probe.core.blocks import Gallery, Picture, Strip
+from probe.core.document import Section
 from probe.core.state import captured, last_map
 from probe.report.raster import overlay, thumbnail
 from studies.filters.choose import standout

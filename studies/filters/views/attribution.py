@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from probe.core import seeds
-from probe.core.document import Block, Note, Section, percent
+from probe.core.blocks import Block, Note
+from probe.core.document import Section, percent
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.core.progress import Advance
 from probe.graph.edit.spelled import spelled

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from probe.core import seeds, stats
-from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Series, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Result, Section
 from probe.core.errors import CannotRunError, NotApplicableError
 from studies.filters import concepts as directions
 from studies.filters.made import TEXTURES, texture

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from probe.core import seeds, stats
-from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Series, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Result, Section
 from probe.core.errors import CannotRunError, NotApplicableError
 from probe.models.loaded import LoadedModel
 from studies.filters import dissect

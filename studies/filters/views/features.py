@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from probe.core.document import Block, Column, Gallery, Note, Picture, Section, Strip, Table, finite
+from probe.core.blocks import Block, Column, Gallery, Note, Picture, Strip, Table
+from probe.core.document import Section, finite
 from probe.core.errors import NotApplicableError
 from probe.core.pixels import to_uint8
 from probe.core.progress import Advance

@@ -7,18 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from probe.core import stats
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Column,
-    Figure,
-    Note,
-    Section,
-    Series,
-    Table,
-    finite,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Section, finite
 from studies.filters.importance.evidence import (
     Ranks,
     accuracy_at,

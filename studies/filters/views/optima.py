@@ -9,19 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.core.document import (
-    Block,
-    Cell,
-    Column,
-    Gallery,
-    Note,
-    Picture,
-    Result,
-    Section,
-    Strip,
-    Table,
-    finite,
-)
+from probe.core.blocks import Block, Cell, Column, Gallery, Note, Picture, Strip, Table
+from probe.core.document import Result, Section, finite
 from probe.core.errors import NotApplicableError
 from probe.core.pixels import to_uint8
 from studies.filters.optima import (

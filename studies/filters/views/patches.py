@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probe.core.document import Block, Gallery, Note, Picture, Section, Strip
+from probe.core.blocks import Block, Gallery, Note, Picture, Strip
+from probe.core.document import Section
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.graph.receptive_field.field import ReceptiveField, receptive_fields

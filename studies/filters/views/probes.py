@@ -10,20 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import seeds, stats
-from probe.core.document import (
-    Axis,
-    Block,
-    Cell,
-    Check,
-    Column,
-    Figure,
-    Note,
-    Result,
-    Section,
-    Series,
-    Table,
-    percent,
-)
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, Table
+from probe.core.document import Check, Result, Section, percent
 from probe.core.errors import NotApplicableError
 from studies.filters.registries import VIEWS
 from studies.filters.representations import Representations, represent

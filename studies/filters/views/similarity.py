@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from probe.core import seeds
-from probe.core.document import Axis, Block, Cell, Column, Figure, Note, Result, Section, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Table
+from probe.core.document import Result, Section
 from probe.core.errors import NotApplicableError, ProbeError
 from probe.core.progress import Advance
 from probe.graph.edit.spelled import spelled

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.core.document import Axis, Block, Cell, Column, Figure, Result, Section, Series, Table
+from probe.core.blocks import Axis, Block, Cell, Column, Figure, Series, Table
+from probe.core.document import Result, Section
 from probe.core.state import captured, last_map
 from studies.filters import stimuli as shown
 from studies.filters.forms import KINDS as FORMS

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from probe.core.document import Block, Note, Section, percent
+from probe.core.blocks import Block, Note
+from probe.core.document import Section, percent
 from probe.core.errors import NotApplicableError
 from probe.core.progress import Advance
 from probe.core.seeds import generator

@@ -9,19 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.core.document import (
-    Axis,
-    Block,
-    Column,
-    Figure,
-    Gallery,
-    Picture,
-    Result,
-    Section,
-    Series,
-    Strip,
-    Table,
-)
+from probe.core.blocks import Axis, Block, Column, Figure, Gallery, Picture, Series, Strip, Table
+from probe.core.document import Result, Section
 from probe.core.errors import NotApplicableError
 from probe.graph.trace.layers import ConvolutionInfo, convolutions
 from probe.report.raster import signed_tile
