@@ -114,6 +114,7 @@ def _environment() -> jinja2.Environment:
         moment=text.moment,
         value=text.result_value,
         plain=_plain,
+        prose=text.prose,
         words=_words,
     )
     environment.filters["measured"] = _measured

@@ -21,6 +21,7 @@ _STACKED = re.compile(
     "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})"
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
+_NEGATIVE = re.compile(r"(?<![^\s(\[=≤≥<>])-(?=\.?\d)")
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -42,6 +43,11 @@ def _sign(match: re.Match[str]) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def prose(sentence: str) -> str:
+    """Write the hyphens of negative numbers in a sentence as minus signs; those in words, dates and exponents stay."""
+    return _NEGATIVE.sub(MINUS, sentence)
 
 
 def encodable(text: str) -> str:

@@ -122,6 +122,12 @@ def test_results() -> None:
     assert text.result_value(Result("none", None)) == "–"
 
 
+def test_negative_numbers_of_a_sentence_have_a_minus_sign() -> None:
+    said = "-1 of ρ = -0.03 [-0.19, 0.16] (-.5), x=-2; 2026-11-28, layer-2, 1e-05, 3-4, --seed, a - 1"
+    shown = "−1 of ρ = −0.03 [−0.19, 0.16] (−.5), x=−2; 2026-11-28, layer-2, 1e-05, 3-4, --seed, a - 1"
+    assert text.prose(said) == shown
+
+
 def test_differences_of_proportions_are_points() -> None:
     worth = Result.points("worth", 0.9 - 0.49, 5, (-0.05, 0.87))
     assert (worth.value, worth.unit) == (41.0, "points")
