@@ -273,10 +273,11 @@ def _check(value: float, norm: Norm) -> None:
 
 
 def shown(value: float, norm: Norm) -> str:
-    """Format an epsilon as usual: ``8/255`` for such fractions, else with three digits."""
+    """Format an epsilon as usual: ``8/255`` for such fractions, short decimals (0.2) as they are, else with three digits."""
     if norm.name == "L0":
         return f"{value:g} pixels"
     scaled = value * 255
-    if norm.name == "Linf" and value > 0 and abs(scaled - round(scaled)) < 1e-6:
+    short = math.isclose(value, round(value, 2), abs_tol=1e-9)
+    if norm.name == "Linf" and not short and abs(scaled - round(scaled)) < 1e-6:
         return f"{round(scaled)}/255"
     return f"{value:.3g}"

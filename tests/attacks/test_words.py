@@ -105,7 +105,10 @@ def test_any_text_gives_numbers_or_a_usage_error(text: str) -> None:
     ("value", "norm", "text"),
     [
         (8 / 255, LINF, "8/255"),
-        (1.0, LINF, "255/255"),
+        (1.0, LINF, "1"),
+        (0.2, LINF, "0.2"),  # 51/255, which nobody writes
+        (102 / 255, LINF, "0.4"),
+        (16 / 255, LINF, "16/255"),
         (0.0, LINF, "0"),
         (0.03, LINF, "0.03"),
         (0.0123456, LINF, "0.0123"),

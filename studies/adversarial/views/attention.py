@@ -125,14 +125,18 @@ def _similarity_result(
     space: AdversarialWorkspace, similar: list[float], vanished: int, n: int
 ) -> tuple[Result, str]:
     """Return the mean correlation as a result, and the sentences that describe it."""
-    text = f"For {vanished} of {n} images no region raises the score of the original class under attack. "
+    text = (
+        f"For {vanished} of {n} images no region raises the score of the original class under attack. "
+        if vanished
+        else ""
+    )
     if len(similar) < 2:
-        return Result("gradcam_rank_correlation", None, len(similar)), text if n else ""
+        return Result("gradcam_rank_correlation", None, len(similar)), text
     mean = float(np.mean(similar))
     low, high = bootstrap_mean(similar, derive(space.config.seed, "attention"))
     text += (
-        f"For the other {len(similar)} of these images the map under attack has a rank correlation of {mean:.2f} [{low:.2f}, "
-        f"{high:.2f}] (mean, 95% bootstrap interval over images) "
-        f"with the clean map ({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
+        f"For {'the other ' if vanished else ''}{len(similar)} images the map under attack has a rank correlation of "
+        f"{mean:.2f} [{low:.2f}, {high:.2f}] (mean, 95% bootstrap interval over images) with the clean map "
+        f"({space.words(space.epsilon)}; 1: the same place, 0: no relation)."
     )
     return Result("gradcam_rank_correlation", mean, len(similar), (low, high)), text
