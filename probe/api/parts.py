@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.errors import UsageError, unknown
+from probe.core.outputs import returning_logits
 from probe.core.state import training_mode
 from probe.graph.edit.cut import CutSubject, find_sites
 from probe.graph.edit.cut import cut as cut_sites
@@ -152,6 +153,7 @@ def attribute(
     if method not in known:
         raise unknown("attribution method", method, known)
     module = net.module if isinstance(net, LoadedModel) else net
+    module = returning_logits(module, images)
     with training_mode(module, False):
         prepared = prepare_attribution(module, images[:1])
         if classes is None:
@@ -162,7 +164,7 @@ def attribute(
 
 
 def _prepared(net: Network, example: Tensor) -> CutSubject:
-    return prepare_cut(_module(net), example)
+    return prepare_cut(returning_logits(_module(net), example), example)
 
 
 def _module(net: Network) -> nn.Module:

@@ -16,6 +16,7 @@ from probe.attacks.judge import Judgement, judge
 from probe.attacks.model import AttackedModel
 from probe.attacks.norms import Norm, get_norm
 from probe.core.errors import UsageError
+from probe.core.outputs import returning_logits
 from probe.core.registry import Registry
 from probe.core.seeds import generator, scoped
 from probe.core.state import frozen_parameters, kept_buffers, training_mode
@@ -153,7 +154,8 @@ class Attack(ABC):
         ``net`` takes pixels in [0, 1] (``probe.wrap`` includes a normalisation). ``images`` (N, C, H, W) in [0, 1];
         ``labels`` (N,) are the true classes, None: the network's own predictions; ``targets`` (N,) are the target classes.
         ``norm`` None is the first norm that the attack supports. A minimum-norm attack looks for the smallest perturbation
-        up to ``eps``. Raises UsageError for a norm or target that the attack does not support, or pixels outside [0, 1].
+        up to ``eps``. Logits are picked out of a tuple, a dictionary or a dataclass. Raises UsageError for a norm or target that
+        the attack does not support, or pixels outside [0, 1], CannotRunError for a network that returns no logits.
         """
         module = getattr(net, "module", net) if not isinstance(net, nn.Module) else net
         kind = norm if isinstance(norm, Norm) else get_norm(norm or self.traits.norms[0])
@@ -162,7 +164,7 @@ class Attack(ABC):
                 "An attack needs pixels in [0, 1]: use probe.wrap to include the normalisation in the network."
             )
         with training_mode(module, False), kept_buffers(module), scoped(seed, "attack"):
-            model = AttackedModel(module)
+            model = AttackedModel(returning_logits(module, images))
             known = model.verdict(images).argmax(1) if labels is None else labels.to(images.device)
             draws = generator(seed, type(self).__name__)
             inputs = AttackInputs(model, images, known, kind, eps, draws, targets)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import probe
 from probe.core.errors import CannotRunError, UsageError
-from probe.models.adapt import OutputPick, adapt, notes_on, with_output
+from probe.core.outputs import OutputPick, with_output
+from probe.models.adapt import adapt, notes_on
 from probe.models.first_pass import ShapeError
 from probe.models.measure import measure
 from probe.models.wrap import wrap
