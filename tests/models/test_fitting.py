@@ -152,6 +152,37 @@ def test_a_network_under_any_prefix_beside_other_tensors(prefix: str) -> None:
     assert "val_acc.tp" in notes[-1]
 
 
+class Defended(nn.Module):
+    """A network inside a defence, with a mean of pixels that no file of the network has."""
+
+    def __init__(self, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((3,), 0.5))
+        self.inner = inner if inner is not None else Net()
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.net."])
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_file_of_a_network_that_another_wraps(prefix: str, deep: bool) -> None:
+    network = Defended(Defended()) if deep else Defended()
+    state = random_state(Net())
+    notes = load_into(network, {f"{prefix}{key}": value for key, value in state.items()}, "x")
+    assert holds(network.inner.inner if deep else network.inner, state)  # type: ignore[arg-type]
+    assert torch.equal(network.mean, torch.full((3,), 0.5))  # type: ignore[arg-type]
+    assert "'inner.inner'" in notes[-1] if deep else "'inner'" in notes[-1]
+
+
+def test_a_wrapped_network_needs_all_of_its_weights_and_no_other_part_with_weights() -> None:
+    state = random_state(Net())
+    first = next(iter(state))
+    with pytest.raises(CheckpointError, match=rf"missing \(inner\.{first}"):
+        load_into(Defended(), {key: value for key, value in state.items() if key != first}, "x")
+    two = Defended()
+    two.head = nn.Linear(2, 2)  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="missing"):
+        load_into(two, state, "x")
+
+
 def test_a_loss_beside_the_networks_own_keys_is_left_aside_and_other_tensors_are_not() -> None:
     network, state = Net(), random_state(Net())
     (note,) = load_into(network, {**state, "criterion.weight": torch.ones(3)}, "x")

@@ -48,20 +48,58 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A state dict under the network's own names; ``aside`` are the file's keys that belong to something else."""
+    """A state dict under the network's own names; ``aside`` are the file's keys that belong to something else.
+
+    ``inside`` is the part of the network that the file is of, such as the network inside a defence; empty for all of it.
+    """
 
     state: State
     aside: tuple[str, ...] = ()
     n_fitting: int = 0
+    inside: str = ""
 
 
 def fit_names(state: State, network: nn.Module) -> Fitted:
     """Find the network inside a state dict: under any prefix, beside a loss, metrics, or another network.
 
     The prefix is the one under which most tensors have the network's names and shapes. Keys elsewhere are left aside
-    only if no tensor of the network is missing.
+    only if no tensor of the network is missing. Where nothing fits, the file may be of the network that this one wraps:
+    of a part that has all parameters. Buffers outside of it, such as a mean of pixels, then keep their values.
     """
-    own = {key: value.shape for key, value in network.state_dict().items()}
+    values = network.state_dict()
+    best = _fitted(state, {key: value.shape for key, value in values.items()})
+    for part in () if best.n_fitting else _wrapped_parts(network):
+        own = {key.removeprefix(part): value.shape for key, value in values.items() if key.startswith(part)}
+        found = _fitted(state, own)
+        if found.n_fitting > best.n_fitting:
+            outside = {key: value for key, value in values.items() if not key.startswith(part)}
+            named = outside | {part + key: value for key, value in found.state.items()}
+            best = Fitted(named, found.aside, found.n_fitting, part.removesuffix("."))
+    return best
+
+
+def _wrapped_parts(network: nn.Module) -> list[str]:
+    """Return the prefixes of the parts that have all of the network's parameters, the largest part first.
+
+    A single layer is none of them: that a file has a weight and a bias says nothing.
+    """
+    parts, prefix = [], ""
+    while not any(True for _ in network.parameters(recurse=False)):
+        children = [
+            (name, child) for name, child in network.named_children() if any(True for _ in child.parameters())
+        ]
+        if len(children) != 1:
+            break
+        name, network = children[0]
+        if not any(True for _ in network.children()):
+            break
+        prefix += f"{name}."
+        parts.append(prefix)
+    return parts
+
+
+def _fitted(state: State, own: Mapping[str, torch.Size]) -> Fitted:
+    """Return the state dict under the names of ``own``, as far as they fit."""
     plain = {_without_compile_prefix(key): value for key, value in state.items()}
     best = Fitted(state, n_fitting=_count(state, own))
     for named in (state, plain) if len(plain) == len(state) else (state,):
@@ -139,6 +177,11 @@ def load_into(network: nn.Module, state: State, label: str, allow_partial: bool 
             *notes,
             f"{n} tensor{'s' if n > 1 else ''} of the file {'are' if n > 1 else 'is'} not the network's and "
             f"{'were' if n > 1 else 'was'} left aside: {_few(fitted.aside)}.",
+        )
+    if fitted.inside:
+        notes = (
+            *notes,
+            f"The weights of the file are those of '{fitted.inside}', which has all of the network's parameters.",
         )
     if not misfit:
         return notes
