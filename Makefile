@@ -45,7 +45,7 @@ lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-lowest/constraints.txt
-	PYTHONPATH=. OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist loadfile --ignore tests/browser -W default \
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist loadfile --ignore tests/browser -W default \
 		--deselect tests/report/test_report_page.py::test_small_report_is_golden $(PYTEST_ARGS)
 
 .venv-docs/.installed: docs/requirements.txt

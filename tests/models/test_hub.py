@@ -69,10 +69,9 @@ def endpoint(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     from huggingface_hub import constants, file_download
 
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    for module in (constants, file_download):
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # older versions have a copy in each
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         if hasattr(module, "HF_HUB_DISABLE_XET"):
             monkeypatch.setattr(module, "HF_HUB_DISABLE_XET", True)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
