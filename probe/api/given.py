@@ -17,7 +17,7 @@ from probe.data.memory import images as make_images
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
 from probe.models.match import match_labels
-from probe.models.pair import DEFAULT_MODEL, default_data, load_both, say_matching
+from probe.models.pair import DEFAULT_MODEL, default_data, load_both, prepared_like, say_matching
 from probe.models.wrap import fitted, wrap, wrap_for
 from probe.train.data import Parts, both_parts, match_parts, split
 
@@ -68,8 +68,8 @@ def load(
 
 
 def like(other: Model, model: LoadedModel, data: ImageSet) -> LoadedModel:
-    """Return another network for the same images."""
-    return fitted(load(other, SILENT, model.num_classes, data), data)
+    """Return another network for the same images; what is not known of its preprocessing is as for ``model``."""
+    return prepared_like(fitted(load(other, SILENT, model.num_classes, data), data), model)
 
 
 def parts_to_train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -10,7 +11,7 @@ from typing import Any
 from probe import __version__
 from probe.attacks.norms import get_norm, parse_epsilons
 from probe.cli.options import DEFAULT_EPSILONS
-from probe.core.errors import UsageError
+from probe.core.errors import CannotRunError, UsageError
 from probe.core.journal import FileJournal
 from probe.core.paths import cache_root
 from probe.core.progress import Progress
@@ -19,6 +20,7 @@ from probe.data.images import ImageSet, Item
 from probe.graph.edit.structure import SWAP, get_structure
 from probe.models.load import load_model
 from probe.models.loaded import LoadedModel
+from probe.models.pair import prepared_like
 from probe.tools.dossier import DossierConfig
 from probe.train.data import Parts, both_parts, match_parts
 from probe.train.setup import RecipeOptions
@@ -113,8 +115,8 @@ def training_parts(
 def another_model(
     name: str, model: LoadedModel, options: dict[str, Any], progress: Progress, weights: str | None = None
 ) -> LoadedModel:
-    """Load another network with the same classes."""
-    return load_model(
+    """Load another network with the same classes; what is not known of its preprocessing is as for ``model``."""
+    other = load_model(
         name,
         weights=weights or "default",
         num_classes=model.num_classes,
@@ -123,6 +125,17 @@ def another_model(
         offline=options["offline"],
         progress=progress,
     )
+    return prepared_like(other, model)
+
+
+def second_model(model: LoadedModel, options: dict[str, Any], progress: Progress) -> LoadedModel | None:
+    """Load the network of ``--against``, if any; errors name its own options."""
+    if not options["against"]:
+        return None
+    try:
+        return another_model(options["against"], model, options, progress, options["against_weights"])
+    except (CannotRunError, UsageError) as error:
+        raise type(error)(re.sub(r"(?<![\w-])--weights\b", "--against-weights", str(error))) from error
 
 
 def journal_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from probe.data.arrays import make_arrays
 from probe.data.images import ImageSet
 from probe.data.load import load_images
 from probe.models.load import load_model
-from probe.models.loaded import LoadedModel
+from probe.models.loaded import LoadedModel, prepare
 from probe.models.match import match_labels
+from probe.models.measure import UNKNOWN_NORMALISATION, measure
+from probe.models.source import NORMALISATION, SIZE
 
 DEFAULT_MODEL = "efficientnet_lite0"
 _N_NOISE = 8
@@ -122,6 +125,45 @@ def say_matching(images: ImageSet, progress: Progress) -> None:
         progress.say(f"{images.name}: {images.matching}.")
     for caution in images.cautions:
         progress.say(f"! {caution}")
+
+
+def prepared_like(other: LoadedModel, first: LoadedModel) -> LoadedModel:
+    """Return another network for the same images: what is not known of its preprocessing is as for the first one.
+
+    Otherwise one network of a user's, given twice, would get other pixels the second time. A note says what was taken.
+    Raises ShapeError when the other network does not take images of the first one's size.
+    """
+    if other.input.size[0] != first.input.size[0]:
+        return other
+    taken = []
+    if SIZE in other.assumed and other.input != first.input:
+        facts = measure(other.module, first.input.size, other.name)
+        other = replace(other, input=first.input, num_classes=facts.num_classes, macs=facts.macs)
+        taken.append("input size")
+    if NORMALISATION in other.assumed and NORMALISATION not in first.assumed:
+        normalise, old = first.module.normalise, other.module
+        mean, std = (tuple(value.flatten().tolist()) for value in (normalise.mean, normalise.std))
+        module = prepare(old.network, mean, std, other.device, other.memory_format)
+        module.differentiable = old.differentiable
+        other = replace(other, module=module)
+        taken.append("normalisation")
+    if not taken:
+        return other
+    notes = (
+        note
+        for note in other.provenance.notes
+        if note != UNKNOWN_NORMALISATION or "normalisation" not in taken
+    )
+    said = f"Its {' and '.join(taken)} {'is' if len(taken) == 1 else 'are'} not known: it gets what {first.name} gets."
+    return replace(other, provenance=replace(other.provenance, notes=(*notes, said)))
+
+
+def notes_of_others(others: Sequence[LoadedModel]) -> tuple[str, ...]:
+    """Return what a report must say of networks beside the one that it is about, each note with the network's name."""
+    notes = (
+        f"The other network, {other.name}: {note}" for other in others for note in other.provenance.notes
+    )
+    return tuple(dict.fromkeys(notes))
 
 
 def _is_digits_fallback(model: LoadedModel, how: dict[str, Any]) -> bool:

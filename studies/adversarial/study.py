@@ -23,6 +23,7 @@ from probe.data.images import ImageSet
 from probe.data.shards import reading
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
+from probe.models.pair import notes_of_others
 from probe.report.assemble import assemble
 from studies.adversarial.adapt import adapt, adapted_section
 from studies.adversarial.attack_run import AttackRun, attacked_model, make_task
@@ -249,7 +250,13 @@ def _report(
         checks=checks,
         n_checks=len(CHECKS.names()),
         independent=INDEPENDENT,
-        warnings=(*model.provenance.notes, *space.images.cautions, *_guessing(space), *memory.messages),
+        warnings=(
+            *model.provenance.notes,
+            *space.images.cautions,
+            *_guessing(space),
+            *notes_of_others((*space.transfer, *(other for other, _ in filter(None, [space.against])))),
+            *memory.messages,
+        ),
         extra={"verdict": {"reliable": verdict.reliable, "text": verdict.text, "reasons": verdict.reasons}},
         samples=tuple(samples(space)),
         methods=methods(space, checks, results.n),
@@ -261,7 +268,12 @@ def _report(
 def _guessing(space: AdversarialWorkspace) -> tuple[str, ...]:
     if not space.images.labelled:
         return ()
-    return guessing(space.model, int(space.results.clean_correct.sum()), space.results.n)
+    found = guessing(space.model, int(space.results.clean_correct.sum()), space.results.n)
+    if space.against is not None:
+        other, theirs = space.against
+        cautions = guessing(other, int(theirs.clean_correct.sum()), theirs.n)
+        found += tuple(f"The other network, {other.name}: {caution}" for caution in cautions)
+    return found
 
 
 def _choices(space: AdversarialWorkspace, memory: MicroBatcher) -> dict[str, Any]:

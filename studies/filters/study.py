@@ -22,6 +22,7 @@ from probe.graph.edit.spelled import spelled
 from probe.graph.trace.layers import LayerInfo, convolutions, feature_layers
 from probe.models.chain import data_info
 from probe.models.loaded import LoadedModel
+from probe.models.pair import notes_of_others
 from probe.report.assemble import assemble
 from studies.base import bands, choose_views, run_views
 from studies.checks import guessing, study_checks
@@ -84,7 +85,13 @@ def run(
     cautions = [
         caution for result in results for caution in guessing(model, space.observed.correct, result.n or 0)
     ]
-    warnings = (*model.provenance.notes, *images.cautions, *cautions, *bands(model.input.size[0]))
+    warnings = (
+        *model.provenance.notes,
+        *images.cautions,
+        *cautions,
+        *bands(model.input.size[0]),
+        *notes_of_others([] if against is None else [against]),
+    )
     info = data_info(model, images, space.observed.n)
     return assemble(
         study="filters",

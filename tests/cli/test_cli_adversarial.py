@@ -124,6 +124,29 @@ def test_another_network_can_be_compared_and_carried_over_to(words: list[str]) -
     assert difference["value"] == 0.0
 
 
+def test_a_network_given_twice_gets_the_same_pixels_twice(words: list[str]) -> None:
+    """Its size and normalisation are given once; size and brightness change its answers."""
+    text = NETWORK.replace("AdaptiveAvgPool2d(1)", "AdaptiveMaxPool2d(1)")
+    Path("net.py").write_text(text.replace("    network.input_size = (3, 16, 16)\n", ""))
+    more = ["--eps", "0.02,0.1", "--mean", "0.7", "--std", "0.05", "--no-checks", "--views", "against"]
+    assert cli.run([*words, *more, "--against", "net.py:net", "--out", "out"]) == 0
+    found = results("out")
+    compared = [one for one in found["results"] if one["name"].startswith("difference@")]
+    assert len(compared) >= 3
+    assert all(one["value"] == 0 and one["unit"] == "points" for one in compared)
+    assert any("net" in line and "input size and normalisation" in line for line in found["warnings"])
+
+
+def test_the_weights_of_the_second_network_have_their_own_option(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("random.py").write_text(NETWORK.replace("    torch.manual_seed(0)\n", ""))
+    assert cli.run([*words, "--eps", "0.1", "--against", "random.py:net", "--out", "out"]) == 3
+    message = capsys.readouterr().err
+    assert "--against-weights FILE" in message
+    assert " --weights" not in message
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

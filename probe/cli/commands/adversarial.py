@@ -62,7 +62,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     Without options: the embedded ImageNet network on the embedded photographs. EPS is in units of the
     pixel range: 0.03, 8/255, several separated by commas, or FROM:TO:COUNT. `probe attacks` lists the attacks.
     """
-    from probe.cli.configs import adversarial_config, another_model, journal_for, resumable
+    from probe.cli.configs import adversarial_config, another_model, journal_for, resumable, second_model
     from studies import adversarial as study
 
     console = Console(options["quiet"])
@@ -70,9 +70,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     model, images = load(options, console)
     others = study.ComparisonModels(
         tuple(another_model(name, model, options, console) for name in options["transfer_to"] or ()),
-        another_model(options["against"], model, options, console, options["against_weights"])
-        if options["against"]
-        else None,
+        second_model(model, options, console),
     )
     journal = journal_for(config, model, images, options["resume"], console)
     with resumable(journal, console, "batches"):

@@ -73,7 +73,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     Without options: the embedded ImageNet network on the embedded photographs.
     """
-    from probe.cli.configs import another_model, journal_for, resumable
+    from probe.cli.configs import journal_for, resumable, second_model
     from studies import filters as study
 
     console = Console(options["quiet"])
@@ -93,9 +93,6 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         jobs=options["jobs"],
         cluster=options["cluster"],
     )
-    against = None
-    if options["against"]:
-        against = another_model(options["against"], model, options, console, options["against_weights"])
     journal = journal_for(config, model, images, options["resume"], console)
     with resumable(journal, console, "parts"):
         report = study.run(
@@ -105,7 +102,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
             progress=console,
             command=command_line(),
             journal=journal,
-            against=against,
+            against=second_model(model, options, console),
         )
     code = finish(report, options["out"], console, **report_options(options))
     journal.remove()
