@@ -4,18 +4,19 @@ from dataclasses import dataclass
 
 import torch
 
-from probe.attacks.base import Attack, Traits
+import probe
 
 
+@probe.attacks.ATTACKS.register("brighten")
 @dataclass(frozen=True)
-class Brighten(Attack):
+class Brighten(probe.attacks.Attack):
     """Make every pixel brighter by epsilon."""
 
-    traits = Traits(norms=("Linf",), access="none", paper="none")
+    traits = probe.attacks.Traits(norms=("Linf",), access="none", paper="none")
 
     def _perturb(self, inputs):
         return inputs.images + inputs.epsilon
 
 
 net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
-print(Brighten()(net, torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0]), eps=0.1).success)
+print(probe.adversarial(net, torch.rand(20, 3, 4, 4), attacks=["brighten", "pgd"], checks=[]))

@@ -164,7 +164,7 @@ def attribute(
 
 
 def _prepared(net: Network, example: Tensor) -> CutSubject:
-    return prepare_cut(returning_logits(_module(net), example), example)
+    return prepare_cut(_module(net), example)
 
 
 def _module(net: Network) -> nn.Module:

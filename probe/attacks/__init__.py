@@ -6,6 +6,7 @@ used.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,7 @@ _SHARED = {
     "ATTACKS": "probe.attacks.base",
     "Attack": "probe.attacks.base",
     "AttackResult": "probe.attacks.base",
+    "Traits": "probe.attacks.base",
     "AttackedModel": "probe.attacks.model",
     "Norm": "probe.attacks.norms",
     "Linf": "probe.attacks.norms",
@@ -31,7 +33,8 @@ _SHARED = {
 
 def names() -> tuple[str, ...]:
     """Return the names of all attacks, as used on the command line."""
-    return _entries().names()
+    base = sys.modules.get("probe.attacks.base")  # knows what was registered since
+    return base.ATTACKS.names() if base else _entries().names()
 
 
 @cache

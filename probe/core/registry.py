@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,12 +47,15 @@ class Registry(Generic[T]):
 
         @VIEWS.register("weights")
         def compute(...): ...
+
+    The same in a file outside the package, such as a user's script or notebook, adds the name while the program runs.
     """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
         self._objects: dict[str, T] = {}
+        self._added: dict[str, Entry] = {}
 
     def register(
         self,
@@ -61,24 +65,36 @@ class Registry(Generic[T]):
         optional: bool = False,
         passes: tuple[float, float] = (0.0, 0.0),
     ) -> Callable[[T], T]:
-        """Register the decorated object under ``name``; raises ValueError if the name is already used.
+        """Register the decorated object under ``name``; raises ValueError if the name is already used in the package.
 
+        From outside the package, the same name again replaces the object, as when a cell of a notebook is run again.
         ``order`` is its position, if the order of the names matters; names without one follow alphabetically. What is
         ``optional`` is used only where it is named, and ``passes`` says what it costs; all are read from the source, and must
         be literals.
         """
 
         def add(item: T) -> T:
-            if name in self._objects:
+            module = getattr(item, "__module__", "")
+            outside = not module.startswith(f"{self.package}.")
+            if (name in self._objects and name not in self._added) or (outside and name in self._found):
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             self._objects[name] = item
+            if outside:
+                summary = (inspect.getdoc(item) or "").partition("\n")[0]
+                where = math.inf if order is None else order
+                attribute = getattr(item, "__name__", "")
+                self._added[name] = Entry(name, module, summary, where, attribute, optional, passes)
             return item
 
         return add
 
-    @cached_property
+    @property
     def entries(self) -> dict[str, Entry]:
         """Every registered name with its module and summary, by order and name; nothing is imported."""
+        return _sorted(self._found | self._added) if self._added else self._found
+
+    @cached_property
+    def _found(self) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         for path in self._files():
             for entry in _scan(path, f"{self.package}.{path.stem}"):
@@ -88,7 +104,7 @@ class Registry(Generic[T]):
                         f"and in {entry.module}"
                     )
                 entries[entry.name] = entry
-        return dict(sorted(entries.items(), key=lambda item: (item[1].order, item[0])))
+        return _sorted(entries)
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, by order and name."""
@@ -99,7 +115,8 @@ class Registry(Generic[T]):
         entry = self.entries.get(name)
         if entry is None:
             raise unknown(self.kind, name, self.names(), len(self.entries))
-        importlib.import_module(entry.module)
+        if name not in self._added:
+            importlib.import_module(entry.module)
         return self._objects[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -114,6 +131,10 @@ class Registry(Generic[T]):
         if not roots:
             raise ValueError(f"{self.package} is not a package")
         return sorted(path for root in roots for path in Path(root).glob("[!_]*.py"))
+
+
+def _sorted(entries: dict[str, Entry]) -> dict[str, Entry]:
+    return dict(sorted(entries.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def _scan(path: Path, module: str) -> Iterator[Entry]:

@@ -92,11 +92,37 @@ def test_the_same_name_in_two_files_is_refused(package: Path) -> None:
         registry(package).names()
 
 
-def test_the_same_name_twice_at_run_time_is_refused() -> None:
-    things: Registry[object] = Registry("thing", "nowhere")
-    things.register("x")(object())
+def test_a_name_from_outside_is_known_while_the_program_runs(package: Path) -> None:
+    add(package, "a", "alpha", "Do alpha.")
+    things = registry(package)
+    assert things.names() == ("alpha",)
+
+    @things.register("aardvark", order=1, optional=True)
+    def own() -> str:
+        """Do it.
+
+        More text.
+        """
+        return "own"
+
+    assert things.names() == ("aardvark", "alpha")
+    entry = things.entries["aardvark"]
+    assert (entry.summary, entry.module, entry.attribute, entry.optional) == ("Do it.", __name__, "own", True)
+    assert things.get("aardvark") is own
+    assert "aardvark" in things
+    again = object()
+    things.register("aardvark")(again)  # the cell of a notebook, run again
+    assert things.get("aardvark") is again
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_name_of_the_package_is_not_replaced_from_outside(package: Path, imported: bool) -> None:
+    add(package, "a", "alpha", "Do alpha.")
+    things = registry(package)
+    own = things.get("alpha") if imported else None
     with pytest.raises(ValueError, match="registered twice"):
-        things.register("x")(object())
+        things.register("alpha")(object())
+    assert own is None or things.get("alpha") is own
 
 
 def test_files_that_begin_with_an_underscore_are_helpers(package: Path) -> None:
