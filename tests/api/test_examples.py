@@ -19,10 +19,12 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 def test_an_example_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    for registry in (ATTACKS, STRUCTURES, VIEWS):  # what an example adds is for itself
-        for names in ("_objects", "_added"):
-            monkeypatch.setattr(registry, names, dict(getattr(registry, names)))
-    runpy.run_path(str(path), run_name="__main__")
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:  # what an example adds is for itself
+        for registry in (ATTACKS, STRUCTURES, VIEWS):
+            for name in list(registry._added):
+                del registry._added[name], registry._objects[name]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
