@@ -186,7 +186,7 @@ def _check(shuffled: _Probed, largest: float) -> Check:
 def _findings(best: str, curves: dict[str, _Probed]) -> tuple[str, ...]:
     own = curves["this network"]
     ties = [layer for layer, right in own.right.items() if right == own.right[best]]
-    where = best if len(ties) == 1 else f"{best} and {len(ties) - 1} more, tied,"
+    where = best if len(ties) == 1 else f"{best} (and {len(ties) - 1} more, tied)"
     text = (
         f"Linear probes read the classes best off {where}: "
         f"{percent(own.right[best] / own.n, stats.wilson(own.right[best], own.n))} of {own.n} held-out images"
