@@ -114,11 +114,12 @@ def _adapted(factory: Callable[[], nn.Module], name: str, output: str | None) ->
 
 def wrap_for(module: nn.Module, images: ImageSet) -> LoadedModel:
     """Wrap a module with the input size in its attributes, else with the size of the images."""
-    if images.shape is None or SIZE not in framing_of(module)[0].assumed:
+    size = images.common_size()
+    if size is None or SIZE not in framing_of(module)[0].assumed:
         return wrap(module)
     first = next((sub for sub in module.modules() if isinstance(sub, nn.Conv2d)), None)
-    channels = images.shape[0] if first is None else first.in_channels
-    model = wrap(module, input_size=(channels, *images.shape[1:]))
+    channels = first.in_channels if first is not None else 3 if images.shape is None else images.shape[0]
+    model = wrap(module, input_size=(channels, *size))
     return replace(model, assumed=(SIZE, *model.assumed))
 
 
@@ -127,9 +128,10 @@ def fitted(model: LoadedModel, images: ImageSet) -> LoadedModel:
 
     The images are then neither resized nor cropped. Raises ShapeError when the network does not accept them.
     """
-    if SIZE not in model.assumed or images.shape is None or images.shape == model.input.size:
+    size = images.common_size() if SIZE in model.assumed else None
+    if size is None or size == model.input.size[1:]:
         return model
-    spec = model.input.resized(images.shape[1:])
+    spec = model.input.resized(size)
     facts = measure(model.module, spec.size, model.name)
     return replace(model, input=spec, num_classes=facts.num_classes, macs=facts.macs)
 

@@ -249,6 +249,14 @@ def mean(values: Sequence[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def paired_points(
+    first: Values, second: Values
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """Return ``paired_difference`` of proportions: its interval is cut to [-1, 1], beyond which there is no difference."""
+    difference, ci, p = paired_difference(first, second)
+    return difference, None if ci is None else (max(-1.0, ci[0]), min(1.0, ci[1])), p
+
+
 def paired_difference(
     first: Values, second: Values
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:

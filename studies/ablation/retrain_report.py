@@ -12,7 +12,7 @@ from probe.core.blocks import Axis, Block, Cell, Column, Figure, Note, Series, T
 from probe.core.document import Result, Section, finite, percent
 from probe.graph.edit.structure import SWAP
 from studies.ablation.arms import TrainedArm
-from studies.ablation.evaluate import mean, paired_difference, proportion_interval
+from studies.ablation.evaluate import mean, paired_points, proportion_interval
 from studies.ablation.retrain import RetrainResult, Variant, arm_name, label_of
 from studies.ablation.retrain_checks import retrain_checks
 
@@ -164,7 +164,7 @@ def _what(retrained: RetrainResult) -> str:
 
 def _difference_words(retrained: RetrainResult, variant: Variant, depth: int | None) -> list[str]:
     intact, cut = retrained.accuracies((), depth), retrained.accuracies(variant, depth)
-    difference, ci, p = paired_difference(intact, cut)
+    difference, ci, p = paired_points(intact, cut)
     many = len(retrained.depths) > 1
     if difference is None:
         return [f"{arm_name(variant, depth, many).capitalize()}: no training ended with finite numbers."]
@@ -249,7 +249,7 @@ def _accuracy_row(retrained: RetrainResult, variant: Variant, depth: int | None)
     ci = proportion_interval(accuracy.tolist(), len(retrained.setting.held_labels)) or (None, None)
     effect: tuple[Cell, ...] = (None, None, None, None)
     if variant:
-        difference, bounds, p = paired_difference(retrained.accuracies((), depth), accuracy)
+        difference, bounds, p = paired_points(retrained.accuracies((), depth), accuracy)
         low, high = bounds or (None, None)
         effect = (_points(difference), _points(low), _points(high), p)
     units = sum(trained.units for trained in arms)
@@ -323,7 +323,7 @@ def _results(retrained: RetrainResult) -> tuple[Result, ...]:
                 )
             )
             if variant:
-                difference, ci, p = paired_difference(
+                difference, ci, p = paired_points(
                     retrained.accuracies((), depth), retrained.accuracies(variant, depth)
                 )
                 results.append(Result.points(f"retrain_worth:{name}", difference, len(accuracy), ci))

@@ -12,7 +12,7 @@ from probe.core.blocks import Axis, Block, Cell, Column, Figure, Series, Table
 from probe.core.document import Result, Section, percent
 from probe.graph.cost.summary import Anatomy
 from studies.ablation.arms import ROBUST_STEPS, TrainedArm
-from studies.ablation.evaluate import bounded_interval, mean, paired_difference, proportion_interval
+from studies.ablation.evaluate import bounded_interval, mean, paired_points, proportion_interval
 from studies.ablation.landscape_report import landscape_section
 from studies.ablation.lesion import LesionResult
 from studies.ablation.retrain import RetrainResult, Variant, arm_name, label_of
@@ -96,7 +96,7 @@ def _table(retrained: RetrainResult, measure: _Measure, name: str, reading: str)
             low, high = _interval(retrained, measure, values.tolist()) or (None, None)
             effect: tuple[Cell, ...] = (None, None, None, None)
             if variant:
-                difference, bounds, p = paired_difference(_values(retrained, measure, (), depth), values)
+                difference, bounds, p = paired_points(_values(retrained, measure, (), depth), values)
                 effect = (
                     *(None if v is None else 100 * v for v in (difference, *(bounds or (None, None)))),
                     p,

@@ -205,7 +205,7 @@ def _nothing(space: AdversarialWorkspace, adapted: Adapted) -> str:
     found = [check.name for check in adapted.checks_before if check.status in ("fail", "warn")]
     if found:
         return f"No other attack answers what was found ({', '.join(found)}): that has to be changed by hand."
-    return "No check failed, so that nothing had to be adapted."
+    return "No check failed, so nothing had to be adapted."
 
 
 def _checks(adapted: Adapted) -> Table:

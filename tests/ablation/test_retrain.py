@@ -18,7 +18,7 @@ from probe.core.state import fingerprint
 from probe.train.loop.fit import Recipe
 from studies.ablation import arms
 from studies.ablation.arms import Arm, Setting, TrainedArm, build, from_arrays, to_arrays, train_arm
-from studies.ablation.evaluate import paired_difference
+from studies.ablation.evaluate import paired_difference, paired_points
 from studies.ablation.retrain import RetrainResult, variants_of
 from studies.ablation.side_reports import gradients_section
 from studies.ablation.widen import widen_to
@@ -207,5 +207,15 @@ def test_differences_leave_out_seeds_that_diverged() -> None:
     assert ci is not None
     assert ci[0] < 0.3 < ci[1]
     assert p == pytest.approx(0.2048, abs=1e-3)
+    wild = np.array([0.9, 0.1]), np.array([0.2, 0.1])
+    assert paired_difference(*wild)[1] == (
+        pytest.approx(0.35 - 0.35 * 12.7062, rel=1e-4),
+        pytest.approx(0.35 + 0.35 * 12.7062, rel=1e-4),
+    )
+    assert paired_points(*wild) == (
+        pytest.approx(0.35),
+        (-1.0, 1.0),
+        pytest.approx(0.5),
+    )  # Cauchy's distribution
     assert paired_difference(np.array([0.9]), np.array([0.4])) == (pytest.approx(0.5), None, None)
     assert paired_difference(np.array([np.nan]), np.array([0.4])) == (None, None, None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import probe
@@ -136,6 +138,19 @@ def test_a_fully_convolutional_network_sees_images_as_they_are() -> None:
     x, y = data(side=20)
     report = probe.filters(model, (x, y), views=["weights"])
     assert (report.model.input_size, model.input.size) == ((3, 20, 20), (3, 224, 224))
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_folder_of_one_size_is_not_resized_where_nothing_says_the_networks_size(
+    tmp_path: Path, wrapped: bool
+) -> None:
+    for number in range(4):
+        place = tmp_path / f"class{number}"
+        place.mkdir()
+        Image.new("RGB", (20, 20), (60 * number, 10, 200)).save(place / "0.png")
+    report = probe.filters(probe.wrap(net()) if wrapped else net(), probe.images(tmp_path), views=["weights"])
+    assert report.model.input_size == (3, 20, 20)
+    assert "neither resized nor cropped" in report.data.preprocessing.text
 
 
 def test_what_cannot_be_rebuilt_is_looked_at_attacked_and_lesioned() -> None:

@@ -71,6 +71,14 @@ def check(report: Report, name: str) -> Any:
     return next(one for one in report.checks if one.name == name)
 
 
+def test_the_labels_and_a_networks_own_answers_are_not_one_reference(tmp_path: Path) -> None:
+    (known, rows), (unknown, others) = (reported(0.003, [0.003]) for _ in range(2))
+    unknown["data"] = {**unknown["data"], "labelled": False}
+    report = compared(tmp_path, (known, rows), (unknown, others))
+    assert "the labels in A, against the network's own answers in B" in alone(report)["success_rate"]
+    assert not any("success_rate" in name for name in told(report))
+
+
 HALF, ONE = 0.5 / 255, 1 / 255
 
 

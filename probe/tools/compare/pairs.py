@@ -132,7 +132,7 @@ class _Attacks:
         """Return why two results of the same name are not alike, and at which epsilon both were measured."""
         if UNATTACKED.match(name):
             return "", ""
-        why = self._threat() or self._strength(name)
+        why = self._labels() or self._threat() or self._strength(name)
         if why or _WITHOUT_EPSILON.match(name):
             return why, ""
         points = [_epsilon(run, result) for run, result in ((self.reference, first), (self.run, second))]
@@ -175,6 +175,16 @@ class _Attacks:
                 pair for i, pair in enumerate(pairs) if i not in order[:1]
             ]
         return pairs, listed
+
+    def _labels(self) -> str:
+        """Return what correct means in each run, where it differs: the label, or the network's own answer."""
+        labelled = [bool(run.part("data").get("labelled")) for run in (self.reference, self.run)]
+        if labelled[0] == labelled[1]:
+            return ""
+        words = ["the labels" if known else "the network's own answers" for known in labelled]
+        return (
+            f"counted against {words[0]} in {self.reference.letter}, against {words[1]} in {self.run.letter}"
+        )
 
     def _threat(self) -> str:
         return _differing(self.reference, self.run, ("norm", "target"))

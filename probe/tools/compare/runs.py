@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,8 @@ from probe.core.verdict import Verdict, stored_verdict, verdict
 from probe.report.render import RESULTS
 from probe.report.results import SCHEMA_VERSION, jsonable, to_json
 
-_LONGEST = 24
+_LONGEST = 32
+_NUMBER = re.compile(r"^\d{3,}-")
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ def add_letters(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def _without_common_prefix(names: Sequence[str]) -> list[str]:
-    """Remove the words, separated by hyphens, that all names begin with."""
-    split = [name.split("-") for name in names]
+    """Remove the numbers of a sweep, where names differ without them, and the words that all names begin with."""
+    unnumbered = [_NUMBER.sub("", name) for name in names]
+    split = [name.split("-") for name in (unnumbered if len(set(unnumbered)) == len(names) else names)]
     common = 0
     while all(len(words) > common + 1 for words in split) and len({words[common] for words in split}) == 1:
         common += 1

@@ -12,7 +12,7 @@ from probe.core.blocks import Axis, Cell, Column, Figure, Series, Table
 from probe.core.document import Result, Section
 from studies.ablation.dropout.arm import units_of
 from studies.ablation.dropout.coadaptation import BINS, Units
-from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference
+from studies.ablation.evaluate import bounded_interval, interval, mean, paired_difference, paired_points
 from studies.ablation.retrain import RetrainResult, Variant
 
 TITLE = "Co-adaptation: units with and without dropout"
@@ -263,8 +263,9 @@ def _results(pairs: _Pairs) -> tuple[Result, ...]:
         for label, values in (("with_dropout", first.tolist()), ("without_dropout", second.tolist())):
             ci = interval(values) if measure.unit in ("nats", "points") else bounded_interval(values)
             results.append(_result(f"{name}:{label}", measure.unit, mean(values), len(values), ci))
-        difference, ci, p = paired_difference(first, second)
-        unit = "points" if measure.unit == "proportion" else measure.unit
+        bounded = measure.unit in ("proportion", "points")
+        difference, ci, p = (paired_points if bounded else paired_difference)(first, second)
+        unit = "points" if bounded else measure.unit
         results.append(_result(f"{name}:difference", unit, difference, len(pairs), ci))
         results.append(Result(f"{name}_p:difference", p, len(pairs)))
     return tuple(results)

@@ -321,7 +321,9 @@ def _findings(found: Sequence[LayerImportance], ranks: dict[str, Ranks]) -> tupl
         mean, ci = mean_interval(layer.increases[top])
         bounds = f" [{ci[0]:.2g}, {ci[1]:.2g}]" if ci else ""
         most = f"{mean:.2g} nats{bounds}".replace("-", "−")
-        text += f"; channel {layer.job.channels[top]} of {layer.job.layer} most, by {most}"
+        text += (
+            f"; the largest mean is that of channel {layer.job.channels[top]} of {layer.job.layer}: {most}"
+        )
     lines = [f"{text}."]
     means = {key: mean_over_layers(ranks, key) for key in (*found[0].measures, "split_half")}
     known = {key: value for key, value in means.items() if value is not None}
