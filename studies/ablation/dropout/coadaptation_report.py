@@ -263,9 +263,9 @@ def _results(pairs: _Pairs) -> tuple[Result, ...]:
         for label, values in (("with_dropout", first.tolist()), ("without_dropout", second.tolist())):
             ci = interval(values) if measure.unit in ("nats", "points") else bounded_interval(values)
             results.append(_result(f"{name}:{label}", measure.unit, mean(values), len(values), ci))
-        bounded = measure.unit in ("proportion", "points")
-        difference, ci, p = (paired_points if bounded else paired_difference)(first, second)
-        unit = "points" if bounded else measure.unit
+        share = measure.unit == "proportion"
+        difference, ci, p = (paired_points if share else paired_difference)(first, second)
+        unit = "points" if share else measure.unit
         results.append(_result(f"{name}:difference", unit, difference, len(pairs), ci))
         results.append(Result(f"{name}_p:difference", p, len(pairs)))
     return tuple(results)
